@@ -1,0 +1,251 @@
+"""Reference activations of a Hugging Face causal language model, under TransformerLens hook names.
+
+Shared by `scripts/reference.py` (any model folder) and `fixtures/families/make.py` (the tiny random models of the
+parity tests). `NAMES` says where each family keeps its modules; everything else is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from torch.overrides import TorchFunctionMode
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+# Largest |resid_pre + attn_out + mlp_out - resid_post| allowed, relative to the residual stream's largest value.
+SUM_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Names:
+    """Module paths of one family: the first two from the model, the others from a block."""
+
+    blocks: str
+    final_norm: str
+    out_proj: str
+    down_proj: str
+    # Whose output is added to the residual stream; the projections themselves unless a post-norm follows.
+    attn_out: str | None = None
+    mlp_out: str | None = None
+    # Attention and MLP read the same residual stream (no hook_resid_mid).
+    parallel: Callable[[object], bool] = lambda config: False
+
+
+def _llama(**extra: object) -> Names:
+    return Names("model.layers", "model.norm", "self_attn.o_proj", "mlp.down_proj", **extra)
+
+
+def _post_normed() -> Names:
+    return _llama(attn_out="post_attention_layernorm", mlp_out="post_feedforward_layernorm")
+
+
+NAMES: dict[str, Names] = {
+    "gpt2": Names("transformer.h", "transformer.ln_f", "attn.c_proj", "mlp.c_proj"),
+    "gpt_neo": Names("transformer.h", "transformer.ln_f", "attn.attention.out_proj", "mlp.c_proj"),
+    "gpt_neox": Names(
+        "gpt_neox.layers",
+        "gpt_neox.final_layer_norm",
+        "attention.dense",
+        "mlp.dense_4h_to_h",
+        parallel=lambda config: config.use_parallel_residual,
+    ),
+    "gptj": Names(
+        "transformer.h", "transformer.ln_f", "attn.out_proj", "mlp.fc_out", parallel=lambda config: True
+    ),
+    "opt": Names("model.decoder.layers", "model.decoder.final_layer_norm", "self_attn.out_proj", "fc2"),
+    "bloom": Names("transformer.h", "transformer.ln_f", "self_attention.dense", "mlp.dense_4h_to_h"),
+    "llama": _llama(),
+    "mistral": _llama(),
+    "qwen2": _llama(),
+    "qwen3": _llama(),
+    "gemma": _llama(),
+    "gemma2": _post_normed(),
+    "gemma3_text": _post_normed(),
+    "phi": Names(
+        "model.layers", "model.final_layernorm", "self_attn.dense", "mlp.fc2", parallel=lambda config: True
+    ),
+    "phi3": _llama(),
+    "falcon": Names(
+        "transformer.h",
+        "transformer.ln_f",
+        "self_attention.dense",
+        "mlp.dense_4h_to_h",
+        parallel=lambda config: config.new_decoder_architecture or config.parallel_attn,
+    ),
+}
+
+
+def names_of(config: object) -> Names:
+    """The module names of a model's family; exits with a message for a family that is not listed."""
+    if config.model_type not in NAMES:
+        raise SystemExit(f"unknown family {config.model_type!r}, known: {', '.join(sorted(NAMES))}")
+    return NAMES[config.model_type]
+
+
+def load(folder: Path) -> PreTrainedModel:
+    """The folder's model in f32 with eager attention; exits when weights are missing or of another shape.
+
+    Tensors that no module reads (mask buffers of old checkpoints) are left alone.
+    """
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    for problem in ("missing_keys", "mismatched_keys"):
+        if info[problem]:
+            raise SystemExit(f"{folder}: {problem}: {sorted(map(str, info[problem]))}")
+    return model.eval()
+
+
+class Float64(TorchFunctionMode):
+    """Turns every request for f32 into one for f64.
+
+    transformers upcasts softmax, norms and rotary angles "to f32" by name, which would *round* an f64 model there.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.float:
+            func = torch.Tensor.double
+        args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+
+def references_f64(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Residual streams and logits of the f32 model `model`, computed in f64 from end to end."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with Float64():
+            # Built anew, so that rotary frequencies and position tables are f64 too, not f32 widened.
+            exact = type(model)._from_config(model.config, attn_implementation="eager", dtype=torch.float64)
+            exact.load_state_dict(model.state_dict())
+            found = references(exact.eval(), input_ids)
+    finally:
+        torch.set_default_dtype(default)
+    kept = {k: v for k, v in found.items() if k in ("input_ids", "logits") or k.endswith("hook_resid_pre")}
+    return {k: v if k == "input_ids" else v.double() for k, v in kept.items()}
+
+
+def references(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every reference tensor of one forward pass over `input_ids` `[batch, seq]` (no padding, no mask)."""
+    names, found = names_of(model.config), _Recorder()
+    blocks = model.get_submodule(names.blocks)
+    for i, block in enumerate(blocks):
+        out_proj, down_proj = block.get_submodule(names.out_proj), block.get_submodule(names.down_proj)
+        found.input(f"blocks.{i}.hook_resid_pre", block)
+        found.input(f"blocks.{i}.attn.hook_z", out_proj)
+        found.input(f"blocks.{i}.mlp.hook_post", down_proj)
+        found.output(f"blocks.{i}.hook_attn_out", block.get_submodule(names.attn_out) if names.attn_out else out_proj)
+        found.output(f"blocks.{i}.hook_mlp_out", block.get_submodule(names.mlp_out) if names.mlp_out else down_proj)
+        found.handles += _alibi_once(model.config, block)
+    final_norm = model.get_submodule(names.final_norm)
+    # What leaves the last block: the norm's input. `output_hidden_states` has only its output.
+    found.input(f"blocks.{len(blocks)}.hook_resid_pre", final_norm)
+    found.output("ln_final.hook_normalized", final_norm)
+    with torch.no_grad(), found:
+        out = model(input_ids, output_hidden_states=True, output_attentions=True, use_cache=False)
+    result = {k: _as_sequences(k, v, input_ids, model.config) for k, v in found.tensors.items()}
+    for i, pattern in enumerate(out.attentions):
+        result[f"blocks.{i}.attn.hook_pattern"] = pattern
+    if not names.parallel(model.config):
+        for i in range(len(blocks)):
+            mid = result[f"blocks.{i}.hook_resid_pre"] + result[f"blocks.{i}.hook_attn_out"]
+            result[f"blocks.{i}.hook_resid_mid"] = mid
+    result |= {"input_ids": input_ids, "logits": out.logits}
+    _check(result, out.hidden_states)
+    return {k: v.detach().contiguous() for k, v in result.items()}
+
+
+def _alibi_once(config: object, block: torch.nn.Module) -> list:
+    """Falcon's eager attention adds alibi to the scores although the mask it gets already holds alibi.
+
+    Falcon was trained with alibi once, as under sdpa, which however returns no pattern; so the mask is made plain.
+    """
+    if config.model_type != "falcon" or not config.alibi:
+        return []
+
+    def plain(_, args, kwargs):
+        mask = kwargs["attention_mask"]
+        lowest = torch.finfo(mask.dtype).min
+        return args, kwargs | {"attention_mask": torch.where(mask == lowest, lowest, 0.0)}
+
+    return [block.register_forward_pre_hook(plain, with_kwargs=True)]
+
+
+class _Recorder:
+    """Copies what passes through modules; a context manager, so that no hook outlives the forward pass."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.handles: list = []
+
+    def input(self, name: str, module: torch.nn.Module) -> None:
+        def keep(_, args, kwargs):
+            self.tensors[name] = (args[0] if args else kwargs["hidden_states"]).clone()
+
+        self.handles.append(module.register_forward_pre_hook(keep, with_kwargs=True))
+
+    def output(self, name: str, module: torch.nn.Module) -> None:
+        def keep(_, args, output):
+            # A copy, because Falcon adds the attention's output to the MLP's in place.
+            self.tensors[name] = output.clone()
+
+        self.handles.append(module.register_forward_hook(keep))
+
+    def __enter__(self) -> _Recorder:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def _as_sequences(name: str, tensor: torch.Tensor, input_ids: torch.Tensor, config: object) -> torch.Tensor:
+    """`[batch, seq, …]`, also where the family flattens batch and sequence (OPT's MLP); `z` split into heads."""
+    heads = (config.num_attention_heads, -1) if name.endswith("hook_z") else (-1,)
+    return tensor.reshape(*input_ids.shape, *heads)
+
+
+def _check(result: dict[str, torch.Tensor], hidden_states: tuple[torch.Tensor, ...]) -> None:
+    """The recorded tensors agree with transformers' own hidden states and add up block by block."""
+    layers = len(hidden_states) - 1
+    for i in range(layers):
+        before, after = result[f"blocks.{i}.hook_resid_pre"], result[f"blocks.{i + 1}.hook_resid_pre"]
+        if not torch.equal(before, hidden_states[i]):
+            raise SystemExit(f"blocks.{i}.hook_resid_pre is not hidden_states[{i}]")
+        added = before + result[f"blocks.{i}.hook_attn_out"] + result[f"blocks.{i}.hook_mlp_out"]
+        error = ((added - after).abs().max() / after.abs().max()).item()
+        if not error < SUM_TOLERANCE:
+            raise SystemExit(f"block {i}: resid_pre + attn_out + mlp_out misses resid_post by {error:.1e}")
+    if not torch.equal(result["ln_final.hook_normalized"], hidden_states[layers]):
+        raise SystemExit(f"ln_final.hook_normalized is not hidden_states[{layers}]")
+
+
+SAFETENSORS_DTYPES = {torch.int64: "I64", torch.float32: "F32", torch.float64: "F64"}
+
+
+def save(path: Path, tensors: dict[str, torch.Tensor], made_by: str) -> None:
+    """Writes a safetensors file, the same bytes for the same tensors.
+
+    Not `safetensors.torch.save_file`: the order of its metadata keys changes from run to run.
+    """
+    header: dict[str, object] = {"__metadata__": {"made_by": made_by, "transformers": transformers.__version__}}
+    chunks, end = [], 0
+    # Widest elements first, so that every tensor is aligned to its own size.
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        chunks.append(tensor.cpu().contiguous().numpy().tobytes())
+        start, end = end, end + len(chunks[-1])
+        dtype = SAFETENSORS_DTYPES[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(chunks))
