@@ -54,9 +54,7 @@ NAMES: dict[str, Names] = {
         "mlp.dense_4h_to_h",
         parallel=lambda config: config.use_parallel_residual,
     ),
-    "gptj": Names(
-        "transformer.h", "transformer.ln_f", "attn.out_proj", "mlp.fc_out", parallel=lambda config: True
-    ),
+    "gptj": Names("transformer.h", "transformer.ln_f", "attn.out_proj", "mlp.fc_out", parallel=lambda config: True),
     "opt": Names("model.decoder.layers", "model.decoder.final_layer_norm", "self_attn.out_proj", "fc2"),
     "bloom": Names("transformer.h", "transformer.ln_f", "self_attention.dense", "mlp.dense_4h_to_h"),
     "llama": _llama(),
@@ -66,9 +64,7 @@ NAMES: dict[str, Names] = {
     "gemma": _llama(),
     "gemma2": _post_normed(),
     "gemma3_text": _post_normed(),
-    "phi": Names(
-        "model.layers", "model.final_layernorm", "self_attn.dense", "mlp.fc2", parallel=lambda config: True
-    ),
+    "phi": Names("model.layers", "model.final_layernorm", "self_attn.dense", "mlp.fc2", parallel=lambda config: True),
     "phi3": _llama(),
     "falcon": Names(
         "transformer.h",
