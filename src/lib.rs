@@ -1,1 +1,14 @@
-//! x
+//! layerscope reads what a language model is thinking, layer by layer.
+//!
+//! ```text
+//! text -> tokens -> forward(tap) -> residuals per layer -> lens -> statistics
+//!                                \-> activations in Parquet
+//! ```
+//!
+//! [`model`] runs a Hugging Face checkpoint; a [`hook::Tap`] watches or edits it on the way.
+
+pub mod hook;
+pub mod model;
+pub mod verify;
+
+pub use layerscope_lenses as lenses;

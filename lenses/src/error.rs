@@ -1,0 +1,23 @@
+/// What can go wrong in a lens.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// libtorch refused an operation; only the first line of its message is kept.
+    #[error("libtorch: {0}")]
+    Torch(String),
+    /// A tensor has another shape than the lens needs.
+    #[error("{what}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// What the tensor is.
+        what: &'static str,
+        /// The shape that is needed, in words.
+        expected: String,
+        /// The shape that came.
+        got: Vec<i64>,
+    },
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+}

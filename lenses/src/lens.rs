@@ -1,0 +1,23 @@
+use tch::Tensor;
+
+use crate::{Error, Horizon, LayerIndex};
+
+/// A lens: a transformation of a residual, read out by the model's own unembedding.
+///
+/// `layer` picks the translator, not the origin of `resid`: reading a state of layer `j` with the
+/// translator of layer `i` is what a transfer matrix measures.
+pub trait Lens {
+    /// The name under which results are reported, such as `logit`.
+    fn name(&self) -> &str;
+
+    /// Maps a residual `[.., d_model]` to a state of the last layer, `[.., d_model]`.
+    ///
+    /// # Errors
+    /// When the shape does not fit the lens, or it has no translator for `layer`.
+    fn transform(&self, layer: LayerIndex, resid: &Tensor) -> Result<Tensor, Error>;
+
+    /// How many tokens ahead the lens predicts.
+    fn horizon(&self) -> Horizon {
+        Horizon::NEXT
+    }
+}

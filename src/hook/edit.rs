@@ -1,0 +1,45 @@
+use tch::Tensor;
+
+use super::{HookPoint, Tap};
+
+/// Replaces the value at one point by a function of it.
+#[derive(Debug)]
+pub struct Edit<F> {
+    point: HookPoint,
+    change: F,
+}
+
+impl<F: FnMut(Tensor) -> Tensor> Edit<F> {
+    /// At `point`, uses `change(value)` in place of the value.
+    pub fn at(point: HookPoint, change: F) -> Self {
+        Self { point, change }
+    }
+}
+
+impl<F: FnMut(Tensor) -> Tensor> Tap for Edit<F> {
+    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Tensor {
+        (self.change)(value)
+    }
+
+    fn wants(&self, point: HookPoint) -> bool {
+        point == self.point
+    }
+}
+
+/// Ends the pass after a point.
+#[derive(Debug, Clone, Copy)]
+pub struct StopAfter(pub HookPoint);
+
+impl Tap for StopAfter {
+    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Tensor {
+        value
+    }
+
+    fn wants(&self, _point: HookPoint) -> bool {
+        false
+    }
+
+    fn stop_after(&self) -> Option<HookPoint> {
+        Some(self.0)
+    }
+}

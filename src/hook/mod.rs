@@ -1,0 +1,83 @@
+//! Hook points, and taps: the only way into a forward pass.
+//!
+//! The decoder calls [`Tap::visit`] at every [`HookPoint`] the tap [wants](Tap::wants); what comes back
+//! is what later layers see. A tap keeps, edits or [stops](Tap::stop_after). It lives for one borrow, so
+//! nothing has to be removed afterwards. Closures and pairs of taps are taps:
+//!
+//! ```
+//! use layerscope::hook::{HookPoint, Tap};
+//! use tch::Tensor;
+//!
+//! let mut seen = Vec::new();
+//! let mut tap = |point: HookPoint, value: Tensor| {
+//!     seen.push(point);
+//!     value
+//! };
+//! let x = Tensor::zeros([1, 2, 3], (tch::Kind::Float, tch::Device::Cpu));
+//! assert_eq!(tap.visit(HookPoint::Embed, x).size(), [1, 2, 3]);
+//! ```
+
+mod capture;
+mod edit;
+mod point;
+mod select;
+
+pub use capture::Capture;
+pub use edit::{Edit, StopAfter};
+pub use point::{BlockHook, HookPoint};
+pub use select::{HookError, Selection};
+use tch::Tensor;
+
+/// Something that watches, edits or ends a forward pass.
+pub trait Tap {
+    /// Sees the value at `point` and returns what the rest of the network shall use.
+    ///
+    /// The tensor may share memory with the network's own: edit by returning a new one, keep a copy.
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor;
+
+    /// Whether the decoder shall come by at `point`; what nobody wants is not computed.
+    ///
+    /// Everything by default but the per-head results, which are as large as the residual stream
+    /// times the number of heads and must be asked for.
+    fn wants(&self, point: HookPoint) -> bool {
+        !matches!(point, HookPoint::Block(_, BlockHook::Result))
+    }
+
+    /// The point after which the pass may end; asked anew at every point.
+    fn stop_after(&self) -> Option<HookPoint> {
+        None
+    }
+}
+
+impl<F: FnMut(HookPoint, Tensor) -> Tensor> Tap for F {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+        self(point, value)
+    }
+}
+
+/// Nobody watches.
+impl Tap for () {
+    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Tensor {
+        value
+    }
+
+    fn wants(&self, _point: HookPoint) -> bool {
+        false
+    }
+}
+
+/// The first tap's edit is what the second one sees; the pass ends at the later of their stops.
+impl<A: Tap, B: Tap> Tap for (A, B) {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+        let value = if self.0.wants(point) { self.0.visit(point, value) } else { value };
+        if self.1.wants(point) { self.1.visit(point, value) } else { value }
+    }
+
+    fn wants(&self, point: HookPoint) -> bool {
+        self.0.wants(point) || self.1.wants(point)
+    }
+
+    fn stop_after(&self) -> Option<HookPoint> {
+        Some(self.0.stop_after()?.max(self.1.stop_after()?))
+    }
+}

@@ -1,0 +1,148 @@
+//! Attention of one block: fused when nobody looks at scores or pattern, spelled out when somebody does.
+
+use layerscope_lenses::Norm;
+use tch::{Kind, Tensor};
+
+use super::{
+    ModelError, Spec,
+    decoder::Pass,
+    nn::{Linear, soft_cap},
+    rope::Rope,
+    spec::LayerSpec,
+};
+use crate::hook::{BlockHook as B, HookPoint};
+
+/// Attention's weights: `qkv [(n_heads + 2 n_kv_heads) · d_head, d_model]`, `o [d_model, n_heads · d_head]`.
+#[derive(Debug)]
+pub(super) struct Attention {
+    pub(super) layer: usize,
+    pub(super) qkv: Linear,
+    pub(super) qk_norm: Option<[Norm; 2]>,
+    pub(super) o: Linear,
+}
+
+/// What the attention of every block of one pass shares.
+pub(super) struct Shared<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) ropes: &'a [Rope],
+    /// Added to the scores, `[1 or n_heads, query, key]`, by layer; none: plain causal.
+    pub(super) mask: Option<&'a Tensor>,
+}
+
+impl Attention {
+    /// `x [batch, seq, d_model]`, normed, to attention's output `[batch, seq, d_model]`.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        shared: &Shared<'_>,
+        tap: &mut Pass<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let spec = shared.spec;
+        let layer = &spec.layers[self.layer];
+        let at = |hook| HookPoint::Block(self.layer, hook);
+        let [q, k, v] = self.project(x, spec, tap)?;
+        let (q, k) = self.position(q, k, shared, layer)?;
+        let q = tap.visit(at(B::RotQ), q);
+        let k = tap.visit(at(B::RotK), k);
+
+        // [batch, seq, head, d_head] -> [batch, head, seq, d_head]
+        let [q, k, v] = [q, k, v].map(|t| t.transpose(1, 2));
+        let spelled_out =
+            spec.score_cap.is_some() || tap.wants(at(B::AttnScores)) || tap.wants(at(B::Pattern));
+        let z = if spelled_out {
+            self.spelled_out([q, k, v], shared, layer, tap)?
+        } else {
+            fused([q, k, v], shared.mask, layer.scale, spec.n_heads != spec.n_kv_heads)?
+        };
+        let z = tap.visit(at(B::Z), z.transpose(1, 2).contiguous()); // [batch, seq, head, d_head]
+        self.output(z, tap)
+    }
+
+    /// Queries, keys and values, `[batch, seq, head, d_head]` each.
+    fn project(&self, x: &Tensor, spec: &Spec, tap: &mut Pass<'_>) -> Result<[Tensor; 3], ModelError> {
+        let (batch, seq) = (x.size()[0], x.size()[1]);
+        let qkv = self.qkv.forward(x)?;
+        let d = spec.d_head as i64;
+        let (n, kv) = (spec.n_heads as i64, spec.n_kv_heads as i64);
+        let part = |start: i64, heads: i64| qkv.narrow(2, start * d, heads * d).view([batch, seq, heads, d]);
+        let at = |hook| HookPoint::Block(self.layer, hook);
+        let q = tap.visit(at(B::Q), part(0, n));
+        let k = tap.visit(at(B::K), part(n, kv));
+        let v = tap.visit(at(B::V), part(n + kv, kv));
+        Ok([q, k, v])
+    }
+
+    /// QK-norm, then rotation.
+    fn position(
+        &self,
+        q: Tensor,
+        k: Tensor,
+        shared: &Shared<'_>,
+        layer: &LayerSpec,
+    ) -> Result<(Tensor, Tensor), ModelError> {
+        let (q, k) = match &self.qk_norm {
+            Some([q_norm, k_norm]) => (q_norm.forward(&q)?, k_norm.forward(&k)?),
+            None => (q, k),
+        };
+        match shared.ropes.get(layer.rope) {
+            Some(rope) => Ok((rope.rotate(&q)?, rope.rotate(&k)?)),
+            None => Ok((q, k)),
+        }
+    }
+
+    /// Scores and pattern as tensors: `q, k, v [batch, head, seq, d_head]` to `z` of the same shape.
+    fn spelled_out(
+        &self,
+        [q, k, v]: [Tensor; 3],
+        shared: &Shared<'_>,
+        layer: &LayerSpec,
+        tap: &mut Pass<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let spec = shared.spec;
+        let repeats = (spec.n_heads / spec.n_kv_heads) as i64;
+        let [k, v] =
+            [k, v].map(|t| if repeats > 1 { t.repeat_interleave_self_int(repeats, 1, None) } else { t });
+        let mut scores = q.f_matmul(&k.transpose(2, 3))? * layer.scale; // [batch, head, query, key]
+        if let Some(cap) = spec.score_cap {
+            scores = soft_cap(&scores, cap);
+        }
+        let scores = match shared.mask {
+            Some(mask) => scores + mask,
+            None => scores.f_add(&super::nn::causal_mask(q.size()[2], None, &q)?)?,
+        };
+        let scores = tap.visit(HookPoint::Block(self.layer, B::AttnScores), scores);
+        let wide = if scores.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let pattern = scores.f_softmax(-1, wide)?.to_kind(q.kind());
+        let pattern = tap.visit(HookPoint::Block(self.layer, B::Pattern), pattern);
+        Ok(pattern.f_matmul(&v)?)
+    }
+
+    /// Mixed values `z [batch, seq, head, d_head]` through the output projection.
+    fn output(&self, z: Tensor, tap: &mut Pass<'_>) -> Result<Tensor, ModelError> {
+        let (batch, seq, heads, d_head) = z.size4()?;
+        let by_head = HookPoint::Block(self.layer, B::Result);
+        if !tap.wants(by_head) {
+            return self.o.forward(&z.reshape([batch, seq, heads * d_head]));
+        }
+        let d_model = self.o.weight.size()[0];
+        let weight = self.o.weight.view([d_model, heads, d_head]).permute([1, 2, 0]); // [head, d_head, d_model]
+        let result = z.unsqueeze(3).f_matmul(&weight)?.squeeze_dim(3); // [batch, seq, head, d_model]
+        let summed = tap.visit(by_head, result).f_sum_dim_intlist(2, false, None::<Kind>)?;
+        Ok(match &self.o.bias {
+            Some(bias) => summed + bias,
+            None => summed,
+        })
+    }
+}
+
+/// libtorch's fused attention; never holds the scores.
+fn fused(
+    [q, k, v]: [Tensor; 3],
+    mask: Option<&Tensor>,
+    scale: f64,
+    grouped: bool,
+) -> Result<Tensor, ModelError> {
+    let mask = mask.map(|m| m.unsqueeze(0)); // [1, head, query, key]
+    let causal = mask.is_none();
+    Ok(Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, causal, Some(scale), grouped)?)
+}

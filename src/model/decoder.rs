@@ -1,0 +1,238 @@
+//! The one forward pass. Families differ in [`Spec`]; every hook point of the network is fired here or in `attention.rs`.
+
+use layerscope_lenses::{Norm, Unembed};
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    ModelError, Spec,
+    attention::{Attention, Shared},
+    nn::{Linear, alibi_slopes, causal_mask},
+    rope::Rope,
+    spec::{Activation, Alibi, Positions, ResidualKind},
+};
+use crate::hook::{BlockHook as B, HookPoint, Tap};
+
+/// The weights of a decoder-only transformer.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    pub(super) embed: Tensor,
+    pub(super) pos_embed: Option<Tensor>,
+    pub(super) embed_norm: Option<Norm>,
+    pub(super) blocks: Vec<Block>,
+    pub(super) ropes: Vec<Rope>,
+    pub(super) unembed: Unembed,
+}
+
+/// One block. A post norm is a norm on what attention or the MLP puts out.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) ln1: Norm,
+    pub(super) attention: Attention,
+    pub(super) ln1_post: Option<Norm>,
+    pub(super) ln2: Option<Norm>,
+    pub(super) mlp: Mlp,
+    pub(super) ln2_post: Option<Norm>,
+}
+
+/// `up [d_mlp, d_model]`, or gate and up in one `[2 · d_mlp, d_model]`; `down [d_model, d_mlp]`.
+#[derive(Debug)]
+pub(super) struct Mlp {
+    pub(super) layer: usize,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+    pub(super) gated: bool,
+    pub(super) activation: Activation,
+}
+
+/// One forward pass as the tap sees it.
+pub(super) struct Pass<'a>(pub(super) &'a mut dyn Tap);
+
+impl Pass<'_> {
+    pub(super) fn wants(&self, point: HookPoint) -> bool {
+        self.0.wants(point)
+    }
+
+    pub(super) fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+        if self.0.wants(point) { self.0.visit(point, value) } else { value }
+    }
+
+    /// Whether nothing after `point` is needed any more.
+    fn ends_at(&self, point: HookPoint) -> bool {
+        self.0.stop_after().is_some_and(|stop| !point.is_before(stop))
+    }
+}
+
+impl Decoder {
+    /// Token ids `[batch, seq]`, positions from 0, to logits `[batch, seq, vocab]`; none when the tap ended the pass.
+    pub(super) fn forward(
+        &self,
+        ids: &Tensor,
+        spec: &Spec,
+        tap: &mut dyn Tap,
+    ) -> Result<Option<Tensor>, ModelError> {
+        let mut pass = Pass(tap);
+        let mut x = self.embed(ids, spec, &mut pass)?;
+        if pass.ends_at(HookPoint::PosEmbed) {
+            return Ok(None);
+        }
+        let masks = Masks::new(spec, &x)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            let resid = pass.visit(HookPoint::Block(i, B::ResidPre), x);
+            if pass.ends_at(HookPoint::Block(i, B::ResidPre)) {
+                return Ok(None);
+            }
+            let shared = Shared { spec, ropes: &self.ropes, mask: masks.of(spec.layers[i].window) };
+            let Some(out) = block.forward(i, resid, &shared, &mut pass)? else { return Ok(None) };
+            x = out;
+        }
+        self.unembed(x, &mut pass)
+    }
+
+    /// Token embeddings and learned positions, `[batch, seq, d_model]`.
+    fn embed(&self, ids: &Tensor, spec: &Spec, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
+        let mut x = Tensor::f_embedding(&self.embed, ids, -1, false, false)?;
+        if let Some(scale) = spec.embed_scale {
+            // The factor is rounded to the model's number type first, as in transformers.
+            x = x.f_mul(&Tensor::from(scale).to_kind(self.embed.kind()).to_device(x.device()))?;
+        }
+        x = pass.visit(HookPoint::Embed, x);
+        if let (Some(table), Positions::Learned { offset }) = (&self.pos_embed, spec.positions) {
+            let rows = table.f_narrow(0, offset as i64, ids.size()[1])?;
+            let positions = rows.unsqueeze(0).expand_as(&x);
+            x = x.f_add(&pass.visit(HookPoint::PosEmbed, positions))?;
+        }
+        match &self.embed_norm {
+            Some(norm) => Ok(norm.forward(&x)?),
+            None => Ok(x),
+        }
+    }
+
+    /// The residual stream leaving the last block to logits.
+    fn unembed(&self, x: Tensor, pass: &mut Pass<'_>) -> Result<Option<Tensor>, ModelError> {
+        let end = HookPoint::Block(self.blocks.len(), B::ResidPre);
+        let x = pass.visit(end, x);
+        if pass.ends_at(end) {
+            return Ok(None);
+        }
+        let normalized = if pass.wants(HookPoint::FinalScale) {
+            let norm = self.unembed.norm();
+            let scale = pass.visit(HookPoint::FinalScale, norm.scale(&x)?);
+            norm.with_scale(&x, &scale)?
+        } else {
+            self.unembed.normalize(&x)?
+        };
+        let normalized = pass.visit(HookPoint::FinalNormalized, normalized);
+        if pass.ends_at(HookPoint::FinalNormalized) {
+            return Ok(None);
+        }
+        Ok(Some(pass.visit(HookPoint::Logits, self.unembed.head(&normalized)?)))
+    }
+}
+
+impl Block {
+    /// The residual stream entering block `i` to the one leaving it; none when the tap ended the pass.
+    fn forward(
+        &self,
+        i: usize,
+        resid: Tensor,
+        shared: &Shared<'_>,
+        pass: &mut Pass<'_>,
+    ) -> Result<Option<Tensor>, ModelError> {
+        let at = |hook| HookPoint::Block(i, hook);
+        let normed = self.ln1.forward(&resid)?;
+        let attn = post(self.ln1_post.as_ref(), self.attention.forward(&normed, shared, pass)?)?;
+        let attn = pass.visit(at(B::AttnOut), attn);
+        if pass.ends_at(at(B::AttnOut)) {
+            return Ok(None);
+        }
+        let (stream, mlp_in) = match shared.spec.residual {
+            ResidualKind::Sequential => {
+                let mid = pass.visit(at(B::ResidMid), resid + attn);
+                let mlp_in = post(self.ln2.as_ref(), mid.shallow_clone())?;
+                (mid, mlp_in)
+            }
+            ResidualKind::Parallel => {
+                let mlp_in = post(self.ln2.as_ref(), resid.shallow_clone())?;
+                (resid + attn, mlp_in)
+            }
+            ResidualKind::ParallelSharedNorm => (resid + attn, normed),
+        };
+        if pass.ends_at(at(B::ResidMid)) {
+            return Ok(None);
+        }
+        let mlp = post(self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
+        let mlp = pass.visit(at(B::MlpOut), mlp);
+        let out = pass.visit(at(B::ResidPost), stream + mlp);
+        Ok((!pass.ends_at(at(B::ResidPost))).then_some(out))
+    }
+}
+
+impl Mlp {
+    /// `[batch, seq, d_model]` to the same.
+    fn forward(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
+        let at = |hook| HookPoint::Block(self.layer, hook);
+        let inner = self.up.forward(x)?;
+        let post = if self.gated {
+            let d_mlp = inner.size()[2] / 2;
+            let gate = pass.visit(at(B::MlpPre), inner.narrow(2, 0, d_mlp));
+            let up = pass.visit(at(B::MlpPreLinear), inner.narrow(2, d_mlp, d_mlp));
+            self.activation.apply(&gate)?.f_mul_(&up)?
+        } else {
+            self.activation.apply(&pass.visit(at(B::MlpPre), inner))?
+        };
+        self.down.forward(&pass.visit(at(B::MlpPost), post))
+    }
+}
+
+/// `norm(x)`, or `x` where there is no norm.
+fn post(norm: Option<&Norm>, x: Tensor) -> Result<Tensor, ModelError> {
+    match norm {
+        Some(norm) => Ok(norm.forward(&x)?),
+        None => Ok(x),
+    }
+}
+
+/// What is added to attention scores, one tensor per distinct window.
+struct Masks(Vec<(Option<usize>, Option<Tensor>)>);
+
+impl Masks {
+    fn new(spec: &Spec, like: &Tensor) -> Result<Self, ModelError> {
+        let seq = like.size()[1];
+        let alibi = alibi(spec, seq, like);
+        let mut masks: Vec<(Option<usize>, Option<Tensor>)> = Vec::new();
+        for layer in &spec.layers {
+            // A window that covers the whole sequence hides nothing.
+            let window = layer.window.filter(|w| (*w as i64) < seq);
+            if masks.iter().any(|(known, _)| *known == layer.window) {
+                continue;
+            }
+            let mask = match (window, &alibi) {
+                (None, None) => None,
+                (_, None) => Some(causal_mask(seq, window, like)?.unsqueeze(0)),
+                (_, Some(alibi)) => Some(causal_mask(seq, window, like)? + alibi),
+            };
+            masks.push((layer.window, mask));
+        }
+        Ok(Self(masks))
+    }
+
+    /// `[1 or n_heads, query, key]`; none for plain causal attention.
+    fn of(&self, window: Option<usize>) -> Option<&Tensor> {
+        self.0.iter().find(|(known, _)| *known == window)?.1.as_ref()
+    }
+}
+
+/// Alibi's bias `[n_heads, 1, key]`: slope times key position, which softmax cannot tell from slope times distance.
+fn alibi(spec: &Spec, seq: i64, like: &Tensor) -> Option<Tensor> {
+    let Positions::Alibi(variant) = spec.positions else { return None };
+    let slopes = Tensor::from_slice(&alibi_slopes(spec.n_heads)).view([-1, 1, 1]);
+    let positions = Tensor::arange(seq, (Kind::Float, Device::Cpu)).view([1, 1, -1]);
+    let bias = match variant {
+        Alibi::AfterScale => slopes * positions,
+        Alibi::BeforeScale => {
+            let rounded = slopes.to_kind(Kind::BFloat16) * positions.to_kind(Kind::BFloat16);
+            rounded.to_kind(Kind::Float) * spec.layers[0].scale
+        }
+    };
+    Some(bias.to_kind(like.kind()).to_device(like.device()))
+}

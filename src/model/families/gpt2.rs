@@ -1,0 +1,66 @@
+//! GPT-2 (Radford et al. 2019): learned positions, weights stored `[in, out]`.
+
+use super::{activation, even_head};
+use crate::model::{
+    Config, ModelError, Spec,
+    spec::{Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, ResidualKind},
+};
+
+const NAMES: Names = Names {
+    prefixes: &["transformer.", ""],
+    embed: "wte",
+    embed_norm: "",
+    pos_embed: "wpe",
+    block: "h.",
+    ln1: "ln_1",
+    ln1_post: "",
+    ln2: "ln_2",
+    ln2_post: "",
+    qkv: QkvNames::Joined("attn.c_attn"),
+    qk_norm: ["", ""],
+    o: "attn.c_proj",
+    mlp: MlpNames::Plain { up: "mlp.c_fc", down: "mlp.c_proj" },
+    final_norm: "ln_f",
+    head: "lm_head",
+    transposed: true,
+};
+
+pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
+    config.refuse_if_true("add_cross_attention")?;
+    let (d_model, n_heads, n_layers) =
+        (config.usize("n_embd")?, config.usize("n_head")?, config.usize("n_layer")?);
+    let d_head = even_head(config, d_model, n_heads)?;
+    let scale = if config.bool_or("scale_attn_weights", true)? { (d_head as f64).powf(-0.5) } else { 1.0 };
+    let by_layer = config.bool_or("scale_attn_by_inverse_layer_idx", false)?;
+    let layer = |i: usize| LayerSpec {
+        window: None,
+        rope: 0,
+        scale: if by_layer { scale / (i + 1) as f64 } else { scale },
+    };
+    Ok(Spec {
+        family: "gpt2",
+        n_layers,
+        d_model,
+        n_heads,
+        n_kv_heads: n_heads,
+        d_head,
+        d_mlp: config.usize_or("n_inner", 4 * d_model)?,
+        vocab: config.usize("vocab_size")?,
+        n_ctx: config.usize("n_positions")?,
+        norm: NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?),
+        residual: ResidualKind::Sequential,
+        post_norms: false,
+        embed_norm: false,
+        embed_scale: None,
+        positions: Positions::Learned { offset: 0 },
+        ropes: Vec::new(),
+        layers: (0..n_layers).map(layer).collect(),
+        activation: activation(config, "activation_function")?,
+        qk_norm: None,
+        bias: Biases { qkv: true, o: true, mlp: true, head: false },
+        score_cap: None,
+        logit_cap: None,
+        tied: config.bool_or("tie_word_embeddings", true)?,
+        names: NAMES,
+    })
+}

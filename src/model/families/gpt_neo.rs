@@ -1,0 +1,96 @@
+//! GPT-Neo (Black et al. 2021): global and local attention in turn, scores without a scale.
+
+use serde_json::Value;
+
+use super::{activation, even_head};
+use crate::model::{
+    Config, ModelError, Spec,
+    spec::{Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, ResidualKind},
+};
+
+const NAMES: Names = Names {
+    prefixes: &["transformer.", ""],
+    embed: "wte",
+    embed_norm: "",
+    pos_embed: "wpe",
+    block: "h.",
+    ln1: "ln_1",
+    ln1_post: "",
+    ln2: "ln_2",
+    ln2_post: "",
+    qkv: QkvNames::Separate(["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"]),
+    qk_norm: ["", ""],
+    o: "attn.attention.out_proj",
+    mlp: MlpNames::Plain { up: "mlp.c_fc", down: "mlp.c_proj" },
+    final_norm: "ln_f",
+    head: "lm_head",
+    transposed: false,
+};
+
+pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
+    let (d_model, n_heads) = (config.usize("hidden_size")?, config.usize("num_heads")?);
+    let n_layers = config.usize("num_layers")?;
+    let local = local_layers(config, n_layers)?;
+    let window = config.usize_or("window_size", 256)?;
+    let layer = |&local: &bool| LayerSpec { window: local.then_some(window), rope: 0, scale: 1.0 };
+    Ok(Spec {
+        family: "gpt_neo",
+        n_layers,
+        d_model,
+        n_heads,
+        n_kv_heads: n_heads,
+        d_head: even_head(config, d_model, n_heads)?,
+        d_mlp: config.usize_or("intermediate_size", 4 * d_model)?,
+        vocab: config.usize("vocab_size")?,
+        n_ctx: config.usize("max_position_embeddings")?,
+        norm: NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?),
+        residual: ResidualKind::Sequential,
+        post_norms: false,
+        embed_norm: false,
+        embed_scale: None,
+        positions: Positions::Learned { offset: 0 },
+        ropes: Vec::new(),
+        layers: local.iter().map(layer).collect(),
+        activation: activation(config, "activation_function")?,
+        qk_norm: None,
+        bias: Biases { qkv: false, o: true, mlp: true, head: false },
+        score_cap: None,
+        logit_cap: None,
+        tied: config.bool_or("tie_word_embeddings", true)?,
+        names: NAMES,
+    })
+}
+
+/// Which layers are local: `attention_layers`, or `attention_types` such as `[[["global", "local"], 12]]`.
+fn local_layers(config: &Config, n_layers: usize) -> Result<Vec<bool>, ModelError> {
+    let kinds: Vec<&Value> = if let Some(layers) = config.get("attention_layers").and_then(Value::as_array) {
+        layers.iter().collect()
+    } else {
+        let types = config.get("attention_types").and_then(Value::as_array);
+        let types = types.ok_or_else(|| config.error("`attention_types` is missing"))?;
+        let pair = |entry: &'_ Value| {
+            let pattern = entry.get(0).and_then(Value::as_array).cloned();
+            Some((pattern?, entry.get(1)?.as_u64()? as usize))
+        };
+        let expanded: Option<Vec<(Vec<Value>, usize)>> = types.iter().map(pair).collect();
+        let expanded =
+            expanded.ok_or_else(|| config.error("`attention_types` must be [[[kind, …], times], …]"))?;
+        let kinds = expanded.into_iter().flat_map(|(p, n)| std::iter::repeat_n(p, n.min(n_layers)).flatten());
+        return check(config, &kinds.collect::<Vec<_>>().iter().collect::<Vec<_>>(), n_layers);
+    };
+    check(config, &kinds, n_layers)
+}
+
+fn check(config: &Config, kinds: &[&Value], n_layers: usize) -> Result<Vec<bool>, ModelError> {
+    if kinds.len() != n_layers {
+        return Err(
+            config.error(format!("attention kinds for {} layers, but {n_layers} layers", kinds.len()))
+        );
+    }
+    let local = |kind: &&Value| match kind.as_str() {
+        Some("global") => Ok(false),
+        Some("local") => Ok(true),
+        _ => Err(config.error(format!("attention kind {kind} must be \"global\" or \"local\""))),
+    };
+    kinds.iter().map(local).collect()
+}

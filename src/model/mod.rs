@@ -1,0 +1,148 @@
+//! The model runner: a Hugging Face folder to a decoder that taps can watch and edit.
+//!
+//! What differs between families is data ([`Spec`]), read from `config.json` by one small file per family
+//! under `families/`; the forward pass exists once, in `decoder.rs`.
+
+mod attention;
+mod config;
+mod decoder;
+mod error;
+mod families;
+mod load;
+mod nn;
+mod rope;
+mod spec;
+mod weights;
+
+use std::path::Path;
+
+pub use config::Config;
+pub use error::ModelError;
+pub use families::spec;
+use layerscope_lenses::Unembed;
+pub use rope::{RopeScaling, RopeSpec};
+pub use spec::{Activation, Positions, ResidualKind, Spec};
+use tch::{Device, Kind, Tensor};
+pub use weights::{Weights, weight_files};
+
+use self::decoder::Decoder;
+use crate::hook::{BlockHook, HookPoint, Tap};
+
+/// A causal language model on a device.
+#[derive(Debug)]
+pub struct Model {
+    spec: Spec,
+    decoder: Decoder,
+    kind: Kind,
+    device: Device,
+}
+
+impl Model {
+    /// Loads the model folder `dir` (`config.json` and safetensors) as `kind` on `device`.
+    ///
+    /// `progress(done, all)` is called after each block.
+    ///
+    /// # Errors
+    /// When the family, an option, a tensor or a file is not as it must be; the message names which.
+    pub fn load(
+        dir: &Path,
+        kind: Kind,
+        device: Device,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Self, ModelError> {
+        let _no_grad = tch::no_grad_guard();
+        let spec = spec(&Config::read(dir)?)?;
+        let weights = Weights::open(dir, kind, device)?;
+        let decoder = load::decoder(&weights, &spec, kind, &mut progress)?;
+        Ok(Self { spec, decoder, kind, device })
+    }
+
+    /// The architecture.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The number type of weights and activations.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The final norm and head, for lenses.
+    pub fn unembed(&self) -> &Unembed {
+        &self.decoder.unembed
+    }
+
+    /// Runs token ids `[batch, seq]` through the network and past `tap`; every row starts at position 0.
+    ///
+    /// Returns logits `[batch, seq, vocab]`, or none when the tap ended the pass earlier.
+    ///
+    /// # Errors
+    /// When an id is outside the vocabulary, a row is empty or longer than the context, or an edit changed a shape.
+    pub fn forward(&self, ids: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>, ModelError> {
+        let _no_grad = tch::no_grad_guard();
+        self.check_ids(ids)?;
+        self.decoder.forward(&ids.to_device(self.device), &self.spec, tap)
+    }
+
+    fn check_ids(&self, ids: &Tensor) -> Result<(), ModelError> {
+        let size = ids.size();
+        let [batch, seq] = size[..] else {
+            return Err(ModelError::Input(format!("token ids must be [batch, seq], got {size:?}")));
+        };
+        let n_ctx = self.spec.n_ctx as i64;
+        if batch == 0 || seq == 0 || seq > n_ctx {
+            return Err(ModelError::Input(format!("{seq} tokens do not fit a context of 1 to {n_ctx}")));
+        }
+        let (low, high) = (ids.f_min()?.int64_value(&[]), ids.f_max()?.int64_value(&[]));
+        if low < 0 || high >= self.spec.vocab as i64 {
+            let (bad, vocab) = (if low < 0 { low } else { high }, self.spec.vocab);
+            return Err(ModelError::Input(format!("token id {bad} is outside the vocabulary of {vocab}")));
+        }
+        Ok(())
+    }
+}
+
+/// Every hook point a model of this architecture has, in the order of the pass.
+///
+/// `blocks.{L}.hook_resid_pre` is the residual stream leaving the last block, before the final norm.
+pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
+    let exists = |hook: &BlockHook| match hook {
+        BlockHook::ResidMid => spec.residual == ResidualKind::Sequential,
+        BlockHook::MlpPreLinear => spec.names.mlp.gated(),
+        _ => true,
+    };
+    let mut points = vec![HookPoint::Embed];
+    if matches!(spec.positions, Positions::Learned { .. }) {
+        points.push(HookPoint::PosEmbed);
+    }
+    for block in 0..spec.n_layers {
+        points.extend(BlockHook::all().filter(exists).map(|hook| HookPoint::Block(block, hook)));
+    }
+    points.push(HookPoint::Block(spec.n_layers, BlockHook::ResidPre));
+    points.extend([HookPoint::FinalScale, HookPoint::FinalNormalized, HookPoint::Logits]);
+    points
+}
+
+/// Shape of one token's value at `point`, the last dimensions of `[batch, seq, ..]`; none for scores and
+/// pattern, which are `[batch, head, query, key]`.
+pub fn width(spec: &Spec, point: HookPoint) -> Option<Vec<usize>> {
+    let d = spec.d_model;
+    Some(match point {
+        HookPoint::Embed | HookPoint::PosEmbed | HookPoint::FinalNormalized => vec![d],
+        HookPoint::FinalScale => vec![1],
+        HookPoint::Logits => vec![spec.vocab],
+        HookPoint::Block(_, hook) => match hook {
+            BlockHook::Q | BlockHook::RotQ | BlockHook::Z => vec![spec.n_heads, spec.d_head],
+            BlockHook::K | BlockHook::V | BlockHook::RotK => vec![spec.n_kv_heads, spec.d_head],
+            BlockHook::Result => vec![spec.n_heads, d],
+            BlockHook::AttnScores | BlockHook::Pattern => return None,
+            BlockHook::MlpPre | BlockHook::MlpPreLinear | BlockHook::MlpPost => vec![spec.d_mlp],
+            _ => vec![d],
+        },
+    })
+}

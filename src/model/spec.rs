@@ -1,0 +1,273 @@
+//! What differs between families, as data: the decoder in `decoder.rs` reads this and nothing else.
+
+use layerscope_lenses::NormKind;
+
+use super::rope::RopeSpec;
+
+/// One model's architecture.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// `model_type` in config.json.
+    pub family: &'static str,
+    /// Number of blocks, `L`.
+    pub n_layers: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; a divisor of `n_heads`.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub d_head: usize,
+    /// Width of the MLP's inner state.
+    pub d_mlp: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Longest sequence.
+    pub n_ctx: usize,
+    /// The norms of blocks and end.
+    pub norm: NormSpec,
+    /// How attention and MLP share the residual stream.
+    pub residual: ResidualKind,
+    /// Norms on the outputs of attention and MLP as well (Gemma 2 and 3).
+    pub post_norms: bool,
+    /// A norm on the embeddings (BLOOM).
+    pub embed_norm: bool,
+    /// Factor on the token embeddings (Gemma).
+    pub embed_scale: Option<f64>,
+    /// Where positions enter.
+    pub positions: Positions,
+    /// The model's rotations; a layer names one by index.
+    pub ropes: Vec<RopeSpec>,
+    /// What differs between layers, one entry per block.
+    pub layers: Vec<LayerSpec>,
+    /// The MLP's non-linearity.
+    pub activation: Activation,
+    /// Norm of each query and key head before rotation (Qwen 3, Gemma 3, some Phi).
+    pub qk_norm: Option<NormKind>,
+    /// Which linear maps have a bias.
+    pub bias: Biases,
+    /// Gemma 2's cap on attention scores: `cap · tanh(s / cap)`.
+    pub score_cap: Option<f64>,
+    /// Gemma 2's cap on logits.
+    pub logit_cap: Option<f64>,
+    /// The unembedding is the embedding.
+    pub tied: bool,
+    /// Where the weights are.
+    pub names: Names,
+}
+
+/// The norm all of a model's blocks use.
+#[derive(Debug, Clone, Copy)]
+pub struct NormSpec {
+    /// Statistics.
+    pub kind: NormKind,
+    /// Added under the root.
+    pub eps: f64,
+    /// Weights are stored minus one (Gemma).
+    pub plus_one: bool,
+}
+
+impl NormSpec {
+    /// Layer norm with weight and bias.
+    pub fn layer(eps: f64) -> Self {
+        Self { kind: NormKind::Layer, eps, plus_one: false }
+    }
+
+    /// RMS norm with a weight.
+    pub fn rms(eps: f64) -> Self {
+        Self { kind: NormKind::Rms, eps, plus_one: false }
+    }
+
+    /// Gemma's RMS norm, whose weight is stored minus one.
+    pub fn gemma(eps: f64) -> Self {
+        Self { kind: NormKind::Rms, eps, plus_one: true }
+    }
+}
+
+/// How attention and MLP share the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResidualKind {
+    /// The MLP reads what attention wrote.
+    Sequential,
+    /// Both read the stream entering the block, through a norm each (Pythia, Falcon 40B).
+    Parallel,
+    /// Both read it through one norm (GPT-J, Phi, Falcon 7B).
+    ParallelSharedNorm,
+}
+
+/// Where positions enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Positions {
+    /// A learned table, from row `offset` on (OPT starts at 2).
+    Learned {
+        /// Row of position 0.
+        offset: usize,
+    },
+    /// In queries and keys.
+    Rotary,
+    /// As a bias on attention scores (Press et al. 2022).
+    Alibi(Alibi),
+}
+
+/// The two variants of alibi in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alibi {
+    /// BLOOM: added to the scaled scores.
+    AfterScale,
+    /// Falcon: rounded to bf16 and scaled together with the scores.
+    BeforeScale,
+}
+
+/// What differs between the layers of one model.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerSpec {
+    /// A position sees itself and the `window - 1` before it; none: all before it.
+    pub window: Option<usize>,
+    /// Index into [`Spec::ropes`].
+    pub rope: usize,
+    /// Factor on `q·k`.
+    pub scale: f64,
+}
+
+/// Which linear maps have a bias.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Biases {
+    /// Queries, keys and values.
+    pub qkv: bool,
+    /// Attention's output projection.
+    pub o: bool,
+    /// Both (all three) maps of the MLP.
+    pub mlp: bool,
+    /// The unembedding.
+    pub head: bool,
+}
+
+/// The MLP's non-linearity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// With the error function.
+    Gelu,
+    /// With the tanh approximation.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x · sigmoid(x)`.
+    Silu,
+}
+
+impl Activation {
+    /// From the name transformers uses.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "gelu" | "gelu_python" => Some(Self::Gelu),
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            "relu" => Some(Self::Relu),
+            "silu" | "swish" => Some(Self::Silu),
+            _ => None,
+        }
+    }
+}
+
+/// Tensor names of a family; those of a block are relative to `block` + index + `.`.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    /// Prefixes of everything but the head, tried in order.
+    pub prefixes: &'static [&'static str],
+    /// Token embeddings `[vocab, d_model]`.
+    pub embed: &'static str,
+    /// Norm of the embeddings.
+    pub embed_norm: &'static str,
+    /// Learned positions `[n_ctx + offset, d_model]`.
+    pub pos_embed: &'static str,
+    /// Start of a block's names, such as `h.`.
+    pub block: &'static str,
+    /// Norm before attention.
+    pub ln1: &'static str,
+    /// Norm on attention's output, where there is one.
+    pub ln1_post: &'static str,
+    /// Norm before the MLP, where it has its own.
+    pub ln2: &'static str,
+    /// Norm on the MLP's output, where there is one.
+    pub ln2_post: &'static str,
+    /// Queries, keys and values.
+    pub qkv: QkvNames,
+    /// Norms of query and key heads, where there are any.
+    pub qk_norm: [&'static str; 2],
+    /// Attention's output projection.
+    pub o: &'static str,
+    /// The MLP.
+    pub mlp: MlpNames,
+    /// The final norm.
+    pub final_norm: &'static str,
+    /// The head, a full name.
+    pub head: &'static str,
+    /// Linear weights are stored `[in, out]` (GPT-2's Conv1D).
+    pub transposed: bool,
+}
+
+/// Where queries, keys and values are.
+#[derive(Debug, Clone, Copy)]
+pub enum QkvNames {
+    /// Three maps.
+    Separate([&'static str; 3]),
+    /// One map whose rows are all of q, all of k, all of v.
+    Joined(&'static str),
+    /// One map whose rows go by key-value group: its queries, its key, its value (NeoX, BLOOM, Falcon).
+    ByGroup(&'static str),
+}
+
+/// Where the MLP is.
+#[derive(Debug, Clone, Copy)]
+pub enum MlpNames {
+    /// `down(act(up(x)))`.
+    Plain {
+        /// `[d_mlp, d_model]`.
+        up: &'static str,
+        /// `[d_model, d_mlp]`.
+        down: &'static str,
+    },
+    /// `down(act(gate(x)) · up(x))`.
+    Gated {
+        /// `[d_mlp, d_model]`.
+        gate: &'static str,
+        /// `[d_mlp, d_model]`.
+        up: &'static str,
+        /// `[d_model, d_mlp]`.
+        down: &'static str,
+    },
+    /// Gated, gate and up in one map `[2 · d_mlp, d_model]` (Phi-3).
+    GatedJoined {
+        /// `[2 · d_mlp, d_model]`.
+        gate_up: &'static str,
+        /// `[d_model, d_mlp]`.
+        down: &'static str,
+    },
+}
+
+impl MlpNames {
+    /// Whether the MLP has a gate.
+    pub fn gated(self) -> bool {
+        !matches!(self, Self::Plain { .. })
+    }
+}
+
+/// The names of Llama and those built like it; families change what differs.
+pub(super) const LLAMA_NAMES: Names = Names {
+    prefixes: &["model."],
+    embed: "embed_tokens",
+    embed_norm: "",
+    pos_embed: "",
+    block: "layers.",
+    ln1: "input_layernorm",
+    ln1_post: "",
+    ln2: "post_attention_layernorm",
+    ln2_post: "",
+    qkv: QkvNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    qk_norm: ["self_attn.q_norm", "self_attn.k_norm"],
+    o: "self_attn.o_proj",
+    mlp: MlpNames::Gated { gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj" },
+    final_norm: "norm",
+    head: "lm_head",
+    transposed: false,
+};

@@ -1,0 +1,135 @@
+//! Parity with reference activations computed by somebody else, such as transformers.
+//!
+//! A reference is one safetensors file with `input_ids [batch, seq]` and any number of activations under their
+//! hook names (`blocks.3.hook_resid_pre`, `logits`) or as transformers names them (`hidden_states.3`, of which
+//! the last is already normed). `scripts/reference.py` writes one for any model folder.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    hook::{BlockHook, Capture, HookPoint, Selection},
+    model::{Model, ModelError, Weights, hook_points},
+};
+
+/// Largest error that passes, relative to the root mean square of the reference.
+pub const TOLERANCE: f64 = 5e-5;
+
+/// A reference that cannot be compared with this model.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The file or the model is not as it must be.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The reference does not fit the model.
+    #[error("{path}: {reason}")]
+    Reference {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// How far the model is from the reference at one hook point.
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// The hook point.
+    pub point: HookPoint,
+    /// Largest absolute difference; NaN when either side holds one.
+    pub max_abs: f64,
+    /// Root mean square of the reference.
+    pub scale: f64,
+    /// Where the largest difference is, an index into the reference's shape.
+    pub at: Vec<i64>,
+    /// Whether the likeliest token is the same at every position; only for logits.
+    pub same_argmax: Option<bool>,
+}
+
+impl Difference {
+    /// `max_abs / scale`.
+    pub fn relative(&self) -> f64 {
+        self.max_abs / self.scale.max(f64::MIN_POSITIVE)
+    }
+
+    /// Whether the error is within `tolerance`, and the likeliest tokens are the same.
+    pub fn passes(&self, tolerance: f64) -> bool {
+        self.relative() <= tolerance && self.same_argmax != Some(false)
+    }
+}
+
+/// Runs the reference's tokens through `model` and compares every activation it holds, in the order of the pass.
+///
+/// # Errors
+/// When the file is not a reference, or one of its tensors names no hook of this model or has another shape.
+pub fn verify(model: &Model, reference: &Path) -> Result<Vec<Difference>, VerifyError> {
+    let bad = |reason: String| VerifyError::Reference { path: reference.display().to_string(), reason };
+    let file = Weights::open_file(reference, Kind::Double)?;
+    if !file.has("input_ids") {
+        return Err(bad("no tensor `input_ids`".into()));
+    }
+    let available = hook_points(model.spec());
+    let mut names = Vec::new();
+    for name in file.shapes().map(|(name, _)| name).filter(|name| *name != "input_ids") {
+        let point = point_of(name, model.spec().n_layers).filter(|p| available.contains(p));
+        names.push((point.ok_or_else(|| bad(format!("`{name}` is no hook of this model")))?, name));
+    }
+    if names.is_empty() {
+        return Err(bad("no activations beside `input_ids`".into()));
+    }
+    names.sort();
+    let mut capture = Capture::new(names.iter().map(|(point, _)| *point).collect::<Selection>());
+    model.forward(&file.take_any("input_ids")?.to_kind(Kind::Int64), &mut capture)?;
+    let compare_one = |(point, name): &(HookPoint, &str)| {
+        let ours = capture.get(*point).ok_or_else(|| bad(format!("`{name}` was not computed")))?;
+        let theirs = file.take_any(name)?;
+        if ours.size() != theirs.size() {
+            return Err(bad(format!("`{name}` is {:?}, the model gives {:?}", theirs.size(), ours.size())));
+        }
+        Ok(compare(*point, ours, &theirs)?)
+    };
+    names.iter().map(compare_one).collect()
+}
+
+/// A hook name, or transformers' `hidden_states.{i}`.
+fn point_of(name: &str, n_layers: usize) -> Option<HookPoint> {
+    let Some(layer) = name.strip_prefix("hidden_states.") else { return HookPoint::parse(name) };
+    match layer.parse::<usize>().ok()? {
+        i if i < n_layers => Some(HookPoint::Block(i, BlockHook::ResidPre)),
+        i if i == n_layers => Some(HookPoint::FinalNormalized),
+        _ => None,
+    }
+}
+
+fn compare(point: HookPoint, ours: &Tensor, theirs: &Tensor) -> Result<Difference, ModelError> {
+    let ours = ours.to_device(Device::Cpu).to_kind(Kind::Double);
+    // Equal infinities (masked scores) differ by nothing, although their difference is NaN.
+    let difference = ours.f_sub(theirs)?.abs().f_masked_fill(&ours.f_eq_tensor(theirs)?, 0.0)?;
+    let finite = theirs.f_masked_select(&theirs.f_isfinite()?)?;
+    let worst = difference.f_argmax(None, false)?.int64_value(&[]);
+    let same_argmax = (point == HookPoint::Logits)
+        .then(|| ours.f_argmax(-1, false)?.f_equal(&theirs.f_argmax(-1, false)?))
+        .transpose()?;
+    Ok(Difference {
+        point,
+        max_abs: difference.f_max()?.double_value(&[]),
+        scale: finite.f_square()?.f_mean(Kind::Double)?.sqrt().double_value(&[]),
+        at: unravel(worst, &theirs.size()),
+        same_argmax,
+    })
+}
+
+fn unravel(mut flat: i64, shape: &[i64]) -> Vec<i64> {
+    let mut index: Vec<i64> = shape
+        .iter()
+        .rev()
+        .map(|n| {
+            let i = flat % n;
+            flat /= n;
+            i
+        })
+        .collect();
+    index.reverse();
+    index
+}
