@@ -1,1 +1,4 @@
-//! x
+//! Reads what a language model is thinking, layer by layer.
+
+pub mod device;
+pub mod hub;
