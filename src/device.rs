@@ -184,6 +184,9 @@ impl Dtype {
     }
 }
 
+#[cfg(target_os = "linux")]
+const CUDA_LIBRARY: &str = "libtorch_cuda.so";
+
 /// Opens the CUDA half of libtorch, which registers its kernels with the CPU half that this binary is linked to. Must come
 /// before anything asks libtorch for CUDA, because libtorch remembers its first answer. Later calls repeat the first's.
 ///
@@ -194,22 +197,26 @@ pub fn load_cuda() -> Result<(), String> {
     LOADED.get_or_init(open_cuda).clone()
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn open_cuda() -> Result<(), String> {
-    const NAME: &str = "libtorch_cuda.so";
     let folders = [
         option_env!("LAYERSCOPE_LIBTORCH_LIB").map(PathBuf::from),
         std::env::var_os("LIBTORCH").map(|dir| PathBuf::from(dir).join("lib")),
     ];
-    let in_folders = folders.into_iter().flatten().map(|dir| dir.join(NAME)).filter(|path| path.exists());
-    let mut failure = None;
+    let in_folders = folders.into_iter().flatten().map(|dir| dir.join(CUDA_LIBRARY));
     // The plain name first: the loader then looks where this binary's other libraries came from.
-    for path in std::iter::once(PathBuf::from(NAME)).chain(in_folders) {
+    open_first(std::iter::once(PathBuf::from(CUDA_LIBRARY)).chain(in_folders.filter(|path| path.exists())))
+}
+
+#[cfg(target_os = "linux")]
+fn open_first(candidates: impl Iterator<Item = PathBuf>) -> Result<(), String> {
+    let mut failure = None;
+    for path in candidates {
         match open_library(&path) {
             Ok(()) => return Ok(()),
-            // The loader says "cannot open" both for a library that is absent and for one whose own needs are.
-            Err(reason) if path.is_absolute() || !reason.starts_with(NAME) => failure = Some(reason),
-            Err(_) => {}
+            // "libtorch_cuda.so: cannot open": absent. Anything else is about a file that is there, or about its needs.
+            Err(reason) if reason.starts_with(CUDA_LIBRARY) => {}
+            Err(reason) => failure = Some(reason),
         }
     }
     Err(failure.map_or_else(
@@ -218,12 +225,12 @@ fn open_cuda() -> Result<(), String> {
     ))
 }
 
-#[cfg(not(unix))]
+#[cfg(not(target_os = "linux"))]
 fn open_cuda() -> Result<(), String> {
     Err("no CUDA libtorch found".into())
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn open_library(path: &std::path::Path) -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
     // SAFETY: opening runs the library's initialisers. They are libtorch's own: they add kernels to the dispatcher of the
@@ -232,7 +239,10 @@ fn open_library(path: &std::path::Path) -> Result<(), String> {
     #[allow(unsafe_code)]
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
     // Never closed: kernels stay registered until the process ends.
-    library.map(std::mem::forget).map_err(|error| error.to_string())
+    library.map(std::mem::forget).map_err(|error| {
+        // The loader's own words are the source; the error itself says only that opening failed.
+        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+    })
 }
 
 /// Sets the threads of libtorch and of rayon, and returns their number; `None` takes one per physical core that this
@@ -256,7 +266,8 @@ fn allowed_cores() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let siblings = |cpu: usize| {
-        std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")).ok()
+        std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
+            .ok()
     };
     let cores: Option<std::collections::BTreeSet<String>> =
         parse_cpu_list(list)?.into_iter().map(siblings).collect();
@@ -279,14 +290,26 @@ mod tests {
 
     #[test]
     fn devices_parse_and_print() {
-        for (text, arg) in [("auto", DeviceArg::Auto), ("cpu", DeviceArg::Cpu), ("cuda:0", DeviceArg::Cuda(0))] {
+        for (text, arg) in
+            [("auto", DeviceArg::Auto), ("cpu", DeviceArg::Cpu), ("cuda:0", DeviceArg::Cuda(0))]
+        {
             assert_eq!(text.parse(), Ok(arg));
             assert_eq!(arg.to_string(), text);
         }
         assert_eq!("cuda".parse(), Ok(DeviceArg::Cuda(0)));
         assert_eq!("cuda:12".parse(), Ok(DeviceArg::Cuda(12)));
-        for bad in ["", "gpu", "CPU", "mps", "cuda:", "cuda:-1", "cuda:+1", "cuda:1x", "cuda: 1", "cuda:99999999999999999999"]
-        {
+        for bad in [
+            "",
+            "gpu",
+            "CPU",
+            "mps",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:1x",
+            "cuda: 1",
+            "cuda:99999999999999999999",
+        ] {
             assert_eq!(bad.parse::<DeviceArg>(), Err(DeviceError::UnknownDevice(bad.into())));
         }
     }
@@ -313,8 +336,24 @@ mod tests {
     #[test]
     fn this_machine_gets_a_device_that_works() {
         let chosen = DeviceArg::Auto.choose().unwrap();
-        assert_eq!(tch::Tensor::ones([2], (Kind::Float, chosen.device)).sum(Kind::Float).double_value(&[]), 2.0);
+        let two = tch::Tensor::ones([2], (Kind::Int64, chosen.device)).sum(Kind::Int64);
+        assert_eq!(two.int64_value(&[]), 2);
         assert_eq!(chosen.device.is_cuda(), DeviceArg::Cuda(0).choose().is_ok(), "{}", chosen.note);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_library_that_is_absent_differs_from_one_that_is_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = folder.path().join(CUDA_LIBRARY);
+        std::fs::write(&broken, "not a library").unwrap();
+        // The test binary's own search path holds none where libtorch is the CPU one.
+        if load_cuda().is_err() {
+            let absent = open_first([PathBuf::from(CUDA_LIBRARY)].into_iter()).unwrap_err();
+            assert_eq!(absent, "no CUDA libtorch found");
+        }
+        let error = open_first([broken.clone()].into_iter()).unwrap_err();
+        assert!(error.contains("does not load") && error.contains(broken.to_str().unwrap()), "{error}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn fetch(
     revision: &str,
     progress: &mut dyn Progress,
 ) -> Result<Snapshot, HubError> {
-    let _lock = lock(&hub.cache, id)?;
+    let _lock = lock(&hub.cache, id, progress)?;
     if let Found::Whole(snapshot) = cache::find(&hub.cache, id, revision)? {
         return Ok(snapshot); // another process fetched it while we waited
     }
@@ -48,12 +48,15 @@ pub(super) fn fetch(
 }
 
 /// `huggingface_hub` keeps its locks in the same folder.
-fn lock(cache: &Path, id: &str) -> Result<File, HubError> {
+fn lock(cache: &Path, id: &str, progress: &mut dyn Progress) -> Result<File, HubError> {
     let dir = cache::repo_dir(&cache.join(".locks"), id);
     fs::create_dir_all(&dir).map_err(HubError::io(&dir))?;
     let path = dir.join("layerscope.lock");
     let file = File::create(&path).map_err(HubError::io(&path))?;
-    file.lock().map_err(HubError::io(&path))?;
+    if file.try_lock().is_err() {
+        progress.waiting(id);
+        file.lock().map_err(HubError::io(&path))?;
+    }
     Ok(file)
 }
 
@@ -70,7 +73,8 @@ fn api(hub: &Hub, staging: &Path) -> Result<Api, HubError> {
 fn info(hub: &Hub, api: &Api, id: &str, revision: &str) -> Result<RepoInfo, HubError> {
     let url = format!("{}/api/models/{id}/revision/{revision}", hub.endpoint);
     let network = |reason: String| HubError::Network { url: url.clone(), reason };
-    let request = api.repo(Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned())).info_request();
+    let request =
+        api.repo(Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned())).info_request();
     let mut answer = request
         .config()
         .http_status_as_error(false)
@@ -147,7 +151,9 @@ impl Fetcher<'_> {
             let start = FileStart { name: files::INDEX, number: 1, of: 1, bytes: 0 };
             self.one(start, snapshot, &mut ())?;
             let shards = files::shard_names(&snapshot.join(files::INDEX))?;
-            if let Some(file) = shards.iter().find(|name| !info.siblings.iter().any(|s| s.rfilename == **name)) {
+            if let Some(file) =
+                shards.iter().find(|name| !info.siblings.iter().any(|s| s.rfilename == **name))
+            {
                 return Err(HubError::NotInRepo {
                     id: self.id.to_owned(),
                     revision: self.revision.to_owned(),
@@ -234,9 +240,25 @@ impl Fetcher<'_> {
                 ureq::Error::StatusCode(status) => refused(self.hub, self.id, self.revision, url, status),
                 other => HubError::Network { url: url.to_owned(), reason: other.to_string() },
             },
+            ApiError::IoError(source) if is_disk(&source) => {
+                HubError::Io { path: self.staging.to_owned(), source }
+            }
             other => HubError::Network { url: url.to_owned(), reason: other.to_string() },
         }
     }
+}
+
+/// Reading the network and writing the disk fail with the same type; another try cannot help the disk.
+fn is_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    let kinds = [
+        Kind::StorageFull,
+        Kind::QuotaExceeded,
+        Kind::FileTooLarge,
+        Kind::PermissionDenied,
+        Kind::ReadOnlyFilesystem,
+    ];
+    kinds.contains(&error.kind())
 }
 
 fn worth_retrying(error: &HubError) -> bool {

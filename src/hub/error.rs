@@ -109,7 +109,9 @@ pub enum HubError {
         reason: String,
     },
     /// The repository has weights as pickles only.
-    #[error("{id} has its weights only as a pickle ({file}), which is never loaded: convert it to safetensors")]
+    #[error(
+        "{id} has its weights only as a pickle ({file}), which is never loaded: convert it to safetensors"
+    )]
     Pickle {
         /// The hub id.
         id: String,

@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn shards_are_distinct_and_sorted() {
-        let dir = with_index(r#"{"metadata":{},"weight_map":{"x":"b.safetensors","y":"a.safetensors","z":"b.safetensors"}}"#);
+        let dir = with_index(
+            r#"{"metadata":{},"weight_map":{"x":"b.safetensors","y":"a.safetensors","z":"b.safetensors"}}"#,
+        );
         assert_eq!(weight_names(dir.path()).unwrap(), ["a.safetensors", "b.safetensors"]);
         std::fs::write(dir.path().join("a.safetensors"), "").unwrap();
         let error = weight_files(dir.path()).unwrap_err().to_string();
@@ -98,7 +100,16 @@ mod tests {
     #[test]
     fn shards_outside_the_folder_are_refused() {
         let absolute = "/etc/x.safetensors";
-        for bad in ["../x.safetensors", absolute, "a/x.safetensors", "..", "x.bin", ".safetensors", "a\\b.safetensors", ""] {
+        for bad in [
+            "../x.safetensors",
+            absolute,
+            "a/x.safetensors",
+            "..",
+            "x.bin",
+            ".safetensors",
+            "a\\b.safetensors",
+            "",
+        ] {
             let dir = with_index(&serde_json::json!({"weight_map": {"w": bad}}).to_string());
             assert!(matches!(weight_files(dir.path()), Err(HubError::BadShard { .. })), "{bad:?}");
         }

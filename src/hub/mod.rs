@@ -39,7 +39,7 @@ pub struct Hub {
     pub cache: PathBuf,
     /// Base address of the hub, without a trailing slash.
     pub endpoint: String,
-    /// Access token, sent to the endpoint only.
+    /// Access token, sent as a bearer token.
     pub token: Option<String>,
     /// Never use the network.
     pub offline: bool,
@@ -49,7 +49,11 @@ pub struct Hub {
 ///
 /// # Errors
 /// Those of [`Hub::from_env`] and [`Hub::resolve`].
-pub fn resolve(model: &str, revision: Option<&str>, progress: &mut dyn Progress) -> Result<ModelDir, HubError> {
+pub fn resolve(
+    model: &str,
+    revision: Option<&str>,
+    progress: &mut dyn Progress,
+) -> Result<ModelDir, HubError> {
     Hub::from_env()?.resolve(model, revision, progress)
 }
 

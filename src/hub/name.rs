@@ -117,12 +117,20 @@ mod tests {
 
     #[test]
     fn hostile_names() {
-        for bad in ["", "a b", "a/", "org/-x", "a--b", "a..b", "a?b", "a%2Fb", "o/n\n", "ünï", &"x".repeat(97)] {
+        for bad in
+            ["", "a b", "a/", "org/-x", "a--b", "a..b", "a?b", "a%2Fb", "o/n\n", "ünï", &"x".repeat(97)]
+        {
             let parsed = ModelName::parse(bad, None);
-            assert!(matches!(parsed, Err(HubError::BadId { .. }) | Ok(ModelName::Folder(_))), "{bad:?}: {parsed:?}");
+            assert!(
+                matches!(parsed, Err(HubError::BadId { .. }) | Ok(ModelName::Folder(_))),
+                "{bad:?}: {parsed:?}"
+            );
         }
         for bad in ["", "..", "a/../b", "/a", "a//b", ".x", "a b", "a?b", "a#b"] {
-            assert!(matches!(ModelName::parse("o/n", Some(bad)), Err(HubError::BadRevision { .. })), "{bad:?}");
+            assert!(
+                matches!(ModelName::parse("o/n", Some(bad)), Err(HubError::BadRevision { .. })),
+                "{bad:?}"
+            );
         }
     }
 }

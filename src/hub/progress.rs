@@ -23,6 +23,8 @@ pub trait Progress {
     fn advance(&mut self, bytes: u64);
     /// The file is whole.
     fn finish(&mut self);
+    /// Another process downloads this model; nothing happens here until it is done.
+    fn waiting(&mut self, _id: &str) {}
 }
 
 impl Progress for () {
@@ -52,7 +54,9 @@ impl Progress for Bar {
     fn start(&mut self, file: FileStart<'_>) {
         const TEMPLATE: &str = "{prefix} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
         // The template is a constant; were it wrong, a plain bar would be drawn.
-        self.0.set_style(ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.0.set_style(
+            ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         self.0.set_length(file.bytes);
         self.0.reset();
         self.0.set_prefix(format!("[{}/{}]", file.number, file.of));
@@ -65,5 +69,9 @@ impl Progress for Bar {
 
     fn finish(&mut self) {
         self.0.finish_and_clear();
+    }
+
+    fn waiting(&mut self, id: &str) {
+        self.0.println(format!("waiting for another process that downloads {id}"));
     }
 }

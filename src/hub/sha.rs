@@ -19,7 +19,8 @@ const CHUNK: usize = 1 << 20;
 /// Those of [`super::weight_files`], and [`HubError::Io`] for a file that cannot be read.
 pub fn model_sha256(dir: &Path, progress: impl Fn(u64) + Sync) -> Result<String, HubError> {
     let paths = files::weight_files(dir)?;
-    let hashes: Vec<String> = paths.par_iter().map(|path| sha256(path, &progress)).collect::<Result<_, _>>()?;
+    let hashes: Vec<String> =
+        paths.par_iter().map(|path| sha256(path, &progress)).collect::<Result<_, _>>()?;
     if let [one] = hashes.as_slice() {
         return Ok(one.clone());
     }

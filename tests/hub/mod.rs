@@ -53,7 +53,8 @@ struct World {
 fn world(files: Files) -> World {
     let server = Server::start(&[(ID, files)]);
     let home = tempfile::tempdir().unwrap();
-    let hub = Hub { cache: home.path().join("hub"), endpoint: server.url.clone(), token: None, offline: false };
+    let hub =
+        Hub { cache: home.path().join("hub"), endpoint: server.url.clone(), token: None, offline: false };
     World { server, hub, home }
 }
 
@@ -227,6 +228,15 @@ fn a_branch_with_a_slash() {
 }
 
 #[test]
+fn a_renamed_model_is_found_by_its_old_name() {
+    let w = world(single());
+    w.server.state().renamed = Some(("alice".into(), ID.into()));
+    let dir = w.hub.resolve("alice", None, &mut ()).unwrap();
+    assert!(dir.path.starts_with(w.hub.cache.join("models--alice")));
+    assert_eq!(std::fs::read(dir.path.join("model.safetensors")).unwrap(), single()["model.safetensors"]);
+}
+
+#[test]
 fn gated_models_need_the_token() {
     let w = world(single());
     w.server.state().token = Some("hf_right".into());
@@ -254,7 +264,7 @@ fn a_shard_index_cannot_lead_out_of_the_folder() {
 fn repositories_that_lack_a_needed_file() {
     let without = |names: &[&str]| {
         let mut files = single();
-        names.iter().for_each(|name| _ = files.remove(*name));
+        files.retain(|name, _| !names.contains(&name.as_str()));
         let w = world(files);
         let error = w.get().unwrap_err().to_string();
         assert_eq!(w.server.requests(), 1, "nothing is fetched before the plan stands");
@@ -295,7 +305,8 @@ fn two_processes_download_once() {
 fn huggingface_hub_reads_our_cache_and_we_read_its_cache() {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let snapshot = |w: &World, arguments: &str| {
-        let code = format!("from huggingface_hub import snapshot_download as s; print(s('{ID}', {arguments}))");
+        let code =
+            format!("from huggingface_hub import snapshot_download as s; print(s('{ID}', {arguments}))");
         let mut command = std::process::Command::new(&python);
         command.args(["-c", &code]).env("HF_HOME", w.home.path()).env("HF_ENDPOINT", &w.hub.endpoint);
         let output = command.env("HF_HUB_DISABLE_XET", "1").output().unwrap();
@@ -306,6 +317,12 @@ fn huggingface_hub_reads_our_cache_and_we_read_its_cache() {
         let theirs = world(files.clone());
         let path = snapshot(&theirs, "");
         assert_eq!(theirs.offline().resolve(ID, None, &mut ()).unwrap().path, path);
+
+        // What a tokenizer alone leaves behind is no model, and gets completed.
+        let partial = world(files.clone());
+        let path = snapshot(&partial, "allow_patterns=['config.json', 'tokenizer.json']");
+        assert!(matches!(partial.offline().resolve(ID, None, &mut ()), Err(HubError::Offline { .. })));
+        assert_eq!(partial.get().unwrap().path, path);
 
         let ours = world(files);
         let dir = ours.get().unwrap();

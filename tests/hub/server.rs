@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) truncate: usize,
     /// Announce `Accept-Ranges`, but send the whole file every time.
     pub(crate) ignore_ranges: bool,
+    /// A repository's old and new id: requests for the old one are sent to the new one.
+    pub(crate) renamed: Option<(String, String)>,
     /// Send other bytes than the etag promises.
     pub(crate) corrupt: bool,
 }
@@ -86,16 +88,28 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
 fn answer(mut stream: TcpStream, url: &str, state: &mut State) -> std::io::Result<()> {
     let request = read_request(&stream)?;
     state.requests.push(format!("{} {}", request.method, request.path));
-    let authorised =
-        state.token.as_ref().is_none_or(|t| request.headers.get("authorization") == Some(&format!("Bearer {t}")));
+    let authorised = state
+        .token
+        .as_ref()
+        .is_none_or(|t| request.headers.get("authorization") == Some(&format!("Bearer {t}")));
     if let Some(rest) = request.path.strip_prefix("/cdn/") {
-        let Some((_, file)) = find(state, rest, "/-/") else { return status(&mut stream, 404, "EntryNotFound") };
+        let Some((_, file)) = find(state, rest, "/-/") else {
+            return status(&mut stream, 404, "EntryNotFound");
+        };
         return body(&mut stream, &request, &file, "", state);
     }
     if !authorised {
         return status(&mut stream, 401, "GatedRepo");
     }
+    if let Some((old, new)) =
+        state.renamed.clone().filter(|(old, _)| request.path.contains(&format!("/{old}/")))
+    {
+        return redirect(&mut stream, &request.path.replacen(&old, &new, 1));
+    }
     if let Some(rest) = request.path.strip_prefix("/api/models/") {
+        if let Some((id, _)) = rest.split_once("/tree/") {
+            return tree(&mut stream, id, state);
+        }
         let (id, revision) = rest.split_once("/revision/").unwrap_or((rest, "main"));
         return info(&mut stream, id, revision, state);
     }
@@ -103,12 +117,14 @@ fn answer(mut stream: TcpStream, url: &str, state: &mut State) -> std::io::Resul
         return status(&mut stream, 404, "EntryNotFound");
     };
     let hash = sha256_hex(&file);
-    if !std::path::Path::new(&name).extension().is_some_and(|e| e == "safetensors") {
+    if std::path::Path::new(&name).extension().is_none_or(|e| e != "safetensors") {
         let etag = format!("X-Repo-Commit: {COMMIT}\r\nETag: \"{}\"\r\n", &hash[..40]);
         return body(&mut stream, &request, &file, &etag, state);
     }
     let location = request.path[1..].replace("/resolve/", "/-/");
     let size = file.len();
+    // Another host name, as the hub's large files have: clients stop here and read these headers.
+    let url = url.replace("127.0.0.1", "localhost");
     write!(
         stream,
         "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {url}/cdn/{location}\r\n\
@@ -136,6 +152,31 @@ fn info(stream: &mut TcpStream, id: &str, revision: &str, state: &State) -> std:
         "downloads": 0, "likes": 0, "tags": [], "siblings": siblings
     })
     .to_string();
+    send_json(stream, &json)
+}
+
+/// The file list as `huggingface_hub` asks for it.
+fn tree(stream: &mut TcpStream, id: &str, state: &State) -> std::io::Result<()> {
+    let Some(files) = state.repos.get(id) else { return status(stream, 404, "RepoNotFound") };
+    let entry = |(name, file): (&String, &Vec<u8>)| {
+        let (hash, size) = (sha256_hex(file), file.len());
+        let mut entry = serde_json::json!({"type": "file", "path": name, "size": size, "oid": hash[..40]});
+        if name.ends_with("safetensors") {
+            entry["lfs"] = serde_json::json!({"oid": hash, "size": size, "pointerSize": 134});
+        }
+        entry
+    };
+    send_json(stream, &serde_json::Value::from_iter(files.iter().map(entry)).to_string())
+}
+
+fn redirect(stream: &mut TcpStream, location: &str) -> std::io::Result<()> {
+    write!(
+        stream,
+        "HTTP/1.1 307 Moved\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n"
+    )
+}
+
+fn send_json(stream: &mut TcpStream, json: &str) -> std::io::Result<()> {
     write!(
         stream,
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
@@ -199,5 +240,5 @@ fn status(stream: &mut TcpStream, code: u16, error: &str) -> std::io::Result<()>
 }
 
 fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    format!("{:x}", Sha256::digest(bytes))
 }
