@@ -21,7 +21,8 @@ struct Index {
 /// The weight files of a model folder, sorted by name: `model.safetensors`, else the shards its index names.
 ///
 /// # Errors
-/// [`HubError::MissingFile`] names what is not there; [`HubError::BadIndex`] and [`HubError::BadShard`] a bad index.
+/// [`HubError::MissingFile`] names what is not there; [`HubError::BadIndex`] and [`HubError::BadShard`] a bad
+/// index.
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, HubError> {
     let names = weight_names(dir)?;
     if let Some(file) = names.iter().find(|name| !has_file(dir, name)) {

@@ -1,7 +1,7 @@
 //! Where a model is: a local folder, the Hugging Face cache, or the hub itself.
 //!
-//! The cache is the one that `huggingface_hub` uses, in its own layout, so that both find what the other one downloaded:
-//! `models--org--name/{refs/main -> commit, snapshots/<commit>/file -> ../../blobs/<etag>}`.
+//! The cache is the one that `huggingface_hub` uses, in its own layout, so that both find what the other one
+//! downloaded: `models--org--name/{refs/main -> commit, snapshots/<commit>/file -> ../../blobs/<etag>}`.
 
 mod cache;
 mod download;
@@ -10,6 +10,7 @@ mod files;
 mod name;
 mod progress;
 mod sha;
+mod transfer;
 
 pub use error::HubError;
 pub use files::{missing_file, weight_files};
@@ -39,7 +40,8 @@ pub struct Hub {
     pub cache: PathBuf,
     /// Base address of the hub, without a trailing slash.
     pub endpoint: String,
-    /// Access token, sent as a bearer token.
+    /// Access token. `hf-hub` sends it to the endpoint, and once more to the host (the hub's CDN) that the
+    /// endpoint sends a large file's request on to.
     pub token: Option<String>,
     /// Never use the network.
     pub offline: bool,
@@ -59,7 +61,8 @@ pub fn resolve(
 
 impl Hub {
     /// Reads the variables that `huggingface_hub` reads: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`,
-    /// `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE`.
+    /// `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH` and
+    /// `HF_HUB_OFFLINE`.
     ///
     /// # Errors
     /// [`HubError::NoCache`] when neither these variables nor `HOME` say where the cache is.
@@ -93,12 +96,13 @@ impl Hub {
         })
     }
 
-    /// Finds `model`: a folder that exists, else a hub id (`name`, `org/name` or `org/name@revision`) in the cache, else
-    /// on the hub. A model that is whole in the cache costs no request.
+    /// Finds `model`: a folder that exists, else a hub id (`name`, `org/name` or `org/name@revision`) in the
+    /// cache, else on the hub. A model that is whole in the cache costs no request.
     ///
     /// # Errors
-    /// One line that names what is wrong: no such folder, a file that is missing, an id that is none, no access, no
-    /// network, pickle weights only, a broken index, a download that does not match its size or SHA-256.
+    /// One line that names what is wrong: no such folder, a file that is missing, an id that is none, no
+    /// access, no network, pickle weights only, a broken index, a download that does not match its size or
+    /// SHA-256.
     pub fn resolve(
         &self,
         model: &str,
@@ -121,7 +125,8 @@ impl Hub {
     }
 }
 
-/// A local folder needs no more than `config.json` here; whoever reads the weights or the tokenizer says what they lack.
+/// A local folder needs no more than `config.json` here; whoever reads the weights or the tokenizer says what
+/// they lack.
 fn local(path: PathBuf, revision: Option<&str>) -> Result<ModelDir, HubError> {
     if let Some(revision) = revision {
         return Err(HubError::LocalRevision { path, revision: revision.to_owned() });

@@ -12,8 +12,9 @@ use super::{HubError, files};
 
 const CHUNK: usize = 1 << 20;
 
-/// SHA-256 of a model's weights, in hex. One file: its own hash, as `sha256sum` prints it. Shards: the hash of the sorted
-/// lines `hash  name\n`, that is `sha256sum *.safetensors | sha256sum`. `progress` hears of bytes read, from any thread.
+/// SHA-256 of a model's weights, in hex. One file: its own hash, as `sha256sum` prints it. Shards: the hash
+/// of the sorted lines `hash  name\n`, that is `sha256sum *.safetensors | sha256sum`. `progress` hears of
+/// bytes read, from any thread.
 ///
 /// # Errors
 /// Those of [`super::weight_files`], and [`HubError::Io`] for a file that cannot be read.

@@ -166,7 +166,8 @@ fn tree(stream: &mut TcpStream, id: &str, state: &State) -> std::io::Result<()> 
         }
         entry
     };
-    send_json(stream, &serde_json::Value::from_iter(files.iter().map(entry)).to_string())
+    let entries: serde_json::Value = files.iter().map(entry).collect();
+    send_json(stream, &entries.to_string())
 }
 
 fn redirect(stream: &mut TcpStream, location: &str) -> std::io::Result<()> {
