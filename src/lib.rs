@@ -7,7 +7,9 @@
 //!
 //! [`model`] runs a Hugging Face checkpoint; a [`hook::Tap`] watches or edits it on the way.
 
+pub mod device;
 pub mod hook;
+pub mod hub;
 pub mod model;
 pub mod verify;
 

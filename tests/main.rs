@@ -1,3 +1,4 @@
-//! The one integration binary.
+//! The one integration binary: tests from the outside.
 
+mod hub;
 mod parity;

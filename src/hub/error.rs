@@ -1,0 +1,196 @@
+//! What can go wrong on the way to a model, one line each.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a model could not be found, read or downloaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The name looks like a path, and nothing is there.
+    #[error("no such folder: {}", path.display())]
+    NoFolder {
+        /// The path as given, with `~` expanded.
+        path: PathBuf,
+    },
+    /// The path is a file.
+    #[error("{} is not a folder: give the folder that holds config.json", path.display())]
+    NotAFolder {
+        /// The path as given, with `~` expanded.
+        path: PathBuf,
+    },
+    /// A model folder lacks a file.
+    #[error("{} holds no {file}", path.display())]
+    MissingFile {
+        /// The folder.
+        path: PathBuf,
+        /// What it lacks.
+        file: String,
+    },
+    /// A revision was given with a local folder.
+    #[error("{} is a local folder, which has no revision {revision:?}", path.display())]
+    LocalRevision {
+        /// The folder.
+        path: PathBuf,
+        /// The revision given.
+        revision: String,
+    },
+    /// Neither a folder nor a name that the hub allows.
+    #[error("no such folder, and no hub id either: {id:?} ({why})")]
+    BadId {
+        /// The name as given.
+        id: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// A revision that could not be a branch, a tag or a commit.
+    #[error("not a branch, tag or commit: {revision:?}")]
+    BadRevision {
+        /// The revision as given.
+        revision: String,
+    },
+    /// `name@a` together with revision `b`.
+    #[error("two revisions given: {in_name:?} in the name and {option:?} as an option")]
+    TwoRevisions {
+        /// The part after `@`.
+        in_name: String,
+        /// The option's value.
+        option: String,
+    },
+    /// No variable says where the cache is.
+    #[error("no Hugging Face cache: set HF_HOME, HF_HUB_CACHE or HOME")]
+    NoCache,
+    /// The network is forbidden and the cache does not hold the model.
+    #[error("{id} ({revision}) is not whole in {} (it lacks {missing}), and HF_HUB_OFFLINE forbids the network", cache.display())]
+    Offline {
+        /// The hub id.
+        id: String,
+        /// Branch, tag or commit.
+        revision: String,
+        /// The cache folder.
+        cache: PathBuf,
+        /// The first thing that is missing.
+        missing: String,
+    },
+    /// HTTP 401 or 403.
+    #[error("{id}: no access (http {status}): gated, private or misspelt{}", hint(*.with_token))]
+    Denied {
+        /// The hub id.
+        id: String,
+        /// 401 or 403.
+        status: u16,
+        /// Whether a token was sent.
+        with_token: bool,
+    },
+    /// HTTP 404.
+    #[error("no such model or revision on {endpoint}: {id} ({revision})")]
+    NotFound {
+        /// The hub's address.
+        endpoint: String,
+        /// The hub id.
+        id: String,
+        /// Branch, tag or commit.
+        revision: String,
+    },
+    /// Any other HTTP status.
+    #[error("{url}: http status {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The answer.
+        status: u16,
+    },
+    /// No answer, or none that could be read.
+    #[error("cannot read {url}: {reason}")]
+    Network {
+        /// What was asked for.
+        url: String,
+        /// The transport's own words.
+        reason: String,
+    },
+    /// The repository has weights as pickles only.
+    #[error(
+        "{id} has its weights only as a pickle ({file}), which is never loaded: convert it to safetensors"
+    )]
+    Pickle {
+        /// The hub id.
+        id: String,
+        /// The pickle's name.
+        file: String,
+    },
+    /// The repository lacks a file that every model needs.
+    #[error("{id} ({revision}) has no {file} on the hub")]
+    NotInRepo {
+        /// The hub id.
+        id: String,
+        /// Branch, tag or commit.
+        revision: String,
+        /// The file.
+        file: String,
+    },
+    /// The shard index is no index.
+    #[error("{}: {reason}", path.display())]
+    BadIndex {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The shard index names a file outside the model's folder, or one that is not safetensors.
+    #[error("{} names a shard {shard:?}: only a plain *.safetensors file name is allowed", path.display())]
+    BadShard {
+        /// The index.
+        path: PathBuf,
+        /// The name it holds.
+        shard: String,
+    },
+    /// The hub's answer cannot be used.
+    #[error("{url}: the hub sent an unusable {what}: {value:?}")]
+    BadAnswer {
+        /// What was asked for.
+        url: String,
+        /// The header or field.
+        what: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The download has the wrong length.
+    #[error("{file}: downloaded {got} bytes, the hub announced {expected}")]
+    WrongSize {
+        /// The file.
+        file: String,
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes on disk.
+        got: u64,
+    },
+    /// The download has the wrong SHA-256.
+    #[error("{file}: downloaded data has sha256 {got}, the hub announced {expected}")]
+    WrongHash {
+        /// The file.
+        file: String,
+        /// SHA-256 announced, in hex.
+        expected: String,
+        /// SHA-256 found, in hex.
+        got: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl HubError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+fn hint(with_token: bool) -> &'static str {
+    if with_token { "; the token has no right to it" } else { "; set HF_TOKEN" }
+}
