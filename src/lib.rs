@@ -1,1 +1,3 @@
-//! x
+//! Reads what a language model is thinking, layer by layer.
+
+pub mod text;
