@@ -5,12 +5,19 @@
 //!                                \-> activations in Parquet
 //! ```
 //!
-//! [`model`] runs a Hugging Face checkpoint; a [`hook::Tap`] watches or edits it on the way.
+//! [`text`] cuts documents into windows of tokens; [`model`] runs a Hugging Face checkpoint over them; a
+//! [`hook::Tap`] watches or edits it on the way; [`export`] streams what it saw into a [`store`];
+//! [`trajectory`] reads a prompt through a lens, layer by layer.
 
 pub mod device;
+pub mod export;
 pub mod hook;
 pub mod hub;
 pub mod model;
+pub mod run;
+pub mod store;
+pub mod text;
+pub mod trajectory;
 pub mod verify;
 
 pub use layerscope_lenses as lenses;

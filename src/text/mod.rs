@@ -1,0 +1,40 @@
+//! From data files to windows of token ids.
+//!
+//! ```text
+//! files, stdin ── Corpus ──> Document ── Tokenizer ──> ids per document ── WindowStream ──> Window ── batches ──> model
+//! ```
+//!
+//! 1. [`Corpus`] checks every input, then streams [`Document`]s in reading order; ids count from 0 over all inputs.
+//! 2. [`Tokenizer`] turns a document into ids. Whether a BOS token goes in front is decided once, at load, from a
+//!    [`BosPolicy`]; the decision and its reason are in [`Bos`].
+//! 3. [`open_windows`] cuts documents into [`Window`]s of at most the context length. By default a window holds
+//!    tokens of one document, so nothing attends across documents. With `pack` documents are joined by EOS and cut
+//!    into equal chunks, and attention does cross documents.
+//! 4. [`batches`] groups windows of equal length, so that a batch needs no padding.
+//!
+//! Memory does not grow with the corpus; the largest single document is held whole.
+
+mod batch;
+mod bos;
+mod config_files;
+mod corpus;
+mod display;
+mod encoded;
+mod error;
+mod long;
+mod pack;
+mod reader;
+mod stats;
+mod tokenizer;
+mod window;
+
+pub use batch::batches;
+pub use bos::{Bos, BosPolicy};
+pub use corpus::{Corpus, Document, sha256_file};
+pub use display::{TokenText, show};
+pub use error::TextError;
+pub use pack::PackedWindows;
+pub use reader::Format;
+pub use stats::TextStats;
+pub use tokenizer::Tokenizer;
+pub use window::{Segment, Window, WindowOptions, WindowStream, Windows, open_windows, resolve_seq_len};

@@ -1,0 +1,103 @@
+//! Packing: equal chunks over the borders of documents, as the tuned-lens reference trains.
+
+use super::encoded::{Encoded, EncodedDocuments};
+use super::error::TextError;
+use super::stats::TextStats;
+use super::window::{Segment, Window};
+
+/// Joins documents as EOS + document + EOS + document ... and cuts chunks of exactly `seq_len` tokens.
+///
+/// The EOS belongs to the document that follows, at its place 0. Attention crosses documents inside a chunk. The
+/// unfinished chunk at the end is dropped and counted (the reference drops one per 2048 documents).
+pub struct PackedWindows<'a> {
+    documents: EncodedDocuments<'a>,
+    seq_len: usize,
+    reason: String,
+    current: Option<Encoded>,
+    /// Next token of the current document.
+    pos: usize,
+    /// The chunk being filled.
+    chunk: Window,
+    finished: bool,
+}
+
+impl<'a> PackedWindows<'a> {
+    pub(super) fn new(documents: EncodedDocuments<'a>, seq_len: usize, reason: String) -> Self {
+        let chunk = Window { ids: Vec::with_capacity(seq_len), segments: Vec::new() };
+        Self { documents, seq_len, reason, current: None, pos: 0, chunk, finished: false }
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> TextStats {
+        self.documents.stats
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Moves tokens of the current document into the chunk; false when it has none left.
+    fn pour(&mut self) -> bool {
+        let Some(document) = self.current.as_ref().filter(|document| self.pos < document.ids.len()) else {
+            return false;
+        };
+        let offset = self.chunk.ids.len();
+        let len = (document.ids.len() - self.pos).min(self.seq_len - offset);
+        self.chunk.ids.extend_from_slice(&document.ids[self.pos..self.pos + len]);
+        self.chunk.segments.push(Segment {
+            doc_id: document.id,
+            doc_pos: self.pos as u32,
+            doc_len: document.ids.len() as u32,
+            offset: offset as u32,
+            len: len as u32,
+        });
+        self.pos += len;
+        true
+    }
+
+    fn take_chunk(&mut self) -> Window {
+        let empty = Window { ids: Vec::with_capacity(self.seq_len), segments: Vec::new() };
+        let chunk = std::mem::replace(&mut self.chunk, empty);
+        self.documents.stats.windows += 1;
+        self.documents.stats.tokens += chunk.ids.len() as u64;
+        chunk
+    }
+
+    /// Drops the tail; an error when there was nothing else.
+    fn end(&mut self) -> Option<Result<Window, TextError>> {
+        self.finished = true;
+        let tokens = self.chunk.ids.len() as u64;
+        self.documents.stats.dropped_tokens = tokens;
+        let too_short = TextError::TooShortToPack { tokens, seq_len: self.seq_len };
+        (self.documents.stats.windows == 0).then_some(Err(too_short))
+    }
+}
+
+impl Iterator for PackedWindows<'_> {
+    type Item = Result<Window, TextError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.finished {
+            return None;
+        }
+        loop {
+            if self.chunk.ids.len() == self.seq_len {
+                return Some(Ok(self.take_chunk()));
+            }
+            if self.pour() {
+                continue;
+            }
+            match self.documents.next() {
+                Some(Ok(document)) => {
+                    self.current = Some(document);
+                    self.pos = 0;
+                }
+                Some(Err(error)) => {
+                    self.finished = true;
+                    return Some(Err(error));
+                }
+                None => return self.end(),
+            }
+        }
+    }
+}
