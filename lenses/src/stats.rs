@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::Error;
 
 /// What a reader's prediction says at each of `n` positions. Natural logarithms throughout.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Readings {
     /// The `k` likeliest tokens per row, likeliest first, `n × k`.
     pub top_ids: Vec<Vec<i64>>,
@@ -23,6 +23,24 @@ pub struct Readings {
     pub rank_of_true: Vec<Option<i64>>,
     /// Cross-entropy of the true next token, nats; none where no token follows.
     pub ce: Vec<Option<f64>>,
+}
+
+impl Readings {
+    /// Readings of consecutive positions as one.
+    pub fn concat(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut whole = Self::default();
+        for part in parts {
+            whole.top_ids.extend(part.top_ids);
+            whole.top_probs.extend(part.top_probs);
+            whole.entropy.extend(part.entropy);
+            whole.kl.extend(part.kl);
+            whole.rank_of_final.extend(part.rank_of_final);
+            whole.prob_of_final.extend(part.prob_of_final);
+            whole.rank_of_true.extend(part.rank_of_true);
+            whole.ce.extend(part.ce);
+        }
+        whole
+    }
 }
 
 /// Reads `lens [n, vocab]` against `model [n, vocab]` (logits) and the true next tokens (`n` ids, -1 for none).

@@ -1,0 +1,255 @@
+//! Whole files or none: write under a temporary name, flush to the disk, rename.
+
+use std::fs::{self, File};
+use std::hash::Hasher as _;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use twox_hash::XxHash64;
+
+use super::RunError;
+
+/// Size and checksum of a file just written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Length of the file.
+    pub bytes: u64,
+    /// XXH64 (seed 0) of its bytes, computed while writing.
+    pub xxh64: u64,
+}
+
+/// XXH64 (seed 0), the checksum of [`Written`]: guards against damage, not against malice.
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    XxHash64::oneshot(0, bytes)
+}
+
+/// The open temporary file that [`write_atomic`] hands to its closure.
+#[derive(Debug)]
+pub struct AtomicFile {
+    inner: BufWriter<Raw>,
+    bytes: u64,
+    hash: XxHash64,
+    /// Keeps what the system said even where a file format's error type swallows it.
+    failed: Option<io::Error>,
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buf).inspect_err(|e| self.failed = Some(copy(e)))?;
+        self.hash.write(&buf[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush().inspect_err(|e| self.failed = Some(copy(e)))
+    }
+}
+
+/// The file below the buffer; each write is one step that a test can make fail.
+#[derive(Debug)]
+struct Raw {
+    file: File,
+    path: PathBuf,
+}
+
+impl Write for Raw {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if let Err(e) = fault::step(&self.path) {
+            let _torn = self.file.write(&buf[..buf.len() / 2]);
+            return Err(e);
+        }
+        self.file.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn copy(e: &io::Error) -> io::Error {
+    e.raw_os_error().map_or_else(|| e.kind().into(), io::Error::from_raw_os_error)
+}
+
+/// Writes `path` as a whole: temporary file in the same folder (made if missing), flush and fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// What the closure returns, or a [`RunError`] naming the file. The temporary file is removed and `path` is as before.
+pub fn write_atomic<T, E: From<RunError>>(
+    path: &Path,
+    write: impl FnOnce(&mut AtomicFile) -> Result<T, E>,
+) -> Result<(T, Written), E> {
+    write_atomic_sized(path, 0, write)
+}
+
+/// As [`write_atomic`], with the expected size in bytes for the message of a full disk.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_atomic_sized<T, E: From<RunError>>(
+    path: &Path,
+    expected: u64,
+    write: impl FnOnce(&mut AtomicFile) -> Result<T, E>,
+) -> Result<(T, Written), E> {
+    let temp = temp_path(path);
+    let (mut file, made) = create(&temp).map_err(|e| RunError::sized_io("create", path, e, expected))?;
+    let outcome = write(&mut file);
+    let needs = expected.max(file.bytes);
+    let full = |op, e| E::from(RunError::sized_io(op, path, e, needs));
+    let outcome = match (outcome, file.failed.take()) {
+        (_, Some(e)) => Err(full("write", e)),
+        (Err(e), None) => Err(e),
+        (Ok(value), None) => publish(&mut file, &temp, path, made).map(|()| value).map_err(|e| full("write", e)),
+    };
+    if outcome.is_err() {
+        let _gone_or_swept_later = remove(&temp);
+    }
+    outcome.map(|value| (value, Written { bytes: file.bytes, xxh64: file.hash.finish() }))
+}
+
+/// Opens the temporary file; says whether folders were made for it.
+fn create(temp: &Path) -> io::Result<(AtomicFile, Option<PathBuf>)> {
+    let folder = temp.parent().unwrap_or(Path::new("."));
+    let made = folder.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).last().map(Path::to_path_buf);
+    fault::step(temp)?;
+    fs::create_dir_all(folder)?;
+    fault::step(temp)?;
+    let raw = Raw { file: File::create(temp)?, path: temp.to_path_buf() };
+    let inner = BufWriter::with_capacity(1 << 18, raw);
+    Ok((AtomicFile { inner, bytes: 0, hash: XxHash64::with_seed(0), failed: None }, made))
+}
+
+fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<PathBuf>) -> io::Result<()> {
+    file.inner.flush()?;
+    fault::step(temp)?;
+    file.inner.get_ref().file.sync_all()?;
+    fault::step(temp)?;
+    fs::rename(temp, path)?;
+    fault::step(temp)?;
+    // New folders are entries of their parents, which must reach the disk too.
+    let top = made.as_deref().and_then(Path::parent).or(path.parent());
+    for folder in path.ancestors().skip(1) {
+        sync_folder(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
+        if Some(folder) == top {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A rename is only on the disk once its folder is.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Removes a file; that it is already gone is fine.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    fault::step(path)?;
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn temp_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp-{}", std::process::id()))
+}
+
+/// The name behind a temporary file's name (`.name.tmp-PID`), if it is one.
+pub(super) fn temp_target(name: &str) -> Option<&str> {
+    let (target, pid) = name.strip_prefix('.')?.rsplit_once(".tmp-")?;
+    (!target.is_empty() && !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())).then_some(target)
+}
+
+/// No faults outside of tests.
+#[cfg(not(test))]
+mod fault {
+    #[expect(clippy::unnecessary_wraps, reason = "the tests' twin fails")]
+    pub(super) fn step(_: &std::path::Path) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Stops the disk under one folder after a number of operations, as a kill or a full disk would.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+
+    static PLANS: Mutex<Vec<(PathBuf, u64, io::ErrorKind)>> = Mutex::new(Vec::new());
+
+    /// From the operation number `after` on, every operation under `root` fails with `kind`.
+    pub(crate) fn plan(root: &Path, after: u64, kind: io::ErrorKind) {
+        clear(root);
+        PLANS.lock().unwrap().push((root.to_path_buf(), after, kind));
+    }
+
+    /// Ends the plan; true if it made something fail.
+    pub(crate) fn clear(root: &Path) -> bool {
+        let mut plans = PLANS.lock().unwrap();
+        let hit = plans.iter().any(|(r, left, _)| r == root && *left == 0);
+        plans.retain(|(r, ..)| r != root);
+        hit
+    }
+
+    pub(crate) fn step(path: &Path) -> io::Result<()> {
+        let mut plans = PLANS.lock().unwrap();
+        match plans.iter_mut().find(|(root, ..)| path.starts_with(root)) {
+            Some((_, 0, kind)) => Err((*kind).into()),
+            Some((_, left, _)) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(path: &Path, text: &str) -> Result<((), Written), RunError> {
+        write_atomic_sized(path, 3_000_000, |f| f.write_all(text.as_bytes()).map_err(|e| RunError::io("write", path, e)))
+    }
+
+    #[test]
+    fn old_or_new_content_whatever_operation_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/file.txt");
+        for after in 0.. {
+            put(&path, "old").unwrap();
+            fault::plan(dir.path(), after, io::ErrorKind::Other);
+            let outcome = put(&path, "new, longer");
+            let hit = fault::clear(dir.path());
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text == "old" || text == "new, longer", "{text}");
+            if !hit {
+                assert_eq!(outcome.unwrap().1, Written { bytes: 11, xxh64: hash_bytes(b"new, longer") });
+                assert!(after > 4);
+                break;
+            }
+            assert!(outcome.is_err());
+        }
+    }
+
+    #[test]
+    fn full_disk_names_file_and_size() {
+        let dir = tempfile::tempdir().unwrap();
+        fault::plan(dir.path(), 2, io::ErrorKind::StorageFull);
+        let message = put(&dir.path().join("x.bin"), "data").unwrap_err().to_string();
+        fault::clear(dir.path());
+        assert!(message.starts_with("no space left on device while writing"), "{message}");
+        assert!(message.contains("x.bin (needs about 3 MB, "), "{message}");
+    }
+
+    #[test]
+    fn only_our_temporary_names() {
+        assert_eq!(temp_target(".manifest.json.tmp-12"), Some("manifest.json"));
+        for foreign in [".bashrc", "a.tmp-1", "..tmp-", ".x.tmp-1a", ".tmp-3"] {
+            assert_eq!(temp_target(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Taking hold of an output folder: new, resumed, finished already, started over, or refused.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::atomic::{remove, temp_target};
+use super::{Counts, MANIFEST, Manifest, RunError, Status};
+
+/// What the folder held when the run took hold of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing (or it was cleared by force).
+    Nothing,
+    /// The same job, unfinished.
+    Unfinished,
+    /// The same job, complete.
+    Complete,
+}
+
+/// An output folder held by this process until dropped.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    manifest: Manifest,
+    found: Found,
+    _lock: Option<File>,
+}
+
+impl RunDir {
+    /// Takes hold of `path` for the job that `manifest` describes, sweeps leftovers of killed runs, and writes the manifest with
+    /// status `running` (unless the same job is complete). `owns` says which files, by path relative to the folder, this kind of
+    /// run writes: with `force` those, and no others, are deleted if the folder holds another job.
+    ///
+    /// # Errors
+    /// [`RunError::Foreign`], [`RunError::DifferentJob`], [`RunError::Locked`], [`RunError::BadManifest`], or a failed file operation.
+    pub fn start(
+        path: &Path,
+        mut manifest: Manifest,
+        force: bool,
+        owns: &dyn Fn(&Path) -> bool,
+    ) -> Result<Self, RunError> {
+        manifest.status = Status::Running;
+        manifest.job = manifest.job_key();
+        fs::create_dir_all(path).map_err(|e| RunError::io("create", path, e))?;
+        let lock = lock(path)?;
+        let old = Manifest::read(path)?;
+        if old.is_none() {
+            refuse_foreign(path)?;
+        }
+        let found = match &old {
+            None => Found::Nothing,
+            Some(old) if old.job_settings() == manifest.job_settings() && !force => {
+                if old.status == Status::Complete { Found::Complete } else { Found::Unfinished }
+            }
+            Some(old) if !force => return Err(different(path, old, &manifest)),
+            Some(_) => Found::Nothing,
+        };
+        if old.is_some() && found == Found::Nothing {
+            // The manifest goes last: a kill in between leaves a folder that is still known as ours.
+            sweep(path, &|relative| relative != Path::new(MANIFEST) && owns(relative))?;
+        }
+        let target_is_ours = |relative: &Path| temp_of(relative).is_some_and(|t| t == Path::new(MANIFEST) || owns(&t));
+        sweep(path, &target_is_ours)?;
+        let dir = Self { path: path.into(), manifest, found, _lock: lock };
+        if found != Found::Complete {
+            dir.manifest.write(path)?;
+        }
+        Ok(dir)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the folder held at the start.
+    pub fn found(&self) -> Found {
+        self.found
+    }
+
+    /// The manifest as it stands.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Sets a complete run back to `running`, because files turned out to be missing.
+    ///
+    /// # Errors
+    /// [`RunError`] naming the manifest.
+    pub fn reopen(&mut self) -> Result<(), RunError> {
+        self.found = Found::Unfinished;
+        self.manifest.write(&self.path)
+    }
+
+    /// Writes the manifest with status `complete`. Call it when every file is in place.
+    ///
+    /// # Errors
+    /// [`RunError`] naming the manifest.
+    pub fn finish(mut self, counts: Counts, parity: Option<serde_json::Value>) -> Result<Manifest, RunError> {
+        self.manifest.status = Status::Complete;
+        self.manifest.counts = counts;
+        self.manifest.parity = parity;
+        self.manifest.write(&self.path)?;
+        Ok(self.manifest)
+    }
+}
+
+/// An advisory lock on the folder itself, so that no lock file is left behind.
+fn lock(path: &Path) -> Result<Option<File>, RunError> {
+    if !cfg!(unix) {
+        return Ok(None);
+    }
+    let folder = File::open(path).map_err(|e| RunError::io("open", path, e))?;
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Err(RunError::Locked { path: path.into() }),
+        // Some network file systems have no locks; a second writer is the user's mistake there.
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+fn refuse_foreign(path: &Path) -> Result<(), RunError> {
+    for entry in fs::read_dir(path).map_err(|e| RunError::io("read", path, e))? {
+        let name = entry.map_err(|e| RunError::io("read", path, e))?.file_name().to_string_lossy().into_owned();
+        if temp_target(&name) != Some(MANIFEST) {
+            return Err(RunError::Foreign { path: path.into(), found: name });
+        }
+    }
+    Ok(())
+}
+
+fn different(path: &Path, old: &Manifest, new: &Manifest) -> RunError {
+    let (old, new) = (old.job_settings(), new.job_settings());
+    let value = |side: &[(String, serde_json::Value)], name: &str| {
+        side.iter().find(|(n, _)| n == name).map_or("not set".to_owned(), |(_, v)| v.to_string())
+    };
+    let mut names: Vec<&String> = old.iter().chain(&new).map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| value(&old, name) != value(&new, name));
+    // The user's own settings say more than what follows from them.
+    names.sort_by_key(|name| !name.starts_with("config"));
+    let setting = names.first().map_or_else(String::new, ToString::to_string);
+    let more = if names.len() > 1 { format!(" (and {} more settings)", names.len() - 1) } else { String::new() };
+    RunError::DifferentJob { path: path.into(), old: value(&old, &setting), new: value(&new, &setting), setting, more }
+}
+
+/// The path that a temporary file was to become.
+fn temp_of(relative: &Path) -> Option<PathBuf> {
+    let name = relative.file_name()?.to_str()?;
+    temp_target(name).map(|target| relative.with_file_name(target))
+}
+
+/// Deletes the files that `ours` (by relative path) accepts, and folders left empty by that. Does not follow links.
+pub(crate) fn sweep(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<(), RunError> {
+    let mut folders = vec![root.to_path_buf()];
+    let mut emptied = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|e| RunError::io("read", &folder, e))? {
+            let entry = entry.map_err(|e| RunError::io("read", &folder, e))?;
+            let path = entry.path();
+            let kind = entry.file_type().map_err(|e| RunError::io("read", &path, e))?;
+            let relative = path.strip_prefix(root).unwrap_or(&path);
+            if kind.is_dir() {
+                folders.push(path);
+            } else if ours(relative) {
+                remove(&path).map_err(|e| RunError::io("remove", &path, e))?;
+                emptied.push(folder.clone());
+            }
+        }
+    }
+    for folder in emptied {
+        for folder in folder.ancestors().take_while(|a| *a != root && a.starts_with(root)) {
+            let _not_empty = fs::remove_dir(folder);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn manifest(hooks: &[&str]) -> Manifest {
+        let mut m = Manifest::new("export");
+        m.config = json!({ "hooks": hooks, "positions": "all" });
+        m.runtime = json!({ "threads": 2 });
+        m
+    }
+
+    fn start(dir: &Path, m: Manifest, force: bool) -> Result<RunDir, RunError> {
+        RunDir::start(dir, m, force, &|p| p.starts_with("acts"))
+    }
+
+    #[test]
+    fn same_job_resumes_and_completes() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("out");
+        drop(start(&dir, manifest(&["a"]), false).unwrap());
+        let mut other_threads = manifest(&["a"]);
+        other_threads.runtime = json!({ "threads": 8 });
+        fs::create_dir_all(dir.join("acts")).unwrap();
+        fs::write(dir.join("acts/.shard=0.npy.tmp-77"), "torn").unwrap();
+        let run = start(&dir, other_threads, false).unwrap();
+        assert_eq!(run.found(), Found::Unfinished);
+        assert!(!dir.join("acts").exists());
+        assert!(matches!(start(&dir, manifest(&["a"]), false), Err(RunError::Locked { .. })));
+        run.finish(Counts { rows: 3, ..Counts::default() }, None).unwrap();
+        assert_eq!(start(&dir, manifest(&["a"]), false).unwrap().found(), Found::Complete);
+    }
+
+    #[test]
+    fn different_job_names_the_setting_and_force_keeps_foreign_files() {
+        let tmp = tempfile::tempdir().unwrap();
+        drop(start(tmp.path(), manifest(&["a"]), false).unwrap());
+        let message = start(tmp.path(), manifest(&["b"]), false).unwrap_err().to_string();
+        assert!(message.contains("config.hooks[0] was \"a\", is now \"b\""), "{message}");
+        assert!(message.contains("--force"), "{message}");
+        fs::create_dir_all(tmp.path().join("acts/x")).unwrap();
+        fs::write(tmp.path().join("acts/x/s"), "ours").unwrap();
+        fs::write(tmp.path().join("notes.txt"), "theirs").unwrap();
+        let run = start(tmp.path(), manifest(&["b"]), true).unwrap();
+        assert_eq!(run.found(), Found::Nothing);
+        assert!(!tmp.path().join("acts").exists());
+        assert!(tmp.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn foreign_folders_and_damaged_manifests_are_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join("thesis.tex"), "x").unwrap();
+        for force in [false, true] {
+            let message = start(tmp.path(), manifest(&[]), force).unwrap_err().to_string();
+            assert!(message.contains("found thesis.tex"), "{message}");
+        }
+        for (text, says) in [("{", "not JSON"), ("{}", "not a manifest"), ("{\"format_version\":9}", "newer")] {
+            fs::write(tmp.path().join(MANIFEST), text).unwrap();
+            let message = start(tmp.path(), manifest(&[]), true).unwrap_err().to_string();
+            assert!(message.contains(says), "{message}");
+        }
+    }
+}

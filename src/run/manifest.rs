@@ -1,0 +1,253 @@
+//! `manifest.json`: who made these files, from what, and whether they are all there.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{RunError, write_atomic};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+/// Raised when an older reader could misread a newer run directory.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything needed to know, and to repeat, a run. Holds no time stamp, so that a repeated run gives the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Layout of the run directory, [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// What made the run: `export`, `eval`, `fit` …
+    pub kind: String,
+    /// `running` until the last file is in place.
+    pub status: Status,
+    /// SHA-256 over everything that determines the content; filled in by [`super::RunDir::start`].
+    pub job: String,
+    /// This program.
+    pub tool: Tool,
+    /// Version of libtorch.
+    pub libtorch: String,
+    /// The command line of the run that wrote this manifest.
+    pub argv: Vec<String>,
+    /// Resolved settings that determine the content. Part of the job.
+    pub config: Value,
+    /// Resolved settings that do not (threads, verbosity). Not part of the job.
+    #[serde(default)]
+    pub runtime: Value,
+    /// The model.
+    pub model: Option<ModelRecord>,
+    /// SHA-256 of the tokenizer file.
+    pub tokenizer_sha256: Option<String>,
+    /// Lenses used.
+    #[serde(default)]
+    pub lenses: Vec<LensRecord>,
+    /// What was done about a beginning-of-sequence token.
+    pub bos: Option<BosRecord>,
+    /// Dtype of the forward pass: `f32`, `bf16`, `f16`.
+    pub dtype: String,
+    /// Device: `cpu`, `cuda:0`.
+    pub device: String,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// Input files in reading order.
+    pub data: Vec<DataFile>,
+    /// What the job's own reader needs to find its files (an export keeps its `store::Layout` here). Part of the job.
+    pub layout: Option<Value>,
+    /// Totals; zeros while running. Not part of the job.
+    #[serde(default)]
+    pub counts: Counts,
+    /// Outcome of a parity check where there was one. Not part of the job.
+    pub parity: Option<Value>,
+}
+
+/// Whether all files of a run are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Started, not finished: repeat the command to go on.
+    Running,
+    /// Every file is in place.
+    Complete,
+}
+
+/// Name and version of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+}
+
+impl Default for Tool {
+    fn default() -> Self {
+        Self { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() }
+    }
+}
+
+/// The model's place, family and content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ModelRecord {
+    pub path: String,
+    pub family: String,
+    pub sha256: String,
+}
+
+/// A lens's name and content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct LensRecord {
+    pub name: String,
+    pub sha256: String,
+}
+
+/// What was done about a beginning-of-sequence token, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct BosRecord {
+    pub policy: String,
+    pub id: Option<u32>,
+    pub token: Option<String>,
+    pub reason: String,
+}
+
+/// One input file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct DataFile {
+    pub path: String,
+    pub sha256: String,
+    pub bytes: u64,
+}
+
+/// Totals of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Documents read, empty ones included.
+    pub documents: u64,
+    /// Documents without a token.
+    pub empty_documents: u64,
+    /// Tokens run through the model.
+    pub tokens: u64,
+    /// Bytes of text behind those tokens.
+    pub text_bytes: u64,
+    /// Rows written.
+    pub rows: u64,
+}
+
+impl Manifest {
+    /// A manifest with nothing but the kind filled in; set the public fields from there.
+    pub fn new(kind: &str) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            kind: kind.into(),
+            status: Status::Running,
+            job: String::new(),
+            tool: Tool::default(),
+            libtorch: String::new(),
+            argv: Vec::new(),
+            config: Value::Null,
+            runtime: Value::Null,
+            model: None,
+            tokenizer_sha256: None,
+            lenses: Vec::new(),
+            bos: None,
+            dtype: String::new(),
+            device: String::new(),
+            seed: 0,
+            data: Vec::new(),
+            layout: None,
+            counts: Counts::default(),
+            parity: None,
+        }
+    }
+
+    /// Reads `dir/manifest.json`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`RunError::BadManifest`] if it is damaged or of a newer format.
+    pub fn read(dir: &Path) -> Result<Option<Self>, RunError> {
+        let path = dir.join(MANIFEST);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(RunError::io("read", &path, e)),
+        };
+        let bad = |reason: String| RunError::BadManifest { path: path.clone(), reason };
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
+        let version = value.get("format_version").and_then(Value::as_u64);
+        if version.is_some_and(|v| v > u64::from(FORMAT_VERSION)) {
+            return Err(bad(format!("format version {version:?} is newer than {FORMAT_VERSION}; use a newer layerscope")));
+        }
+        serde_json::from_value(value).map(Some).map_err(|e| bad(format!("not a manifest of layerscope: {e}")))
+    }
+
+    /// Writes `dir/manifest.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`RunError`] naming the file.
+    pub fn write(&self, dir: &Path) -> Result<(), RunError> {
+        let path = dir.join(MANIFEST);
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|e| RunError::BadManifest { path: path.clone(), reason: e.to_string() })?;
+        text.push('\n');
+        write_atomic(&path, |f| f.write_all(text.as_bytes()).map_err(|e| RunError::io("write", &path, e)))?;
+        Ok(())
+    }
+
+    /// Every setting that determines the content, as (dotted name, value), in a fixed order.
+    pub fn job_settings(&self) -> Vec<(String, Value)> {
+        let mut out = Vec::new();
+        if let Ok(Value::Object(fields)) = serde_json::to_value(self) {
+            let not_content = ["status", "job", "argv", "runtime", "counts", "parity"];
+            for (name, value) in fields.iter().filter(|(name, _)| !not_content.contains(&name.as_str())) {
+                flatten(name.clone(), value, &mut out);
+            }
+        }
+        // Where a file lies says nothing about what is in it.
+        out.retain(|(name, _)| name != "model.path" && !(name.starts_with("data[") && name.ends_with("].path")));
+        out.sort_by(|a, b| a.0.cmp(&b.0));
+        out
+    }
+
+    /// SHA-256 over [`Manifest::job_settings`], in hex.
+    pub fn job_key(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, value) in self.job_settings() {
+            hash.update(format!("{name}={value}\n"));
+        }
+        hex(&hash.finalize())
+    }
+}
+
+fn flatten(name: String, value: &Value, out: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => map.iter().for_each(|(k, v)| flatten(format!("{name}.{k}"), v, out)),
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().enumerate().for_each(|(i, v)| flatten(format!("{name}[{i}]"), v, out));
+        }
+        leaf => out.push((name, leaf.clone())),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, b| {
+        let _infallible = write!(text, "{b:02x}");
+        text
+    })
+}
+
+/// SHA-256 of a file's content, in hex, read in pieces.
+///
+/// # Errors
+/// [`RunError::Io`] naming the file.
+pub fn sha256_file(path: &Path) -> Result<String, RunError> {
+    let mut hash = Sha256::new();
+    let mut file = File::open(path).map_err(|e| RunError::io("open", path, e))?;
+    std::io::copy(&mut file, &mut hash).map_err(|e| RunError::io("read", path, e))?;
+    Ok(hex(&hash.finalize()))
+}

@@ -1,0 +1,21 @@
+//! The run directory: the one place where this tool leaves files behind.
+//!
+//! Every file is written under a temporary name and renamed, so that a reader sees a whole file or none ([`write_atomic`]).
+//! `manifest.json` comes first with status `running` and last with status `complete` ([`Manifest`]); a repeated command finds
+//! its own job there and goes on, another job is refused with the setting that differs ([`RunDir`]).
+
+mod atomic;
+mod dir;
+mod error;
+mod manifest;
+
+pub use atomic::{AtomicFile, Written, hash_bytes, write_atomic, write_atomic_sized};
+pub(crate) use dir::sweep;
+pub use dir::{Found, RunDir};
+pub use error::RunError;
+pub use manifest::{
+    BosRecord, Counts, DataFile, FORMAT_VERSION, LensRecord, MANIFEST, Manifest, ModelRecord, Status, Tool, sha256_file,
+};
+
+#[cfg(test)]
+pub(crate) use atomic::fault;

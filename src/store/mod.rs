@@ -1,0 +1,31 @@
+//! The activation store: what a hooked run saw, as files that polars, pyarrow, duckdb, numpy and torch open.
+//!
+//! ```text
+//! EXPORT/manifest.json                               who made it, from what; status running or complete
+//! EXPORT/tokens/shard=0.parquet                      row_id, doc_id, pos, token_id, token
+//! EXPORT/acts/hook=resid_pre/layer=3/shard=0.parquet row_id, doc_id, pos, token_id, act[d]   (or .arrow, .npy, .safetensors)
+//! EXPORT/shards/0.done                               written last: sizes and checksums of the shard's files
+//! ```
+//! Shard K holds the rows `K * shard_rows ..`, rows ordered by (`doc_id`, `pos`). Writing: [`StoreWriter`] and [`ShardBuffer`];
+//! reading: [`ActivationStore`]; before anything runs: [`Plan`] and [`choose_shard_rows`].
+
+mod error;
+mod format;
+mod marker;
+mod plan;
+mod positions;
+mod read;
+mod schema;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::StoreError;
+pub use marker::{FileRecord, ShardMarker, finished_shards, whole_shards};
+pub use plan::{Plan, choose_shard_rows, free_space};
+pub use positions::{Positions, PositionsError};
+pub use read::{ActivationStore, Shard};
+pub use schema::{ActDtype, Column, Format, Layout};
+pub use shard::{RowIds, ShardBuffer, ShardTarget};
+pub use writer::StoreWriter;
