@@ -7,7 +7,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    hook::{BlockHook, HookPoint, Selection, Tap},
+    hook::{HookPoint, Selection, Tap},
     model::{Model, ModelError, Spec, width},
     store::{Column, Positions, ShardBuffer, StoreError, StoreWriter},
     text::{TextError, Tokenizer, Window, batches},
@@ -258,9 +258,4 @@ pub fn flops_per_token(spec: &Spec, seq: usize) -> u64 {
 /// Whether `points` need the head.
 pub fn needs_logits(points: &[(HookPoint, Column)]) -> bool {
     points.iter().any(|(p, _)| matches!(p, HookPoint::Logits))
-}
-
-/// Whether `point` belongs to the residual stream, whose rows are `d_model` wide.
-pub fn is_residual(point: HookPoint) -> bool {
-    matches!(point, HookPoint::Block(_, BlockHook::ResidPre | BlockHook::ResidMid | BlockHook::ResidPost))
 }

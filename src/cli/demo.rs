@@ -1,0 +1,95 @@
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser};
+use layerscope::store::ActivationStore;
+
+use super::{
+    Cli, Command,
+    args::OutputArgs,
+    exit::Failure,
+    output::{Output, human},
+};
+
+/// The bundled model (GPT-2, 8 layers, trained on old English books) and texts sampled from it.
+const FILES: [(&str, &[u8]); 4] = [
+    ("model/config.json", include_bytes!("../../fixtures/gpt2-alice-8l/config.json")),
+    ("model/tokenizer.json", include_bytes!("../../fixtures/gpt2-alice-8l/tokenizer.json")),
+    ("model/model.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/model.safetensors")),
+    ("stories.jsonl", include_bytes!("../../fixtures/stories.jsonl")),
+];
+
+const PROMPT: &str = "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do";
+
+/// Run the main job on the bundled model: a logit-lens table and an export, in seconds
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Folder to write
+    #[arg(long, default_value = "out/demo", value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Demo {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.output);
+        for (name, bytes) in FILES {
+            let path = self.out.join(name);
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            layerscope::run::write_atomic(&path, |file| {
+                std::io::Write::write_all(file, bytes)
+                    .map_err(|e| layerscope::run::RunError::io("write", &path, e))
+            })?;
+        }
+        output.note(format!("The bundled model and 1000 short texts sampled from it are in {}.\n", self.out.display()));
+        output.note("1. What does the model think at each layer? The logit lens reads every layer as if it were the last.");
+        output.note("   Read it from the bottom: early layers guess badly, later ones settle on the output.\n");
+        let model = self.out.join("model").display().to_string();
+        self.step(&["view", "--model", &model, "--text", PROMPT])?;
+        output.note("\n2. Every layer's residual stream over a corpus, as Parquet.\n");
+        let export = self.out.join("export").display().to_string();
+        let data = self.out.join("stories.jsonl").display().to_string();
+        self.step(&["export", "--model", &model, "--data", &data, "--tokens", "50000", "--out", &export])?;
+        summary(Path::new(&export), output)?;
+        output.note("\nNext, on a model of yours:");
+        output.note("  layerscope info --model DIR-OR-HUB-ID");
+        output.note("  layerscope view --model DIR-OR-HUB-ID --text \"The Eiffel Tower is in\" --metric kl");
+        Ok(())
+    }
+
+    /// Runs another command as if it had been typed.
+    fn step(&self, words: &[&str]) -> Result<(), Failure> {
+        let output = Output::new(self.output);
+        output.note(format!("$ layerscope {}", words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")));
+        let flags = [(self.output.json, "--json"), (self.output.quiet, "--quiet")];
+        let flags = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag);
+        let argv = ["layerscope"].into_iter().chain(words.iter().copied()).chain(flags);
+        match Cli::try_parse_from(argv).map_err(Failure::usage)?.command {
+            Command::View(command) => command.run(),
+            Command::Export(command) => command.run(),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn quote(word: &str) -> String {
+    if word.contains(' ') { format!("\"{word}\"") } else { word.to_owned() }
+}
+
+/// Reads the export back and says how the residual stream grows.
+fn summary(dir: &Path, output: Output) -> Result<(), Failure> {
+    let store = ActivationStore::open(dir)?;
+    output.print(&format!("read back: {} rows; the residual stream's typical length by layer", store.n_rows()))?;
+    let mut line = String::new();
+    for column in store.columns() {
+        let matrix = store.matrix(&column.hook, column.layer)?;
+        let square = matrix.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+        line.push_str(&format!("  {}: {:.1}", column.layer, (square / matrix.nrows() as f64).sqrt()));
+    }
+    output.print(&line)?;
+    let bytes = store.n_rows() * store.columns().iter().map(|c| c.width * 4).sum::<usize>();
+    output.note(format!("({} of activations)", human(bytes as u64, "B")));
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! How a command ends: one line on stderr, and the exit code of the contract.
+
+use std::{fmt, io, process::ExitCode};
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// Wrong arguments or configuration: exit 2.
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 2, error: error.into() }
+    }
+
+    /// A check that did not pass: exit 3.
+    pub(crate) fn check(message: impl fmt::Display) -> Self {
+        Self { code: 3, error: anyhow::anyhow!("{message}") }
+    }
+
+    /// Stopped on the way, and can go on: exit 4.
+    pub(crate) fn interrupted(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 4, error: error.into() }
+    }
+
+    /// Prints the whole chain on one line.
+    pub(crate) fn report(self) -> ExitCode {
+        let io = self.error.chain().find_map(|e| e.downcast_ref::<io::Error>());
+        if io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS; // whoever read our output has seen enough
+        }
+        eprintln!("error: {}", format!("{:#}", self.error).replace('\n', " "));
+        ExitCode::from(self.code)
+    }
+}
+
+/// Everything else is a failure at run time: exit 1.
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { code: 1, error: error.into() }
+    }
+}

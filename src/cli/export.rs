@@ -1,0 +1,333 @@
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use layerscope::{
+    export::{self, ExportError, Watch, flops_per_token, needs_logits},
+    hook::{HookPoint, Selection},
+    hub,
+    model::hook_points,
+    run::{BosRecord, Counts, DataFile, Manifest, ModelRecord},
+    store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
+    text::{WindowOptions, open_windows, resolve_seq_len},
+};
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::{
+    args::{CommonArgs, Layers, ModelArgs, TextArgs},
+    exit::Failure,
+    inputs::Inputs,
+    output::{Output, human},
+    session::{Session, kind_name},
+};
+
+/// Write activations of a corpus to Parquet, Arrow, npy or safetensors
+///
+/// Streams: memory does not grow with the corpus. Killed and repeated, it goes on at the first shard that is not whole.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Hooks: names, short names (`resid_pre`: every layer) or globs (`blocks.*.hook_mlp_out`)
+    #[arg(long, num_args = 1.., default_value = "resid_pre", value_name = "GLOB")]
+    hooks: Vec<String>,
+    /// Only these layers, such as 0,4,8-12
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<Layers>,
+    /// Which tokens of a document: all, first, last, I:J, I:J:K or stride:K
+    #[arg(long, default_value = "all", value_name = "POSITIONS", allow_hyphen_values = true)]
+    positions: Positions,
+    /// Number type of the activations
+    #[arg(long, value_enum, default_value_t = ActDtype::F32, value_name = "TYPE")]
+    act_dtype: ActDtype,
+    /// File format
+    #[arg(long, value_enum, default_value_t = Format::Parquet, value_name = "FORMAT")]
+    format: Format,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Most tokens in a batch; by default 2048 on the CPU, 16384 on CUDA
+    #[arg(long, value_name = "N")]
+    batch_tokens: Option<usize>,
+    /// Memory for the shard being filled, in megabytes; it fixes the rows per shard
+    #[arg(long, default_value_t = 256, value_name = "MB")]
+    shard_mb: u64,
+    /// Say what would be computed and written, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Start over in a folder that holds another export
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Everything decided before weights are read.
+struct Job {
+    points: Vec<(HookPoint, Column)>,
+    layout: Layout,
+    windows: WindowOptions,
+    batch_tokens: usize,
+    counts: Counts,
+    /// What is put in front of documents and why.
+    lead: String,
+    plan: Plan,
+}
+
+impl Export {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let session = Session::open(&self.model, output)?;
+        let points = self.points(&session)?;
+        let inputs = Inputs::open(&self.text)?;
+        session.announce(output);
+        let job = self.plan(&session, &inputs, points, output)?;
+        if self.dry_run {
+            output.print(&job.describe(&session, &self))?;
+            output.result(job.object(&session))?;
+            return Ok(());
+        }
+        if let Some(warning) = job.plan.check_disk(&self.out, self.format)? {
+            output.warn(warning);
+        }
+        let manifest = self.manifest(&session, &inputs, &job, output)?;
+        let mut writer = StoreWriter::start(&self.out, manifest, job.layout.clone(), self.force)?;
+        if writer.is_complete() {
+            output.note(format!("{} is complete already; nothing to do", self.out.display()));
+        } else {
+            self.write(&session, &inputs, &job, &mut writer, output)?;
+            writer.finish(job.counts, None)?;
+        }
+        self.report(&job, output)
+    }
+
+    /// The columns asked for.
+    fn points(&self, session: &Session) -> Result<Vec<(HookPoint, Column)>, Failure> {
+        let layers = self.layers.as_ref().map(|l| l.0.as_slice());
+        let selection =
+            Selection::new(&self.hooks, layers, &hook_points(&session.spec)).map_err(Failure::usage)?;
+        // A glob such as `*` means what can be exported; a hook named outright must be.
+        let rows = |p: &HookPoint| layerscope::model::width(&session.spec, *p).is_some();
+        let named = self.hooks.iter().any(|h| h.contains("pattern") || h.contains("attn_scores"));
+        let selection = if named { selection } else { selection.iter().filter(rows).collect() };
+        export::columns(&session.spec, &selection).map_err(Failure::usage)
+    }
+
+    /// Counts tokens and rows (a pass over the text without the model) and decides the layout.
+    fn plan(
+        &self,
+        session: &Session,
+        inputs: &Inputs,
+        points: Vec<(HookPoint, Column)>,
+        output: Output,
+    ) -> Result<Job, Failure> {
+        let seq_len = resolve_seq_len(self.text.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
+        let windows = WindowOptions { seq_len, max_tokens: self.text.tokens, pack: self.text.pack };
+        let mut stream = open_windows(inputs.corpus()?, &session.tokenizer, &windows)?;
+        let bar = output.bar("counting", "tokens", self.text.tokens);
+        let mut rows = 0;
+        for window in stream.by_ref() {
+            let window = window?;
+            let selected = |s: &layerscope::text::Segment| {
+                (s.doc_pos..s.doc_pos + s.len).filter(|pos| self.positions.selects(*pos, s.doc_len)).count() as u64
+            };
+            rows += window.segments.iter().map(selected).sum::<u64>();
+            bar.inc(window.ids.len() as u64);
+        }
+        bar.finish_and_clear();
+        let stats = stream.stats();
+        let columns: Vec<_> = points.iter().map(|(_, column)| column.clone()).collect();
+        let shard_rows = choose_shard_rows(&columns, self.act_dtype, self.shard_mb.max(1) << 20);
+        let layout =
+            Layout { columns, dtype: self.act_dtype, format: self.format, shard_rows, planned_rows: Some(rows) };
+        let plan = Plan::new(&layout, rows);
+        let counts = Counts {
+            documents: stats.documents,
+            empty_documents: stats.empty_documents,
+            tokens: stats.tokens,
+            text_bytes: stats.text_bytes,
+            rows,
+        };
+        let default = if session.device == Device::Cpu { 2048 } else { 16_384 };
+        let batch_tokens = self.batch_tokens.unwrap_or(default);
+        Ok(Job { points, layout, windows, batch_tokens, counts, lead: stream.reason().to_owned(), plan })
+    }
+
+    fn manifest(&self, session: &Session, inputs: &Inputs, job: &Job, output: Output) -> Result<Manifest, Failure> {
+        let bar = output.bar("hashing", "bytes", None);
+        let sha256 = hub::model_sha256(session.path(), |bytes| bar.inc(bytes))?;
+        let data: Vec<DataFile> = inputs.hashes()?;
+        bar.finish_and_clear();
+        let bos = session.tokenizer.bos();
+        let mut manifest = Manifest::new("export");
+        manifest.libtorch = "2.11.0".into();
+        manifest.argv = std::env::args().collect();
+        manifest.config = json!({
+            "hooks": job.points.iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>(),
+            "positions": self.positions.to_string(),
+            "tokens": self.text.tokens,
+            "seq_len": job.windows.seq_len,
+            "pack": job.windows.pack,
+            "text_column": self.text.text_column,
+            "batch_tokens": job.batch_tokens,
+        });
+        manifest.runtime = json!({ "threads": session.threads });
+        manifest.model = Some(ModelRecord {
+            path: session.path().display().to_string(),
+            family: session.spec.family.into(),
+            sha256,
+        });
+        manifest.tokenizer_sha256 = Some(hub::tokenizer_sha256(session.path())?);
+        manifest.bos = Some(BosRecord {
+            policy: format!("{:?}", self.model.bos).to_lowercase(),
+            id: if job.windows.pack { None } else { bos.id },
+            token: if job.windows.pack { None } else { bos.token.clone() },
+            reason: job.lead.clone(),
+        });
+        manifest.dtype = kind_name(session.kind).into();
+        manifest.device = super::session::device_name(session.device);
+        manifest.seed = self.common.seed;
+        manifest.data = data;
+        Ok(manifest)
+    }
+
+    fn write(
+        &self,
+        session: &Session,
+        inputs: &Inputs,
+        job: &Job,
+        writer: &mut StoreWriter,
+        output: Output,
+    ) -> Result<(), Failure> {
+        if !writer.done().is_empty() {
+            output.note(format!("resuming: {} of {} shards are there", writer.done().len(), job.plan.shards));
+        }
+        let model = session.load(output)?;
+        let mut windows = open_windows(inputs.corpus()?, &session.tokenizer, &job.windows)?;
+        let bar = output.bar("exporting", "tokens", Some(job.counts.tokens));
+        let export = export::Export {
+            model: &model,
+            tokenizer: &session.tokenizer,
+            points: &job.points,
+            positions: &self.positions,
+            batch_tokens: job.batch_tokens,
+        };
+        let mut watch = Bar { bar: bar.clone(), stop: on_interrupt()? };
+        let ended = export.run(&mut windows, writer, &mut watch);
+        bar.finish_and_clear();
+        ended.map(drop).map_err(|e| match e {
+            ExportError::Interrupted => Failure::interrupted(e),
+            other => other.into(),
+        })
+    }
+
+    fn report(&self, job: &Job, output: Output) -> Result<(), Failure> {
+        let out = self.out.display();
+        output.print(&format!("{out}: {} rows × {} columns in {} shards", job.counts.rows, job.points.len(), job.plan.shards))?;
+        if self.format == Format::Parquet {
+            let first = &job.points[0].1;
+            output.note(format!(
+                "read it: polars.read_parquet(\"{out}/acts/hook={}/layer={}/*.parquet\")",
+                first.hook, first.layer
+            ));
+        }
+        output.result(json!({
+            "out": self.out,
+            "rows": job.counts.rows,
+            "documents": job.counts.documents,
+            "empty_documents": job.counts.empty_documents,
+            "tokens": job.counts.tokens,
+            "text_bytes": job.counts.text_bytes,
+            "shards": job.plan.shards,
+            "columns": job.layout.columns,
+        }))?;
+        Ok(())
+    }
+}
+
+impl Job {
+    /// Matrix work of the whole export, FLOPs.
+    fn flops(&self, session: &Session) -> u64 {
+        let head = if needs_logits(&self.points) { 2 * session.spec.vocab * session.spec.d_model } else { 0 };
+        let per_token = flops_per_token(&session.spec, self.windows.seq_len) + head as u64;
+        self.counts.tokens.saturating_mul(per_token)
+    }
+
+    /// Weights, the states of one batch and the shard being filled, bytes; an estimate.
+    fn memory(&self, session: &Session) -> u64 {
+        let s = &session.spec;
+        let size = session.kind.elt_size_in_bytes();
+        let mlp = s.d_mlp * if s.names.mlp.gated() { 3 } else { 2 };
+        let per_token = 6 * s.d_model + (2 * s.n_heads + 2 * s.n_kv_heads) * s.d_head + mlp;
+        let logits = if needs_logits(&self.points) { s.vocab } else { 0 };
+        let batch = self.batch_tokens.max(self.windows.seq_len) * (per_token + logits) * size;
+        session.parameters * size as u64 + batch as u64 + self.plan.buffer_bytes
+    }
+
+    fn describe(&self, session: &Session, args: &Export) -> String {
+        let c = &self.counts;
+        let (disk, memory) = (human(self.plan.disk_bytes, "B"), human(self.memory(session), "B"));
+        [
+            format!("documents  {} ({} empty)", c.documents, c.empty_documents),
+            format!("tokens     {} ({})", c.tokens, self.lead),
+            format!("rows       {} at positions {}", c.rows, args.positions),
+            format!("columns    {}", self.points.len()),
+            format!("compute    {}", human(self.flops(session), "FLOP")),
+            format!("memory     about {memory} (weights, one batch, one shard)"),
+            format!("disk       at most {disk}, before compression, in {} shards", self.plan.shards),
+        ]
+        .join("\n")
+    }
+
+    fn object(&self, session: &Session) -> Value {
+        json!({
+            "dry_run": true,
+            "documents": self.counts.documents,
+            "tokens": self.counts.tokens,
+            "rows": self.counts.rows,
+            "columns": self.layout.columns,
+            "flops": self.flops(session),
+            "memory_bytes": self.memory(session),
+            "disk_bytes": self.plan.disk_bytes,
+            "shards": self.plan.shards,
+        })
+    }
+}
+
+/// A progress bar that also hears of Ctrl-C.
+struct Bar {
+    bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+}
+
+impl Watch for Bar {
+    fn advance(&mut self, tokens: u64) {
+        self.bar.inc(tokens);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Set by the first Ctrl-C or SIGTERM; a second one ends the process at once, which a resumed run survives too.
+fn on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    #[allow(clippy::exit)] // a signal handler has nobody to return to
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(4);
+        }
+    })?;
+    Ok(stop)
+}

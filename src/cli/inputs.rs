@@ -1,0 +1,68 @@
+//! Data files, read more than once: stdin is kept in a temporary file.
+
+use std::{io, path::PathBuf};
+
+use anyhow::Context as _;
+use layerscope::{
+    run::{DataFile, sha256_file},
+    text::{Corpus, Format, TextError},
+};
+use tempfile::TempDir;
+
+use super::{args::TextArgs, exit::Failure};
+
+/// The inputs of a command, checked.
+pub(crate) struct Inputs {
+    paths: Vec<PathBuf>,
+    /// As the user wrote them, for the record.
+    names: Vec<String>,
+    text_column: Option<String>,
+    /// Holds what came from stdin until the command ends.
+    _spool: Option<TempDir>,
+}
+
+impl Inputs {
+    /// Checks every file; stdin is read to its end.
+    pub(crate) fn open(args: &TextArgs) -> Result<Self, Failure> {
+        let names = args.data.iter().map(|p| p.display().to_string()).collect();
+        let mut paths = args.data.clone();
+        let mut spool = None;
+        let stdins = paths.iter().filter(|p| p.as_os_str() == "-").count();
+        if stdins > 1 {
+            return Err(Failure::usage(TextError::StdinTwice));
+        }
+        if let Some(stdin) = paths.iter_mut().find(|p| p.as_os_str() == "-") {
+            let dir = tempfile::tempdir()?;
+            *stdin = dir.path().join(format!("stdin.{}", extension(args.stdin_format)));
+            let mut file = std::fs::File::create(&*stdin)?;
+            io::copy(&mut io::stdin().lock(), &mut file).context("stdin").map_err(Failure::usage)?;
+            spool = Some(dir);
+        }
+        let inputs = Self { paths, names, text_column: args.text_column.clone(), _spool: spool };
+        inputs.corpus()?;
+        Ok(inputs)
+    }
+
+    /// The documents, from the start.
+    pub(crate) fn corpus(&self) -> Result<Corpus, TextError> {
+        Corpus::open(&self.paths, self.text_column.as_deref(), None)
+    }
+
+    /// Every file with its size and hash.
+    pub(crate) fn hashes(&self) -> Result<Vec<DataFile>, Failure> {
+        let record = |(path, name): (&PathBuf, &String)| {
+            let bytes = std::fs::metadata(path)?.len();
+            Ok(DataFile { path: name.clone(), sha256: sha256_file(path)?, bytes })
+        };
+        self.paths.iter().zip(&self.names).map(record).collect()
+    }
+}
+
+fn extension(format: Format) -> &'static str {
+    match format {
+        Format::Txt => "txt",
+        Format::Jsonl => "jsonl",
+        Format::Csv => "csv",
+        Format::Parquet => "parquet",
+    }
+}

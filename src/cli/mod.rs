@@ -1,0 +1,56 @@
+//! Commands: each a file with its arguments and a `run`.
+
+mod args;
+mod completions;
+mod config;
+mod demo;
+mod exit;
+mod export;
+mod info;
+mod inputs;
+mod output;
+mod session;
+mod verify;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::exit::Failure;
+
+/// Reads what a language model is thinking, layer by layer.
+#[derive(Debug, Parser)]
+#[command(name = "layerscope", version, max_term_width = 110)]
+#[command(after_help = "Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failed, 2 usage or \
+    configuration, 3 a check failed, 4 interrupted or partial and resumable.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Info(info::Info),
+    Verify(verify::Verify),
+    View(view::View),
+    Export(Box<export::Export>),
+    Demo(demo::Demo),
+    Completions(completions::Completions),
+}
+
+/// Parses, runs, prints one line when something is wrong, and chooses the exit code.
+pub(crate) fn main() -> ExitCode {
+    let run = || -> Result<(), Failure> {
+        let argv = config::expand(std::env::args_os().collect())?;
+        match Cli::parse_from(argv).command {
+            Command::Info(command) => command.run(),
+            Command::Verify(command) => command.run(),
+            Command::View(command) => command.run(),
+            Command::Export(command) => command.run(),
+            Command::Demo(command) => command.run(),
+            Command::Completions(command) => command.run(),
+        }
+    };
+    run().map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,128 @@
+//! From `--model` to a loaded model: everything cheap is checked before weights are read.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use layerscope::{
+    device::set_threads,
+    hub::{self, ModelDir},
+    model::{Config, Model, Spec, Weights, spec},
+    text::{Bos, Tokenizer},
+};
+use tch::{Device, Kind};
+
+use super::{args::ModelArgs, exit::Failure, output::Output};
+
+/// A model that can be loaded, and what was found out about it.
+pub(crate) struct Session {
+    pub(crate) dir: ModelDir,
+    pub(crate) spec: Spec,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) device: Device,
+    pub(crate) device_note: String,
+    pub(crate) kind: Kind,
+    pub(crate) stored: Option<Kind>,
+    pub(crate) parameters: u64,
+    pub(crate) threads: usize,
+}
+
+impl Session {
+    /// Finds the model (fetching it if it is a hub id that is not cached) and reads everything but the weights.
+    pub(crate) fn open(args: &ModelArgs, output: Output) -> Result<Self, Failure> {
+        let threads = set_threads(args.threads);
+        let choice = args.device.choose().map_err(Failure::usage)?;
+        let dir = hub::resolve(&args.model, args.revision.as_deref(), &mut hub::Bar::new())?;
+        let spec = spec(&Config::read(&dir.path)?)?;
+        let weights = Weights::open(&dir.path, Kind::Float, Device::Cpu)?;
+        let (stored, parameters) = weights.stored();
+        let tokenizer = Tokenizer::load(&dir.path, args.bos)?;
+        tokenizer.check_vocab(spec.vocab)?;
+        let kind = args.dtype.choose(choice.device, stored.unwrap_or(Kind::Float));
+        if let Some(warning) = kind.warning {
+            output.warn(warning);
+        }
+        let (device, device_note) = (choice.device, choice.note);
+        let kind = kind.kind;
+        Ok(Self { dir, spec, tokenizer, device, device_note, kind, stored, parameters, threads })
+    }
+
+    /// The model's folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir.path
+    }
+
+    /// What the model is called in messages: the hub id, or the folder's name.
+    pub(crate) fn name(&self) -> String {
+        let folder = || PathBuf::from(&self.dir.path).file_name().map(|n| n.to_string_lossy().into_owned());
+        self.dir.id.clone().or_else(folder).unwrap_or_else(|| self.spec.family.to_owned())
+    }
+
+    /// Says what runs where, in two lines.
+    pub(crate) fn announce(&self, output: Output) {
+        let (s, n) = (&self.spec, super::output::human(self.parameters, ""));
+        output.note(format!(
+            "{} ({}): {} layers × {}, {n} parameters; {} on {}",
+            self.name(),
+            s.family,
+            s.n_layers,
+            s.d_model,
+            kind_name(self.kind),
+            self.device_note
+        ));
+        output.note(format!("BOS: {}", bos_line(self.tokenizer.bos())));
+    }
+
+    /// Reads the weights.
+    pub(crate) fn load(&self, output: Output) -> Result<Model, Failure> {
+        let bar = output.bar("loading", "blocks", Some(self.spec.n_layers as u64));
+        let model = Model::load(&self.dir.path, self.kind, self.device, |done, _| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        Ok(model?)
+    }
+
+    /// The layers asked for, or all of 0..=L.
+    pub(crate) fn layers(&self, asked: Option<&super::args::Layers>) -> Result<Vec<usize>, Failure> {
+        let last = self.spec.n_layers;
+        let Some(asked) = asked else { return Ok((0..=last).collect()) };
+        match asked.0.iter().find(|l| **l > last) {
+            None => Ok(asked.0.clone()),
+            Some(layer) => {
+                Err(Failure::usage(anyhow::anyhow!("--layers: no layer {layer}; this model's layers are 0 to {last}")))
+            }
+        }
+    }
+}
+
+/// `"<s>" (1), because …`, or why there is none.
+pub(crate) fn bos_line(bos: &Bos) -> String {
+    match (&bos.token, bos.id) {
+        (Some(token), Some(id)) => format!("{token:?} ({id}); {}", bos.reason),
+        (None, Some(id)) => format!("id {id}; {}", bos.reason),
+        _ => format!("none; {}", bos.reason),
+    }
+}
+
+/// `f32`, `bf16` …
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Float => "f32",
+        Kind::BFloat16 => "bf16",
+        Kind::Half => "f16",
+        Kind::Double => "f64",
+        _ => "unknown",
+    }
+}
+
+/// All of stdin as text.
+pub(crate) fn read_stdin() -> anyhow::Result<String> {
+    std::io::read_to_string(std::io::stdin()).context("stdin")
+}
+
+/// `cpu`, `cuda:0` …
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(i) => format!("cuda:{i}"),
+        Device::Cpu => "cpu".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}

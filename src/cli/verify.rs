@@ -1,0 +1,88 @@
+use std::{fmt::Write as _, path::PathBuf};
+
+use clap::Args;
+use layerscope::verify::{Difference, TOLERANCE, verify};
+use serde_json::{Value, json};
+
+use super::{
+    args::{CommonArgs, ModelArgs},
+    exit::Failure,
+    output::Output,
+    session::Session,
+};
+
+/// Compare every activation with a reference somebody else computed; exit 3 when they differ
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// safetensors with `input_ids` and activations by hook name (scripts/reference.py writes one)
+    #[arg(long, value_name = "FILE.safetensors")]
+    reference: PathBuf,
+    /// Largest error that passes, relative to the root mean square of the reference
+    #[arg(long, default_value_t = TOLERANCE, value_name = "X")]
+    tolerance: f64,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl Verify {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let session = Session::open(&self.model, output)?;
+        session.announce(output);
+        let model = session.load(output)?;
+        let differences = verify(&model, &self.reference)?;
+        output.print(&self.table(&differences))?;
+        let failed: Vec<_> = differences.iter().filter(|d| !d.passes(self.tolerance)).collect();
+        output.result(json!({
+            "verdict": if failed.is_empty() { "pass" } else { "fail" },
+            "tolerance": self.tolerance,
+            "reference": self.reference,
+            "hooks": differences.iter().map(|d| object(d, self.tolerance)).collect::<Vec<_>>(),
+        }))?;
+        match failed.first() {
+            None => {
+                output.note(format!("pass: {} activations agree", differences.len()));
+                Ok(())
+            }
+            Some(first) => Err(Failure::check(format!(
+                "{} of {} activations differ; the first is {} (layer {}) by {:.1e} of its scale, at {:?}",
+                failed.len(),
+                differences.len(),
+                first.point,
+                first.point.layer(session.spec.n_layers),
+                first.relative(),
+                first.at
+            ))),
+        }
+    }
+
+    fn table(&self, differences: &[Difference]) -> String {
+        let mut text = format!("{:<34} {:>9} {:>9} {:>9}\n", "hook", "max |Δ|", "scale", "relative");
+        for d in differences {
+            let verdict = match (d.passes(self.tolerance), d.same_argmax) {
+                (true, _) => "ok",
+                (false, Some(false)) => "DIFFERS (top token too)",
+                (false, _) => "DIFFERS",
+            };
+            let name = d.point.to_string();
+            let _infallible =
+                writeln!(text, "{name:<34} {:>9.1e} {:>9.1e} {:>9.1e} {verdict}", d.max_abs, d.scale, d.relative());
+        }
+        text.truncate(text.trim_end().len());
+        text
+    }
+}
+
+fn object(d: &Difference, tolerance: f64) -> Value {
+    json!({
+        "hook": d.point.to_string(),
+        "max_abs": d.max_abs,
+        "scale": d.scale,
+        "relative": d.relative(),
+        "at": d.at,
+        "same_argmax": d.same_argmax,
+        "pass": d.passes(tolerance),
+    })
+}

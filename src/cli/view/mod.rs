@@ -1,0 +1,194 @@
+//! `view`: the lens table of a prompt.
+
+mod color;
+mod json;
+mod table;
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use layerscope::{
+    lenses::{LayerIndex, Lens, LogitLens, stats::Readings},
+    text::TokenText,
+    trajectory::{Trajectory, trajectories},
+};
+
+use self::color::{ColorDepth, ColorWhen};
+use super::{
+    args::{CommonArgs, Layers, ModelArgs},
+    exit::Failure,
+    output::Output,
+    session::{Session, read_stdin},
+};
+
+/// Show what a lens reads at every layer and token of a prompt
+#[derive(Debug, Args)]
+pub(crate) struct View {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The prompt; `-` reads it from stdin
+    #[arg(long, value_name = "STR")]
+    text: String,
+    /// Lens to read with; repeat for several
+    #[arg(long, default_value = "logit", value_name = "logit")]
+    lens: Vec<String>,
+    /// What colours a cell
+    #[arg(long, value_enum, default_value_t = Metric::Prob)]
+    metric: Metric,
+    /// Likeliest tokens kept per cell in --json
+    #[arg(long, default_value_t = 10, value_name = "K")]
+    top_k: usize,
+    /// Only these layers, such as 0,4,8-12
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<Layers>,
+    /// Every N-th layer, the last one always kept; by default chosen so that the table fits the terminal
+    #[arg(long, value_name = "N")]
+    layer_stride: Option<usize>,
+    /// Look at the first N tokens only
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Colours: auto (24-bit, 256 or none, as the terminal can), always or never
+    #[arg(long, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
+    color: ColorWhen,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What colours a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Metric {
+    /// Probability of the lens's top token
+    Prob,
+    /// Entropy of the lens's prediction, nats
+    Entropy,
+    /// KL(model ‖ lens), nats
+    Kl,
+    /// Rank of the model's final top token; 0 is first
+    Rank,
+    /// Cross-entropy of the true next token, nats
+    Ce,
+}
+
+impl Metric {
+    /// The value at position `i`; none where it is not defined.
+    fn of(self, r: &Readings, i: usize) -> Option<f64> {
+        match self {
+            Self::Prob => r.top_probs[i].first().copied(),
+            Self::Entropy => Some(r.entropy[i]),
+            Self::Kl => Some(r.kl[i]),
+            Self::Rank => Some(r.rank_of_final[i] as f64),
+            Self::Ce => r.ce[i],
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Prob => "probability of the cell's token",
+            Self::Entropy => "entropy of the prediction, nats",
+            Self::Kl => "KL(model ‖ lens), nats",
+            Self::Rank => "rank of the model's final token (0 is first)",
+            Self::Ce => "cross-entropy of the true next token, nats",
+        }
+    }
+}
+
+/// A prompt as it went through the model.
+struct Prompt {
+    ids: Vec<u32>,
+    tokens: Vec<TokenText>,
+}
+
+impl View {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let lenses = self.lens.iter().map(|name| lens(name)).collect::<Result<Vec<_>, _>>()?;
+        let session = Session::open(&self.model, output)?;
+        let layers = session.layers(self.layers.as_ref())?;
+        let prompt = self.prompt(&session)?;
+        session.announce(output);
+        let model = session.load(output)?;
+
+        let rows = console::Term::stdout().size_checked().map(|(rows, _)| usize::from(rows));
+        let layers = stride(layers, self.layer_stride, if output.is_json() { None } else { rows }, session.spec.n_layers);
+        let layers: Vec<_> = layers.into_iter().map(LayerIndex).collect();
+        let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1))?;
+        if output.is_json() {
+            for trajectory in &read {
+                output.event("lens", json::lens(trajectory, &session.tokenizer))?;
+            }
+            output.result(json::result(&session, &prompt, &read))?;
+            return Ok(());
+        }
+        let style = table::Style {
+            metric: self.metric,
+            depth: ColorDepth::detect(self.color),
+            width: console::Term::stdout().size_checked().map_or(120, |(_, columns)| usize::from(columns)),
+            vocab: session.spec.vocab,
+            n_layers: session.spec.n_layers,
+        };
+        for trajectory in &read {
+            output.print(&self.draw(&session, &prompt, trajectory, &style))?;
+        }
+        Ok(())
+    }
+
+    fn draw(&self, session: &Session, prompt: &Prompt, trajectory: &Trajectory, style: &table::Style) -> String {
+        let table = table::Table {
+            prompt: &prompt.tokens,
+            ids: &prompt.ids,
+            readings: &trajectory.readings,
+            layers: &trajectory.layers,
+            piece: &|id| session.tokenizer.piece(id as u32).shown,
+        };
+        format!("{} lens, {}\n{}", trajectory.lens, self.metric.describe(), table.draw(style))
+    }
+
+    fn prompt(&self, session: &Session) -> Result<Prompt, Failure> {
+        let text = if self.text == "-" { read_stdin().map_err(Failure::usage)? } else { self.text.clone() };
+        let mut ids = session.tokenizer.encode(&text)?;
+        ids.truncate(self.tokens.unwrap_or(usize::MAX));
+        let (n, context) = (ids.len(), session.spec.n_ctx);
+        if n == 0 {
+            return Err(Failure::usage(anyhow!("--text gives no tokens")));
+        }
+        if n > context {
+            return Err(Failure::usage(anyhow!(
+                "--text gives {n} tokens, the model's context is {context}; --tokens {context} looks at the first ones"
+            )));
+        }
+        let tokens = ids.iter().map(|&id| session.tokenizer.piece(id)).collect();
+        Ok(Prompt { ids, tokens })
+    }
+}
+
+fn lens(name: &str) -> Result<Box<dyn Lens>, Failure> {
+    match name {
+        "logit" => Ok(Box::new(LogitLens)),
+        other => Err(Failure::usage(anyhow!("--lens {other}: this version has the logit lens only (`--lens logit`)"))),
+    }
+}
+
+/// Every `asked`-th layer counted back from the last, or as many as fit `rows` of a terminal; the last layer stays.
+fn stride(layers: Vec<usize>, asked: Option<usize>, rows: Option<usize>, last: usize) -> Vec<usize> {
+    const FRAME: usize = 8; // header, legend and prompt lines
+    let fitting = rows.map_or(1, |rows| layers.len().div_ceil(rows.saturating_sub(FRAME).max(8)));
+    let step = asked.unwrap_or(fitting).max(1);
+    let mut kept: Vec<_> = layers.into_iter().rev().step_by(step).collect();
+    kept.reverse();
+    if kept.last() != Some(&last) {
+        kept.push(last);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stride;
+
+    #[test]
+    fn the_last_layer_always_stays() {
+        assert_eq!(stride((0..=8).collect(), Some(3), None, 8), [2, 5, 8]);
+        assert_eq!(stride(vec![0, 1], None, None, 8), [0, 1, 8]);
+        assert_eq!(stride((0..=80).collect(), None, Some(40), 80).len(), 27);
+        assert_eq!(stride((0..=8).collect(), None, Some(40), 8).len(), 9);
+    }
+}
