@@ -198,7 +198,7 @@ def download(wheels: List[Wheel], part: Path) -> List[Path]:
     if pip.returncode != 0:
         errors = [line for line in pip.stderr.splitlines() if line.strip()] or ["no message"]
         reason = next((line for line in reversed(errors) if line.startswith("ERROR")), errors[-1])
-        fail(f"pip could not fetch the wheels, is the package index in reach? ({reason}) To build offline, set LIBTORCH to a libtorch {VERSION} folder")
+        fail(f"pip could not fetch the wheels: {reason} (without a network, set LIBTORCH to a libtorch {VERSION} folder)")
     return sorted(target.glob("*.whl"))
 
 
