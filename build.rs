@@ -1,9 +1,10 @@
-//! Writes the place of libtorch into the binary (rpath), so that it runs without environment variables.
+//! Writes the place of libtorch into every binary (rpath), so that programs and tests run without environment
+//! variables. Shared by the packages of this workspace that link libtorch.
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
-        println!("cargo:rustc-env=LAYERSCOPE_LIBTORCH_LIB={lib}");
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+        println!("cargo::rustc-env=LAYERSCOPE_LIBTORCH_LIB={lib}");
     }
 }

@@ -1,0 +1,49 @@
+# The way from a fresh clone to a running program; `make help` lists it. Rust, a C++ compiler and Python 3 with pip
+# are needed, libtorch is found or fetched by scripts/bootstrap.py. Build, tests and demo share the release profile,
+# so that every dependency is compiled once.
+
+PYTHON ?= python3
+BINARY := target/release/layerscope
+
+# Puts libtorch in the environment of a cargo command. The bootstrap has already looked at LIBTORCH_USE_PYTORCH,
+# which torch-sys would otherwise prefer to LIBTORCH.
+with_libtorch = LIBTORCH="$$($(PYTHON) scripts/bootstrap.py)" && export LIBTORCH && unset LIBTORCH_USE_PYTORCH &&
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test fmt lint docs clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+setup: ## find libtorch 2.11.0, or fetch it once into .libtorch/
+	@echo "libtorch: $$($(PYTHON) scripts/bootstrap.py)"
+
+build: ## compile target/release/layerscope
+	@echo "==> cargo build --release"
+	@$(with_libtorch) cargo build --release
+	@built="$$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/layerscope"; \
+	if [ ! "$$built" -ef $(BINARY) ]; then mkdir -p target/release && cp "$$built" $(BINARY).tmp && mv $(BINARY).tmp $(BINARY); fi
+
+demo: build ## build, then the tour on the bundled model, into out/demo
+	@echo "==> $(BINARY) demo --out out/demo"
+	@$(BINARY) demo --out out/demo
+
+test: ## run every test (no Python)
+	@echo "==> cargo test --release --workspace"
+	@$(with_libtorch) cargo test --release --workspace
+
+fmt: ## format the Rust code
+	@echo "==> cargo fmt --all"
+	@cargo fmt --all
+
+lint: ## clippy, with warnings as errors
+	@echo "==> cargo clippy --release --workspace --all-targets -- -D warnings"
+	@$(with_libtorch) cargo clippy --release --workspace --all-targets -- -D warnings
+
+docs: ## API documentation, with warnings as errors
+	@echo "==> cargo doc --release --workspace --no-deps"
+	@$(with_libtorch) RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+clean: ## remove what was built; .libtorch/ stays
+	@echo "==> rm -rf target out"
+	@rm -rf target out
