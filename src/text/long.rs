@@ -75,8 +75,10 @@ fn encode_piece(
     start: usize,
     end: usize,
 ) -> Result<Vec<Placed>, TextError> {
-    let encoding = tokenizer.encode(&text[start..end], false).map_err(|e| TextError::Encode(e.to_string()))?;
-    let place = |(&id, &(from, to)): (&u32, &(usize, usize))| Placed { id, start: start + from, end: start + to };
+    let encoding =
+        tokenizer.encode(&text[start..end], false).map_err(|e| TextError::Encode(e.to_string()))?;
+    let place =
+        |(&id, &(from, to)): (&u32, &(usize, usize))| Placed { id, start: start + from, end: start + to };
     Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(place).collect())
 }
 

@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn bad_records_are_named() {
         let cases: [(&'static [u8], &str); 4] = [
-            (b"Text,n\na,1", "a.csv: no column \"text\" (did you mean \"Text\"?), columns here: \"Text\", \"n\""),
+            (
+                b"Text,n\na,1",
+                "a.csv: no column \"text\" (did you mean \"Text\"?), columns here: \"Text\", \"n\"",
+            ),
             (b"", "a.csv: no column \"text\", columns here: none"),
             (b"text,n\na,1\nb", "a.csv:3: bad csv: the record has 1 fields, the header 2"),
             (b"text\na\nb\xFF", "a.csv:3: column \"text\": invalid UTF-8 at byte 1 of the field"),
