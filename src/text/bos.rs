@@ -31,7 +31,7 @@ pub struct Bos {
 }
 
 impl Bos {
-    /// Decides from the tokenizer (with its post-processor still in place) and the files beside it.
+    /// Decides from the tokenizer (post-processor in place, padding and truncation off) and the files beside it.
     pub(super) fn resolve(
         policy: BosPolicy,
         tokenizer: &Tokenizer,
@@ -203,7 +203,8 @@ mod tests {
     }
 
     fn resolve(dir: &Path, policy: BosPolicy) -> Result<(Option<u32>, String), String> {
-        let tokenizer = Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
+        let mut tokenizer = Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
+        tokenizer.with_padding(None);
         let bos = ConfigFiles::load(dir).and_then(|files| Bos::resolve(policy, &tokenizer, &files));
         bos.map(|bos| (bos.id, bos.reason))
             .map_err(|error| error.to_string().replace(&*dir.to_string_lossy(), "DIR"))

@@ -106,7 +106,6 @@ impl Iterator for PackedWindows<'_> {
 mod tests {
     use super::super::window::tests::{corpus, cut, gpt2};
     use super::super::{BosPolicy, WindowOptions, open_windows};
-    use super::*;
 
     const TEXTS: [&str; 4] =
         ["Alice was beginning to get very tired", "", "<|endoftext|>of sitting", "by her sister"];

@@ -26,7 +26,8 @@ pub(super) fn rows(
     let start = input.fill_buf().map_err(|source| TextError::io(&name, source))?;
     let newline = start.iter().position(|byte| *byte == b'\n');
     let crlf = newline.is_some_and(|at| start[..at].ends_with(b"\r"));
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(input);
+    // The line end behind the last record, where it is missing, so that lines are counted alike to the end.
+    let mut reader = ReaderBuilder::new().flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
     let header = reader.byte_headers().map_err(|error| csv_error(&name, error))?;
     let present: Vec<_> = header.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect();
     let Some(index) = present.iter().position(|field| *field == column) else {
@@ -66,11 +67,11 @@ impl<R: Read> Csv<R> {
     }
 
     /// The line the record starts on, counted back from where the reader stands: it has read the record's own line
-    /// feeds and the one that ends it, unless that one belongs to CR LF (it stops after CR) or the file ends there.
+    /// feeds and the one that ends it, unless that one belongs to CR LF (it stops after CR).
     fn line(&self) -> u64 {
         let inside: usize =
             self.record.iter().map(|field| field.iter().filter(|byte| **byte == b'\n').count()).sum();
-        let ending = u64::from(!self.crlf && !self.reader.is_done());
+        let ending = u64::from(!self.crlf);
         self.reader.position().line().saturating_sub(inside as u64 + ending)
     }
 }
