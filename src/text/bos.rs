@@ -75,29 +75,29 @@ struct Sources<'a> {
 
 impl Sources<'_> {
     fn auto(&self) -> Result<Bos, TextError> {
-        if let Some(bos) = self.from_post_processor()? {
+        if let Some(bos) = self.post_processor_bos()? {
             return Ok(bos);
         }
         match self.add_bos_token()? {
-            Some(true) => self.from_token(&self.files.tokenizer).transpose().unwrap_or_else(|| {
+            Some(true) => self.named_bos(&self.files.tokenizer).transpose().unwrap_or_else(|| {
                 let asked = "add_bos_token in tokenizer_config.json";
-                self.from_elsewhere()?.ok_or_else(|| self.missing(asked))
+                self.other_bos()?.ok_or_else(|| self.missing(asked))
             }),
             Some(false) => Ok(none("tokenizer_config.json says add_bos_token false")),
-            None => Ok(self.from_model_config()?.unwrap_or_else(|| {
+            None => Ok(self.model_config_bos()?.unwrap_or_else(|| {
                 none("neither the tokenizer's post-processor nor config.json names a BOS token")
             })),
         }
     }
 
     fn always(&self) -> Result<Bos, TextError> {
-        let found = match self.from_post_processor()? {
+        let found = match self.post_processor_bos()? {
             Some(bos) => Some(bos),
-            None => match self.from_model_config()? {
+            None => match self.model_config_bos()? {
                 Some(bos) => Some(bos),
-                None => match self.from_token(&self.files.tokenizer)? {
+                None => match self.named_bos(&self.files.tokenizer)? {
                     Some(bos) => Some(bos),
-                    None => self.from_token(&self.files.special)?,
+                    None => self.named_bos(&self.files.special)?,
                 },
             },
         };
@@ -112,7 +112,7 @@ impl Sources<'_> {
         none(&format!("--bos never, although the tokenizer prepends {}", self.names(&self.around.prefix)))
     }
 
-    fn from_post_processor(&self) -> Result<Option<Bos>, TextError> {
+    fn post_processor_bos(&self) -> Result<Option<Bos>, TextError> {
         match self.around.prefix[..] {
             [] => Ok(None),
             [id] => {
@@ -127,7 +127,7 @@ impl Sources<'_> {
         }
     }
 
-    fn from_model_config(&self) -> Result<Option<Bos>, TextError> {
+    fn model_config_bos(&self) -> Result<Option<Bos>, TextError> {
         let file = &self.files.model;
         let Some(id) = file.token_id("bos_token_id")? else { return Ok(None) };
         let own = file.token_id("vocab_size")?.map(|size| size as usize);
@@ -139,7 +139,7 @@ impl Sources<'_> {
         Ok(Some(self.some(id as u32, reason)))
     }
 
-    fn from_token(&self, file: &ConfigFile) -> Result<Option<Bos>, TextError> {
+    fn named_bos(&self, file: &ConfigFile) -> Result<Option<Bos>, TextError> {
         let Some(token) = file.token("bos_token")? else { return Ok(None) };
         let id = self
             .tokenizer
@@ -149,9 +149,9 @@ impl Sources<'_> {
     }
 
     /// The sources left when `tokenizer_config.json` wants a BOS token without naming it.
-    fn from_elsewhere(&self) -> Result<Option<Bos>, TextError> {
-        let named = self.from_token(&self.files.special)?;
-        if named.is_some() { Ok(named) } else { self.from_model_config() }
+    fn other_bos(&self) -> Result<Option<Bos>, TextError> {
+        let named = self.named_bos(&self.files.special)?;
+        if named.is_some() { Ok(named) } else { self.model_config_bos() }
     }
 
     fn add_bos_token(&self) -> Result<Option<bool>, TextError> {

@@ -89,7 +89,9 @@ const META: &str = "▁";
 fn flatten<'a>(stage: &'a Value, steps: &mut Vec<&'a Value>) {
     let nested = ["decoders", "pretokenizers", "normalizers"];
     if let Some(list) = nested.iter().find_map(|key| stage[*key].as_array()) {
-        list.iter().for_each(|step| flatten(step, steps));
+        for step in list {
+            flatten(step, steps);
+        }
     } else if stage.is_object() {
         steps.push(stage);
     }

@@ -27,7 +27,8 @@ pub(super) fn rows(
     let newline = start.iter().position(|byte| *byte == b'\n');
     let crlf = newline.is_some_and(|at| start[..at].ends_with(b"\r"));
     // The line end behind the last record, where it is missing, so that lines are counted alike to the end.
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
+    let mut reader =
+        ReaderBuilder::new().flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
     let header = reader.byte_headers().map_err(|error| csv_error(&name, error))?;
     let present: Vec<_> = header.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect();
     let Some(index) = present.iter().position(|field| *field == column) else {
@@ -69,8 +70,8 @@ impl<R: Read> Csv<R> {
     /// The line the record starts on, counted back from where the reader stands: it has read the record's own line
     /// feeds and the one that ends it, unless that one belongs to CR LF (it stops after CR).
     fn line(&self) -> u64 {
-        let inside: usize =
-            self.record.iter().map(|field| field.iter().filter(|byte| **byte == b'\n').count()).sum();
+        let lines = |field: &[u8]| field.split(|byte| *byte == b'\n').count();
+        let inside: usize = self.record.iter().map(|field| lines(field) - 1).sum();
         let ending = u64::from(!self.crlf);
         self.reader.position().line().saturating_sub(inside as u64 + ending)
     }
