@@ -31,7 +31,7 @@ pub struct Bos {
 }
 
 impl Bos {
-    /// Decides from the tokenizer (with its post-processor still in place) and the files beside it.
+    /// Decides from the tokenizer (post-processor in place, padding and truncation off) and the files beside it.
     pub(super) fn resolve(
         policy: BosPolicy,
         tokenizer: &Tokenizer,
@@ -75,29 +75,29 @@ struct Sources<'a> {
 
 impl Sources<'_> {
     fn auto(&self) -> Result<Bos, TextError> {
-        if let Some(bos) = self.from_post_processor()? {
+        if let Some(bos) = self.post_processor_bos()? {
             return Ok(bos);
         }
         match self.add_bos_token()? {
-            Some(true) => self.from_token(&self.files.tokenizer).transpose().unwrap_or_else(|| {
+            Some(true) => self.named_bos(&self.files.tokenizer).transpose().unwrap_or_else(|| {
                 let asked = "add_bos_token in tokenizer_config.json";
-                self.from_elsewhere()?.ok_or_else(|| self.missing(asked))
+                self.other_bos()?.ok_or_else(|| self.missing(asked))
             }),
             Some(false) => Ok(none("tokenizer_config.json says add_bos_token false")),
-            None => Ok(self.from_model_config()?.unwrap_or_else(|| {
+            None => Ok(self.model_config_bos()?.unwrap_or_else(|| {
                 none("neither the tokenizer's post-processor nor config.json names a BOS token")
             })),
         }
     }
 
     fn always(&self) -> Result<Bos, TextError> {
-        let found = match self.from_post_processor()? {
+        let found = match self.post_processor_bos()? {
             Some(bos) => Some(bos),
-            None => match self.from_model_config()? {
+            None => match self.model_config_bos()? {
                 Some(bos) => Some(bos),
-                None => match self.from_token(&self.files.tokenizer)? {
+                None => match self.named_bos(&self.files.tokenizer)? {
                     Some(bos) => Some(bos),
-                    None => self.from_token(&self.files.special)?,
+                    None => self.named_bos(&self.files.special)?,
                 },
             },
         };
@@ -112,7 +112,7 @@ impl Sources<'_> {
         none(&format!("--bos never, although the tokenizer prepends {}", self.names(&self.around.prefix)))
     }
 
-    fn from_post_processor(&self) -> Result<Option<Bos>, TextError> {
+    fn post_processor_bos(&self) -> Result<Option<Bos>, TextError> {
         match self.around.prefix[..] {
             [] => Ok(None),
             [id] => {
@@ -127,7 +127,7 @@ impl Sources<'_> {
         }
     }
 
-    fn from_model_config(&self) -> Result<Option<Bos>, TextError> {
+    fn model_config_bos(&self) -> Result<Option<Bos>, TextError> {
         let file = &self.files.model;
         let Some(id) = file.token_id("bos_token_id")? else { return Ok(None) };
         let own = file.token_id("vocab_size")?.map(|size| size as usize);
@@ -139,7 +139,7 @@ impl Sources<'_> {
         Ok(Some(self.some(id as u32, reason)))
     }
 
-    fn from_token(&self, file: &ConfigFile) -> Result<Option<Bos>, TextError> {
+    fn named_bos(&self, file: &ConfigFile) -> Result<Option<Bos>, TextError> {
         let Some(token) = file.token("bos_token")? else { return Ok(None) };
         let id = self
             .tokenizer
@@ -149,9 +149,9 @@ impl Sources<'_> {
     }
 
     /// The sources left when `tokenizer_config.json` wants a BOS token without naming it.
-    fn from_elsewhere(&self) -> Result<Option<Bos>, TextError> {
-        let named = self.from_token(&self.files.special)?;
-        if named.is_some() { Ok(named) } else { self.from_model_config() }
+    fn other_bos(&self) -> Result<Option<Bos>, TextError> {
+        let named = self.named_bos(&self.files.special)?;
+        if named.is_some() { Ok(named) } else { self.model_config_bos() }
     }
 
     fn add_bos_token(&self) -> Result<Option<bool>, TextError> {
@@ -190,4 +190,127 @@ impl Sources<'_> {
 
 fn none(reason: &str) -> Bos {
     Bos { id: None, token: None, reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/text").join(name)
+    }
+
+    fn resolve(dir: &Path, policy: BosPolicy) -> Result<(Option<u32>, String), String> {
+        let mut tokenizer = Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
+        tokenizer.with_padding(None);
+        let bos = ConfigFiles::load(dir).and_then(|files| Bos::resolve(policy, &tokenizer, &files));
+        bos.map(|bos| (bos.id, bos.reason))
+            .map_err(|error| error.to_string().replace(&*dir.to_string_lossy(), "DIR"))
+    }
+
+    /// A copy of a fixture's tokenizer with other files beside it.
+    fn with_files(name: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::copy(fixture(name).join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+        for (file, content) in files {
+            fs::write(dir.path().join(file), content).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn auto_asks_tokenizer_then_its_config_then_the_model() {
+        let auto = |name| resolve(&fixture(name), BosPolicy::Auto).unwrap();
+        let some = |id, reason: &str| (Some(id), reason.to_owned());
+        assert_eq!(
+            auto("byte_level"),
+            some(0, "config.json names bos_token_id 0 and the tokenizer adds none")
+        );
+        let prepends = "the tokenizer's post-processor prepends \"<s>\"";
+        assert_eq!(auto("byte_level_bos"), some(0, &format!("{prepends} (id 0)")));
+        assert_eq!(auto("llama"), some(1, &format!("{prepends} (id 1)")));
+        let nobody = "neither the tokenizer's post-processor nor config.json names a BOS token";
+        let suffix = "\"</s>\" (id 2), which the post-processor appends, is not added";
+        assert_eq!(auto("unigram"), (None, format!("{nobody}; {suffix}")));
+        assert_eq!(auto("wordpiece").0, Some(1));
+        assert!(
+            auto("wordpiece")
+                .1
+                .ends_with("; \"[SEP]\" (id 2), which the post-processor appends, is not added")
+        );
+    }
+
+    #[test]
+    fn add_bos_token_decides_before_the_model_config() {
+        let config = ("config.json", r#"{"bos_token_id": 0}"#);
+        let auto = |tokenizer_config: &str| {
+            let dir = with_files("byte_level", &[config, ("tokenizer_config.json", tokenizer_config)]);
+            resolve(dir.path(), BosPolicy::Auto)
+        };
+        assert_eq!(auto(r#"{"add_bos_token": false, "bos_token": "<s>"}"#).unwrap().0, None);
+        assert_eq!(auto(r#"{"add_bos_token": true, "bos_token": {"content": "</s>"}}"#).unwrap().0, Some(1));
+        assert_eq!(auto(r#"{"add_bos_token": true}"#).unwrap().0, Some(0));
+        assert_eq!(auto(r#"{"bos_token": "</s>"}"#).unwrap().0, Some(0));
+        let error = auto(r#"{"add_bos_token": true, "bos_token": "<bos>"}"#).unwrap_err();
+        assert_eq!(
+            error,
+            "DIR/tokenizer_config.json: bos_token \"<bos>\" is not in the tokenizer's vocabulary"
+        );
+        let error = auto(r#"{"add_bos_token": 1}"#).unwrap_err();
+        assert_eq!(error, "DIR/tokenizer_config.json: add_bos_token must be true or false, got 1");
+        assert!(auto("[").unwrap_err().starts_with("DIR/tokenizer_config.json: not JSON: "));
+        assert!(
+            auto(r#"{"add_bos_token": true, "bos_token": 3}"#).unwrap_err().contains("bos_token must be")
+        );
+    }
+
+    #[test]
+    fn the_post_processor_outweighs_add_bos_token() {
+        let dir = with_files("llama", &[("tokenizer_config.json", r#"{"add_bos_token": false}"#)]);
+        let (id, reason) = resolve(dir.path(), BosPolicy::Auto).unwrap();
+        assert_eq!(id, Some(1));
+        assert!(
+            reason.ends_with(", which outweighs add_bos_token false in tokenizer_config.json"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn the_model_config_is_checked() {
+        let auto =
+            |config| resolve(with_files("byte_level", &[("config.json", config)]).path(), BosPolicy::Auto);
+        assert_eq!(auto(r#"{"bos_token_id": null}"#).unwrap().0, None);
+        assert_eq!(auto(r#"{"text_config": {"bos_token_id": 1}}"#).unwrap().0, Some(1));
+        let error = auto(r#"{"bos_token_id": 512, "vocab_size": 512}"#).unwrap_err();
+        assert_eq!(error, "DIR/config.json: bos_token_id 512 is outside the vocabulary of 512");
+        let error = auto(r#"{"bos_token_id": "<s>"}"#).unwrap_err();
+        assert_eq!(error, "DIR/config.json: bos_token_id must be a token id or null, got \"<s>\"");
+    }
+
+    #[test]
+    fn always_finds_one_or_says_that_there_is_none() {
+        let always =
+            |files: &[(&str, &str)]| resolve(with_files("byte_level", files).path(), BosPolicy::Always);
+        let named = |file| (file, r#"{"bos_token": "</s>", "add_bos_token": false}"#);
+        assert_eq!(always(&[named("tokenizer_config.json")]).unwrap().0, Some(1));
+        assert_eq!(always(&[named("special_tokens_map.json")]).unwrap().0, Some(1));
+        assert_eq!(
+            always(&[named("special_tokens_map.json"), ("config.json", r#"{"bos_token_id": 0}"#)]).unwrap().0,
+            Some(0)
+        );
+        let error = always(&[]).unwrap_err();
+        assert!(error.starts_with("--bos always asks for a BOS token, but neither "), "{error}");
+        assert!(error.ends_with(" in DIR names one"), "{error}");
+    }
+
+    #[test]
+    fn never_is_never() {
+        for name in ["byte_level", "byte_level_bos", "llama", "unigram", "wordpiece"] {
+            assert_eq!(resolve(&fixture(name), BosPolicy::Never).unwrap().0, None);
+        }
+        let reason = resolve(&fixture("llama"), BosPolicy::Never).unwrap().1;
+        assert_eq!(reason, "--bos never, although the tokenizer prepends \"<s>\" (id 1)");
+    }
 }

@@ -59,7 +59,8 @@ impl ConfigFile {
 
     /// A token id, at the top level or inside `text_config` (models that also see images). Of a list, the first.
     pub(super) fn token_id(&self, key: &str) -> Result<Option<u64>, TextError> {
-        let value = if self.value[key].is_null() { &self.value["text_config"][key] } else { &self.value[key] };
+        let value =
+            if self.value[key].is_null() { &self.value["text_config"][key] } else { &self.value[key] };
         let number = if let Value::Array(list) = value { list.first() } else { Some(value) };
         match number {
             None | Some(Value::Null) => Ok(None),

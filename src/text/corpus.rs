@@ -72,8 +72,7 @@ impl Corpus {
         // Stdin last: a mistyped file name should not wait for somebody to type a text.
         let mut inputs = VecDeque::with_capacity(paths.len());
         for path in paths {
-            let format =
-                if is_stdin(path) { stdin_format.unwrap_or(Format::Txt) } else { Format::of(path)? };
+            let format = if is_stdin(path) { stdin_format.unwrap_or(Format::Txt) } else { Format::of(path)? };
             if !is_stdin(path) {
                 drop(open_file(path, format, text_column)?);
             }
@@ -111,10 +110,10 @@ impl Corpus {
                 return Some(row);
             }
             let input = self.inputs.pop_front()?;
-            match input.opened.map_or_else(
-                || open_file(&input.path, input.format, self.column.as_deref()),
-                Ok,
-            ) {
+            match input
+                .opened
+                .map_or_else(|| open_file(&input.path, input.format, self.column.as_deref()), Ok)
+            {
                 Ok(rows) => self.current = Some(rows),
                 Err(error) => return Some(Err(error)),
             }
@@ -232,7 +231,9 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         assert_eq!(open(folder.clone()), format!("{}: is a folder, a data file is needed", folder.display()));
         let csv = write(dir.path(), "b.csv", b"bodi,n\nx,1\n");
-        assert!(open(csv).ends_with("no column \"body\" (did you mean \"bodi\"?), columns here: \"bodi\", \"n\""));
+        assert!(
+            open(csv).ends_with("no column \"body\" (did you mean \"bodi\"?), columns here: \"bodi\", \"n\"")
+        );
         assert_eq!(message(Corpus::open(&[], None, None)), "no data file given");
     }
 

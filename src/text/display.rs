@@ -62,7 +62,7 @@ impl Spelling {
     }
 
     /// The bytes a token of the model's own vocabulary stands for.
-    fn bytes(&self, raw: &str) -> Vec<u8> {
+    pub(super) fn bytes(&self, raw: &str) -> Vec<u8> {
         match self {
             // A piece with a letter outside the byte alphabet was not spelled by it: it stands for itself.
             Self::ByteLevel => raw.chars().map(byte_of).collect::<Option<_>>().unwrap_or_else(|| raw.into()),
@@ -89,7 +89,9 @@ const META: &str = "▁";
 fn flatten<'a>(stage: &'a Value, steps: &mut Vec<&'a Value>) {
     let nested = ["decoders", "pretokenizers", "normalizers"];
     if let Some(list) = nested.iter().find_map(|key| stage[*key].as_array()) {
-        list.iter().for_each(|step| flatten(step, steps));
+        for step in list {
+            flatten(step, steps);
+        }
     } else if stage.is_object() {
         steps.push(stage);
     }

@@ -228,7 +228,8 @@ impl TextError {
 fn hint(wanted: &str, present: &[String]) -> String {
     let close = |name: &&String| strsim::jaro_winkler(&wanted.to_lowercase(), &name.to_lowercase());
     let best = present.iter().max_by(|a, b| close(a).total_cmp(&close(b)));
-    best.filter(|name| close(name) >= 0.75).map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
+    best.filter(|name| close(name) >= 0.75)
+        .map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
 }
 
 /// Names for an error line, at most twelve of them.

@@ -75,14 +75,21 @@ fn encode_piece(
     start: usize,
     end: usize,
 ) -> Result<Vec<Placed>, TextError> {
-    let encoding = tokenizer.encode(&text[start..end], false).map_err(|e| TextError::Encode(e.to_string()))?;
-    let place = |(&id, &(from, to)): (&u32, &(usize, usize))| Placed { id, start: start + from, end: start + to };
+    let encoding =
+        tokenizer.encode(&text[start..end], false).map_err(|e| TextError::Encode(e.to_string()))?;
+    let place =
+        |(&id, &(from, to)): (&u32, &(usize, usize))| Placed { id, start: start + from, end: start + to };
     Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(place).collect())
 }
 
 /// Where pieces begin: at 0 and near every multiple of `piece`, never inside a character.
 fn cuts(text: &str, piece: usize) -> Vec<usize> {
-    (0..text.len().max(1)).step_by(piece).map(|at| text.floor_char_boundary(at)).collect()
+    (0..text.len().max(1)).step_by(piece).map(|at| char_start(text, at)).collect()
+}
+
+/// The start of the character that byte `at` is in.
+fn char_start(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// The pieces between the cuts, each reaching `context` bytes into its neighbours.
@@ -91,8 +98,8 @@ fn pieces(text: &str, cuts: &[usize], context: usize) -> Vec<(usize, usize)> {
     cuts.iter()
         .zip(ends)
         .map(|(&start, end)| {
-            let from = text.floor_char_boundary(start.saturating_sub(context));
-            (from, text.floor_char_boundary((end + context).min(text.len())))
+            let from = char_start(text, start.saturating_sub(context));
+            (from, char_start(text, (end + context).min(text.len())))
         })
         .collect()
 }

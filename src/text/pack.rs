@@ -101,3 +101,76 @@ impl Iterator for PackedWindows<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::tests::{corpus, cut, gpt2};
+    use super::super::{BosPolicy, WindowOptions, open_windows};
+
+    const TEXTS: [&str; 4] =
+        ["Alice was beginning to get very tired", "", "<|endoftext|>of sitting", "by her sister"];
+
+    /// EOS + document + EOS + document ..., with every token's document and place.
+    fn joined() -> Vec<(u32, u64, u32)> {
+        let tokenizer = gpt2(BosPolicy::Never);
+        let mut joined = Vec::new();
+        for (id, text) in TEXTS.iter().enumerate() {
+            let ids = [vec![0], tokenizer.encode(text).unwrap()].concat();
+            joined.extend(ids.into_iter().enumerate().map(|(pos, token)| (token, id as u64, pos as u32)));
+        }
+        joined
+    }
+
+    #[test]
+    fn chunks_are_equal_and_in_order() {
+        let joined = joined();
+        for policy in [BosPolicy::Auto, BosPolicy::Never] {
+            for seq_len in [1, 2, 5, 7] {
+                let (windows, stats) = cut(&TEXTS, &gpt2(policy), seq_len, None, true).unwrap();
+                let mut got = Vec::new();
+                for window in &windows {
+                    assert_eq!(window.ids.len(), seq_len);
+                    let mut offset = 0;
+                    for segment in &window.segments {
+                        assert_eq!(segment.offset, offset);
+                        for i in 0..segment.len {
+                            let id = window.ids[(offset + i) as usize];
+                            got.push((id, segment.doc_id, segment.doc_pos + i));
+                        }
+                        let len = joined.iter().filter(|token| token.1 == segment.doc_id).count();
+                        assert_eq!(segment.doc_len as usize, len);
+                        offset += segment.len;
+                    }
+                }
+                assert_eq!(got, joined[..joined.len() / seq_len * seq_len]);
+                assert_eq!(stats.dropped_tokens as usize, joined.len() % seq_len);
+                assert_eq!((stats.documents, stats.added_tokens), (4, 4));
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_keeps_whole_chunks() {
+        let (windows, stats) = cut(&TEXTS, &gpt2(BosPolicy::Auto), 4, Some(10), true).unwrap();
+        assert_eq!((windows.len(), stats.tokens, stats.dropped_tokens), (2, 8, 2));
+        assert!(stats.reached_limit);
+    }
+
+    #[test]
+    fn too_little_text_is_an_error() {
+        let error = cut(&["a"], &gpt2(BosPolicy::Auto), 64, None, true).unwrap_err().to_string();
+        assert_eq!(error, "--pack: the input has 2 tokens, less than one chunk of 64");
+    }
+
+    #[test]
+    fn the_reason_names_the_eos() {
+        let tokenizer = gpt2(BosPolicy::Auto);
+        let (_dir, corpus) = corpus(&["a"]);
+        let options = WindowOptions { seq_len: 8, max_tokens: None, pack: true };
+        let stream = open_windows(corpus, &tokenizer, &options).unwrap();
+        assert_eq!(
+            stream.reason(),
+            "--pack begins every document with \"<|endoftext|>\" (id 0) and adds no BOS"
+        );
+    }
+}

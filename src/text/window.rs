@@ -174,3 +174,185 @@ impl Iterator for Windows<'_> {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::text::BosPolicy;
+    use serde_json::json;
+    use std::path::Path;
+
+    pub(in crate::text) fn gpt2(policy: BosPolicy) -> Tokenizer {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gpt2-alice-8l");
+        Tokenizer::load(&dir, policy).expect("the fixture loads")
+    }
+
+    /// A corpus of these texts, and the folder it lives in.
+    pub(in crate::text) fn corpus(texts: &[&str]) -> (tempfile::TempDir, Corpus) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.jsonl");
+        let lines: Vec<_> = texts.iter().map(|text| json!({ "text": text }).to_string()).collect();
+        std::fs::write(&path, lines.join("\n")).expect("written");
+        let corpus = Corpus::open(&[path], None, None).expect("it opens");
+        (dir, corpus)
+    }
+
+    pub(in crate::text) fn cut(
+        texts: &[&str],
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        max_tokens: Option<u64>,
+        pack: bool,
+    ) -> Result<(Vec<Window>, TextStats), TextError> {
+        let (_dir, corpus) = corpus(texts);
+        let mut stream = open_windows(corpus, tokenizer, &WindowOptions { seq_len, max_tokens, pack })?;
+        let windows = stream.by_ref().collect::<Result<Vec<_>, _>>()?;
+        Ok((windows, stream.stats()))
+    }
+
+    const TEXTS: [&str; 5] = [
+        "Alice was beginning",
+        "",
+        "to get very tired of sitting by her sister",
+        "🙂\n",
+        "<|endoftext|>on the bank",
+    ];
+
+    #[test]
+    fn windows_put_together_are_the_documents() {
+        for policy in [BosPolicy::Auto, BosPolicy::Never] {
+            let tokenizer = gpt2(policy);
+            for seq_len in [1, 2, 3, 5, 256] {
+                let (windows, stats) = cut(&TEXTS, &tokenizer, seq_len, None, false).unwrap();
+                for (id, text) in TEXTS.iter().enumerate() {
+                    let ids = tokenizer.encode(text).unwrap();
+                    let mut pos = 0;
+                    for window in windows.iter().filter(|window| window.segments[0].doc_id == id as u64) {
+                        let len = window.ids.len();
+                        assert!(len == seq_len || pos + len == ids.len());
+                        assert_eq!(window.ids, ids[pos..pos + len]);
+                        let segment = Segment {
+                            doc_id: id as u64,
+                            doc_pos: pos as u32,
+                            doc_len: ids.len() as u32,
+                            offset: 0,
+                            len: len as u32,
+                        };
+                        assert_eq!(window.segments, [segment]);
+                        pos += len;
+                    }
+                    assert_eq!(pos, ids.len(), "document {id}");
+                }
+                assert!(windows.is_sorted_by_key(|window| window.segments[0].doc_id));
+                let bos = policy == BosPolicy::Auto;
+                assert_eq!((stats.documents, stats.empty_documents), (5, 1));
+                assert_eq!(stats.added_tokens, if bos { 4 } else { 0 });
+                assert_eq!(stats.windows, windows.len() as u64);
+                assert_eq!(stats.tokens, windows.iter().map(|window| window.ids.len() as u64).sum::<u64>());
+                assert_eq!(stats.text_bytes, TEXTS.iter().map(|text| text.len() as u64).sum::<u64>());
+                assert!(!stats.reached_limit);
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_gives_exactly_so_many_tokens() {
+        let tokenizer = gpt2(BosPolicy::Auto);
+        let (all, full) = cut(&TEXTS, &tokenizer, 4, None, false).unwrap();
+        let all: Vec<u32> = all.into_iter().flat_map(|window| window.ids).collect();
+        for n in 1..full.tokens {
+            let (windows, stats) = cut(&TEXTS, &tokenizer, 4, Some(n), false).unwrap();
+            let last = windows.last().unwrap().segments[0];
+            assert_eq!(last.doc_pos + last.len, last.doc_len);
+            let ids: Vec<u32> = windows.into_iter().flat_map(|window| window.ids).collect();
+            assert_eq!(ids, all[..n as usize]);
+            assert_eq!(stats.tokens, n);
+            assert!(stats.reached_limit);
+            assert!(stats.text_bytes <= full.text_bytes);
+        }
+        let (_, stats) = cut(&TEXTS, &tokenizer, 4, Some(full.tokens + 1), false).unwrap();
+        assert_eq!(stats, full);
+    }
+
+    #[test]
+    fn the_bytes_of_a_cut_document_are_counted_to_the_cut() {
+        let tokenizer = gpt2(BosPolicy::Auto);
+        let text = "Alice was beginning to get very tired";
+        let (windows, stats) = cut(&[text, "b"], &tokenizer, 256, Some(4), false).unwrap();
+        assert_eq!(stats.text_bytes as usize, tokenizer.decode(&windows[0].ids[1..]).unwrap().len());
+        assert_eq!((stats.documents, stats.added_tokens), (1, 1));
+    }
+
+    /// More documents and bytes than one batch of reading ahead.
+    #[test]
+    fn reading_ahead_does_not_show() {
+        let tokenizer = gpt2(BosPolicy::Auto);
+        let long = "Alice was beginning to get very tired.\n".repeat(14_000);
+        let mut texts = vec!["a b"; 700];
+        texts[300] = &long;
+        let (windows, stats) = cut(&texts, &tokenizer, 256, None, false).unwrap();
+        assert_eq!(stats.documents, 700);
+        let of_long: Vec<u32> =
+            windows.iter().filter(|w| w.segments[0].doc_id == 300).flat_map(|w| w.ids.clone()).collect();
+        assert!(of_long == tokenizer.encode(&long).unwrap());
+        let ids = tokenizer.encode("a b").unwrap();
+        let others: Vec<_> = windows.iter().filter(|w| w.segments[0].doc_id != 300).collect();
+        assert_eq!(others.len(), 699);
+        assert!(others.iter().all(|window| window.ids == ids));
+        // The limit inside the long document.
+        let (_, stats) = cut(&texts, &tokenizer, 256, Some(5000), false).unwrap();
+        assert_eq!((stats.tokens, stats.documents), (5000, 301));
+    }
+
+    #[test]
+    fn an_error_comes_after_the_documents_before_it_and_not_beyond_the_limit() {
+        let tokenizer = gpt2(BosPolicy::Auto);
+        let good = b"{\"text\":\"a b\"}\n{\"text\":\"c d\"}\n";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, [&good[..], b"{\n"].concat()).unwrap();
+        let run = |max_tokens| {
+            let corpus = Corpus::open(std::slice::from_ref(&path), None, None).unwrap();
+            let options = WindowOptions { seq_len: 8, max_tokens, pack: false };
+            open_windows(corpus, &tokenizer, &options)
+                .unwrap()
+                .map(|window| window.is_ok())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(run(None), [true, true, false]);
+        assert_eq!(run(Some(4)), [true, true]);
+    }
+
+    #[test]
+    fn documents_without_tokens() {
+        let tokenizer = gpt2(BosPolicy::Auto);
+        let (windows, stats) = cut(&["", "a"], &tokenizer, 8, None, false).unwrap();
+        assert_eq!(windows[0].ids, [0]);
+        assert_eq!((stats.documents, stats.empty_documents), (2, 1));
+        let never = gpt2(BosPolicy::Never);
+        let (windows, _) = cut(&["", "a"], &never, 8, None, false).unwrap();
+        assert_eq!(windows.len(), 1);
+        assert_eq!(windows[0].segments[0].doc_id, 1);
+        let error = cut(&["", ""], &tokenizer, 8, None, false).unwrap_err().to_string();
+        assert!(error.starts_with("all 2 documents are empty in "), "{error}");
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert_eq!(resolve_seq_len(None, 256).unwrap(), 256);
+        assert_eq!(resolve_seq_len(Some(1), 256).unwrap(), 1);
+        for asked in [0, 257] {
+            let error = resolve_seq_len(Some(asked), 256).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("--seq-len {asked} must be between 1 and the model's context length 256")
+            );
+        }
+        let tokenizer = gpt2(BosPolicy::Auto);
+        assert!(matches!(cut(&["a"], &tokenizer, 8, Some(0), false), Err(TextError::NoTokensAsked)));
+        let (_dir, corpus) = corpus(&["a"]);
+        let options = WindowOptions { seq_len: 8, max_tokens: None, pack: false };
+        let stream = open_windows(corpus, &tokenizer, &options).unwrap();
+        assert_eq!(stream.reason(), "config.json names bos_token_id 0 and the tokenizer adds none");
+    }
+}

@@ -26,7 +26,9 @@ pub(super) fn rows(
     let start = input.fill_buf().map_err(|source| TextError::io(&name, source))?;
     let newline = start.iter().position(|byte| *byte == b'\n');
     let crlf = newline.is_some_and(|at| start[..at].ends_with(b"\r"));
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(input);
+    // The line end behind the last record, where it is missing, so that lines are counted alike to the end.
+    let mut reader =
+        ReaderBuilder::new().flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
     let header = reader.byte_headers().map_err(|error| csv_error(&name, error))?;
     let present: Vec<_> = header.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect();
     let Some(index) = present.iter().position(|field| *field == column) else {
@@ -66,11 +68,11 @@ impl<R: Read> Csv<R> {
     }
 
     /// The line the record starts on, counted back from where the reader stands: it has read the record's own line
-    /// feeds and the one that ends it, unless that one belongs to CR LF (it stops after CR) or the file ends there.
+    /// feeds and the one that ends it, unless that one belongs to CR LF (it stops after CR).
     fn line(&self) -> u64 {
-        let inside: usize =
-            self.record.iter().map(|field| field.iter().filter(|byte| **byte == b'\n').count()).sum();
-        let ending = u64::from(!self.crlf && !self.reader.is_done());
+        let lines = |field: &[u8]| field.split(|byte| *byte == b'\n').count();
+        let inside: usize = self.record.iter().map(|field| lines(field) - 1).sum();
+        let ending = u64::from(!self.crlf);
         self.reader.position().line().saturating_sub(inside as u64 + ending)
     }
 }
@@ -104,7 +106,10 @@ mod tests {
     #[test]
     fn bad_records_are_named() {
         let cases: [(&'static [u8], &str); 4] = [
-            (b"Text,n\na,1", "a.csv: no column \"text\" (did you mean \"Text\"?), columns here: \"Text\", \"n\""),
+            (
+                b"Text,n\na,1",
+                "a.csv: no column \"text\" (did you mean \"Text\"?), columns here: \"Text\", \"n\"",
+            ),
             (b"", "a.csv: no column \"text\", columns here: none"),
             (b"text,n\na,1\nb", "a.csv:3: bad csv: the record has 1 fields, the header 2"),
             (b"text\na\nb\xFF", "a.csv:3: column \"text\": invalid UTF-8 at byte 1 of the field"),

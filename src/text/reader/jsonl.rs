@@ -123,7 +123,10 @@ mod tests {
             (b"{\"text\":\"a\"}\n[1]", "a.jsonl:2: expected a JSON object, got an array"),
             (b"{\"text\":\"a\"}\n{\"text\":\"\xFF\"}", "a.jsonl:2: invalid UTF-8 at byte 22 of the file"),
             (b"{\"text\":\"a\"}\n{\"text\":3}", "a.jsonl:2: column \"text\" must be text, got a number"),
-            (b"{\"txt\":\"a\"}", "a.jsonl:1: no column \"text\" (did you mean \"txt\"?), columns here: \"txt\""),
+            (
+                b"{\"txt\":\"a\"}",
+                "a.jsonl:1: no column \"text\" (did you mean \"txt\"?), columns here: \"txt\"",
+            ),
             (b"{}", "a.jsonl:1: no column \"text\", columns here: none"),
         ];
         assert_eq!(first.len() + 9, 22);

@@ -56,7 +56,10 @@ impl Iterator for Parquet {
                 let text = if batch.is_null(self.next) { "" } else { batch.value(self.next) };
                 self.next += 1;
                 self.done += 1;
-                return Some(Ok(Row { place: format!("{}:{}", self.name, self.done), text: text.to_owned() }));
+                return Some(Ok(Row {
+                    place: format!("{}:{}", self.name, self.done),
+                    text: text.to_owned(),
+                }));
             }
             if let Err(error) = self.refill()? {
                 return Some(Err(error));

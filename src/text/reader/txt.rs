@@ -14,7 +14,7 @@ fn read(name: String, mut input: impl Read) -> Result<Row, TextError> {
     let bom = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
     if let Err(error) = std::str::from_utf8(&bytes[bom..]) {
         let at = bom + error.valid_up_to();
-        let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = bytes[..at].split(|byte| *byte == b'\n').count();
         return Err(TextError::InvalidUtf8 {
             place: format!("{name}:{line}"),
             offset: at as u64,
