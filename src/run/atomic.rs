@@ -178,32 +178,35 @@ pub(crate) mod fault {
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
 
-    static PLANS: Mutex<Vec<(PathBuf, u64, io::ErrorKind)>> = Mutex::new(Vec::new());
+    struct Plan {
+        root: PathBuf,
+        left: u64,
+        kind: io::ErrorKind,
+        hit: bool,
+    }
+
+    static PLANS: Mutex<Vec<Plan>> = Mutex::new(Vec::new());
 
     /// From the operation number `after` on, every operation under `root` fails with `kind`.
     pub(crate) fn plan(root: &Path, after: u64, kind: io::ErrorKind) {
         clear(root);
-        PLANS.lock().unwrap().push((root.to_path_buf(), after, kind));
+        PLANS.lock().unwrap().push(Plan { root: root.to_path_buf(), left: after, kind, hit: false });
     }
 
     /// Ends the plan; true if it made something fail.
     pub(crate) fn clear(root: &Path) -> bool {
         let mut plans = PLANS.lock().unwrap();
-        let hit = plans.iter().any(|(r, left, _)| r == root && *left == 0);
-        plans.retain(|(r, ..)| r != root);
+        let hit = plans.iter().any(|p| p.root == root && p.hit);
+        plans.retain(|p| p.root != root);
         hit
     }
 
     pub(crate) fn step(path: &Path) -> io::Result<()> {
         let mut plans = PLANS.lock().unwrap();
-        match plans.iter_mut().find(|(root, ..)| path.starts_with(root)) {
-            Some((_, 0, kind)) => Err((*kind).into()),
-            Some((_, left, _)) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        let Some(plan) = plans.iter_mut().find(|p| path.starts_with(&p.root)) else { return Ok(()) };
+        plan.hit |= plan.left == 0;
+        plan.left = plan.left.saturating_sub(1);
+        if plan.hit { Err(plan.kind.into()) } else { Ok(()) }
     }
 }
 

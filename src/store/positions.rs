@@ -115,8 +115,8 @@ mod tests {
         assert_eq!(selected("1::2", 6), [1, 3, 5]);
         assert_eq!(selected("::3", 7), [0, 3, 6]);
         assert_eq!(selected("stride:3", 7), [0, 3, 6]);
-        assert_eq!(selected("3:1", 7), []);
-        assert_eq!(selected("last", 0), []);
+        assert!(selected("3:1", 7).is_empty());
+        assert!(selected("last", 0).is_empty());
     }
 
     #[test]
