@@ -1,4 +1,4 @@
-//! How fast shards are written and read: `store_throughput DIR [ROWS [WIDTH [COLUMNS]]]`, threads by `RAYON_NUM_THREADS`.
+//! How fast shards are written and read: `store_throughput DIR [ROWS [WIDTH [COLUMNS [FORMAT]]]]`, threads by `RAYON_NUM_THREADS`.
 //!
 //! Leaves one export per format and dtype in DIR, so that `benches/store_pyarrow.py DIR` writes the very same numbers.
 
@@ -55,7 +55,9 @@ fn main() -> Result<(), StoreError> {
     let mut number = |default: usize| args.next().and_then(|a| a.parse().ok()).unwrap_or(default);
     let (rows, width, n_columns) = (number(40_000), number(768), number(2));
     let values = activations(rows, width);
-    for format in [Format::Parquet, Format::Arrow, Format::Npy, Format::Safetensors] {
+    let only = args.next();
+    let formats = [Format::Parquet, Format::Arrow, Format::Npy, Format::Safetensors];
+    for format in formats.into_iter().filter(|f| only.as_deref().is_none_or(|only| only == f.extension())) {
         for dtype in [ActDtype::F32, ActDtype::F16] {
             measure(&dir, &values, rows, width, n_columns, format, dtype)?;
         }

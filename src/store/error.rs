@@ -22,7 +22,9 @@ pub enum StoreError {
     #[allow(missing_docs)]
     F16Overflow { hook: String, layer: u32, doc_id: u64, pos: u32, value: f32 },
     /// Rows that do not fit the buffer, or values that are not whole rows.
-    #[error("cannot put {values} values at row {first_row} of {column}: width {width}, {rows} rows announced")]
+    #[error(
+        "cannot put {values} values at row {first_row} of {column}: width {width}, {rows} rows announced"
+    )]
     #[allow(missing_docs)]
     BadPut { column: String, first_row: usize, values: usize, width: usize, rows: usize },
     /// More rows than the shard's capacity, or row ids of unequal lengths.

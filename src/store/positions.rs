@@ -36,7 +36,10 @@ impl FromStr for Positions {
         };
         let step = |part: &str| match number(part)? {
             None => Ok(1),
-            Some(k) => u32::try_from(k).ok().filter(|k| *k > 0).ok_or_else(|| error(format!("step {k} is not positive"))),
+            Some(k) => u32::try_from(k)
+                .ok()
+                .filter(|k| *k > 0)
+                .ok_or_else(|| error(format!("step {k} is not positive"))),
         };
         let make = |start, end, step| Self { start, end, step, text: text.trim().into() };
         let parts: Vec<&str> = text.trim().split(':').collect();
