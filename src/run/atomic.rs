@@ -100,7 +100,7 @@ pub fn write_atomic_sized<T, E: From<RunError>>(
         (_, Some(e)) => Err(full("write", e)),
         (Err(e), None) => Err(e),
         (Ok(value), None) => {
-            publish(&mut file, &temp, path, made).map(|()| value).map_err(|e| full("write", e))
+            publish(&mut file, &temp, path, made.as_deref()).map(|()| value).map_err(|e| full("write", e))
         }
     };
     if outcome.is_err() {
@@ -125,7 +125,7 @@ fn create(temp: &Path) -> io::Result<(AtomicFile, Option<PathBuf>)> {
     Ok((AtomicFile { inner, bytes: 0, hash: XxHash64::with_seed(0), failed: None }, made))
 }
 
-fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<PathBuf>) -> io::Result<()> {
+fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<&Path>) -> io::Result<()> {
     file.inner.flush()?;
     fault::step(temp)?;
     if !cfg!(test) {
@@ -135,7 +135,7 @@ fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<PathBuf
     fs::rename(temp, path)?;
     fault::step(temp)?;
     // New folders are entries of their parents, which must reach the disk too.
-    let top = made.as_deref().and_then(Path::parent).or(path.parent());
+    let top = made.and_then(Path::parent).or(path.parent());
     for folder in path.ancestors().skip(1) {
         sync_folder(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
         if Some(folder) == top {

@@ -48,12 +48,11 @@ impl RunDir {
             refuse_foreign(path)?;
         }
         let found = match &old {
-            None => Found::Nothing,
             Some(old) if old.job_settings() == manifest.job_settings() && !force => {
                 if old.status == Status::Complete { Found::Complete } else { Found::Unfinished }
             }
             Some(old) if !force => return Err(different(path, old, &manifest)),
-            Some(_) => Found::Nothing,
+            _ => Found::Nothing,
         };
         if old.is_some() && found == Found::Nothing {
             // The manifest goes last: a kill in between leaves a folder that is still known as ours.

@@ -230,7 +230,7 @@ impl Manifest {
 fn flatten(name: String, value: &Value, out: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(map) if !map.is_empty() => {
-            map.iter().for_each(|(k, v)| flatten(format!("{name}.{k}"), v, out))
+            map.iter().for_each(|(k, v)| flatten(format!("{name}.{k}"), v, out));
         }
         Value::Array(items) if !items.is_empty() => {
             items.iter().enumerate().for_each(|(i, v)| flatten(format!("{name}[{i}]"), v, out));

@@ -66,10 +66,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    #[expect(clippy::needless_pass_by_value, reason = "errors are passed on, texts made in place")]
     pub(crate) fn corrupt(path: &Path, reason: impl ToString) -> Self {
         Self::Corrupt { path: path.into(), reason: reason.to_string() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "as above")]
     pub(crate) fn encode(path: &Path, reason: impl ToString) -> Self {
         Self::Encode { path: path.into(), reason: reason.to_string() }
     }

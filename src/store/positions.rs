@@ -31,7 +31,7 @@ impl FromStr for Positions {
             if part.is_empty() {
                 return Ok(None);
             }
-            let n = part.parse::<i64>().ok().filter(|n| n.unsigned_abs() <= u64::from(u32::MAX));
+            let n = part.parse::<i64>().ok().filter(|n| u32::try_from(n.unsigned_abs()).is_ok());
             n.map(Some).ok_or_else(|| error(format!("`{part}` is not a position")))
         };
         let step = |part: &str| match number(part)? {

@@ -138,7 +138,7 @@ impl ShardBuffer {
             return Err(StoreError::BadPut { column, first_row, values: values.len(), width: 0, rows });
         };
         let n = values.len() / c.width;
-        if values.len() % c.width != 0 || first_row.checked_add(n).is_none_or(|end| end > rows) {
+        if !values.len().is_multiple_of(c.width) || first_row.checked_add(n).is_none_or(|end| end > rows) {
             let column = name(c);
             return Err(StoreError::BadPut { column, first_row, values: values.len(), width: c.width, rows });
         }

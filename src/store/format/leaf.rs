@@ -250,9 +250,13 @@ fn header(sizes: [usize; 2], data: [usize; 6], is_compressed: bool) -> Vec<u8> {
         varint(out, value << 1);
     };
     i32_field(&mut out, PageType::DATA_PAGE_V2 as usize);
-    sizes.into_iter().for_each(|n| i32_field(&mut out, n));
+    for n in sizes {
+        i32_field(&mut out, n);
+    }
     out.push(0x5c); // field 3 + 5: a structure
-    data.into_iter().for_each(|n| i32_field(&mut out, n));
+    for n in data {
+        i32_field(&mut out, n);
+    }
     out.push(if is_compressed { 0x11 } else { 0x12 });
     out.extend([0, 0]);
     out
