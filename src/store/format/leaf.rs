@@ -182,7 +182,7 @@ impl<'a> ChunkReader for &'a Chunk {
 }
 
 /// What pays in these planes is entropy coding of the exponents. Level 1 loses its time on short chance matches in them; a small
-/// hash of long matches finds runs of zeros as well, makes smaller files here, and is 2.5 times as fast.
+/// hash of long matches finds runs of zeros as well, makes smaller f32 files, and is 2.5 times as fast there (1.1 to 1.3 times for f16).
 fn compressor() -> std::io::Result<Compressor<'static>> {
     let mut zstd = Compressor::new(ZSTD_LEVEL)?;
     zstd.set_parameter(CParameter::Strategy(Strategy::ZSTD_fast))?;
