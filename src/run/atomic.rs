@@ -99,7 +99,9 @@ pub fn write_atomic_sized<T, E: From<RunError>>(
     let outcome = match (outcome, file.failed.take()) {
         (_, Some(e)) => Err(full("write", e)),
         (Err(e), None) => Err(e),
-        (Ok(value), None) => publish(&mut file, &temp, path, made).map(|()| value).map_err(|e| full("write", e)),
+        (Ok(value), None) => {
+            publish(&mut file, &temp, path, made.as_deref()).map(|()| value).map_err(|e| full("write", e))
+        }
     };
     if outcome.is_err() {
         let _gone_or_swept_later = remove(&temp);
@@ -110,7 +112,11 @@ pub fn write_atomic_sized<T, E: From<RunError>>(
 /// Opens the temporary file; says whether folders were made for it.
 fn create(temp: &Path) -> io::Result<(AtomicFile, Option<PathBuf>)> {
     let folder = temp.parent().unwrap_or(Path::new("."));
-    let made = folder.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).last().map(Path::to_path_buf);
+    let made = folder
+        .ancestors()
+        .take_while(|a| !a.as_os_str().is_empty() && !a.exists())
+        .last()
+        .map(Path::to_path_buf);
     fault::step(temp)?;
     fs::create_dir_all(folder)?;
     fault::step(temp)?;
@@ -119,15 +125,17 @@ fn create(temp: &Path) -> io::Result<(AtomicFile, Option<PathBuf>)> {
     Ok((AtomicFile { inner, bytes: 0, hash: XxHash64::with_seed(0), failed: None }, made))
 }
 
-fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<PathBuf>) -> io::Result<()> {
+fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<&Path>) -> io::Result<()> {
     file.inner.flush()?;
     fault::step(temp)?;
-    file.inner.get_ref().file.sync_all()?;
+    if !cfg!(test) {
+        file.inner.get_ref().file.sync_all()?; // most of a test's time, and no test can cut the power
+    }
     fault::step(temp)?;
     fs::rename(temp, path)?;
     fault::step(temp)?;
     // New folders are entries of their parents, which must reach the disk too.
-    let top = made.as_deref().and_then(Path::parent).or(path.parent());
+    let top = made.and_then(Path::parent).or(path.parent());
     for folder in path.ancestors().skip(1) {
         sync_folder(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
         if Some(folder) == top {
@@ -139,7 +147,7 @@ fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<PathBuf
 
 /// A rename is only on the disk once its folder is.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) && !cfg!(test) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Removes a file; that it is already gone is fine.
@@ -178,32 +186,35 @@ pub(crate) mod fault {
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
 
-    static PLANS: Mutex<Vec<(PathBuf, u64, io::ErrorKind)>> = Mutex::new(Vec::new());
+    struct Plan {
+        root: PathBuf,
+        left: u64,
+        kind: io::ErrorKind,
+        hit: bool,
+    }
+
+    static PLANS: Mutex<Vec<Plan>> = Mutex::new(Vec::new());
 
     /// From the operation number `after` on, every operation under `root` fails with `kind`.
     pub(crate) fn plan(root: &Path, after: u64, kind: io::ErrorKind) {
         clear(root);
-        PLANS.lock().unwrap().push((root.to_path_buf(), after, kind));
+        PLANS.lock().unwrap().push(Plan { root: root.to_path_buf(), left: after, kind, hit: false });
     }
 
     /// Ends the plan; true if it made something fail.
     pub(crate) fn clear(root: &Path) -> bool {
         let mut plans = PLANS.lock().unwrap();
-        let hit = plans.iter().any(|(r, left, _)| r == root && *left == 0);
-        plans.retain(|(r, ..)| r != root);
+        let hit = plans.iter().any(|p| p.root == root && p.hit);
+        plans.retain(|p| p.root != root);
         hit
     }
 
     pub(crate) fn step(path: &Path) -> io::Result<()> {
         let mut plans = PLANS.lock().unwrap();
-        match plans.iter_mut().find(|(root, ..)| path.starts_with(root)) {
-            Some((_, 0, kind)) => Err((*kind).into()),
-            Some((_, left, _)) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        let Some(plan) = plans.iter_mut().find(|p| path.starts_with(&p.root)) else { return Ok(()) };
+        plan.hit |= plan.left == 0;
+        plan.left = plan.left.saturating_sub(1);
+        if plan.hit { Err(plan.kind.into()) } else { Ok(()) }
     }
 }
 
@@ -212,7 +223,9 @@ mod tests {
     use super::*;
 
     fn put(path: &Path, text: &str) -> Result<((), Written), RunError> {
-        write_atomic_sized(path, 3_000_000, |f| f.write_all(text.as_bytes()).map_err(|e| RunError::io("write", path, e)))
+        write_atomic_sized(path, 3_000_000, |f| {
+            f.write_all(text.as_bytes()).map_err(|e| RunError::io("write", path, e))
+        })
     }
 
     #[test]

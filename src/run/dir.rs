@@ -48,18 +48,18 @@ impl RunDir {
             refuse_foreign(path)?;
         }
         let found = match &old {
-            None => Found::Nothing,
             Some(old) if old.job_settings() == manifest.job_settings() && !force => {
                 if old.status == Status::Complete { Found::Complete } else { Found::Unfinished }
             }
             Some(old) if !force => return Err(different(path, old, &manifest)),
-            Some(_) => Found::Nothing,
+            _ => Found::Nothing,
         };
         if old.is_some() && found == Found::Nothing {
             // The manifest goes last: a kill in between leaves a folder that is still known as ours.
             sweep(path, &|relative| relative != Path::new(MANIFEST) && owns(relative))?;
         }
-        let target_is_ours = |relative: &Path| temp_of(relative).is_some_and(|t| t == Path::new(MANIFEST) || owns(&t));
+        let target_is_ours =
+            |relative: &Path| temp_of(relative).is_some_and(|t| t == Path::new(MANIFEST) || owns(&t));
         sweep(path, &target_is_ours)?;
         let dir = Self { path: path.into(), manifest, found, _lock: lock };
         if found != Found::Complete {
@@ -121,7 +121,8 @@ fn lock(path: &Path) -> Result<Option<File>, RunError> {
 
 fn refuse_foreign(path: &Path) -> Result<(), RunError> {
     for entry in fs::read_dir(path).map_err(|e| RunError::io("read", path, e))? {
-        let name = entry.map_err(|e| RunError::io("read", path, e))?.file_name().to_string_lossy().into_owned();
+        let name =
+            entry.map_err(|e| RunError::io("read", path, e))?.file_name().to_string_lossy().into_owned();
         if temp_target(&name) != Some(MANIFEST) {
             return Err(RunError::Foreign { path: path.into(), found: name });
         }
@@ -141,8 +142,15 @@ fn different(path: &Path, old: &Manifest, new: &Manifest) -> RunError {
     // The user's own settings say more than what follows from them.
     names.sort_by_key(|name| !name.starts_with("config"));
     let setting = names.first().map_or_else(String::new, ToString::to_string);
-    let more = if names.len() > 1 { format!(" (and {} more settings)", names.len() - 1) } else { String::new() };
-    RunError::DifferentJob { path: path.into(), old: value(&old, &setting), new: value(&new, &setting), setting, more }
+    let more =
+        if names.len() > 1 { format!(" (and {} more settings)", names.len() - 1) } else { String::new() };
+    RunError::DifferentJob {
+        path: path.into(),
+        old: value(&old, &setting),
+        new: value(&new, &setting),
+        setting,
+        more,
+    }
 }
 
 /// The path that a temporary file was to become.
@@ -234,7 +242,8 @@ mod tests {
             let message = start(tmp.path(), manifest(&[]), force).unwrap_err().to_string();
             assert!(message.contains("found thesis.tex"), "{message}");
         }
-        for (text, says) in [("{", "not JSON"), ("{}", "not a manifest"), ("{\"format_version\":9}", "newer")] {
+        for (text, says) in [("{", "not JSON"), ("{}", "not a manifest"), ("{\"format_version\":9}", "newer")]
+        {
             fs::write(tmp.path().join(MANIFEST), text).unwrap();
             let message = start(tmp.path(), manifest(&[]), true).unwrap_err().to_string();
             assert!(message.contains(says), "{message}");

@@ -85,7 +85,11 @@ impl RunError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 let free = fs4::available_space(folder).unwrap_or(0);
-                Self::NoSpace { path: path.into(), needs_mb: needs.div_ceil(1_000_000), free_mb: free / 1_000_000 }
+                Self::NoSpace {
+                    path: path.into(),
+                    needs_mb: needs.div_ceil(1_000_000),
+                    free_mb: free / 1_000_000,
+                }
             }
             _ => Self::Io { op, path: path.into(), source },
         }

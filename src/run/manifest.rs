@@ -180,7 +180,9 @@ impl Manifest {
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
         let version = value.get("format_version").and_then(Value::as_u64);
         if version.is_some_and(|v| v > u64::from(FORMAT_VERSION)) {
-            return Err(bad(format!("format version {version:?} is newer than {FORMAT_VERSION}; use a newer layerscope")));
+            return Err(bad(format!(
+                "format version {version:?} is newer than {FORMAT_VERSION}; use a newer layerscope"
+            )));
         }
         serde_json::from_value(value).map(Some).map_err(|e| bad(format!("not a manifest of layerscope: {e}")))
     }
@@ -208,7 +210,9 @@ impl Manifest {
             }
         }
         // Where a file lies says nothing about what is in it.
-        out.retain(|(name, _)| name != "model.path" && !(name.starts_with("data[") && name.ends_with("].path")));
+        out.retain(|(name, _)| {
+            name != "model.path" && !(name.starts_with("data[") && name.ends_with("].path"))
+        });
         out.sort_by(|a, b| a.0.cmp(&b.0));
         out
     }
@@ -225,7 +229,9 @@ impl Manifest {
 
 fn flatten(name: String, value: &Value, out: &mut Vec<(String, Value)>) {
     match value {
-        Value::Object(map) if !map.is_empty() => map.iter().for_each(|(k, v)| flatten(format!("{name}.{k}"), v, out)),
+        Value::Object(map) if !map.is_empty() => {
+            map.iter().for_each(|(k, v)| flatten(format!("{name}.{k}"), v, out));
+        }
         Value::Array(items) if !items.is_empty() => {
             items.iter().enumerate().for_each(|(i, v)| flatten(format!("{name}[{i}]"), v, out));
         }

@@ -22,7 +22,9 @@ pub enum StoreError {
     #[allow(missing_docs)]
     F16Overflow { hook: String, layer: u32, doc_id: u64, pos: u32, value: f32 },
     /// Rows that do not fit the buffer, or values that are not whole rows.
-    #[error("cannot put {values} values at row {first_row} of {column}: width {width}, {rows} rows announced")]
+    #[error(
+        "cannot put {values} values at row {first_row} of {column}: width {width}, {rows} rows announced"
+    )]
     #[allow(missing_docs)]
     BadPut { column: String, first_row: usize, values: usize, width: usize, rows: usize },
     /// More rows than the shard's capacity, or row ids of unequal lengths.
@@ -64,10 +66,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    #[expect(clippy::needless_pass_by_value, reason = "errors are passed on, texts made in place")]
     pub(crate) fn corrupt(path: &Path, reason: impl ToString) -> Self {
         Self::Corrupt { path: path.into(), reason: reason.to_string() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "as above")]
     pub(crate) fn encode(path: &Path, reason: impl ToString) -> Self {
         Self::Encode { path: path.into(), reason: reason.to_string() }
     }

@@ -53,8 +53,10 @@ impl ShardMarker {
 
     /// Whether this marker is of this job, names exactly the layout's files, and those are there in full length.
     fn is_whole(&self, dir: &Path, shard: u64, job: &str, layout: &Layout) -> bool {
-        let expected = std::iter::once(tokens_path(shard)).chain(layout.columns.iter().map(|c| c.path(shard, layout.format)));
-        let there = |f: &FileRecord| fs::metadata(dir.join(&f.path)).is_ok_and(|m| m.is_file() && m.len() == f.bytes);
+        let expected = std::iter::once(tokens_path(shard))
+            .chain(layout.columns.iter().map(|c| c.path(shard, layout.format)));
+        let there =
+            |f: &FileRecord| fs::metadata(dir.join(&f.path)).is_ok_and(|m| m.is_file() && m.len() == f.bytes);
         self.job == job
             && self.shard == shard
             && (1..=layout.shard_rows).contains(&self.rows)
@@ -67,7 +69,11 @@ impl ShardMarker {
 ///
 /// # Errors
 /// [`RunError::Io`] if the folder cannot be read. A damaged marker is no error: its shard is not whole.
-pub fn whole_shards(dir: &Path, job: &str, layout: &Layout) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
+pub fn whole_shards(
+    dir: &Path,
+    job: &str,
+    layout: &Layout,
+) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
     let folder = dir.join("shards");
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
@@ -89,9 +95,15 @@ pub fn whole_shards(dir: &Path, job: &str, layout: &Layout) -> Result<BTreeMap<u
 ///
 /// # Errors
 /// [`RunError::Io`] naming what could not be read or removed.
-pub fn finished_shards(dir: &Path, job: &str, layout: &Layout) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
+pub fn finished_shards(
+    dir: &Path,
+    job: &str,
+    layout: &Layout,
+) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
     let whole = whole_shards(dir, job, layout)?;
-    crate::run::sweep(dir, &|relative| owned_shard(relative).is_some_and(|shard| !whole.contains_key(&shard)))?;
+    crate::run::sweep(dir, &|relative| {
+        owned_shard(relative).is_some_and(|shard| !whole.contains_key(&shard))
+    })?;
     Ok(whole)
 }
 

@@ -52,13 +52,20 @@ impl Plan {
     }
 
     fn check_free(&self, dir: &Path, format: Format, free: u64) -> Result<Option<String>, StoreError> {
-        let least = if format == Format::Parquet { self.disk_bytes as f64 * COMPRESSED_SHARE } else { self.disk_bytes as f64 };
+        let least = if format == Format::Parquet {
+            self.disk_bytes as f64 * COMPRESSED_SHARE
+        } else {
+            self.disk_bytes as f64
+        };
         let (needs_mb, free_mb) = (self.disk_bytes.div_ceil(1_000_000), free / 1_000_000);
         if least > free as f64 {
             return Err(StoreError::WillNotFit { path: dir.into(), needs_mb, free_mb });
         }
         Ok((self.disk_bytes > free).then(|| {
-            format!("{} has {free_mb} MB free, the export is {needs_mb} MB before compression and may not fit", dir.display())
+            format!(
+                "{} has {free_mb} MB free, the export is {needs_mb} MB before compression and may not fit",
+                dir.display()
+            )
         }))
     }
 }
@@ -92,7 +99,13 @@ mod tests {
 
     fn layout(format: Format, shard_rows: u64) -> Layout {
         let column = |layer| Column { hook: "resid_pre".into(), point: String::new(), layer, width: 100 };
-        Layout { columns: (0..3).map(column).collect(), dtype: ActDtype::F16, format, shard_rows, planned_rows: None }
+        Layout {
+            columns: (0..3).map(column).collect(),
+            dtype: ActDtype::F16,
+            format,
+            shard_rows,
+            planned_rows: None,
+        }
     }
 
     #[test]
@@ -110,10 +123,19 @@ mod tests {
         let plan = Plan::new(&layout(Format::Parquet, 1000), 2500);
         let dir = Path::new("out");
         assert!(plan.check_free(dir, Format::Parquet, plan.disk_bytes).unwrap().is_none());
-        assert!(plan.check_free(dir, Format::Parquet, plan.disk_bytes / 2).unwrap().unwrap().contains("may not fit"));
+        assert!(
+            plan.check_free(dir, Format::Parquet, plan.disk_bytes / 2)
+                .unwrap()
+                .unwrap()
+                .contains("may not fit")
+        );
         for (format, free) in [(Format::Parquet, plan.disk_bytes / 3), (Format::Arrow, plan.disk_bytes - 1)] {
             let message = plan.check_free(dir, format, free).unwrap_err().to_string();
-            assert!(message.starts_with("out has 0 MB free, the export needs 2 MB") || message.contains("1 MB free"), "{message}");
+            assert!(
+                message.starts_with("out has 0 MB free, the export needs 2 MB")
+                    || message.contains("1 MB free"),
+                "{message}"
+            );
         }
         assert!(free_space(Path::new("no/such/folder/yet")).unwrap() > 0);
     }

@@ -31,12 +31,15 @@ impl FromStr for Positions {
             if part.is_empty() {
                 return Ok(None);
             }
-            let n = part.parse::<i64>().ok().filter(|n| n.unsigned_abs() <= u64::from(u32::MAX));
+            let n = part.parse::<i64>().ok().filter(|n| u32::try_from(n.unsigned_abs()).is_ok());
             n.map(Some).ok_or_else(|| error(format!("`{part}` is not a position")))
         };
         let step = |part: &str| match number(part)? {
             None => Ok(1),
-            Some(k) => u32::try_from(k).ok().filter(|k| *k > 0).ok_or_else(|| error(format!("step {k} is not positive"))),
+            Some(k) => u32::try_from(k)
+                .ok()
+                .filter(|k| *k > 0)
+                .ok_or_else(|| error(format!("step {k} is not positive"))),
         };
         let make = |start, end, step| Self { start, end, step, text: text.trim().into() };
         let parts: Vec<&str> = text.trim().split(':').collect();
@@ -115,8 +118,8 @@ mod tests {
         assert_eq!(selected("1::2", 6), [1, 3, 5]);
         assert_eq!(selected("::3", 7), [0, 3, 6]);
         assert_eq!(selected("stride:3", 7), [0, 3, 6]);
-        assert_eq!(selected("3:1", 7), []);
-        assert_eq!(selected("last", 0), []);
+        assert!(selected("3:1", 7).is_empty());
+        assert!(selected("last", 0).is_empty());
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl ActivationStore {
         let store = Self::open_finished_part(dir)?;
         let rows = store.manifest.counts.rows;
         let per_shard = store.layout.shard_rows;
-        let n_shards = if store.manifest.status == Status::Complete { Some(rows.div_ceil(per_shard)) } else { None };
+        let n_shards =
+            if store.manifest.status == Status::Complete { Some(rows.div_ceil(per_shard)) } else { None };
         let unfinished = |planned: Option<u64>| StoreError::Unfinished {
             path: dir.into(),
             done: store.shards.len(),
@@ -65,7 +66,8 @@ impl ActivationStore {
         let manifest = Manifest::read(dir)?.ok_or_else(|| not("it has no manifest.json"))?;
         let layout = manifest.layout.clone().filter(|_| manifest.kind == "export");
         let layout = layout.ok_or_else(|| not(&format!("it is a run of `{}`", manifest.kind)))?;
-        let layout: Layout = serde_json::from_value(layout).map_err(|e| StoreError::corrupt(&dir.join(MANIFEST), e))?;
+        let layout: Layout =
+            serde_json::from_value(layout).map_err(|e| StoreError::corrupt(&dir.join(MANIFEST), e))?;
         layout.check()?;
         let shards = whole_shards(dir, &manifest.job, &layout)?;
         Ok(Self { dir: dir.into(), manifest, layout, shards })
@@ -112,7 +114,8 @@ impl ActivationStore {
     /// # Errors
     /// [`StoreError::Corrupt`] naming the file.
     pub fn token_texts(&self) -> Result<Vec<String>, StoreError> {
-        let texts: Result<Vec<_>, _> = self.shards.values().map(|m| self.tokens(m).map(|(_, texts)| texts)).collect();
+        let texts: Result<Vec<_>, _> =
+            self.shards.values().map(|m| self.tokens(m).map(|(_, texts)| texts)).collect();
         Ok(texts?.concat())
     }
 
@@ -156,7 +159,12 @@ impl ActivationStore {
         self.layout.columns.iter().position(|c| c.hook == hook && c.layer == layer).ok_or_else(|| {
             let available: Vec<String> =
                 self.layout.columns.iter().map(|c| format!("{} {}", c.hook, c.layer)).collect();
-            StoreError::NoColumn { path: self.dir.clone(), hook: hook.into(), layer, available: available.join(", ") }
+            StoreError::NoColumn {
+                path: self.dir.clone(),
+                hook: hook.into(),
+                layer,
+                available: available.join(", "),
+            }
         })
     }
 
@@ -181,7 +189,10 @@ impl ActivationStore {
         let path = self.dir.join(&file.path);
         let bytes = fs::read(&path).map_err(|e| RunError::io("read", &path, e))?;
         if bytes.len() as u64 != file.bytes {
-            return Err(StoreError::corrupt(&path, format!("{} bytes, expected {}", bytes.len(), file.bytes)));
+            return Err(StoreError::corrupt(
+                &path,
+                format!("{} bytes, expected {}", bytes.len(), file.bytes),
+            ));
         }
         let found = format!("{:016x}", hash_bytes(&bytes));
         if found != file.xxh64 {
@@ -196,8 +207,14 @@ impl ActivationStore {
         let bad = fs::read(self.dir.join(ShardMarker::path(shard)))
             .ok()
             .and_then(|text| serde_json::from_slice::<ShardMarker>(&text).ok())
-            .and_then(|m| m.files.into_iter().find(|f| fs::metadata(self.dir.join(&f.path)).map_or(0, |m| m.len()) != f.bytes));
-        bad.map_or("missing or unreadable".into(), |f| format!("{} is missing or truncated", f.path.display()))
+            .and_then(|m| {
+                m.files
+                    .into_iter()
+                    .find(|f| fs::metadata(self.dir.join(&f.path)).map_or(0, |m| m.len()) != f.bytes)
+            });
+        bad.map_or("missing or unreadable".into(), |f| {
+            format!("{} is missing or truncated", f.path.display())
+        })
     }
 }
 

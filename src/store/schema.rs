@@ -145,7 +145,11 @@ impl Layout {
 }
 
 /// Key-value metadata that every file of an export carries.
-pub(crate) fn metadata(column: Option<&Column>, dtype: ActDtype, model_sha256: &str) -> Vec<(String, String)> {
+pub(crate) fn metadata(
+    column: Option<&Column>,
+    dtype: ActDtype,
+    model_sha256: &str,
+) -> Vec<(String, String)> {
     let mut pairs = vec![
         ("layerscope.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("layerscope.model_sha256".to_owned(), model_sha256.to_owned()),
@@ -202,7 +206,10 @@ mod tests {
     #[test]
     fn paths_are_hive_style_and_unpadded() {
         let l = layout(&[("resid_pre", 3, 8)]);
-        assert_eq!(l.columns[0].path(12, l.format).to_str(), Some("acts/hook=resid_pre/layer=3/shard=12.npy"));
+        assert_eq!(
+            l.columns[0].path(12, l.format).to_str(),
+            Some("acts/hook=resid_pre/layer=3/shard=12.npy")
+        );
         assert_eq!(l.planned_shards(), Some(3));
     }
 

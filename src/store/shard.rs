@@ -101,7 +101,13 @@ impl ShardBuffer {
     ///
     /// # Errors
     /// [`StoreError::TooManyRows`] when the shard is full.
-    pub fn push_row(&mut self, row_id: u64, doc_id: u64, pos: u32, token_id: u32) -> Result<usize, StoreError> {
+    pub fn push_row(
+        &mut self,
+        row_id: u64,
+        doc_id: u64,
+        pos: u32,
+        token_id: u32,
+    ) -> Result<usize, StoreError> {
         let index = self.rows.len();
         if index >= self.capacity {
             return Err(StoreError::TooManyRows { rows: index + 1, capacity: self.capacity });
@@ -132,7 +138,7 @@ impl ShardBuffer {
             return Err(StoreError::BadPut { column, first_row, values: values.len(), width: 0, rows });
         };
         let n = values.len() / c.width;
-        if values.len() % c.width != 0 || first_row.checked_add(n).is_none_or(|end| end > rows) {
+        if !values.len().is_multiple_of(c.width) || first_row.checked_add(n).is_none_or(|end| end > rows) {
             let column = name(c);
             return Err(StoreError::BadPut { column, first_row, values: values.len(), width: c.width, rows });
         }
@@ -265,7 +271,8 @@ fn blame(c: &Column, rows: &RowIds, first_row: usize, values: &[f32], block: usi
     let not_finite = values[block..].iter().take(BLOCK).position(|x| !x.is_finite());
     let at = block + not_finite.or(values[block..].iter().position(bad)).unwrap_or(0);
     let row = first_row + at / c.width;
-    let (hook, layer, doc_id, pos, value) = (c.hook.clone(), c.layer, rows.doc_id[row], rows.pos[row], values[at]);
+    let (hook, layer, doc_id, pos, value) =
+        (c.hook.clone(), c.layer, rows.doc_id[row], rows.pos[row], values[at]);
     if value.is_finite() {
         StoreError::F16Overflow { hook, layer, doc_id, pos, value }
     } else {
@@ -278,7 +285,8 @@ mod tests {
     use super::*;
 
     fn buffer(dtype: ActDtype) -> ShardBuffer {
-        let column = Column { hook: "mlp_out".into(), point: "blocks.5.hook_mlp_out".into(), layer: 5, width: 1500 };
+        let column =
+            Column { hook: "mlp_out".into(), point: "blocks.5.hook_mlp_out".into(), layer: 5, width: 1500 };
         let mut b = ShardBuffer::new(&[column], dtype, 4);
         for pos in 0..3 {
             b.push_row(pos, 7, 10 + pos as u32, 0).unwrap();
@@ -290,7 +298,11 @@ mod tests {
     fn nan_and_overflow_are_named() {
         for (value, dtype, says) in [
             (f32::NAN, ActDtype::F32, "activation is NaN at hook mlp_out, layer 5, document 7, position 11"),
-            (f32::NEG_INFINITY, ActDtype::F16, "activation is -inf at hook mlp_out, layer 5, document 7, position 11"),
+            (
+                f32::NEG_INFINITY,
+                ActDtype::F16,
+                "activation is -inf at hook mlp_out, layer 5, document 7, position 11",
+            ),
             (-65520.0, ActDtype::F16, "activation -65520 does not fit f16"),
         ] {
             let mut values = vec![1.0; 3000];
@@ -305,8 +317,12 @@ mod tests {
     #[test]
     fn rows_must_be_announced_and_complete() {
         let mut b = buffer(ActDtype::F32);
-        for (column, first, n) in [(0, 0, 1499), (0, 3, 1500), (0, 0, 6000), (0, usize::MAX, 1500), (1, 0, 0)] {
-            assert!(matches!(b.put(column, first, &vec![0.0; n]), Err(StoreError::BadPut { .. })), "{column} {first} {n}");
+        for (column, first, n) in [(0, 0, 1499), (0, 3, 1500), (0, 0, 6000), (0, usize::MAX, 1500), (1, 0, 0)]
+        {
+            assert!(
+                matches!(b.put(column, first, &vec![0.0; n]), Err(StoreError::BadPut { .. })),
+                "{column} {first} {n}"
+            );
         }
         b.put(0, 1, &vec![0.0; 3000]).unwrap();
         let layout = Layout {
@@ -316,7 +332,8 @@ mod tests {
             shard_rows: 4,
             planned_rows: None,
         };
-        let target = ShardTarget { dir: "unused".into(), layout, job: String::new(), model_sha256: String::new() };
+        let target =
+            ShardTarget { dir: "unused".into(), layout, job: String::new(), model_sha256: String::new() };
         let missing = b.finish(&target, 2, &|_| String::new()).unwrap_err().to_string();
         assert_eq!(missing, "hook mlp_out, layer 5: row 0 of shard 2 was never written");
         b.push_row(3, 8, 0, 0).unwrap();

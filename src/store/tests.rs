@@ -100,7 +100,8 @@ fn round_trip_in_every_format_and_dtype() {
                 for ((row, i), x) in m.indexed_iter() {
                     assert_eq!(*x, value(c, row as u64, i), "{format:?} {dtype:?} {row} {i}");
                 }
-                let parts: Vec<Shard> = store.shards(&column.hook, column.layer).unwrap().map(Result::unwrap).collect();
+                let parts: Vec<Shard> =
+                    store.shards(&column.hook, column.layer).unwrap().map(Result::unwrap).collect();
                 assert_eq!(parts.iter().map(|p| p.act.nrows()).collect::<Vec<_>>(), [4, 4, 3]);
                 assert_eq!(parts[2].act.row(1), m.row(9));
                 assert_eq!(parts[2].ids.row_id, [8, 9, 10]);
@@ -116,12 +117,16 @@ fn round_trip_in_every_format_and_dtype() {
 /// Several pages and row groups, widths with and without remainder, random numbers: the hand-made leaf against the crate's reader.
 #[test]
 fn parquet_pages_and_row_groups() {
-    for (width, rows, dtype) in
-        [(1, 3_000_000, ActDtype::F32), (769, 7000, ActDtype::F32), (1000, 10_000, ActDtype::F16), (700_000, 3, ActDtype::F32)]
-    {
+    for (width, rows, dtype) in [
+        (1, 3_000_000, ActDtype::F32),
+        (769, 7000, ActDtype::F32),
+        (1000, 10_000, ActDtype::F16),
+        (700_000, 3, ActDtype::F32),
+    ] {
         let tmp = tempfile::tempdir().unwrap();
         let columns = vec![Column { hook: "z".into(), point: String::new(), layer: 0, width }];
-        let layout = Layout { columns, dtype, format: Format::Parquet, shard_rows: rows, planned_rows: Some(rows) };
+        let layout =
+            Layout { columns, dtype, format: Format::Parquet, shard_rows: rows, planned_rows: Some(rows) };
         let mut state = 1_u64;
         let values: Vec<f32> = (0..rows as usize * width)
             .map(|_| {
@@ -161,7 +166,10 @@ fn killed_between_any_two_operations_resumes_to_the_same_bytes() {
         if !killed {
             break;
         }
-        assert!(ActivationStore::open(&dir).is_err() || snapshot(&dir) == expected, "{after}: passes for whole");
+        assert!(
+            ActivationStore::open(&dir).is_err() || snapshot(&dir) == expected,
+            "{after}: passes for whole"
+        );
         // A second kill, during the resumption, every third time.
         if after % 3 == 0 {
             fault::plan(&dir, after / 2, ErrorKind::Other);
@@ -208,7 +216,7 @@ fn damage_is_named_and_repaired_by_repeating() {
 }
 
 #[test]
-fn every_format_survives_any_truncation_and_bit_flips_without_a_panic() {
+fn every_format_refuses_every_truncation_and_other_shapes() {
     for format in [Format::Parquet, Format::Arrow, Format::Npy, Format::Safetensors] {
         let tmp = tempfile::tempdir().unwrap();
         export(tmp.path(), &layout(format, ActDtype::F32)).unwrap();
@@ -221,7 +229,10 @@ fn every_format_survives_any_truncation_and_bit_flips_without_a_panic() {
         assert!(format::read(format, bytes.clone().into(), 5, ActDtype::F32, &mut out[..15]).is_err());
         for len in 0..bytes.len() {
             let part = bytes[..len].to_vec().into();
-            assert!(format::read(format, part, 5, ActDtype::F32, &mut out).is_err(), "{format:?} cut at {len}");
+            assert!(
+                format::read(format, part, 5, ActDtype::F32, &mut out).is_err(),
+                "{format:?} cut at {len}"
+            );
         }
     }
 }
@@ -236,7 +247,10 @@ fn unfinished_and_foreign_folders_are_refused() {
     let mut buffer = writer.buffer();
     fill(&mut buffer, &layout.columns, 0, 4).unwrap();
     writer.write(0, &mut buffer, &text).unwrap();
-    assert!(matches!(writer.finish(Counts { rows: ROWS, ..Counts::default() }, None), Err(StoreError::Unfinished { .. })));
+    assert!(matches!(
+        writer.finish(Counts { rows: ROWS, ..Counts::default() }, None),
+        Err(StoreError::Unfinished { .. })
+    ));
     let message = ActivationStore::open(tmp.path()).unwrap_err().to_string();
     assert!(message.contains("unfinished: 1 of 3 shards; repeat the export command to finish"), "{message}");
     let part = ActivationStore::open_finished_part(tmp.path()).unwrap();

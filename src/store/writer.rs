@@ -23,7 +23,12 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`StoreError::BadColumns`], or a [`StoreError::Run`]: foreign folder, other job, locked, disk.
-    pub fn start(dir: &Path, mut manifest: Manifest, layout: Layout, force: bool) -> Result<Self, StoreError> {
+    pub fn start(
+        dir: &Path,
+        mut manifest: Manifest,
+        layout: Layout,
+        force: bool,
+    ) -> Result<Self, StoreError> {
         layout.check()?;
         manifest.layout = Some(serde_json::to_value(&layout).map_err(|e| StoreError::encode(dir, e))?);
         let mut run = RunDir::start(dir, manifest, force, &|path| owned_shard(path).is_some())?;
@@ -105,6 +110,7 @@ impl StoreWriter {
 
 /// Whether the shards are 0, 1, 2 … with `rows` rows in all, each full but the last.
 pub(crate) fn covers(done: &BTreeMap<u64, ShardMarker>, rows: u64, shard_rows: u64) -> bool {
-    let expected = (0..rows.div_ceil(shard_rows)).map(|k| (k, k * shard_rows, shard_rows.min(rows - k * shard_rows)));
+    let expected =
+        (0..rows.div_ceil(shard_rows)).map(|k| (k, k * shard_rows, shard_rows.min(rows - k * shard_rows)));
     done.values().map(|m| (m.shard, m.first_row_id, m.rows)).eq(expected)
 }

@@ -3,7 +3,9 @@
 use std::io::{Cursor, Write};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayData, ArrayRef, AsArray as _, RecordBatch, UInt32Array, UInt64Array, make_array};
+use arrow::array::{
+    Array as _, ArrayData, ArrayRef, AsArray as _, RecordBatch, UInt32Array, UInt64Array, make_array,
+};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Float16Type, Float32Type};
 use arrow::ipc::reader::FileReader;
@@ -56,7 +58,8 @@ pub(super) fn read(file: &[u8], width: usize, dtype: ActDtype, out: &mut [f32]) 
         let batch = batch?;
         let list = batch.column(4).as_fixed_size_list();
         let values = list.values();
-        let (to, after) = rest.split_at_mut_checked(list.len() * width).ok_or("more rows than the marker says")?;
+        let (to, after) =
+            rest.split_at_mut_checked(list.len() * width).ok_or("more rows than the marker says")?;
         match dtype {
             ActDtype::F32 => to.copy_from_slice(values.as_primitive::<Float32Type>().values()),
             ActDtype::F16 => {

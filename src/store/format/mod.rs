@@ -72,7 +72,9 @@ fn widen(bytes: &[u8], dtype: ActDtype, out: &mut [f32]) -> Result<(), BoxError>
         return Err(format!("{} bytes of numbers, expected {}", bytes.len(), out.len() * dtype.size()).into());
     }
     match dtype {
-        ActDtype::F32 => bytes.as_chunks::<4>().0.iter().zip(out).for_each(|(b, x)| *x = f32::from_le_bytes(*b)),
+        ActDtype::F32 => {
+            bytes.as_chunks::<4>().0.iter().zip(out).for_each(|(b, x)| *x = f32::from_le_bytes(*b));
+        }
         ActDtype::F16 => {
             bytes.as_chunks::<2>().0.iter().zip(out).for_each(|(b, x)| *x = f16::from_le_bytes(*b).to_f32());
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{Float16Type, Float32Type, Schema, UInt32Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -17,7 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
-use super::leaf::{self, PAGE_BYTES, ZSTD_LEVEL};
+use super::leaf::{Chunk, PAGE_BYTES, ZSTD_LEVEL};
 use super::{Acts, BoxError};
 use crate::store::schema::{acts_schema, metadata, tokens_schema};
 use crate::store::{ActDtype, RowIds};
@@ -37,17 +37,19 @@ pub(super) fn write(out: &mut (impl Write + Send), acts: &Acts<'_>) -> Result<()
     let mut file = SerializedFileWriter::new(out, descriptor.root_schema_ptr(), Arc::new(properties))?;
     let row_bytes = acts.row_bytes();
     let group_rows = (PAGE_BYTES / row_bytes).max(1) * (GROUP_BYTES / PAGE_BYTES);
+    let mut chunk = Chunk::take();
     for (i, group) in acts.act.chunks(group_rows * row_bytes).enumerate() {
-        let (chunk, close) = leaf::encode_chunk(&leaf, group, acts.column.width, acts.dtype.size())?;
+        let close = chunk.encode(&leaf, group, acts.column.width, acts.dtype.size())?;
         let rows = i * group_rows..i * group_rows + group.len() / row_bytes;
         let mut writer = file.next_row_group()?;
         put_ids::<Int64Type>(&mut writer, acts.ids.row_id[rows.clone()].iter().map(|&x| x.cast_signed()))?;
         put_ids::<Int64Type>(&mut writer, acts.ids.doc_id[rows.clone()].iter().map(|&x| x.cast_signed()))?;
         put_ids::<Int32Type>(&mut writer, acts.ids.pos[rows.clone()].iter().map(|&x| x.cast_signed()))?;
         put_ids::<Int32Type>(&mut writer, acts.ids.token_id[rows].iter().map(|&x| x.cast_signed()))?;
-        writer.append_column(&chunk, close)?;
+        writer.append_column(&&chunk, close)?;
         writer.close()?;
     }
+    chunk.keep();
     file.close()?;
     Ok(())
 }

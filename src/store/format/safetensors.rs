@@ -19,7 +19,8 @@ pub(super) fn write(out: &mut impl Write, acts: &Acts<'_>) -> Result<(), BoxErro
         ("token_id", "U32", vec![rows], rows * 4),
         ("act", dtype.as_str(), vec![rows, width], acts.act.len()),
     ];
-    let metadata: Map<String, Value> = acts.metadata().into_iter().map(|(k, v)| (k, Value::String(v))).collect();
+    let metadata: Map<String, Value> =
+        acts.metadata().into_iter().map(|(k, v)| (k, Value::String(v))).collect();
     let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
     let mut start = 0;
     for (name, dtype, shape, bytes) in tensors {
@@ -51,7 +52,9 @@ pub(super) fn read(file: &[u8], width: usize, dtype: ActDtype, out: &mut [f32]) 
     };
     let shape = [out.len() / width, width];
     if act.dtype() != kind || act.shape() != shape {
-        return Err(format!("`act` is {:?} {:?}, expected {kind:?} {shape:?}", act.dtype(), act.shape()).into());
+        return Err(
+            format!("`act` is {:?} {:?}, expected {kind:?} {shape:?}", act.dtype(), act.shape()).into()
+        );
     }
     widen(act.data(), dtype, out)
 }

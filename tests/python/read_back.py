@@ -1,0 +1,85 @@
+"""Reads an export back with pyarrow, polars, numpy and safetensors and compares them with each other and with the manifest.
+
+usage: read_back.py EXPORT        exit 1 and a line on stderr if anything differs; libraries that are missing are named and skipped
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def library(name: str):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print(f"{name} is not installed: skipped", file=sys.stderr)
+        return None
+
+
+def check(condition: bool, message: str) -> None:
+    if not condition:
+        sys.exit(f"read_back: {message}")
+
+
+def act_of(path: Path, layout: dict, width: int) -> dict:
+    """Every reader's view of one file, as {reader: array [rows, width]}."""
+    found = {}
+    if layout["format"] == "npy":
+        found["numpy"] = np.load(path, allow_pickle=False, mmap_mode="r")
+    elif layout["format"] == "safetensors":
+        if st := library("safetensors.numpy"):
+            found["safetensors"] = st.load_file(path)["act"]
+    elif layout["format"] == "arrow":
+        if ipc := library("pyarrow.ipc"):
+            table = ipc.open_file(library("pyarrow").memory_map(str(path))).read_all()
+            found["pyarrow"] = table["act"].combine_chunks().values.to_numpy().reshape(-1, width)
+        if pl := library("polars"):
+            found["polars"] = pl.read_ipc(path)["act"].to_numpy()
+    else:
+        if pq := library("pyarrow.parquet"):
+            table = pq.ParquetFile(path).read()
+            check(str(table.schema.field("act").type).startswith("fixed_size_list"), f"{path}: {table.schema}")
+            found["pyarrow"] = table["act"].combine_chunks().values.to_numpy().reshape(-1, width)
+        if pl := library("polars"):
+            found["polars"] = pl.read_parquet(path, hive_partitioning=False)["act"].to_numpy()
+    return found
+
+
+def main(root: Path) -> None:
+    manifest = json.loads((root / "manifest.json").read_text())
+    check(manifest["status"] == "complete", f"status is {manifest['status']}")
+    layout, rows = manifest["layout"], manifest["counts"]["rows"]
+    n_shards = -(-rows // layout["shard_rows"])
+    pq, pl = library("pyarrow.parquet"), library("polars")
+    readers = set()
+    for shard in range(n_shards):
+        expected = min(layout["shard_rows"], rows - shard * layout["shard_rows"])
+        tokens = root / f"tokens/shard={shard}.parquet"
+        if pq:
+            table = pq.ParquetFile(tokens).read()
+            check(table.column_names[:5] == ["row_id", "doc_id", "pos", "token_id", "token"], f"{tokens}: {table.column_names}")
+            ids = table["row_id"].to_numpy()
+            check((ids == shard * layout["shard_rows"] + np.arange(expected)).all(), f"{tokens}: row_id")
+        if pl:
+            check(pl.read_parquet(tokens, hive_partitioning=False).height == expected, f"{tokens}: polars sees other rows")
+        for column in layout["columns"]:
+            path = root / f"acts/hook={column['hook']}/layer={column['layer']}/shard={shard}.{layout['format']}"
+            views = act_of(path, layout, column["width"])
+            for name, act in views.items():
+                check(act.shape == (expected, column["width"]), f"{path}: {name} sees {act.shape}")
+                check(act.dtype == {"f32": np.float32, "f16": np.float16}[layout["dtype"]], f"{path}: {name} sees {act.dtype}")
+                check(bool(np.isfinite(act).all()), f"{path}: {name} sees numbers that are not finite")
+                check(act.tobytes() == next(iter(views.values())).tobytes(), f"{path}: {name} differs")
+                readers.add(name)
+    if layout["format"] == "parquet" and pl:
+        scan = pl.scan_parquet(root / "acts", hive_partitioning=True)
+        by_layer = scan.group_by("hook", "layer").len().collect()
+        check(by_layer["len"].to_list() == [rows] * len(layout["columns"]), f"hive scan sees {by_layer}")
+    print(f"{root}: {rows} rows of {len(layout['columns'])} columns read back by {', '.join(sorted(readers))}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
