@@ -121,7 +121,8 @@ impl Export<'_> {
     /// The rows of a window.
     fn rows(&self, window: &Window) -> Vec<Row> {
         let segments = window.segments.iter();
-        let all = segments.flat_map(|s| (0..s.len).map(move |i| (s.offset + i, s.doc_id, s.doc_pos + i, s.doc_len)));
+        let all = segments
+            .flat_map(|s| (0..s.len).map(move |i| (s.offset + i, s.doc_id, s.doc_pos + i, s.doc_len)));
         let chosen = all.filter(|&(_, _, pos, len)| self.positions.selects(pos, len));
         chosen.map(|(offset, doc, pos, _)| (offset, doc, pos)).collect()
     }
@@ -158,7 +159,8 @@ impl Export<'_> {
         let seq = parts[0].window.ids.len();
         let ids: Vec<i64> = parts.iter().flat_map(|p| &p.window.ids).map(|&id| i64::from(id)).collect();
         let ids = Tensor::from_slice(&ids).view([parts.len() as i64, seq as i64]);
-        let flat = parts.iter().enumerate().flat_map(|(b, p)| p.offsets.iter().map(move |o| (b * seq) as i64 + o));
+        let flat =
+            parts.iter().enumerate().flat_map(|(b, p)| p.offsets.iter().map(move |o| (b * seq) as i64 + o));
         let flat: Vec<i64> = flat.collect();
         let every = flat.len() == parts.len() * seq;
         let rows = (!every).then(|| Tensor::from_slice(&flat).to_device(self.model.device()));

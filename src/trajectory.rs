@@ -51,7 +51,8 @@ pub fn trajectories(
     let next: Vec<i64> = tokens.iter().skip(1).copied().chain([-1]).collect();
     let final_state = resid(last)?;
     let read = |lens: &dyn Lens, layer: LayerIndex| {
-        let state = if layer == last { final_state.shallow_clone() } else { lens.transform(layer, &resid(layer)?)? };
+        let state =
+            if layer == last { final_state.shallow_clone() } else { lens.transform(layer, &resid(layer)?)? };
         read_rows(model, &state, &final_state, &next, k)
     };
     let one = |lens: &Box<dyn Lens>| {

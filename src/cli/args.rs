@@ -89,7 +89,8 @@ impl FromStr for Layers {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut layers = Vec::new();
         for part in text.split(',') {
-            let number = |t: &str| t.trim().parse::<usize>().map_err(|_| format!("`{t}` is not a layer number"));
+            let number =
+                |t: &str| t.trim().parse::<usize>().map_err(|_| format!("`{t}` is not a layer number"));
             match part.split_once('-') {
                 None => layers.push(number(part)?),
                 Some((first, last)) => {

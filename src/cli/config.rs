@@ -17,11 +17,15 @@ pub(crate) fn expand(mut argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> 
     for (key, value) in options {
         let flag = format!("--{}", key.replace('_', "-"));
         let given = |arg: &OsString| {
-            arg.to_str().is_some_and(|a| a == flag || a.strip_prefix(&flag).is_some_and(|rest| rest.starts_with('=')))
+            arg.to_str()
+                .is_some_and(|a| a == flag || a.strip_prefix(&flag).is_some_and(|rest| rest.starts_with('=')))
         };
         if !argv.iter().any(given) {
             let words = words(&flag, &value).ok_or_else(|| {
-                Failure::usage(anyhow!("{}: `{key}` must be a text, number, truth value or a list of them", path.display()))
+                Failure::usage(anyhow!(
+                    "{}: `{key}` must be a text, number, truth value or a list of them",
+                    path.display()
+                ))
             })?;
             argv.extend(words.into_iter().map(OsString::from));
         }
@@ -31,7 +35,9 @@ pub(crate) fn expand(mut argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> 
 
 /// Removes `--config FILE` or `--config=FILE` and returns the file.
 fn take_config(argv: &mut Vec<OsString>) -> Option<OsString> {
-    let at = argv.iter().position(|a| a.to_str().is_some_and(|a| a == "--config" || a.starts_with("--config=")))?;
+    let at = argv
+        .iter()
+        .position(|a| a.to_str().is_some_and(|a| a == "--config" || a.starts_with("--config=")))?;
     if let Some(file) = argv[at].to_str().and_then(|a| a.strip_prefix("--config=")).map(OsString::from) {
         argv.remove(at);
         return Some(file);
@@ -71,7 +77,8 @@ mod tests {
     fn the_command_line_wins() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.toml");
-        std::fs::write(&file, "tokens = 10\nhooks = [\"q\", \"k\"]\njson = true\nquiet = false\nseed = 3").unwrap();
+        std::fs::write(&file, "tokens = 10\nhooks = [\"q\", \"k\"]\njson = true\nquiet = false\nseed = 3")
+            .unwrap();
         let argv = ["x", "export", "--tokens", "5", "--config", file.to_str().unwrap()];
         let got = expand(argv.iter().map(OsString::from).collect()).unwrap();
         let got: Vec<_> = got.iter().map(|a| a.to_str().unwrap()).collect();

@@ -18,7 +18,8 @@ const FILES: [(&str, &[u8]); 4] = [
     ("stories.jsonl", include_bytes!("../../fixtures/stories.jsonl")),
 ];
 
-const PROMPT: &str = "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do";
+const PROMPT: &str =
+    "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do";
 
 /// Run the main job on the bundled model: a logit-lens table and an export, in seconds
 #[derive(Debug, Args)]
@@ -43,9 +44,13 @@ impl Demo {
                     .map_err(|e| layerscope::run::RunError::io("write", &path, e))
             })?;
         }
-        output.note(format!("The bundled model and 1000 short texts sampled from it are in {}.\n", self.out.display()));
+        output.note(format!(
+            "The bundled model and 1000 short texts sampled from it are in {}.\n",
+            self.out.display()
+        ));
         output.note("1. What does the model think at each layer? The logit lens reads every layer as if it were the last.");
-        output.note("   Read it from the bottom: early layers guess badly, later ones settle on the output.\n");
+        output
+            .note("   Read it from the bottom: early layers guess badly, later ones settle on the output.\n");
         let model = self.out.join("model").display().to_string();
         self.step(&["view", "--model", &model, "--text", PROMPT])?;
         output.note("\n2. Every layer's residual stream over a corpus, as Parquet.\n");
@@ -81,7 +86,10 @@ fn quote(word: &str) -> String {
 /// Reads the export back and says how the residual stream grows.
 fn summary(dir: &Path, output: Output) -> Result<(), Failure> {
     let store = ActivationStore::open(dir)?;
-    output.print(&format!("read back: {} rows; the residual stream's typical length by layer", store.n_rows()))?;
+    output.print(&format!(
+        "read back: {} rows; the residual stream's typical length by layer",
+        store.n_rows()
+    ))?;
     let mut line = String::new();
     for column in store.columns() {
         let matrix = store.matrix(&column.hook, column.layer)?;

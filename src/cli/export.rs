@@ -138,7 +138,8 @@ impl Export {
         for window in stream.by_ref() {
             let window = window?;
             let selected = |s: &layerscope::text::Segment| {
-                (s.doc_pos..s.doc_pos + s.len).filter(|pos| self.positions.selects(*pos, s.doc_len)).count() as u64
+                (s.doc_pos..s.doc_pos + s.len).filter(|pos| self.positions.selects(*pos, s.doc_len)).count()
+                    as u64
             };
             rows += window.segments.iter().map(selected).sum::<u64>();
             bar.inc(window.ids.len() as u64);
@@ -147,8 +148,13 @@ impl Export {
         let stats = stream.stats();
         let columns: Vec<_> = points.iter().map(|(_, column)| column.clone()).collect();
         let shard_rows = choose_shard_rows(&columns, self.act_dtype, self.shard_mb.max(1) << 20);
-        let layout =
-            Layout { columns, dtype: self.act_dtype, format: self.format, shard_rows, planned_rows: Some(rows) };
+        let layout = Layout {
+            columns,
+            dtype: self.act_dtype,
+            format: self.format,
+            shard_rows,
+            planned_rows: Some(rows),
+        };
         let plan = Plan::new(&layout, rows);
         let counts = Counts {
             documents: stats.documents,
@@ -162,7 +168,13 @@ impl Export {
         Ok(Job { points, layout, windows, batch_tokens, counts, lead: stream.reason().to_owned(), plan })
     }
 
-    fn manifest(&self, session: &Session, inputs: &Inputs, job: &Job, output: Output) -> Result<Manifest, Failure> {
+    fn manifest(
+        &self,
+        session: &Session,
+        inputs: &Inputs,
+        job: &Job,
+        output: Output,
+    ) -> Result<Manifest, Failure> {
         let bar = output.bar("hashing", "bytes", None);
         let sha256 = hub::model_sha256(session.path(), |bytes| bar.inc(bytes))?;
         let data: Vec<DataFile> = inputs.hashes()?;
@@ -232,7 +244,12 @@ impl Export {
 
     fn report(&self, job: &Job, output: Output) -> Result<(), Failure> {
         let out = self.out.display();
-        output.print(&format!("{out}: {} rows × {} columns in {} shards", job.counts.rows, job.points.len(), job.plan.shards))?;
+        output.print(&format!(
+            "{out}: {} rows × {} columns in {} shards",
+            job.counts.rows,
+            job.points.len(),
+            job.plan.shards
+        ))?;
         if self.format == Format::Parquet {
             let first = &job.points[0].1;
             output.note(format!(

@@ -56,7 +56,10 @@ fn text(session: &Session) -> String {
         ("residual", residual(s.residual).to_owned()),
         ("windows", windows(session)),
         ("BOS", bos_line(session.tokenizer.bos())),
-        ("device", format!("{}, {}, {} threads", session.device_note, kind_name(session.kind), session.threads)),
+        (
+            "device",
+            format!("{}, {}, {} threads", session.device_note, kind_name(session.kind), session.threads),
+        ),
     ];
     let mut text = String::new();
     for (name, value) in rows {
@@ -75,7 +78,8 @@ fn hooks(session: &Session) -> Vec<(String, String)> {
     let s = &session.spec;
     let mut list: Vec<(String, String)> = Vec::new();
     for point in hook_points(s) {
-        let shape = width(s, point).map_or("[batch, head, query, key]".to_owned(), |shape| format!("{shape:?}"));
+        let shape =
+            width(s, point).map_or("[batch, head, query, key]".to_owned(), |shape| format!("{shape:?}"));
         match point {
             HookPoint::Block(0, hook) => {
                 let last = if hook.short_name() == "resid_pre" { s.n_layers } else { s.n_layers - 1 };

@@ -69,7 +69,9 @@ impl Output {
                 ProgressBar::new(total),
                 format!("{{msg}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  eta {{eta}}"),
             ),
-            None => (ProgressBar::new_spinner(), format!("{{spinner}} {{msg}} {{human_pos}} {unit}  {{per_sec}}")),
+            None => {
+                (ProgressBar::new_spinner(), format!("{{spinner}} {{msg}} {{human_pos}} {unit}  {{per_sec}}"))
+            }
         };
         // The template is a constant; were it wrong, a plain bar would be drawn.
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -98,7 +100,8 @@ mod tests {
 
     #[test]
     fn counts_for_people() {
-        let cases = [(7, "7 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (1_340_000_000, "1.3 GB")];
+        let cases =
+            [(7, "7 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (1_340_000_000, "1.3 GB")];
         assert!(cases.iter().all(|(n, text)| human(*n, "B") == *text), "{}", human(999_960, "B"));
     }
 }

@@ -75,7 +75,8 @@ impl Session {
     /// Reads the weights.
     pub(crate) fn load(&self, output: Output) -> Result<Model, Failure> {
         let bar = output.bar("loading", "blocks", Some(self.spec.n_layers as u64));
-        let model = Model::load(&self.dir.path, self.kind, self.device, |done, _| bar.set_position(done as u64));
+        let model =
+            Model::load(&self.dir.path, self.kind, self.device, |done, _| bar.set_position(done as u64));
         bar.finish_and_clear();
         Ok(model?)
     }
@@ -86,9 +87,9 @@ impl Session {
         let Some(asked) = asked else { return Ok((0..=last).collect()) };
         match asked.0.iter().find(|l| **l > last) {
             None => Ok(asked.0.clone()),
-            Some(layer) => {
-                Err(Failure::usage(anyhow::anyhow!("--layers: no layer {layer}; this model's layers are 0 to {last}")))
-            }
+            Some(layer) => Err(Failure::usage(anyhow::anyhow!(
+                "--layers: no layer {layer}; this model's layers are 0 to {last}"
+            ))),
         }
     }
 }

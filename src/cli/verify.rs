@@ -67,8 +67,13 @@ impl Verify {
                 (false, _) => "DIFFERS",
             };
             let name = d.point.to_string();
-            let _infallible =
-                writeln!(text, "{name:<34} {:>9.1e} {:>9.1e} {:>9.1e} {verdict}", d.max_abs, d.scale, d.relative());
+            let _infallible = writeln!(
+                text,
+                "{name:<34} {:>9.1e} {:>9.1e} {:>9.1e} {verdict}",
+                d.max_abs,
+                d.scale,
+                d.relative()
+            );
         }
         text.truncate(text.trim_end().len());
         text

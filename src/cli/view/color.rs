@@ -31,7 +31,9 @@ impl ColorDepth {
         let off = match when {
             ColorWhen::Never => true,
             ColorWhen::Always => false,
-            ColorWhen::Auto => !var("NO_COLOR").is_empty() || term == "dumb" || !std::io::stdout().is_terminal(),
+            ColorWhen::Auto => {
+                !var("NO_COLOR").is_empty() || term == "dumb" || !std::io::stdout().is_terminal()
+            }
         };
         Self::of(off, &term, &colorterm, when == ColorWhen::Always)
     }

@@ -108,7 +108,12 @@ impl View {
         let model = session.load(output)?;
 
         let rows = console::Term::stdout().size_checked().map(|(rows, _)| usize::from(rows));
-        let layers = stride(layers, self.layer_stride, if output.is_json() { None } else { rows }, session.spec.n_layers);
+        let layers = stride(
+            layers,
+            self.layer_stride,
+            if output.is_json() { None } else { rows },
+            session.spec.n_layers,
+        );
         let layers: Vec<_> = layers.into_iter().map(LayerIndex).collect();
         let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1))?;
         if output.is_json() {
@@ -131,7 +136,13 @@ impl View {
         Ok(())
     }
 
-    fn draw(&self, session: &Session, prompt: &Prompt, trajectory: &Trajectory, style: &table::Style) -> String {
+    fn draw(
+        &self,
+        session: &Session,
+        prompt: &Prompt,
+        trajectory: &Trajectory,
+        style: &table::Style,
+    ) -> String {
         let table = table::Table {
             prompt: &prompt.tokens,
             ids: &prompt.ids,
@@ -163,7 +174,9 @@ impl View {
 fn lens(name: &str) -> Result<Box<dyn Lens>, Failure> {
     match name {
         "logit" => Ok(Box::new(LogitLens)),
-        other => Err(Failure::usage(anyhow!("--lens {other}: this version has the logit lens only (`--lens logit`)"))),
+        other => Err(Failure::usage(anyhow!(
+            "--lens {other}: this version has the logit lens only (`--lens logit`)"
+        ))),
     }
 }
 

@@ -64,7 +64,9 @@ impl Table<'_> {
         let token = format!("{}{}", if hit { "*" } else { "" }, (self.piece)(top));
         match (style.metric.of(readings, i), style.depth) {
             (None, _) => pad(&token, cell_width(style)),
-            (Some(value), ColorDepth::None) => format!("{}{:>VALUE$}", pad(&token, TOKEN), number(style.metric, value)),
+            (Some(value), ColorDepth::None) => {
+                format!("{}{:>VALUE$}", pad(&token, TOKEN), number(style.metric, value))
+            }
             (Some(value), depth) => depth.paint(&pad(&token, TOKEN), scale.place(value)),
         }
     }
