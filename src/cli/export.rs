@@ -64,6 +64,9 @@ pub(crate) struct Export {
     /// Say what would be computed and written, and stop
     #[arg(long)]
     dry_run: bool,
+    /// First compare the model with this reference, as `verify` does, and record the verdict
+    #[arg(long, value_name = "FILE.safetensors")]
+    reference: Option<PathBuf>,
     /// Start over in a folder that holds another export
     #[arg(long)]
     force: bool,
@@ -113,8 +116,8 @@ impl Export {
         if writer.is_complete() {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
         } else {
-            self.write(&source, &job, &mut writer, output)?;
-            writer.finish(job.counts, None)?;
+            let parity = self.write(&source, &job, &mut writer, output)?;
+            writer.finish(job.counts, parity)?;
         }
         self.report(&job, output)
     }
@@ -216,18 +219,20 @@ impl Export {
         Ok(manifest)
     }
 
+    /// Runs the model over the text; returns the parity verdict where one was asked for.
     fn write(
         &self,
         source: &Source,
         job: &Job,
         writer: &mut StoreWriter,
         output: Output,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Value>, Failure> {
         let Source { session, tokenizer, inputs } = source;
         if !writer.done().is_empty() {
             output.note(format!("resuming: {} of {} shards are there", writer.done().len(), job.plan.shards));
         }
         let model = session.load(output)?;
+        let parity = self.reference.as_ref().map(|file| super::verify::verdict(&model, file)).transpose()?;
         let mut windows = open_windows(inputs.corpus()?, tokenizer, &job.windows)?;
         let bar = output.bar("exporting", "tokens", Some(job.counts.tokens));
         let export = export::Export {
@@ -240,7 +245,7 @@ impl Export {
         let mut watch = Bar { bar: bar.clone(), stop: on_interrupt()? };
         let ended = export.run(&mut windows, writer, &mut watch);
         bar.finish_and_clear();
-        ended.map(drop).map_err(|e| match e {
+        ended.map(|_rows| parity).map_err(|e| match e {
             ExportError::Interrupted => Failure::interrupted(e),
             other => other.into(),
         })

@@ -1,7 +1,14 @@
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use layerscope::verify::{Difference, TOLERANCE, verify};
+use layerscope::{
+    model::Model,
+    run::sha256_file,
+    verify::{Difference, TOLERANCE, verify},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -41,21 +48,9 @@ impl Verify {
             "reference": self.reference,
             "hooks": differences.iter().map(|d| object(d, self.tolerance)).collect::<Vec<_>>(),
         }))?;
-        match failed.first() {
-            None => {
-                output.note(format!("pass: {} activations agree", differences.len()));
-                Ok(())
-            }
-            Some(first) => Err(Failure::check(format!(
-                "{} of {} activations differ; the first is {} (layer {}) by {:.1e} of its scale, at {:?}",
-                failed.len(),
-                differences.len(),
-                first.point,
-                first.point.layer(session.spec.n_layers),
-                first.relative(),
-                first.at
-            ))),
-        }
+        check(&differences, self.tolerance, session.spec.n_layers)?;
+        output.note(format!("pass: {} activations agree", differences.len()));
+        Ok(())
     }
 
     fn table(&self, differences: &[Difference]) -> String {
@@ -78,6 +73,34 @@ impl Verify {
         text.truncate(text.trim_end().len());
         text
     }
+}
+
+/// Exit 3, naming the first hook and layer that differ.
+fn check(differences: &[Difference], tolerance: f64, n_layers: usize) -> Result<(), Failure> {
+    let failed: Vec<_> = differences.iter().filter(|d| !d.passes(tolerance)).collect();
+    let Some(first) = failed.first() else { return Ok(()) };
+    Err(Failure::check(format!(
+        "{} of {} activations differ; the first is {} (layer {}) by {:.1e} of its scale, at {:?}",
+        failed.len(),
+        differences.len(),
+        first.point,
+        first.point.layer(n_layers),
+        first.relative(),
+        first.at
+    )))
+}
+
+/// For a manifest: compares with `reference` at the usual tolerance, and fails as the command does.
+pub(crate) fn verdict(model: &Model, reference: &Path) -> Result<Value, Failure> {
+    let differences = verify(model, reference)?;
+    check(&differences, TOLERANCE, model.spec().n_layers)?;
+    Ok(json!({
+        "verdict": "pass",
+        "tolerance": TOLERANCE,
+        "reference_sha256": sha256_file(reference)?,
+        "worst": differences.iter().map(Difference::relative).fold(0.0, f64::max),
+        "hooks": differences.len(),
+    }))
 }
 
 fn object(d: &Difference, tolerance: f64) -> Value {
