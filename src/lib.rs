@@ -11,6 +11,7 @@
 
 pub mod device;
 pub mod export;
+pub mod hash;
 pub mod hook;
 pub mod hub;
 pub mod model;

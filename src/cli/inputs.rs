@@ -4,7 +4,8 @@ use std::{io, path::PathBuf};
 
 use anyhow::Context as _;
 use layerscope::{
-    run::{DataFile, sha256_file},
+    hash::sha256_file,
+    run::DataFile,
     text::{Corpus, Format, TextError},
 };
 use tempfile::TempDir;
@@ -52,7 +53,7 @@ impl Inputs {
     pub(crate) fn hashes(&self) -> Result<Vec<DataFile>, Failure> {
         let record = |(path, name): (&PathBuf, &String)| {
             let bytes = std::fs::metadata(path)?.len();
-            Ok(DataFile { path: name.clone(), sha256: sha256_file(path)?, bytes })
+            Ok(DataFile { path: name.clone(), sha256: sha256_file(path, &|_| ())?, bytes })
         };
         self.paths.iter().zip(&self.names).map(record).collect()
     }

@@ -5,8 +5,8 @@ use std::{
 
 use clap::Args;
 use layerscope::{
+    hash::sha256_file,
     model::Model,
-    run::sha256_file,
     verify::{Difference, TOLERANCE, verify},
 };
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ pub(crate) fn verdict(model: &Model, reference: &Path) -> Result<Value, Failure>
     Ok(json!({
         "verdict": "pass",
         "tolerance": TOLERANCE,
-        "reference_sha256": sha256_file(reference)?,
+        "reference_sha256": sha256_file(reference, &|_| ())?,
         "worst": differences.iter().map(Difference::relative).fold(0.0, f64::max),
         "hooks": differences.len(),
     }))

@@ -1,16 +1,11 @@
 //! SHA-256 of the files that a result depends on, for the manifests.
 
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::{HubError, files};
-
-const CHUNK: usize = 1 << 20;
+use crate::hash::{sha256, sha256_file};
 
 /// SHA-256 of a model's weights, in hex. One file: its own hash, as `sha256sum` prints it. Shards: the hash
 /// of the sorted lines `hash  name\n`, that is `sha256sum *.safetensors | sha256sum`. `progress` hears of
@@ -21,16 +16,15 @@ const CHUNK: usize = 1 << 20;
 pub fn model_sha256(dir: &Path, progress: impl Fn(u64) + Sync) -> Result<String, HubError> {
     let paths = files::weight_files(dir)?;
     let hashes: Vec<String> =
-        paths.par_iter().map(|path| sha256(path, &progress)).collect::<Result<_, _>>()?;
+        paths.par_iter().map(|path| file_sha256(path, &progress)).collect::<Result<_, _>>()?;
     if let [one] = hashes.as_slice() {
         return Ok(one.clone());
     }
-    let mut all = Sha256::new();
-    for (path, hash) in paths.iter().zip(&hashes) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        all.update(format!("{hash}  {name}\n"));
-    }
-    Ok(hex(&all.finalize()))
+    let line = |(path, hash): (&PathBuf, &String)| {
+        format!("{hash}  {}\n", path.file_name().unwrap_or_default().to_string_lossy())
+    };
+    let lines: String = paths.iter().zip(&hashes).map(line).collect();
+    Ok(sha256(lines.as_bytes()))
 }
 
 /// SHA-256 of `tokenizer.json`, in hex.
@@ -38,28 +32,11 @@ pub fn model_sha256(dir: &Path, progress: impl Fn(u64) + Sync) -> Result<String,
 /// # Errors
 /// [`HubError::Io`] when it cannot be read.
 pub fn tokenizer_sha256(dir: &Path) -> Result<String, HubError> {
-    sha256(&dir.join(files::TOKENIZER), &|_| ())
+    file_sha256(&dir.join(files::TOKENIZER), &|_| ())
 }
 
-pub(super) fn sha256(path: &Path, progress: &impl Fn(u64)) -> Result<String, HubError> {
-    let mut file = File::open(path).map_err(HubError::io(path))?;
-    let mut buffer = vec![0; CHUNK];
-    let mut hash = Sha256::new();
-    loop {
-        let read = file.read(&mut buffer).map_err(HubError::io(path))?;
-        if read == 0 {
-            return Ok(hex(&hash.finalize()));
-        }
-        hash.update(&buffer[..read]);
-        progress(read as u64);
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
-        text
-    })
+fn file_sha256(path: &Path, progress: &impl Fn(u64)) -> Result<String, HubError> {
+    sha256_file(path, progress).map_err(HubError::io(path))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use hf_hub::api::sync::{Api, ApiError, ApiRepo, Metadata};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::download::refused;
-use super::{FileStart, Hub, HubError, Progress, cache, has_file, sha};
+use super::{FileStart, Hub, HubError, Progress, cache, has_file};
+use crate::hash::sha256_file;
 
 /// Tries per file. A broken connection goes on from the bytes that are there.
 const TRIES: u32 = 4;
@@ -145,7 +146,11 @@ fn check(staged: &Path, name: &str, etag: &str, expected: u64) -> Result<(), Hub
     let got = fs::metadata(staged).map_err(HubError::io(staged))?.len();
     let wrong = if got == expected {
         let is_sha256 = etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit());
-        let hash = if is_sha256 { sha::sha256(staged, &|_| ())? } else { etag.to_owned() };
+        let hash = if is_sha256 {
+            sha256_file(staged, &|_| ()).map_err(HubError::io(staged))?
+        } else {
+            etag.to_owned()
+        };
         if hash.eq_ignore_ascii_case(etag) {
             return Ok(());
         }

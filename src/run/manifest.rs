@@ -1,14 +1,14 @@
 //! `manifest.json`: who made these files, from what, and whether they are all there.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::{RunError, write_atomic};
+use crate::hash::sha256;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -219,11 +219,9 @@ impl Manifest {
 
     /// SHA-256 over [`Manifest::job_settings`], in hex.
     pub fn job_key(&self) -> String {
-        let mut hash = Sha256::new();
-        for (name, value) in self.job_settings() {
-            hash.update(format!("{name}={value}\n"));
-        }
-        hex(&hash.finalize())
+        let lines: Vec<_> =
+            self.job_settings().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        sha256(lines.concat().as_bytes())
     }
 }
 
@@ -237,23 +235,4 @@ fn flatten(name: String, value: &Value, out: &mut Vec<(String, Value)>) {
         }
         leaf => out.push((name, leaf.clone())),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, b| {
-        let _infallible = write!(text, "{b:02x}");
-        text
-    })
-}
-
-/// SHA-256 of a file's content, in hex, read in pieces.
-///
-/// # Errors
-/// [`RunError::Io`] naming the file.
-pub fn sha256_file(path: &Path) -> Result<String, RunError> {
-    let mut hash = Sha256::new();
-    let mut file = File::open(path).map_err(|e| RunError::io("open", path, e))?;
-    std::io::copy(&mut file, &mut hash).map_err(|e| RunError::io("read", path, e))?;
-    Ok(hex(&hash.finalize()))
 }

@@ -15,7 +15,6 @@ pub use dir::{Found, RunDir};
 pub use error::RunError;
 pub use manifest::{
     BosRecord, Counts, DataFile, FORMAT_VERSION, LensRecord, MANIFEST, Manifest, ModelRecord, Status, Tool,
-    sha256_file,
 };
 
 #[cfg(test)]

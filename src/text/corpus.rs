@@ -2,9 +2,7 @@
 
 use super::error::TextError;
 use super::reader::{Format, Row, Rows, open_file, open_stream};
-use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -161,27 +159,6 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// SHA-256 of a file's bytes, in lower-case hex, for the manifest.
-///
-/// # Errors
-/// [`TextError::Io`].
-pub fn sha256_file(path: &Path) -> Result<String, TextError> {
-    let io = |source| TextError::io(path.display().to_string(), source);
-    let mut file = std::fs::File::open(path).map_err(io)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(io)? {
-            0 => break,
-            read => hash.update(&buffer[..read]),
-        }
-    }
-    Ok(hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,13 +248,5 @@ mod tests {
         assert!(corpus.next().unwrap().is_ok());
         assert!(corpus.next().unwrap().is_err());
         assert!(corpus.next().is_none());
-    }
-
-    #[test]
-    fn sha256_is_the_standard_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = write(dir.path(), "a", b"abc");
-        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(sha256_file(&path).unwrap(), expected);
     }
 }

@@ -30,7 +30,7 @@ mod window;
 
 pub use batch::batches;
 pub use bos::{Bos, BosPolicy};
-pub use corpus::{Corpus, Document, sha256_file};
+pub use corpus::{Corpus, Document};
 pub use display::{TokenText, show};
 pub use error::TextError;
 pub use pack::PackedWindows;
