@@ -2,6 +2,8 @@
 //!
 //! Leaves one export per format and dtype in DIR, so that `benches/store_pyarrow.py DIR` writes the very same numbers.
 
+#![allow(clippy::print_stdout)] // its output is the table
+
 use std::path::PathBuf;
 use std::time::Instant;
 

@@ -55,11 +55,11 @@ pub fn trajectories(
             if layer == last { final_state.shallow_clone() } else { lens.transform(layer, &resid(layer)?)? };
         read_rows(model, &state, &final_state, &next, k)
     };
-    let one = |lens: &Box<dyn Lens>| {
-        let readings = layers.iter().map(|&layer| read(lens.as_ref(), layer)).collect::<Result<_, _>>()?;
+    let one = |lens: &dyn Lens| {
+        let readings = layers.iter().map(|&layer| read(lens, layer)).collect::<Result<_, _>>()?;
         Ok(Trajectory { lens: lens.name().to_owned(), layers: layers.to_vec(), readings })
     };
-    lenses.iter().map(one).collect()
+    lenses.iter().map(|lens| one(lens.as_ref())).collect()
 }
 
 /// Reads `state [seq, d_model]` against the final state in parts of bounded size.

@@ -90,13 +90,13 @@ fn summary(dir: &Path, output: Output) -> Result<(), Failure> {
         "read back: {} rows; the residual stream's typical length by layer",
         store.n_rows()
     ))?;
-    let mut line = String::new();
+    let mut lengths = Vec::new();
     for column in store.columns() {
         let matrix = store.matrix(&column.hook, column.layer)?;
         let square = matrix.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
-        line.push_str(&format!("  {}: {:.1}", column.layer, (square / matrix.nrows() as f64).sqrt()));
+        lengths.push(format!("{}: {:.1}", column.layer, (square / matrix.nrows() as f64).sqrt()));
     }
-    output.print(&line)?;
+    output.print(&format!("  {}", lengths.join("  ")))?;
     let bytes = store.n_rows() * store.columns().iter().map(|c| c.width * 4).sum::<usize>();
     output.note(format!("({} of activations)", human(bytes as u64, "B")));
     Ok(())

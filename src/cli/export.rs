@@ -15,7 +15,7 @@ use layerscope::{
     model::hook_points,
     run::{BosRecord, Counts, DataFile, Manifest, ModelRecord},
     store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
-    text::{WindowOptions, open_windows, resolve_seq_len},
+    text::{Tokenizer, WindowOptions, open_windows, resolve_seq_len},
 };
 use serde_json::{Value, json};
 use tch::Device;
@@ -71,6 +71,13 @@ pub(crate) struct Export {
     common: CommonArgs,
 }
 
+/// Where tokens come from and what reads them.
+struct Source {
+    session: Session,
+    tokenizer: Tokenizer,
+    inputs: Inputs,
+}
+
 /// Everything decided before weights are read.
 struct Job {
     points: Vec<(HookPoint, Column)>,
@@ -88,23 +95,25 @@ impl Export {
         let output = Output::new(self.common.output);
         let session = Session::open(&self.model, output)?;
         let points = self.points(&session)?;
-        let inputs = Inputs::open(&self.text)?;
-        session.announce(output);
-        let job = self.plan(&session, &inputs, points, output)?;
+        let tokenizer = session.tokenizer(&self.model)?;
+        let source = Source { session, tokenizer, inputs: Inputs::open(&self.text)? };
+        source.session.announce(output);
+        let job = self.plan(&source, points, output)?;
+        output.note(format!("documents: {}", job.lead));
         if self.dry_run {
-            output.print(&job.describe(&session, &self))?;
-            output.result(job.object(&session))?;
+            output.print(&job.describe(&source.session, &self))?;
+            output.result(job.object(&source.session))?;
             return Ok(());
         }
         if let Some(warning) = job.plan.check_disk(&self.out, self.format)? {
             output.warn(warning);
         }
-        let manifest = self.manifest(&session, &inputs, &job, output)?;
+        let manifest = self.manifest(&source, &job, output)?;
         let mut writer = StoreWriter::start(&self.out, manifest, job.layout.clone(), self.force)?;
         if writer.is_complete() {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
         } else {
-            self.write(&session, &inputs, &job, &mut writer, output)?;
+            self.write(&source, &job, &mut writer, output)?;
             writer.finish(job.counts, None)?;
         }
         self.report(&job, output)
@@ -125,14 +134,14 @@ impl Export {
     /// Counts tokens and rows (a pass over the text without the model) and decides the layout.
     fn plan(
         &self,
-        session: &Session,
-        inputs: &Inputs,
+        source: &Source,
         points: Vec<(HookPoint, Column)>,
         output: Output,
     ) -> Result<Job, Failure> {
+        let Source { session, tokenizer, inputs } = source;
         let seq_len = resolve_seq_len(self.text.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
         let windows = WindowOptions { seq_len, max_tokens: self.text.tokens, pack: self.text.pack };
-        let mut stream = open_windows(inputs.corpus()?, &session.tokenizer, &windows)?;
+        let mut stream = open_windows(inputs.corpus()?, tokenizer, &windows)?;
         let bar = output.bar("counting", "tokens", self.text.tokens);
         let mut rows = 0;
         for window in stream.by_ref() {
@@ -168,18 +177,13 @@ impl Export {
         Ok(Job { points, layout, windows, batch_tokens, counts, lead: stream.reason().to_owned(), plan })
     }
 
-    fn manifest(
-        &self,
-        session: &Session,
-        inputs: &Inputs,
-        job: &Job,
-        output: Output,
-    ) -> Result<Manifest, Failure> {
+    fn manifest(&self, source: &Source, job: &Job, output: Output) -> Result<Manifest, Failure> {
+        let Source { session, tokenizer, inputs } = source;
         let bar = output.bar("hashing", "bytes", None);
         let sha256 = hub::model_sha256(session.path(), |bytes| bar.inc(bytes))?;
         let data: Vec<DataFile> = inputs.hashes()?;
         bar.finish_and_clear();
-        let bos = session.tokenizer.bos();
+        let bos = tokenizer.bos();
         let mut manifest = Manifest::new("export");
         manifest.libtorch = "2.11.0".into();
         manifest.argv = std::env::args().collect();
@@ -214,21 +218,21 @@ impl Export {
 
     fn write(
         &self,
-        session: &Session,
-        inputs: &Inputs,
+        source: &Source,
         job: &Job,
         writer: &mut StoreWriter,
         output: Output,
     ) -> Result<(), Failure> {
+        let Source { session, tokenizer, inputs } = source;
         if !writer.done().is_empty() {
             output.note(format!("resuming: {} of {} shards are there", writer.done().len(), job.plan.shards));
         }
         let model = session.load(output)?;
-        let mut windows = open_windows(inputs.corpus()?, &session.tokenizer, &job.windows)?;
+        let mut windows = open_windows(inputs.corpus()?, tokenizer, &job.windows)?;
         let bar = output.bar("exporting", "tokens", Some(job.counts.tokens));
         let export = export::Export {
             model: &model,
-            tokenizer: &session.tokenizer,
+            tokenizer,
             points: &job.points,
             positions: &self.positions,
             batch_tokens: job.batch_tokens,

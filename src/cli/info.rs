@@ -4,6 +4,7 @@ use clap::Args;
 use layerscope::{
     hook::HookPoint,
     model::{Positions, ResidualKind, hook_points, width},
+    text::{TextError, Tokenizer},
 };
 use serde_json::{Value, json};
 
@@ -27,13 +28,14 @@ impl Info {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let session = Session::open(&self.model, output)?;
-        output.print(&text(&session))?;
-        output.result(object(&session))?;
+        let tokenizer = session.tokenizer(&self.model);
+        output.print(&text(&session, &tokenizer))?;
+        output.result(object(&session, &tokenizer))?;
         Ok(())
     }
 }
 
-fn text(session: &Session) -> String {
+fn text(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> String {
     let s = &session.spec;
     let heads = match s.n_kv_heads {
         kv if kv == s.n_heads => format!("{} × {}", s.n_heads, s.d_head),
@@ -41,6 +43,10 @@ fn text(session: &Session) -> String {
     };
     let stored = session.stored.map_or("?", kind_name);
     let head = if s.tied { "tied to the embedding" } else { "its own matrix" };
+    let (tokens, bos) = match tokenizer {
+        Ok(tokenizer) => (format!("{} tokens", tokenizer.vocab_size()), bos_line(tokenizer.bos())),
+        Err(error) => ("no tokenizer".to_owned(), error.to_string()),
+    };
     let rows = [
         ("model", session.name()),
         ("path", session.path().display().to_string()),
@@ -50,12 +56,12 @@ fn text(session: &Session) -> String {
         ("d_model", s.d_model.to_string()),
         ("heads", heads),
         ("d_mlp", format!("{}{}", s.d_mlp, if s.names.mlp.gated() { ", gated" } else { "" })),
-        ("vocabulary", format!("{} rows, {} tokens; head {head}", s.vocab, session.tokenizer.vocab_size())),
+        ("vocabulary", format!("{} rows, {tokens}; head {head}", s.vocab)),
         ("context", s.n_ctx.to_string()),
         ("positions", positions(s.positions).to_owned()),
         ("residual", residual(s.residual).to_owned()),
         ("windows", windows(session)),
-        ("BOS", bos_line(session.tokenizer.bos())),
+        ("BOS", bos),
         (
             "device",
             format!("{}, {}, {} threads", session.device_note, kind_name(session.kind), session.threads),
@@ -116,9 +122,10 @@ fn windows(session: &Session) -> String {
     }
 }
 
-fn object(session: &Session) -> Value {
+fn object(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> Value {
     let s = &session.spec;
-    let bos = session.tokenizer.bos();
+    let tokenizer = tokenizer.as_ref().ok();
+    let bos = tokenizer.map(Tokenizer::bos);
     json!({
         "model": session.name(),
         "path": session.path(),
@@ -133,13 +140,13 @@ fn object(session: &Session) -> Value {
         "d_head": s.d_head,
         "d_mlp": s.d_mlp,
         "vocab": s.vocab,
-        "tokenizer_vocab": session.tokenizer.vocab_size(),
+        "tokenizer_vocab": tokenizer.map(Tokenizer::vocab_size),
         "n_ctx": s.n_ctx,
         "positions": positions(s.positions),
         "residual": residual(s.residual),
         "windows": s.layers.iter().map(|l| l.window).collect::<Vec<_>>(),
         "tied": s.tied,
-        "bos": { "id": bos.id, "token": bos.token, "reason": bos.reason },
+        "bos": bos.map(|b| json!({ "id": b.id, "token": b.token, "reason": b.reason })),
         "device": session.device_note,
         "dtype": kind_name(session.kind),
         "threads": session.threads,

@@ -52,5 +52,5 @@ pub(crate) fn main() -> ExitCode {
             Command::Completions(command) => command.run(),
         }
     };
-    run().map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+    run().map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }

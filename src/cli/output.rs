@@ -33,6 +33,7 @@ impl Output {
     }
 
     /// A line that stays even under `--quiet`.
+    #[allow(clippy::unused_self)] // reads like `note` where it is called
     pub(crate) fn warn(self, line: impl AsRef<str>) {
         eprintln!("warning: {}", line.as_ref());
     }

@@ -7,7 +7,7 @@ use layerscope::{
     device::set_threads,
     hub::{self, ModelDir},
     model::{Config, Model, Spec, Weights, spec},
-    text::{Bos, Tokenizer},
+    text::{Bos, TextError, Tokenizer},
 };
 use tch::{Device, Kind};
 
@@ -17,7 +17,6 @@ use super::{args::ModelArgs, exit::Failure, output::Output};
 pub(crate) struct Session {
     pub(crate) dir: ModelDir,
     pub(crate) spec: Spec,
-    pub(crate) tokenizer: Tokenizer,
     pub(crate) device: Device,
     pub(crate) device_note: String,
     pub(crate) kind: Kind,
@@ -35,15 +34,13 @@ impl Session {
         let spec = spec(&Config::read(&dir.path)?)?;
         let weights = Weights::open(&dir.path, Kind::Float, Device::Cpu)?;
         let (stored, parameters) = weights.stored();
-        let tokenizer = Tokenizer::load(&dir.path, args.bos)?;
-        tokenizer.check_vocab(spec.vocab)?;
         let kind = args.dtype.choose(choice.device, stored.unwrap_or(Kind::Float));
         if let Some(warning) = kind.warning {
             output.warn(warning);
         }
         let (device, device_note) = (choice.device, choice.note);
         let kind = kind.kind;
-        Ok(Self { dir, spec, tokenizer, device, device_note, kind, stored, parameters, threads })
+        Ok(Self { dir, spec, device, device_note, kind, stored, parameters, threads })
     }
 
     /// The model's folder.
@@ -57,7 +54,14 @@ impl Session {
         self.dir.id.clone().or_else(folder).unwrap_or_else(|| self.spec.family.to_owned())
     }
 
-    /// Says what runs where, in two lines.
+    /// The model's tokenizer, with the BOS policy decided.
+    pub(crate) fn tokenizer(&self, args: &ModelArgs) -> Result<Tokenizer, TextError> {
+        let tokenizer = Tokenizer::load(&self.dir.path, args.bos)?;
+        tokenizer.check_vocab(self.spec.vocab)?;
+        Ok(tokenizer)
+    }
+
+    /// Says what runs where, in a line.
     pub(crate) fn announce(&self, output: Output) {
         let (s, n) = (&self.spec, super::output::human(self.parameters, ""));
         output.note(format!(
@@ -69,7 +73,6 @@ impl Session {
             kind_name(self.kind),
             self.device_note
         ));
-        output.note(format!("BOS: {}", bos_line(self.tokenizer.bos())));
     }
 
     /// Reads the weights.

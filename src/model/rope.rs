@@ -13,7 +13,7 @@ pub struct RopeSpec {
     pub theta: f64,
     /// How many leading dimensions of a head are rotated.
     pub rotary_dim: usize,
-    /// Pairs are neighbours (2i, 2i+1), as in GPT-J, instead of (i, i + rotary_dim/2).
+    /// Pairs are neighbours `(2i, 2i + 1)`, as in GPT-J, instead of `(i, i + rotary_dim / 2)`.
     pub interleaved: bool,
     /// How frequencies are stretched for long contexts.
     pub scaling: RopeScaling,

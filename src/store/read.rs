@@ -88,7 +88,7 @@ impl ActivationStore {
         self.shards.values().map(|m| m.rows as usize).sum()
     }
 
-    /// Numbers of the whole shards, for [`ActivationStore::shard`].
+    /// Numbers of the whole shards, in ascending order, as [`ActivationStore::shards`] gives them.
     pub fn shard_numbers(&self) -> Vec<u64> {
         self.shards.keys().copied().collect()
     }

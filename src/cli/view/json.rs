@@ -36,9 +36,14 @@ fn cell(r: &Readings, i: usize, tokenizer: &Tokenizer) -> Value {
 }
 
 /// The prompt, what was decided about it, and every lens again.
-pub(super) fn result(session: &Session, prompt: &Prompt, read: &[Trajectory]) -> Value {
+pub(super) fn result(
+    session: &Session,
+    tokenizer: &Tokenizer,
+    prompt: &Prompt,
+    read: &[Trajectory],
+) -> Value {
     let tokens = prompt.ids.iter().zip(&prompt.tokens).enumerate();
-    let bos = session.tokenizer.bos();
+    let bos = tokenizer.bos();
     json!({
         "model": session.name(),
         "n_layers": session.spec.n_layers,
@@ -47,6 +52,6 @@ pub(super) fn result(session: &Session, prompt: &Prompt, read: &[Trajectory]) ->
         "tokens": tokens.map(|(pos, (id, token))| json!({
             "pos": pos, "id": id, "token": token.text, "raw": token.raw,
         })).collect::<Vec<_>>(),
-        "lenses": read.iter().map(|t| lens(t, &session.tokenizer)).collect::<Vec<_>>(),
+        "lenses": read.iter().map(|t| lens(t, tokenizer)).collect::<Vec<_>>(),
     })
 }

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
     lenses::{LayerIndex, Lens, LogitLens, stats::Readings},
-    text::TokenText,
+    text::{TokenText, Tokenizer},
     trajectory::{Trajectory, trajectories},
 };
 
@@ -17,7 +17,7 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs},
     exit::Failure,
     output::Output,
-    session::{Session, read_stdin},
+    session::{Session, bos_line, read_stdin},
 };
 
 /// Show what a lens reads at every layer and token of a prompt
@@ -103,8 +103,10 @@ impl View {
         let lenses = self.lens.iter().map(|name| lens(name)).collect::<Result<Vec<_>, _>>()?;
         let session = Session::open(&self.model, output)?;
         let layers = session.layers(self.layers.as_ref())?;
-        let prompt = self.prompt(&session)?;
+        let tokenizer = session.tokenizer(&self.model)?;
+        let prompt = self.prompt(&session, &tokenizer)?;
         session.announce(output);
+        output.note(format!("BOS: {}", bos_line(tokenizer.bos())));
         let model = session.load(output)?;
 
         let rows = console::Term::stdout().size_checked().map(|(rows, _)| usize::from(rows));
@@ -118,9 +120,9 @@ impl View {
         let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1))?;
         if output.is_json() {
             for trajectory in &read {
-                output.event("lens", json::lens(trajectory, &session.tokenizer))?;
+                output.event("lens", json::lens(trajectory, &tokenizer))?;
             }
-            output.result(json::result(&session, &prompt, &read))?;
+            output.result(json::result(&session, &tokenizer, &prompt, &read))?;
             return Ok(());
         }
         let style = table::Style {
@@ -131,14 +133,14 @@ impl View {
             n_layers: session.spec.n_layers,
         };
         for trajectory in &read {
-            output.print(&self.draw(&session, &prompt, trajectory, &style))?;
+            output.print(&self.draw(&tokenizer, &prompt, trajectory, &style))?;
         }
         Ok(())
     }
 
     fn draw(
         &self,
-        session: &Session,
+        tokenizer: &Tokenizer,
         prompt: &Prompt,
         trajectory: &Trajectory,
         style: &table::Style,
@@ -148,14 +150,14 @@ impl View {
             ids: &prompt.ids,
             readings: &trajectory.readings,
             layers: &trajectory.layers,
-            piece: &|id| session.tokenizer.piece(id as u32).shown,
+            piece: &|id| tokenizer.piece(id as u32).shown,
         };
         format!("{} lens, {}\n{}", trajectory.lens, self.metric.describe(), table.draw(style))
     }
 
-    fn prompt(&self, session: &Session) -> Result<Prompt, Failure> {
+    fn prompt(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, Failure> {
         let text = if self.text == "-" { read_stdin().map_err(Failure::usage)? } else { self.text.clone() };
-        let mut ids = session.tokenizer.encode(&text)?;
+        let mut ids = tokenizer.encode(&text)?;
         ids.truncate(self.tokens.unwrap_or(usize::MAX));
         let (n, context) = (ids.len(), session.spec.n_ctx);
         if n == 0 {
@@ -166,7 +168,7 @@ impl View {
                 "--text gives {n} tokens, the model's context is {context}; --tokens {context} looks at the first ones"
             )));
         }
-        let tokens = ids.iter().map(|&id| session.tokenizer.piece(id)).collect();
+        let tokens = ids.iter().map(|&id| tokenizer.piece(id)).collect();
         Ok(Prompt { ids, tokens })
     }
 }

@@ -1,4 +1,4 @@
-//! BLOOM (BigScience 2022): alibi positions, normed embeddings, queries, keys and values by head.
+//! BLOOM (Le Scao et al. 2022): alibi positions, normed embeddings, queries, keys and values by head.
 
 use super::even_head;
 use crate::model::{

@@ -58,7 +58,7 @@ pub fn spec(config: &Config) -> Result<Spec, ModelError> {
 
 /// What no family may get wrong.
 fn check(spec: &Spec, config: &Config) -> Result<(), ModelError> {
-    if spec.n_heads % spec.n_kv_heads != 0 {
+    if !spec.n_heads.is_multiple_of(spec.n_kv_heads) {
         let (n, kv) = (spec.n_heads, spec.n_kv_heads);
         return Err(config.error(format!("{n} heads cannot share {kv} key-value heads evenly")));
     }
