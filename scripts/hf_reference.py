@@ -66,6 +66,7 @@ NAMES: dict[str, Names] = {
     "gemma3_text": _post_normed(),
     "phi": Names("model.layers", "model.final_layernorm", "self_attn.dense", "mlp.fc2", parallel=lambda config: True),
     "phi3": _llama(),
+    "starcoder2": Names("model.layers", "model.norm", "self_attn.o_proj", "mlp.c_proj"),
     "falcon": Names(
         "transformer.h",
         "transformer.ln_f",

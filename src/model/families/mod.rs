@@ -14,13 +14,14 @@ mod opt;
 mod phi;
 mod phi3;
 mod qwen;
+mod starcoder2;
 
 use super::{Activation, Config, ModelError, Spec};
 
 type Reader = fn(&Config) -> Result<Spec, ModelError>;
 
 /// Every family by its `model_type`.
-const FAMILIES: [(&str, Reader); 16] = [
+const FAMILIES: [(&str, Reader); 17] = [
     ("bloom", bloom::spec),
     ("falcon", falcon::spec),
     ("gemma", gemma::gemma),
@@ -37,6 +38,7 @@ const FAMILIES: [(&str, Reader); 16] = [
     ("phi3", phi3::spec),
     ("qwen2", qwen::qwen2),
     ("qwen3", qwen::qwen3),
+    ("starcoder2", starcoder2::spec),
 ];
 
 /// The architecture that `config` describes.
