@@ -2,3 +2,5 @@
 
 mod hub;
 mod parity;
+mod properties;
+mod text_numbers;
