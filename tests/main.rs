@@ -1,5 +1,7 @@
 //! The one integration binary: tests from the outside.
 
+mod cli;
+mod hostile;
 mod hub;
 mod parity;
 mod properties;

@@ -38,7 +38,9 @@ fn layers_read_as_in_transformers() {
     let texts: Vec<String> = stories
         .lines()
         .take(n)
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].as_str().unwrap().to_owned()
+        })
         .collect();
     for name in ["gpt2-alice-8l", "llama-alice-6l"] {
         let theirs = &expected["models"][name];

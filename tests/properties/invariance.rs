@@ -37,7 +37,12 @@ fn later_tokens_do_not_matter(name: &str, model: &Model, seq: i64) {
             if is_square { t.narrow(2, 0, k).narrow(3, 0, k) } else { t.narrow(1, 0, k) }
         });
         let ids = ids.narrow(1, 0, k);
-        assert_same(&format!("{name}, first {k}"), &everything(model, &ids, &mut ()), &start, tolerance(model));
+        assert_same(
+            &format!("{name}, first {k}"),
+            &everything(model, &ids, &mut ()),
+            &start,
+            tolerance(model),
+        );
         let error = relative(&silent(model, &ids), &logits.narrow(1, 0, k));
         assert!(error < tolerance(model), "{name}, first {k}: {error:e}");
     }

@@ -35,7 +35,9 @@ fn families() -> Vec<(String, Model)> {
 
 /// The two trained models, in f64: large activations of trained models make f32 noise, which would hide errors.
 fn trained() -> Vec<(String, Model)> {
-    ["gpt2-alice-8l", "llama-alice-6l"].map(|name| (name.to_owned(), load(&fixture(name), Kind::Double))).into()
+    ["gpt2-alice-8l", "llama-alice-6l"]
+        .map(|name| (name.to_owned(), load(&fixture(name), Kind::Double)))
+        .into()
 }
 
 fn load(path: &Path, kind: Kind) -> Model {

@@ -33,7 +33,13 @@ fn the_logit_lens_at_the_last_layer_has_no_error() {
         assert!(last.kl.iter().all(|kl| kl.abs() < 1e-12), "{name}: {:?}", last.kl);
         assert!(last.rank_of_final.iter().all(|rank| *rank == 0), "{name}");
         assert!(last.top_probs.iter().zip(&last.prob_of_final).all(|(top, own)| top[0] == *own), "{name}");
-        assert!(earlier.iter().flat_map(|r| &r.kl).all(|kl| *kl > 1e-9), "{name}: an early layer is the output");
-        assert!(last.ce.split_last().unwrap().1.iter().all(Option::is_some) && last.ce[19].is_none(), "{name}");
+        assert!(
+            earlier.iter().flat_map(|r| &r.kl).all(|kl| *kl > 1e-9),
+            "{name}: an early layer is the output"
+        );
+        assert!(
+            last.ce.split_last().unwrap().1.iter().all(Option::is_some) && last.ce[19].is_none(),
+            "{name}"
+        );
     }
 }
