@@ -2,5 +2,9 @@
 
 #![allow(clippy::print_stdout)] // `--nocapture` shows the table of errors per family
 
+mod cli;
+mod hostile;
 mod hub;
 mod parity;
+mod properties;
+mod text_numbers;

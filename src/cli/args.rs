@@ -1,6 +1,6 @@
 //! Arguments that several commands share.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use clap::Args;
 use layerscope::{
@@ -25,7 +25,7 @@ pub(crate) struct ModelArgs {
     pub(crate) dtype: Dtype,
     /// Threads; by default one per core
     #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    pub(crate) threads: Option<NonZeroUsize>,
     /// Whether documents begin with BOS: auto (as tokenizer and config say), always or never
     #[arg(long, value_enum, default_value_t = BosPolicy::Auto, value_name = "POLICY")]
     pub(crate) bos: BosPolicy,

@@ -25,15 +25,42 @@ impl Failure {
         Self { code: 4, error: error.into() }
     }
 
+    /// The error and its causes; a cause that its effect has quoted already is left out.
+    fn whole(&self) -> String {
+        self.error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+            if line.is_empty() {
+                cause
+            } else if line.contains(&cause) {
+                line
+            } else {
+                format!("{line}: {cause}")
+            }
+        })
+    }
+
     /// Prints the whole chain on one line.
     pub(crate) fn report(self) -> ExitCode {
         let io = self.error.chain().find_map(|e| e.downcast_ref::<io::Error>());
         if io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS; // whoever read our output has seen enough
         }
-        eprintln!("error: {}", format!("{:#}", self.error).replace('\n', " "));
+        eprintln!("error: {}", one_line(&self.whole()));
         ExitCode::from(self.code)
     }
+}
+
+/// Messages quote files that somebody else wrote: control and bidirectional characters must not reach the terminal.
+fn one_line(message: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let safe = |c: char| match c {
+        '\n' => " ".to_owned(),
+        c if hidden(c) => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    };
+    message.chars().map(safe).collect()
 }
 
 /// Everything else is a failure at run time: exit 1.

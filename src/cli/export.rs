@@ -1,4 +1,5 @@
 use std::{
+    num::{NonZeroU64, NonZeroUsize},
     path::PathBuf,
     sync::{
         Arc,
@@ -6,6 +7,7 @@ use std::{
     },
 };
 
+use anyhow::anyhow;
 use clap::Args;
 use indicatif::ProgressBar;
 use layerscope::{
@@ -57,10 +59,10 @@ pub(crate) struct Export {
     out: PathBuf,
     /// Most tokens in a batch; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
-    batch_tokens: Option<usize>,
+    batch_tokens: Option<NonZeroUsize>,
     /// Memory for the shard being filled, in megabytes; it fixes the rows per shard
-    #[arg(long, default_value_t = 256, value_name = "MB")]
-    shard_mb: u64,
+    #[arg(long, default_value_t = const { NonZeroU64::new(256).unwrap() }, value_name = "MB")]
+    shard_mb: NonZeroU64,
     /// Say what would be computed and written, and stop
     #[arg(long)]
     dry_run: bool,
@@ -144,7 +146,7 @@ impl Export {
         let Source { session, tokenizer, inputs } = source;
         let seq_len = resolve_seq_len(self.text.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
         let windows = WindowOptions { seq_len, max_tokens: self.text.tokens, pack: self.text.pack };
-        let mut stream = open_windows(inputs.corpus()?, tokenizer, &windows)?;
+        let mut stream = open_windows(inputs.corpus()?, tokenizer, &windows).map_err(Failure::usage)?;
         let bar = output.bar("counting", "tokens", self.text.tokens);
         let mut rows = 0;
         for window in stream.by_ref() {
@@ -158,8 +160,14 @@ impl Export {
         }
         bar.finish_and_clear();
         let stats = stream.stats();
+        if rows == 0 {
+            let (positions, documents) = (&self.positions, stats.documents);
+            return Err(Failure::usage(anyhow!(
+                "--positions {positions} selects no token of {documents} documents"
+            )));
+        }
         let columns: Vec<_> = points.iter().map(|(_, column)| column.clone()).collect();
-        let shard_rows = choose_shard_rows(&columns, self.act_dtype, self.shard_mb.max(1) << 20);
+        let shard_rows = choose_shard_rows(&columns, self.act_dtype, self.shard_mb.get() << 20);
         let layout = Layout {
             columns,
             dtype: self.act_dtype,
@@ -176,7 +184,7 @@ impl Export {
             rows,
         };
         let default = if session.device == Device::Cpu { 2048 } else { 16_384 };
-        let batch_tokens = self.batch_tokens.unwrap_or(default);
+        let batch_tokens = self.batch_tokens.map_or(default, NonZeroUsize::get);
         Ok(Job { points, layout, windows, batch_tokens, counts, lead: stream.reason().to_owned(), plan })
     }
 

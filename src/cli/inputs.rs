@@ -53,7 +53,12 @@ impl Inputs {
     pub(crate) fn hashes(&self) -> Result<Vec<DataFile>, Failure> {
         let record = |(path, name): (&PathBuf, &String)| {
             let bytes = std::fs::metadata(path)?.len();
-            Ok(DataFile { path: name.clone(), sha256: sha256_file(path, &|_| ()).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?, bytes })
+            Ok(DataFile {
+                path: name.clone(),
+                sha256: sha256_file(path, &|_| ())
+                    .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?,
+                bytes,
+            })
         };
         self.paths.iter().zip(&self.names).map(record).collect()
     }

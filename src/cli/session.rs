@@ -1,6 +1,9 @@
 //! From `--model` to a loaded model: everything cheap is checked before weights are read.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use layerscope::{
@@ -28,7 +31,7 @@ pub(crate) struct Session {
 impl Session {
     /// Finds the model (fetching it if it is a hub id that is not cached) and reads everything but the weights.
     pub(crate) fn open(args: &ModelArgs, output: Output) -> Result<Self, Failure> {
-        let threads = set_threads(args.threads);
+        let threads = set_threads(args.threads.map(NonZeroUsize::get));
         let choice = args.device.choose().map_err(Failure::usage)?;
         let dir = hub::resolve(&args.model, args.revision.as_deref(), &mut hub::Bar::new())?;
         let spec = spec(&Config::read(&dir.path)?)?;

@@ -45,20 +45,36 @@ pub(super) struct Mlp {
 }
 
 /// One forward pass as the tap sees it.
-pub(super) struct Pass<'a>(pub(super) &'a mut dyn Tap);
+pub(super) struct Pass<'a> {
+    tap: &'a mut dyn Tap,
+    /// The first edit that does not fit.
+    misfit: Option<ModelError>,
+}
 
 impl Pass<'_> {
     pub(super) fn wants(&self, point: HookPoint) -> bool {
-        self.0.wants(point)
+        self.tap.wants(point)
     }
 
+    /// An edit of another shape or type is not used: it could broadcast without a word. The pass fails when it ends.
     pub(super) fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
-        if self.0.wants(point) { self.0.visit(point, value) } else { value }
+        if !self.tap.wants(point) {
+            return value;
+        }
+        let own = value.shallow_clone();
+        let edited = self.tap.visit(point, value);
+        if (edited.kind(), edited.device(), edited.size()) == (own.kind(), own.device(), own.size()) {
+            return edited;
+        }
+        let what = |t: &Tensor| format!("{:?} {:?} on {:?}", t.kind(), t.size(), t.device());
+        let message = format!("the edit at {point} must return {}, got {}", what(&own), what(&edited));
+        self.misfit.get_or_insert(ModelError::Input(message));
+        own
     }
 
     /// Whether nothing after `point` is needed any more.
     fn ends_at(&self, point: HookPoint) -> bool {
-        self.0.stop_after().is_some_and(|stop| !point.is_before(stop))
+        self.tap.stop_after().is_some_and(|stop| !point.is_before(stop))
     }
 }
 
@@ -70,8 +86,13 @@ impl Decoder {
         spec: &Spec,
         tap: &mut dyn Tap,
     ) -> Result<Option<Tensor>, ModelError> {
-        let mut pass = Pass(tap);
-        let mut x = self.embed(ids, spec, &mut pass)?;
+        let mut pass = Pass { tap, misfit: None };
+        let logits = self.run(ids, spec, &mut pass)?;
+        pass.misfit.map_or(Ok(logits), Err)
+    }
+
+    fn run(&self, ids: &Tensor, spec: &Spec, pass: &mut Pass<'_>) -> Result<Option<Tensor>, ModelError> {
+        let mut x = self.embed(ids, spec, pass)?;
         if pass.ends_at(HookPoint::PosEmbed) {
             return Ok(None);
         }
@@ -82,10 +103,10 @@ impl Decoder {
                 return Ok(None);
             }
             let shared = Shared { spec, ropes: &self.ropes, mask: masks.of(spec.layers[i].window) };
-            let Some(out) = block.forward(i, resid, &shared, &mut pass)? else { return Ok(None) };
+            let Some(out) = block.forward(i, resid, &shared, pass)? else { return Ok(None) };
             x = out;
         }
-        self.unembed(x, &mut pass)
+        self.unembed(x, pass)
     }
 
     /// Token embeddings and learned positions, `[batch, seq, d_model]`.

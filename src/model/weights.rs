@@ -83,6 +83,10 @@ impl Weights {
     /// When it is missing, has another shape or a type that is no float, or holds a NaN or infinite value.
     pub fn take(&self, name: &str, shape: &[i64]) -> Result<Tensor, ModelError> {
         let entry = self.entry(name)?;
+        if float_kind(entry.dtype).is_none() {
+            let (path, dtype) = (entry.file.clone(), format!("{:?}", entry.dtype));
+            return Err(ModelError::TensorType { name: name.into(), path, dtype });
+        }
         if entry.shape != shape {
             let (expected, got) = (shape.to_vec(), entry.shape.clone());
             return Err(ModelError::TensorShape {

@@ -4,6 +4,8 @@ mod color;
 mod json;
 mod table;
 
+use std::num::NonZeroUsize;
+
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
@@ -42,10 +44,10 @@ pub(crate) struct View {
     layers: Option<Layers>,
     /// Every N-th layer, the last one always kept; by default chosen so that the table fits the terminal
     #[arg(long, value_name = "N")]
-    layer_stride: Option<usize>,
+    layer_stride: Option<NonZeroUsize>,
     /// Look at the first N tokens only
     #[arg(long, value_name = "N")]
-    tokens: Option<usize>,
+    tokens: Option<NonZeroUsize>,
     /// Colours: auto (24-bit, 256 or none, as the terminal can), always or never
     #[arg(long, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
     color: ColorWhen,
@@ -112,7 +114,7 @@ impl View {
         let rows = console::Term::stdout().size_checked().map(|(rows, _)| usize::from(rows));
         let layers = stride(
             layers,
-            self.layer_stride,
+            self.layer_stride.map(NonZeroUsize::get),
             if output.is_json() { None } else { rows },
             session.spec.n_layers,
         );
@@ -158,7 +160,7 @@ impl View {
     fn prompt(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, Failure> {
         let text = if self.text == "-" { read_stdin().map_err(Failure::usage)? } else { self.text.clone() };
         let mut ids = tokenizer.encode(&text)?;
-        ids.truncate(self.tokens.unwrap_or(usize::MAX));
+        ids.truncate(self.tokens.map_or(usize::MAX, NonZeroUsize::get));
         let (n, context) = (ids.len(), session.spec.n_ctx);
         if n == 0 {
             return Err(Failure::usage(anyhow!("--text gives no tokens")));

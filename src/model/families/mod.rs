@@ -41,6 +41,11 @@ const FAMILIES: [(&str, Reader); 17] = [
     ("starcoder2", starcoder2::spec),
 ];
 
+/// A file that claims more is broken, or wants our memory.
+const MOST_LAYERS: usize = 10_000;
+/// As above, of tokens; rotary tables have a row for each.
+const LONGEST_CONTEXT: usize = 1 << 24;
+
 /// The architecture that `config` describes.
 ///
 /// # Errors
@@ -51,6 +56,12 @@ pub fn spec(config: &Config) -> Result<Spec, ModelError> {
         let supported = FAMILIES.map(|(name, _)| name).join(", ");
         return Err(ModelError::UnknownFamily { family: family.into(), supported });
     };
+    for key in ["num_hidden_layers", "n_layer", "num_layers"] {
+        let layers = config.usize_or(key, 1)?;
+        if layers > MOST_LAYERS {
+            return Err(config.error(format!("`{key}` is {layers}, more than {MOST_LAYERS}")));
+        }
+    }
     let spec = read(config)?;
     check(&spec, config)?;
     Ok(spec)
@@ -58,6 +69,10 @@ pub fn spec(config: &Config) -> Result<Spec, ModelError> {
 
 /// What no family may get wrong.
 fn check(spec: &Spec, config: &Config) -> Result<(), ModelError> {
+    if spec.n_ctx > LONGEST_CONTEXT {
+        let n_ctx = spec.n_ctx;
+        return Err(config.error(format!("a context of {n_ctx} tokens is more than {LONGEST_CONTEXT}")));
+    }
     if !spec.n_heads.is_multiple_of(spec.n_kv_heads) {
         let (n, kv) = (spec.n_heads, spec.n_kv_heads);
         return Err(config.error(format!("{n} heads cannot share {kv} key-value heads evenly")));

@@ -1,0 +1,86 @@
+//! `verify`: pass, or exit 3 naming hook and layer.
+
+use super::{Stored, fixture, layerscope, path, refusal, result, rewrite, run, tiny};
+
+#[test]
+fn every_reference_passes() {
+    // One process per layout of the decoder; tests/parity.rs goes through all cases in one.
+    for family in ["gpt2", "gemma2", "falcon-40b", "bloom", "qwen3"] {
+        let dir = tiny(family);
+        let reference = fixture("families").join(family).join("reference.safetensors");
+        let args =
+            ["verify", "--quiet", "--json", "--model", &path(dir.path()), "--reference", &path(reference)];
+        let ended = run(&args);
+        assert_eq!(ended.code, Some(0), "{family}: {}", ended.err);
+        let result = result(&ended.out);
+        assert_eq!(result["verdict"], "pass");
+        assert!(result["hooks"].as_array().unwrap().len() > 10);
+    }
+}
+
+#[test]
+fn one_changed_value_is_found() {
+    let model = tiny("llama");
+    let source = fixture("families/llama/reference.safetensors");
+    let changed = model.path().join("changed.safetensors");
+    let names = ["blocks.1.attn.hook_z", "blocks.0.hook_resid_pre", "logits"];
+    for (name, layer) in names.into_iter().zip([1, 0, 2]) {
+        rewrite(&source, &changed, |tensors| {
+            let (_, shape, data) = tensors.get_mut(name).unwrap_or_else(|| panic!("no {name}"));
+            assert!(shape.iter().product::<usize>() > 20);
+            let value = f32::from_le_bytes(data[40..44].try_into().unwrap());
+            data[40..44].copy_from_slice(&(value + 0.01).to_le_bytes());
+        });
+        let args = ["verify", "--quiet", "--model", &path(model.path()), "--reference", &path(&changed)];
+        let ended = run(&args);
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+        assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+        assert!(ended.err.starts_with("error: 1 of ") && ended.err.contains(name), "{}", ended.err);
+        assert!(ended.err.contains(&format!("(layer {layer})")), "{}", ended.err);
+        let line = ended.out.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.contains("DIFFERS"), "{line}");
+        assert_eq!(ended.out.matches("DIFFERS").count(), 1);
+    }
+}
+
+#[test]
+fn a_reference_that_does_not_fit_is_named() {
+    let model = tiny("llama");
+    let source = fixture("families/llama/reference.safetensors");
+    let changed = model.path().join("changed.safetensors");
+    let zeros = |shape: Vec<usize>| -> Stored {
+        let bytes = vec![0; shape.iter().product::<usize>() * 4];
+        (safetensors::Dtype::F32, shape, bytes)
+    };
+    let refuse = |says: &[&str], change: &dyn Fn(&mut std::collections::BTreeMap<String, Stored>)| {
+        rewrite(&source, &changed, change);
+        let args = ["verify", "--quiet", "--model", &path(model.path()), "--reference", &path(&changed)];
+        refusal(layerscope().args(args), 1, says)
+    };
+    let mut wrong = vec![
+        refuse(&["changed.safetensors", "`logits` is [1, 2, 3], the model gives"], &|t| {
+            t.insert("logits".into(), zeros(vec![1, 2, 3]));
+        }),
+        refuse(&["`blocks.0.hook_nothing` is no hook of this model"], &|t| {
+            t.insert("blocks.0.hook_nothing".into(), zeros(vec![1]));
+        }),
+        refuse(&["`blocks.7.hook_resid_pre` is no hook of this model"], &|t| {
+            t.insert("blocks.7.hook_resid_pre".into(), zeros(vec![1]));
+        }),
+        refuse(&["no tensor `input_ids`"], &|t| {
+            t.remove("input_ids");
+        }),
+        refuse(&["no activations beside `input_ids`"], &|t| t.retain(|name, _| name == "input_ids")),
+        refuse(&["token id 500 is outside the vocabulary of 61"], &|t| {
+            t.insert(
+                "input_ids".into(),
+                (safetensors::Dtype::I64, vec![1, 1], 500_i64.to_le_bytes().to_vec()),
+            );
+        }),
+    ];
+    let args =
+        ["verify", "--quiet", "--model", &path(model.path()), "--reference", "/nonexistent.safetensors"];
+    wrong.push(refusal(layerscope().args(args), 1, &["/nonexistent.safetensors: No such file"]));
+    let wrong: Vec<_> = wrong.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

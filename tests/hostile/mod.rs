@@ -1,0 +1,5 @@
+//! Bad input: one clear line and a non-zero exit for each.
+
+mod arguments;
+mod models;
+mod texts;
