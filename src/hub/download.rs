@@ -15,6 +15,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use super::cache::{self, Found, Snapshot};
 use super::transfer::{Fetcher, ignore_missing, make_parent};
 use super::{FileStart, Hub, HubError, Progress, files, has_file};
+use crate::model::{INDEX, WEIGHTS, shard_names};
 
 /// Downloads what the cache lacks of `id` at `revision`, one process at a time.
 pub(super) fn fetch(
@@ -111,12 +112,12 @@ fn plan(id: &str, revision: &str, info: &RepoInfo) -> Result<(Vec<&'static str>,
     if let Some(file) = [files::CONFIG, files::TOKENIZER].into_iter().find(|file| !has(file)) {
         return Err(lacks(file));
     }
-    let sharded = !has(files::WEIGHTS);
-    if sharded && !has(files::INDEX) {
+    let sharded = !has(WEIGHTS);
+    if sharded && !has(INDEX) {
         let pickle = info.siblings.iter().map(|file| &file.rfilename).find(|name| is_pickle(name));
         return Err(match pickle {
             Some(file) => HubError::Pickle { id: id.to_owned(), file: file.clone() },
-            None => lacks(files::WEIGHTS),
+            None => lacks(WEIGHTS),
         });
     }
     let optional = files::OPTIONAL.into_iter().filter(|name| has(name));
@@ -134,9 +135,9 @@ impl Fetcher<'_> {
         let (small, sharded) = plan(self.id, self.revision, info)?;
         let mut names: Vec<String> = small.into_iter().map(str::to_owned).collect();
         if sharded {
-            let start = FileStart { name: files::INDEX, number: 1, of: 1, bytes: 0 };
+            let start = FileStart { name: INDEX, number: 1, of: 1, bytes: 0 };
             self.one(start, snapshot, &mut ())?;
-            let shards = files::shard_names(&snapshot.join(files::INDEX))?;
+            let shards = shard_names(&snapshot.join(INDEX))?;
             if let Some(file) =
                 shards.iter().find(|name| !info.siblings.iter().any(|s| s.rfilename == **name))
             {
@@ -148,7 +149,7 @@ impl Fetcher<'_> {
             }
             names.extend(shards);
         } else {
-            names.push(files::WEIGHTS.to_owned());
+            names.push(WEIGHTS.to_owned());
         }
         names.retain(|name| !has_file(snapshot, name));
         for (i, name) in names.iter().enumerate() {

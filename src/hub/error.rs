@@ -128,22 +128,9 @@ pub enum HubError {
         /// The file.
         file: String,
     },
-    /// The shard index is no index.
-    #[error("{}: {reason}", path.display())]
-    BadIndex {
-        /// The index.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The shard index names a file outside the model's folder, or one that is not safetensors.
-    #[error("{} names a shard {shard:?}: only a plain *.safetensors file name is allowed", path.display())]
-    BadShard {
-        /// The index.
-        path: PathBuf,
-        /// The name it holds.
-        shard: String,
-    },
+    /// The shard index is no index, or names a file outside the model's folder.
+    #[error(transparent)]
+    Weights(#[from] crate::model::ModelError),
     /// The hub's answer cannot be used.
     #[error("{url}: the hub sent an unusable {what}: {value:?}")]
     BadAnswer {

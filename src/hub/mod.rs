@@ -13,7 +13,7 @@ mod sha;
 mod transfer;
 
 pub use error::HubError;
-pub use files::{missing_file, weight_files};
+pub use files::missing_file;
 pub use progress::{Bar, FileStart, Progress};
 pub use sha::{model_sha256, tokenizer_sha256};
 

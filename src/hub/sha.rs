@@ -6,15 +6,16 @@ use rayon::prelude::*;
 
 use super::{HubError, files};
 use crate::hash::{sha256, sha256_file};
+use crate::model::weight_files;
 
 /// SHA-256 of a model's weights, in hex. One file: its own hash, as `sha256sum` prints it. Shards: the hash
 /// of the sorted lines `hash  name\n`, that is `sha256sum *.safetensors | sha256sum`. `progress` hears of
 /// bytes read, from any thread.
 ///
 /// # Errors
-/// Those of [`super::weight_files`], and [`HubError::Io`] for a file that cannot be read.
+/// Those of [`weight_files`], and [`HubError::Io`] for a file that cannot be read.
 pub fn model_sha256(dir: &Path, progress: impl Fn(u64) + Sync) -> Result<String, HubError> {
-    let paths = files::weight_files(dir)?;
+    let paths = weight_files(dir)?;
     let hashes: Vec<String> =
         paths.par_iter().map(|path| file_sha256(path, &progress)).collect::<Result<_, _>>()?;
     if let [one] = hashes.as_slice() {

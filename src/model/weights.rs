@@ -3,15 +3,14 @@
 use std::{
     collections::HashMap,
     fs::File,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use memmap2::{Mmap, MmapOptions};
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
-use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::ModelError;
+use super::{ModelError, weight_files};
 
 /// The weights of a model folder, `model.safetensors` or a sharded index, by tensor name.
 #[derive(Debug)]
@@ -166,49 +165,6 @@ fn float_kind(dtype: Dtype) -> Option<(&'static str, Kind)> {
         Dtype::F64 => Some(("f64", Kind::Double)),
         _ => None,
     }
-}
-
-/// The safetensors files of a model folder: the single file, or those of the index.
-///
-/// # Errors
-/// When there are none, or the index is not valid or points outside the folder.
-pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let index = dir.join("model.safetensors.index.json");
-    let single = dir.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    if !index.is_file() {
-        let pickles =
-            ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|f| dir.join(f).exists());
-        let reason = if pickles {
-            "only pytorch_model.bin, a pickle, which is never read; save the model as safetensors with transformers"
-        } else {
-            "no model.safetensors and no model.safetensors.index.json"
-        };
-        return Err(ModelError::NoWeights { path: dir.to_owned(), reason: reason.into() });
-    }
-    let bad = |reason: String| ModelError::Corrupt { path: index.clone(), reason };
-    let text =
-        std::fs::read_to_string(&index).map_err(|source| ModelError::Io { path: index.clone(), source })?;
-    let json: Value = serde_json::from_str(&text).map_err(|e| bad(format!("not JSON: {e}")))?;
-    let map =
-        json.get("weight_map").and_then(Value::as_object).ok_or_else(|| bad("no `weight_map`".into()))?;
-    let mut names = Vec::new();
-    for (tensor, file) in map {
-        let file = file.as_str().ok_or_else(|| bad(format!("`{tensor}`: the file name is not a text")))?;
-        let plain = matches!(Path::new(file).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
-        if !plain {
-            return Err(bad(format!("`{tensor}` lies in {file:?}, which is not a file of this folder")));
-        }
-        names.push(file.to_owned());
-    }
-    names.sort();
-    names.dedup();
-    if names.is_empty() {
-        return Err(bad("`weight_map` is empty".into()));
-    }
-    Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
 /// Adds every tensor of one file.
