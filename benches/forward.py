@@ -1,6 +1,6 @@
 """Forward pass with every residual captured: layerscope against transformers, side by side in one run.
 
-    python benches/forward.py [--quick] [--threads 2] [--rounds 7] [--shapes gpt2,llama]
+    python benches/forward.py [--threads 2] [--rounds 7] [--shapes gpt2,llama] [--batches 1x1024,8x128] [--modes states,logits]
 
 Makes random weights, starts one long-lived process per contestant (transformers eager, transformers sdpa, layerscope,
 and the bare matrix products as the floor), and lets them take turns, one pass at a time, so that a noisy machine is
@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BATCHES = [(1, 1024), (8, 128), (4, 512)]
 CONTESTANTS = ["eager", "sdpa", "ours", "floor"]
 
 
@@ -30,11 +29,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--shapes", default="gpt2,llama")
     parser.add_argument("--modes", default="states,logits")
-    parser.add_argument("--quick", action="store_true", help="one batch shape, three rounds")
+    parser.add_argument("--batches", default="1x1024,8x128,4x512")
     args = parser.parse_args()
     if args.worker:
         return worker(*args.worker, args.threads)
-    batches, rounds = (BATCHES[:1], 3) if args.quick else (BATCHES, args.rounds)
+    batches = [tuple(map(int, batch.split("x"))) for batch in args.batches.split(",")]
     binary = build()
     modes = args.modes.split(",")
     print("| model | batch x seq | keeps | eager s | sdpa s | ours s | bare GEMMs s | ours vs best peer "
@@ -42,7 +41,7 @@ def main():
     print("|---" * 12 + "|")
     for shape in args.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            race(shape, Path(folder), binary, batches, modes, rounds, args.threads)
+            race(shape, Path(folder), binary, batches, modes, args.rounds, args.threads)
 
 
 def build():
