@@ -36,8 +36,8 @@ def main():
     batches = [tuple(map(int, batch.split("x"))) for batch in args.batches.split(",")]
     binary = build()
     modes = args.modes.split(",")
-    print("| model | batch x seq | keeps | eager s | sdpa s | ours s | bare GEMMs s | ours vs best peer "
-          "| in CPU time | floor / ours | peak MiB best peer | ours |")
+    print("| model | batch x seq | keeps | eager s (CPU) | sdpa s (CPU) | ours s (CPU) | bare GEMMs s (CPU) "
+          "| best peer / ours | in CPU time | floor / ours in CPU time | peak MiB best peer | ours |")
     print("|---" * 12 + "|")
     for shape in args.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
@@ -81,10 +81,10 @@ def row(shape, batch, mode, times):
     wall, cpu, peak, faults = ({kind: statistics.median(t[key] for t in times[kind]) for kind in CONTESTANTS}
                                for key in ("seconds", "cpu", "peak_mib", "faults"))
     best = min(("eager", "sdpa"), key=wall.get)
-    print(f"faults {shape} {batch} {mode}: {faults}; cpu {cpu}", file=sys.stderr)
-    return (f"| {shape} | {batch} | {mode} | {wall['eager']:.3f} | {wall['sdpa']:.3f} | {wall['ours']:.3f} "
-            f"| {wall['floor']:.3f} | {wall[best] / wall['ours']:.2f}x | {cpu[best] / cpu['ours']:.2f}x "
-            f"| {wall['floor'] / wall['ours']:.2f} | {peak[best]:.0f} | {peak['ours']:.0f} |")
+    print(f"page faults of {shape} {batch} {mode}: {faults}", file=sys.stderr)
+    cells = " | ".join(f"{wall[kind]:.2f} ({cpu[kind]:.2f})" for kind in CONTESTANTS)
+    return (f"| {shape} | {batch} | {mode} | {cells} | {wall[best] / wall['ours']:.2f}x "
+            f"| {cpu[best] / cpu['ours']:.2f}x | {cpu['floor'] / cpu['ours']:.2f} | {peak[best]:.0f} | {peak['ours']:.0f} |")
 
 
 def agreement(runners, folder):

@@ -67,8 +67,12 @@ fn pass(model: &Model, ids: &Tensor, logits: bool) -> Result<Timed> {
     let report = json!({
         "seconds": seconds, "cpu": cpu_after - cpu, "faults": faults_after - faults, "peak_mib": peak_mib()?,
     });
-    let mut kept: Vec<_> =
-        capture.into_inner().into_iter().enumerate().map(|(i, (_, x))| (format!("resid_pre.{i}"), x)).collect();
+    let mut kept: Vec<_> = capture
+        .into_inner()
+        .into_iter()
+        .enumerate()
+        .map(|(i, (_, x))| (format!("resid_pre.{i}"), x))
+        .collect();
     ensure!(kept.len() == layers + 1, "captured {} of {} layers", kept.len(), layers + 1);
     kept.extend(out.map(|x| ("logits".to_owned(), x)));
     Ok(Timed { report, kept })
