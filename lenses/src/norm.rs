@@ -45,7 +45,9 @@ impl Norm {
             // Half-precision states are squared in f32, as the reference implementations do.
             NormKind::Rms if x.kind() != Kind::Float => self.with_scale(x, &self.scale(x)?)?,
             NormKind::Rms => {
-                let inverse = (x.f_square()?.f_mean_dim(-1, true, Kind::Float)? + self.eps).f_rsqrt()?;
+                // mean(x²) as ‖x‖² / d: one pass, and no tensor of squares.
+                let mean_square = x.f_norm_scalaropt_dim(2, -1, true)?.f_square()? / d as f64;
+                let inverse = (mean_square + self.eps).f_rsqrt()?;
                 match w {
                     Some(w) => x.f_mul(&inverse)?.f_mul_(w)?,
                     None => x.f_mul(&inverse)?,

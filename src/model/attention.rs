@@ -55,7 +55,7 @@ impl Attention {
             fused([q, k, v], shared.mask, layer.scale, spec.n_heads != spec.n_kv_heads)?
         };
         let z = tap.visit(at(B::Z), z.transpose(1, 2).contiguous()); // [batch, seq, head, d_head]
-        self.output(z, tap)
+        self.output(&z, tap)
     }
 
     /// Queries, keys and values, `[batch, seq, head, d_head]` each.
@@ -118,7 +118,7 @@ impl Attention {
     }
 
     /// Mixed values `z [batch, seq, head, d_head]` through the output projection.
-    fn output(&self, z: Tensor, tap: &mut Pass<'_>) -> Result<Tensor, ModelError> {
+    fn output(&self, z: &Tensor, tap: &mut Pass<'_>) -> Result<Tensor, ModelError> {
         let (batch, seq, heads, d_head) = z.size4()?;
         let by_head = HookPoint::Block(self.layer, B::Result);
         if !tap.wants(by_head) {

@@ -198,8 +198,10 @@ impl Mlp {
             let gate = pass.visit(at(B::MlpPre), inner.narrow(2, 0, d_mlp));
             let up = pass.visit(at(B::MlpPreLinear), inner.narrow(2, d_mlp, d_mlp));
             self.activation.apply(&gate)?.f_mul_(&up)?
-        } else {
+        } else if pass.wants(at(B::MlpPre)) {
             self.activation.apply(&pass.visit(at(B::MlpPre), inner))?
+        } else {
+            self.activation.apply_in_place(inner)?
         };
         self.down.forward(&pass.visit(at(B::MlpPost), post))
     }

@@ -28,6 +28,16 @@ impl Activation {
             Self::Silu => x.f_silu()?,
         })
     }
+
+    /// The same in the memory of `x`, which nobody else may hold.
+    pub(super) fn apply_in_place(self, mut x: Tensor) -> Result<Tensor, ModelError> {
+        Ok(match self {
+            Self::Gelu => x.f_gelu_("none")?,
+            Self::GeluTanh => x.f_gelu_("tanh")?,
+            Self::Relu => x.f_relu_()?,
+            Self::Silu => x.f_silu_()?,
+        })
+    }
 }
 
 /// `cap · tanh(x / cap)`.
