@@ -1,6 +1,6 @@
 """Activation export: layerscope against the usual Python ways, taking turns in one run.
 
-    make build && python benches/export.py [--quick] [--part job|write|memory]... [--threads 2] [--rounds 3]
+    make build && python3 benches/export.py [--part job|write|memory]... [--threads 2] [--rounds 3] [--scale 1]
 
 job     text -> tokens -> every residual layer -> Parquet (f32), one process each, from start to end
 write   the last step alone: rows in memory -> Parquet, by examples/store_throughput.rs and store_pyarrow.py
@@ -9,7 +9,7 @@ memory  peak resident memory of the whole job at 50 k, 200 k and 1 M tokens (the
 The Python ways run transformers (sdpa, `output_hidden_states`, no head), torch -> numpy -> a pyarrow FixedSizeList,
 zstd 1 and BYTE_STREAM_SPLIT as ours. `loop` takes one document at a time and writes when it has them all, as most
 scripts do. `batched` is the careful way: windows of equal length run together, rows are written as they come.
-All three write the same rows in the same order; that is checked first. Needs fixtures/requirements.txt.
+`start` is a Python way's import and model loading (ours is not told apart, and counts fully "after start"). All three write the same rows in the same order; that is checked first. Needs fixtures/requirements.txt.
 """
 
 import argparse
@@ -37,12 +37,10 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--binary", type=Path, default=ROOT / "target/release/layerscope")
-    parser.add_argument("--quick", action="store_true", help="one round, fewer tokens")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply the numbers of tokens")
     args = parser.parse_args()
     if args.worker:
         return work(args.worker, args.threads)
-    if args.quick:
-        args.rounds = 1
     parts = {"job": job, "write": write, "memory": memory}
     for name in args.part or parts:
         with tempfile.TemporaryDirectory(prefix="layerscope-bench-") as folder:
@@ -53,7 +51,7 @@ def job(args, folder):
     """The whole job on the small trained model and on a random model of GPT-2 small's shape."""
     small = folder / "gpt2-small-random"
     run([sys.executable, __file__, "--worker", "make", str(small)], args.threads)
-    sizes = (5_000, 2_000) if args.quick else (50_000, 10_000)
+    sizes = [int(n * args.scale) for n in (50_000, 10_000)]
     print("| model | tokens | way | wall s | CPU s | start s | ours is faster: wall | wall after start | CPU |")
     print("|---|---|---|---|---|---|---|---|---|")
     for model, tokens in zip((FIXTURES / "gpt2-alice-8l", small), sizes, strict=True):
@@ -83,7 +81,7 @@ def memory(args, folder):
     data.write_text(STORIES.read_text(encoding="utf-8") * 4, encoding="utf-8")
     print("| tokens | " + " | ".join(f"{way} MiB | {way} s" for way in WAYS) + " |")
     print("|---" * 7 + "|")
-    for tokens in (5_000, 20_000) if args.quick else (50_000, 200_000, 1_000_000):
+    for tokens in (int(n * args.scale) for n in (50_000, 200_000, 1_000_000)):
         cells = []
         for way in WAYS:
             found = export(way, FIXTURES / "llama-alice-6l", data, tokens, folder / way, args)
@@ -124,7 +122,7 @@ def run(command, threads):
 
 def write(args, folder):
     """Rows in memory to Parquet, ours and pyarrow's turn about."""
-    rows = "4000" if args.quick else "40000"
+    rows = str(int(40_000 * args.scale))
     ours = [str(p) for p in ("cargo", "run", "--quiet", "--release", "--example", "store_throughput", "--", folder, rows)]
     theirs = [sys.executable, str(ROOT / "benches/store_pyarrow.py"), str(folder), str(args.threads)]
     # `put` is the copy out of the tensor, which pyarrow does not need; it counts as ours.
