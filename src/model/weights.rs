@@ -96,8 +96,9 @@ impl Weights {
             });
         }
         let tensor = self.read(name, entry)?;
-        // One infinite or NaN value makes the sum so.
-        if !tensor.f_sum(wide(tensor.kind()))?.double_value(&[]).is_finite() {
+        // One infinite or NaN value makes the sum so; huge but finite values may too, hence the second look.
+        let suspicious = !tensor.f_sum(wide(tensor.kind()))?.double_value(&[]).is_finite();
+        if suspicious && tensor.f_isfinite()?.f_all()?.int64_value(&[]) == 0 {
             return Err(ModelError::NotFinite { name: name.into(), path: entry.file.clone() });
         }
         Ok(tensor)

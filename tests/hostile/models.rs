@@ -101,7 +101,7 @@ fn broken() -> Vec<(&'static str, Break, Vec<&'static str>)> {
         ),
         case(
             "nested parent",
-            &[INDEX, "not a file of this folder"],
+            &[INDEX, "not a plain *.safetensors file name"],
             index(r#"{"weight_map":{"a":"b/../../x.safetensors"}}"#),
         ),
         case("absolute path", &[INDEX, "\"/etc/passwd\""], index(r#"{"weight_map":{"a":"/etc/passwd"}}"#)),
@@ -110,10 +110,10 @@ fn broken() -> Vec<(&'static str, Break, Vec<&'static str>)> {
             &["part.safetensors: No such file"],
             index(r#"{"weight_map":{"a":"part.safetensors"}}"#),
         ),
-        case("index is not JSON", &[INDEX, "not JSON"], index("{")),
-        case("index without map", &[INDEX, "no `weight_map`"], index("{}")),
-        case("index with an empty map", &[INDEX, "empty"], index(r#"{"weight_map":{}}"#)),
-        case("index with a number", &[INDEX, "not a text"], index(r#"{"weight_map":{"a":1}}"#)),
+        case("index is not JSON", &[INDEX, "not a shard index"], index("{")),
+        case("index without map", &[INDEX, "missing field `weight_map`"], index("{}")),
+        case("index with an empty map", &[INDEX, "names no tensor"], index(r#"{"weight_map":{}}"#)),
+        case("index with a number", &[INDEX, "expected a string"], index(r#"{"weight_map":{"a":1}}"#)),
         case("no config", &["config.json"], remove("config.json")),
         case("config is not JSON", &["config.json", "not JSON"], write("config.json", "{\n\"a\": ")),
         case("config is a list", &["config.json", "not a JSON object"], write("config.json", "[]")),
@@ -220,7 +220,7 @@ fn tokenizers_that_do_not_fit_are_refused() {
     for (name, says, change) in cases {
         let dir = tiny("gpt2");
         change(&dir);
-        let args = ["info", "--quiet", "--model", &path(dir.path())];
+        let args = ["view", "--quiet", "--text", "w1 w2", "--model", &path(dir.path())];
         wrong.extend(refusal(layerscope().args(args), 1, says).map(|why| format!("{name}: {why}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
