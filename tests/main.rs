@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout)] // `--nocapture` shows the table of errors per family
 // Tables of cases are long, and hold closures:
 #![allow(clippy::items_after_statements, clippy::needless_range_loop, clippy::semicolon_if_nothing_returned)]
-#![allow(clippy::too_many_lines, clippy::type_complexity)]
+#![allow(clippy::needless_for_each, clippy::too_many_lines, clippy::type_complexity)]
 
 mod cli;
 mod hostile;
