@@ -47,6 +47,9 @@ fn export(data: &str, out: &Path, extra: &str) -> Value {
     result(&succeed(&args.concat()))
 }
 
+/// Whether position `.0` of a document of `.1` tokens is wanted.
+type Wanted<'a> = &'a dyn Fn(u32, u32) -> bool;
+
 struct Direct {
     model: Model,
     tokenizer: Tokenizer,
@@ -139,7 +142,7 @@ fn positions_by_hand() {
     let rows = direct.rows();
     let all = direct.values(HOOKS[0], 16);
     let len = |doc| rows.iter().filter(|r| r.0 == doc).count() as u32;
-    let cases: [(&str, &dyn Fn(u32, u32) -> bool); 5] = [
+    let cases: [(&str, Wanted<'_>); 5] = [
         ("last", &|pos, len| pos + 1 == len),
         ("first", &|pos, _| pos == 0),
         ("2:5", &|pos, _| (2..5).contains(&pos)),

@@ -62,7 +62,7 @@ fn interrupted_or_killed_it_ends_with_the_same_bytes() {
     assert!(content(&out) == expected);
 
     let out = dir.path().join("killed");
-    for shards in [0, 1, 3, 4, 6] {
+    for shards in [0, 1, 3, 5] {
         let mut child = start(&out);
         wait_for_shards(&mut child, &out, shards);
         std::thread::sleep(Duration::from_millis(37 * shards as u64 % 11));
@@ -128,7 +128,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_is_told_before_and_while_writing() {
     let Some(disk) = SmallDisk::new() else {
-        println!("skipped: this user cannot mount a tmpfs");
+        eprintln!("skipped: this user cannot mount a tmpfs");
         return;
     };
     let out = disk.0.path().join("out");

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use super::{end, gpt2, layerscope, result, run, succeed, succeed_with};
 
+/// How the table shows a number.
+type Shown = fn(f64) -> String;
+
 const PROMPT: &str = "Alice was beginning to get very tired";
 
 fn view(extra: &[&str]) -> String {
@@ -67,7 +70,7 @@ fn json_ends_in_a_result_that_agrees_with_the_table() {
     assert_eq!(tokens[0]["id"], 0);
     let layers = result["lenses"][0]["layers"].as_array().unwrap();
     assert_eq!(layers.len(), 9);
-    let metrics: [(&str, &str, fn(f64) -> String); 4] = [
+    let metrics: [(&str, &str, Shown); 4] = [
         ("prob", "prob", |x| format!("{:.0}%", 100.0 * x)),
         ("kl", "kl", |x| format!("{x:.1}")),
         ("entropy", "entropy", |x| format!("{x:.1}")),
@@ -77,8 +80,7 @@ fn json_ends_in_a_result_that_agrees_with_the_table() {
         let out = view(&["--metric", metric, "--tokens", "3", "--layers", "0,3,8"]);
         let lines = panels(&out);
         for (line, layer) in lines.iter().zip([8, 3, 0]) {
-            for pos in 0..3 {
-                let cell = &layers[layer]["positions"][pos];
+            for (pos, cell) in layers[layer]["positions"].as_array().unwrap()[..3].iter().enumerate() {
                 let number = shown(cell[field].as_f64().unwrap());
                 // 7 columns of label, then cells of 13 with a space between; the number is right-aligned in 5.
                 let place: String = line.chars().skip(7 + 14 * pos + 8).take(5).collect();

@@ -21,13 +21,10 @@ fn view_refuses_what_it_cannot_do() {
         view(&["--dtype", "f64x"], &["f64x", "auto, f32, bf16 or f16"]),
         view(&["--device", "tpu"], &["tpu", "auto, cpu, cuda"]),
         view(&["--tokens", "0"], &["--tokens"]),
-        view(&["--layer-stride", "0"], &["--layer-stride"]),
-        view(&["--threads", "0"], &["--threads"]),
         view(&["--config", "/nonexistent.toml"], &["/nonexistent.toml", "No such file"]),
         row(&["view", "--model", &model], 2, &["--text"]),
         row(&["info", "--model", "./no/such/folder"], 1, &["./no/such/folder"]),
         row(&["info", "--model", "no-such/model"], 1, &["no-such/model"]),
-        row(&["info", "--model", "not a model"], 1, &["not a model"]),
     ];
     if !tch::Cuda::is_available() {
         rows.push(view(&["--device", "cuda"], &["cuda:0 is not available"]));

@@ -29,13 +29,10 @@ fn every_bad_data_file_is_refused_by_name() {
             file("column.jsonl", b"{\"body\": \"x\"}"),
             vec!["column.jsonl:1", "no column \"text\"", "\"body\""],
         ),
-        (file("column.csv", b"body,n\nx,1\n"), vec!["column.csv", "no column \"text\"", "\"body\""]),
         (
             file("line.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n{\"text\": "),
             vec!["line.jsonl:3: not JSON"],
         ),
-        (file("list.jsonl", b"[1]"), vec!["list.jsonl:1", "object"]),
-        (file("number.jsonl", b"{\"text\": 3}"), vec!["number.jsonl:1", "must be text"]),
         (file("a.parquet", b"PAR1 and no more"), vec!["a.parquet", "bad parquet"]),
     ];
     let out = path(dir.path().join("out"));
@@ -63,7 +60,7 @@ fn an_unreadable_file_is_named() {
     std::fs::write(&secret, "x").unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read(&secret).is_ok() {
-        println!("skipped: this user may read everything");
+        eprintln!("skipped: this user may read everything");
         return;
     }
     let args = [
