@@ -146,7 +146,7 @@ impl Config {
     }
 
     /// `layer_types`, checked; none when the file does not have it.
-    fn layer_types(&self, n_layers: usize) -> Result<Option<Vec<String>>, ModelError> {
+    pub(super) fn layer_types(&self, n_layers: usize) -> Result<Option<Vec<String>>, ModelError> {
         let Some(types) = self.get("layer_types").and_then(Value::as_array) else { return Ok(None) };
         if types.len() != n_layers {
             return Err(

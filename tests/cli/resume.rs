@@ -12,7 +12,7 @@ use super::{end, files, fixture, gpt2, layerscope, path, words};
 fn export(out: &Path) -> Command {
     let mut command = layerscope();
     command.args(words(
-        "export --quiet --tokens 20000 --threads 1 --seq-len 64 --batch-tokens 128 --shard-mb 1 --layers 0,8",
+        "export --quiet --tokens 14000 --threads 1 --seq-len 64 --batch-tokens 128 --shard-mb 1 --layers 0,8",
     ));
     command.args(["--model", &gpt2(), "--data", &path(fixture("stories.jsonl")), "--out", &path(out)]);
     command
@@ -107,7 +107,7 @@ fn a_file_size_limit_is_an_error_and_no_half_export() {
     assert!(layerscope::store::ActivationStore::open(&out).is_ok());
 }
 
-/// A folder on a file system of two megabytes, where this machine lets us mount one.
+/// A folder on a file system of four megabytes, where this machine lets us mount one.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -132,13 +132,13 @@ fn a_full_disk_is_told_before_and_while_writing() {
         return;
     };
     let out = disk.0.path().join("out");
-    // 20 MB of activations on 4 MB.
+    // 14 MB of activations on 4 MB.
     let ended = end(&mut export(&out));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
     assert!(ended.err.contains("MB free, the export needs") && ended.err.contains(&path(&out)), "{ended:?}");
     // Uncompressed it does not fit, compressed it might, and it does not.
-    let ended = end(export(&out).args(["--positions", "stride:3"]));
+    let ended = end(export(&out).args(["--positions", "stride:2"]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let error = ended.err.lines().find(|line| line.starts_with("error: ")).unwrap();
     assert!(

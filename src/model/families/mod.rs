@@ -69,6 +69,7 @@ pub fn spec(config: &Config) -> Result<Spec, ModelError> {
 
 /// What no family may get wrong.
 fn check(spec: &Spec, config: &Config) -> Result<(), ModelError> {
+    config.layer_types(spec.n_layers)?; // known ones only, even where nothing slides
     if spec.n_ctx > LONGEST_CONTEXT {
         let n_ctx = spec.n_ctx;
         return Err(config.error(format!("a context of {n_ctx} tokens is more than {LONGEST_CONTEXT}")));
