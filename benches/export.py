@@ -9,7 +9,8 @@ memory  peak resident memory of the whole job at 50 k, 200 k and 1 M tokens (the
 The Python ways run transformers (sdpa, `output_hidden_states`, no head), torch -> numpy -> a pyarrow FixedSizeList,
 zstd 1 and BYTE_STREAM_SPLIT as ours. `loop` takes one document at a time and writes when it has them all, as most
 scripts do. `batched` is the careful way: windows of equal length run together, rows are written as they come.
-`start` is a Python way's import and model loading (ours is not told apart, and counts fully "after start"). All three write the same rows in the same order; that is checked first. Needs fixtures/requirements.txt.
+`start` is a Python way's import and model loading (ours is not told apart, and counts in full "after start").
+All three write the same rows in the same order, which is checked first. Needs fixtures/requirements.txt.
 """
 
 import argparse
