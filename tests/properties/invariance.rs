@@ -24,8 +24,12 @@ fn batch_does_not_matter(name: &str, model: &Model, batch: i64, seq: i64) {
 
 #[test]
 fn a_window_alone_is_the_window_in_a_batch() {
-    families().iter().for_each(|(name, model)| batch_does_not_matter(name, model, 5, 11));
-    trained().iter().for_each(|(name, model)| batch_does_not_matter(name, model, 3, 40));
+    for (name, model) in &families() {
+        batch_does_not_matter(name, model, 5, 11);
+    }
+    for (name, model) in &trained() {
+        batch_does_not_matter(name, model, 3, 40);
+    }
 }
 
 fn later_tokens_do_not_matter(name: &str, model: &Model, seq: i64) {
@@ -50,8 +54,12 @@ fn later_tokens_do_not_matter(name: &str, model: &Model, seq: i64) {
 
 #[test]
 fn a_cut_window_has_the_same_start() {
-    families().iter().for_each(|(name, model)| later_tokens_do_not_matter(name, model, 13));
-    trained().iter().for_each(|(name, model)| later_tokens_do_not_matter(name, model, 41));
+    for (name, model) in &families() {
+        later_tokens_do_not_matter(name, model, 13);
+    }
+    for (name, model) in &trained() {
+        later_tokens_do_not_matter(name, model, 41);
+    }
 }
 
 #[test]

@@ -125,6 +125,11 @@ fn relative(a: &Tensor, b: &Tensor) -> f64 {
     difference / finite.square().mean(Kind::Double).sqrt().double_value(&[]).max(1e-30)
 }
 
+/// Whether two values are the same to the last bit, but for the signs of zeros.
+fn identical(a: &Tensor, b: &Tensor) -> bool {
+    a.size() == b.size() && a.eq_tensor(b).all().int64_value(&[]) == 1
+}
+
 /// Fails naming every point whose two values are further apart than `tolerance`.
 fn assert_same(what: &str, a: &Pass, b: &Pass, tolerance: f64) {
     assert!(a.keys().eq(b.keys()), "{what}");
