@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use layerscope::{
+    hook::{BlockHook, Capture, HookPoint},
     model::Model,
-    verify::{Difference, verify},
+    verify::{Difference, second_look, verify},
 };
-use tch::{Device, Kind};
+use tch::{Device, IndexOp as _, Kind, Tensor};
 
 fn families() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/families")
@@ -69,4 +70,32 @@ fn one_of_each_family_in_f64() {
         seen += 1;
     }
     assert_eq!(seen, 17);
+}
+
+/// The bundled GPT-2 amplifies f32 rounding far above the tolerance; a mistake is still found among it.
+#[test]
+fn a_second_look_tells_rounding_from_mistakes() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gpt2-alice-8l");
+    let load = |kind| Model::load(&dir, kind, Device::Cpu, |_, _| ()).unwrap();
+    let (model, exact) = (load(Kind::Float), load(Kind::Double));
+    let ids = Tensor::arange(200, (Kind::Int64, Device::Cpu)).view([1, 200]) * 19;
+    let point = HookPoint::Block(6, BlockHook::ResidPre);
+    let mut capture = Capture::new([point].into_iter().collect());
+    exact.forward(&ids, &mut capture).unwrap();
+    let value = capture.get(point).unwrap().to_kind(Kind::Float);
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let looks = |value: &Tensor| {
+        let tensors =
+            [("input_ids", ids.shallow_clone()), ("blocks.6.hook_resid_pre", value.shallow_clone())];
+        Tensor::write_safetensors(&tensors, file.path()).unwrap();
+        let first = verify(&model, file.path()).unwrap().remove(0);
+        (first, second_look(&model, &exact, file.path()).unwrap().remove(0))
+    };
+    let (first, second) = looks(&value);
+    assert!(!first.passes(1e-6) && second.passes(1e-6), "{second:?}");
+    let rounding = second.exact.unwrap().rounding;
+    let _ = value.i((0, 7, 3)).f_add_scalar_(20.0 * rounding).unwrap();
+    let (_, second) = looks(&value);
+    assert!(!second.passes(1e-6) && second.at == [0, 7, 3], "{second:?}");
 }
