@@ -15,6 +15,11 @@ impl Failure {
         Self { code: 2, error: error.into() }
     }
 
+    /// Something went wrong on the way: exit 1.
+    pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 1, error: error.into() }
+    }
+
     /// A check that did not pass: exit 3.
     pub(crate) fn check(message: impl fmt::Display) -> Self {
         Self { code: 3, error: anyhow::anyhow!("{message}") }

@@ -98,12 +98,13 @@ struct Job {
 impl Export {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
+        let stop = on_interrupt()?;
         let session = Session::open(&self.model, output)?;
         let points = self.points(&session)?;
         let tokenizer = session.tokenizer(&self.model)?;
         let source = Source { session, tokenizer, inputs: Inputs::open(&self.text)? };
         source.session.announce(output);
-        let job = self.plan(&source, points, output)?;
+        let job = self.plan(&source, points, &stop, output)?;
         output.note(format!("documents: {}", job.lead));
         if self.dry_run {
             output.print(&job.describe(&source.session, &self))?;
@@ -118,7 +119,7 @@ impl Export {
         if writer.is_complete() {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
         } else {
-            let parity = self.write(&source, &job, &mut writer, output)?;
+            let parity = self.write(&source, &job, &mut writer, stop, output)?;
             writer.finish(job.counts, parity)?;
         }
         self.report(&job, output)
@@ -141,6 +142,7 @@ impl Export {
         &self,
         source: &Source,
         points: Vec<(HookPoint, Column)>,
+        stop: &AtomicBool,
         output: Output,
     ) -> Result<Job, Failure> {
         let Source { session, tokenizer, inputs } = source;
@@ -150,6 +152,9 @@ impl Export {
         let bar = output.bar("counting", "tokens", self.text.tokens);
         let mut rows = 0;
         for window in stream.by_ref() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::interrupted(ExportError::Interrupted));
+            }
             let window = window?;
             let selected = |s: &layerscope::text::Segment| {
                 (s.doc_pos..s.doc_pos + s.len).filter(|pos| self.positions.selects(*pos, s.doc_len)).count()
@@ -233,6 +238,7 @@ impl Export {
         source: &Source,
         job: &Job,
         writer: &mut StoreWriter,
+        stop: Arc<AtomicBool>,
         output: Output,
     ) -> Result<Option<Value>, Failure> {
         let Source { session, tokenizer, inputs } = source;
@@ -240,7 +246,8 @@ impl Export {
             output.note(format!("resuming: {} of {} shards are there", writer.done().len(), job.plan.shards));
         }
         let model = session.load(output)?;
-        let parity = self.reference.as_ref().map(|file| super::verify::verdict(&model, file)).transpose()?;
+        let verdict = |file: &PathBuf| super::verify::verdict(session, &model, file, output);
+        let parity = self.reference.as_ref().map(verdict).transpose()?;
         let mut windows = open_windows(inputs.corpus()?, tokenizer, &job.windows)?;
         let bar = output.bar("exporting", "tokens", Some(job.counts.tokens));
         let export = export::Export {
@@ -250,7 +257,7 @@ impl Export {
             positions: &self.positions,
             batch_tokens: job.batch_tokens,
         };
-        let mut watch = Bar { bar: bar.clone(), stop: on_interrupt()? };
+        let mut watch = Bar { bar: bar.clone(), stop };
         let ended = export.run(&mut windows, writer, &mut watch);
         bar.finish_and_clear();
         ended.map(|_rows| parity).map_err(|e| match e {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use layerscope::{
     device::set_threads,
-    hub::{self, ModelDir},
+    hub::{self, HubError, ModelDir},
     model::{Config, Model, Spec, Weights, spec},
     text::{Bos, TextError, Tokenizer},
 };
@@ -33,7 +33,8 @@ impl Session {
     pub(crate) fn open(args: &ModelArgs, output: Output) -> Result<Self, Failure> {
         let threads = set_threads(args.threads.map(NonZeroUsize::get));
         let choice = args.device.choose().map_err(Failure::usage)?;
-        let dir = hub::resolve(&args.model, args.revision.as_deref(), &mut hub::Bar::new())?;
+        let dir = hub::resolve(&args.model, args.revision.as_deref(), &mut hub::Bar::new())
+            .map_err(|e| no_folder_either(&args.model, e))?;
         let spec = spec(&Config::read(&dir.path)?)?;
         let weights = Weights::open(&dir.path, Kind::Float, Device::Cpu)?;
         let (stored, parameters) = weights.stored();
@@ -97,6 +98,15 @@ impl Session {
                 "--layers: no layer {layer}; this model's layers are 0 to {last}"
             ))),
         }
+    }
+}
+
+/// What could not be had from the hub may have been meant as a folder.
+fn no_folder_either(model: &str, error: HubError) -> Failure {
+    match error {
+        HubError::NoFolder { .. } | HubError::BadId { .. } => error.into(),
+        other if Path::new(model).exists() => other.into(),
+        other => Failure::failed(anyhow::anyhow!("{other}; there is no folder {model:?} here either")),
     }
 }
 

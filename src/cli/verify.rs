@@ -40,14 +40,7 @@ impl Verify {
         let session = Session::open(&self.model, output)?;
         session.announce(output);
         let model = session.load(output)?;
-        let mut differences = verify(&model, &self.reference)?;
-        if model.kind() == Kind::Float && differences.iter().any(|d| !d.passes(self.tolerance)) {
-            output.note(
-                "some differ by more than the tolerance; a second look, in f64, tells rounding from mistakes",
-            );
-            let exact = Model::load(session.path(), Kind::Double, session.device, |_, _| ())?;
-            differences = second_look(&model, &exact, &self.reference)?;
-        }
+        let differences = compare(&session, &model, &self.reference, self.tolerance, output)?;
         output.print(&self.table(&differences))?;
         let failed: Vec<_> = differences.iter().filter(|d| !d.passes(self.tolerance)).collect();
         output.result(json!({
@@ -87,6 +80,24 @@ impl Verify {
     }
 }
 
+/// Compares, and looks again beside the model in f64 where rounding alone may exceed the tolerance.
+fn compare(
+    session: &Session,
+    model: &Model,
+    reference: &Path,
+    tolerance: f64,
+    output: Output,
+) -> Result<Vec<Difference>, Failure> {
+    let differences = verify(model, reference)?;
+    if model.kind() != Kind::Float || differences.iter().all(|d| d.passes(tolerance)) {
+        return Ok(differences);
+    }
+    output
+        .note("some differ by more than the tolerance; a second look, in f64, tells rounding from mistakes");
+    let exact = Model::load(session.path(), Kind::Double, session.device, |_, _| ())?;
+    Ok(second_look(model, &exact, reference)?)
+}
+
 /// Exit 3, naming the first hook and layer that differ.
 fn check(differences: &[Difference], tolerance: f64, n_layers: usize) -> Result<(), Failure> {
     let failed: Vec<_> = differences.iter().filter(|d| !d.passes(tolerance)).collect();
@@ -103,8 +114,13 @@ fn check(differences: &[Difference], tolerance: f64, n_layers: usize) -> Result<
 }
 
 /// For a manifest: compares with `reference` at the usual tolerance, and fails as the command does.
-pub(crate) fn verdict(model: &Model, reference: &Path) -> Result<Value, Failure> {
-    let differences = verify(model, reference)?;
+pub(crate) fn verdict(
+    session: &Session,
+    model: &Model,
+    reference: &Path,
+    output: Output,
+) -> Result<Value, Failure> {
+    let differences = compare(session, model, reference, TOLERANCE, output)?;
     check(&differences, TOLERANCE, model.spec().n_layers)?;
     Ok(json!({
         "verdict": "pass",
