@@ -56,7 +56,11 @@ pub fn resolve(
     revision: Option<&str>,
     progress: &mut dyn Progress,
 ) -> Result<ModelDir, HubError> {
-    Hub::from_env()?.resolve(model, revision, progress)
+    match ModelName::parse(model, revision)? {
+        // A folder needs no cache, and so no HOME.
+        ModelName::Folder(path) => local(path, revision),
+        ModelName::Id { .. } => Hub::from_env()?.resolve(model, revision, progress),
+    }
 }
 
 impl Hub {

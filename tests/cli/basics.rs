@@ -66,3 +66,11 @@ fn options_may_come_from_a_file() {
     let ended = run(&["view", "--model", &gpt2(), "--text", "a", "--config", &path(&config)]);
     assert!(ended.code == Some(2) && ended.err.contains("--no-such-option"), "{ended:?}");
 }
+
+#[test]
+fn the_binary_needs_no_environment() {
+    let model = fixture("gpt2-alice-8l");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_layerscope"));
+    let ended = command.env_clear().args(["info", "--quiet", "--model"]).arg(model).output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
