@@ -165,11 +165,18 @@ impl Config {
     }
 
     /// Rotary parameters: `rope_parameters` (5.x; per layer type where `layer_type` is given) or
-    /// `rope_theta` and `rope_scaling` (4.x), over the first `rotary_dim` dimensions of a head.
+    /// `rope_theta` and `rope_scaling` (4.x), over the first part of a head: `partial_rotary_factor` of
+    /// `rope_parameters`, else the family's own `fraction`, a key and its default.
     ///
     /// # Errors
     /// When the rope type is not supported, or a parameter it needs is missing.
-    pub fn rope(&self, layer_type: Option<&str>, d_head: usize, theta: f64) -> Result<RopeSpec, ModelError> {
+    pub fn rope(
+        &self,
+        layer_type: Option<&str>,
+        d_head: usize,
+        theta: f64,
+        fraction: (&str, f64),
+    ) -> Result<RopeSpec, ModelError> {
         let nested = self.get("rope_parameters");
         let nested = layer_type.and_then(|t| nested?.get(t)).or(nested);
         let scaling = nested.or_else(|| self.get("rope_scaling"));
@@ -179,7 +186,7 @@ impl Config {
         };
         let fraction = match nested.and_then(|p| p.get("partial_rotary_factor")).and_then(Value::as_f64) {
             Some(fraction) => fraction,
-            None => self.f64_or("partial_rotary_factor", 1.0)?,
+            None => self.f64_or(fraction.0, fraction.1)?,
         };
         let rotary_dim = (d_head as f64 * fraction) as usize;
         Ok(RopeSpec { theta, rotary_dim, interleaved: false, scaling: self.rope_scaling(scaling)? })

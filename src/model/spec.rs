@@ -2,7 +2,7 @@
 
 use layerscope_lenses::NormKind;
 
-use super::rope::RopeSpec;
+use super::{Config, ModelError, rope::RopeSpec};
 
 /// One model's architecture.
 #[derive(Debug, Clone)]
@@ -55,6 +55,70 @@ pub struct Spec {
     pub tied: bool,
     /// Where the weights are.
     pub names: Names,
+}
+
+/// The sizes of a model, which every family keeps under its own keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) n_layers: usize,
+    pub(super) d_model: usize,
+    pub(super) n_heads: usize,
+    pub(super) d_head: usize,
+    pub(super) d_mlp: usize,
+    pub(super) vocab: usize,
+    pub(super) n_ctx: usize,
+}
+
+impl Spec {
+    /// The plainest decoder of these sizes: a key-value head per query head, a sequential residual, full attention
+    /// scaled by `1 / sqrt(d_head)`, no biases, its own head. Families say what they do otherwise (`..Spec::plain(…)`).
+    pub(super) fn plain(
+        family: &'static str,
+        sizes: Sizes,
+        norm: NormSpec,
+        activation: Activation,
+        names: &Names,
+    ) -> Self {
+        let Sizes { n_layers, d_model, n_heads, d_head, d_mlp, vocab, n_ctx } = sizes;
+        Self {
+            family,
+            n_layers,
+            d_model,
+            n_heads,
+            n_kv_heads: n_heads,
+            d_head,
+            d_mlp,
+            vocab,
+            n_ctx,
+            norm,
+            residual: ResidualKind::Sequential,
+            post_norms: false,
+            embed_norm: false,
+            embed_scale: None,
+            positions: Positions::Rotary,
+            ropes: Vec::new(),
+            layers: vec![LayerSpec { window: None, rope: 0, scale: (d_head as f64).powf(-0.5) }; n_layers],
+            activation,
+            qk_norm: None,
+            bias: Biases::default(),
+            score_cap: None,
+            logit_cap: None,
+            tied: false,
+            names: *names,
+        }
+    }
+
+    /// Gives every layer its window: as `layer_types` says, else where `sliding(layer)`.
+    pub(super) fn slide(
+        &mut self,
+        config: &Config,
+        sliding: impl Fn(usize) -> bool,
+    ) -> Result<(), ModelError> {
+        for (layer, window) in self.layers.iter_mut().zip(config.windows(self.n_layers, sliding)?) {
+            layer.window = window;
+        }
+        Ok(())
+    }
 }
 
 /// The norm all of a model's blocks use.

@@ -3,26 +3,19 @@
 use super::even_head;
 use crate::model::{
     Activation, Config, ModelError, Spec,
-    spec::{Alibi, Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, ResidualKind},
+    spec::{Alibi, Biases, LLAMA_NAMES, MlpNames, Names, NormSpec, Positions, QkvNames, Sizes},
 };
 
-const NAMES: Names = Names {
+pub(super) const NAMES: Names = Names {
     prefixes: &["transformer.", ""],
     embed: "word_embeddings",
     embed_norm: "word_embeddings_layernorm",
-    pos_embed: "",
     block: "h.",
-    ln1: "input_layernorm",
-    ln1_post: "",
-    ln2: "post_attention_layernorm",
-    ln2_post: "",
     qkv: QkvNames::ByGroup("self_attention.query_key_value"),
-    qk_norm: ["", ""],
     o: "self_attention.dense",
     mlp: MlpNames::Plain { up: "mlp.dense_h_to_4h", down: "mlp.dense_4h_to_h" },
     final_norm: "ln_f",
-    head: "lm_head",
-    transposed: false,
+    ..LLAMA_NAMES
 };
 
 /// BLOOM was trained on 2048 tokens; alibi itself has no limit.
@@ -35,30 +28,22 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let layers = if config.get("n_layer").is_some() { "n_layer" } else { "num_hidden_layers" };
     let (d_model, n_heads, n_layers) = (config.usize(width)?, config.usize(heads)?, config.usize(layers)?);
     let d_head = even_head(config, d_model, n_heads)?;
-    Ok(Spec {
-        family: "bloom",
+    let sizes = Sizes {
         n_layers,
         d_model,
         n_heads,
-        n_kv_heads: n_heads,
         d_head,
         d_mlp: 4 * d_model,
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize_or("seq_length", N_CTX)?,
-        norm: NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?),
-        residual: ResidualKind::Sequential,
-        post_norms: false,
+    };
+    let norm = NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?);
+    let activation = Activation::GeluTanh;
+    Ok(Spec {
         embed_norm: true,
-        embed_scale: None,
         positions: Positions::Alibi(Alibi::AfterScale),
-        ropes: Vec::new(),
-        layers: vec![LayerSpec { window: None, rope: 0, scale: (d_head as f64).powf(-0.5) }; n_layers],
-        activation: Activation::GeluTanh,
-        qk_norm: None,
         bias: Biases { qkv: true, o: true, mlp: true, head: false },
-        score_cap: None,
-        logit_cap: None,
         tied: config.bool_or("tie_word_embeddings", true)?,
-        names: NAMES,
+        ..Spec::plain("bloom", sizes, norm, activation, &NAMES)
     })
 }

@@ -1,29 +1,13 @@
 //! Falcon (Almazrouei et al. 2023): three layouts of heads and norms, rotary or alibi positions.
 
-use super::{activation, even_head};
+use super::{activation, bloom, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Alibi, Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, ResidualKind},
+    rope::WHOLE_HEAD,
+    spec::{Alibi, Biases, Names, NormSpec, Positions, ResidualKind, Sizes},
 };
 
-const NAMES: Names = Names {
-    prefixes: &["transformer."],
-    embed: "word_embeddings",
-    embed_norm: "",
-    pos_embed: "",
-    block: "h.",
-    ln1: "input_layernorm",
-    ln1_post: "",
-    ln2: "post_attention_layernorm",
-    ln2_post: "",
-    qkv: QkvNames::ByGroup("self_attention.query_key_value"),
-    qk_norm: ["", ""],
-    o: "self_attention.dense",
-    mlp: MlpNames::Plain { up: "mlp.dense_h_to_4h", down: "mlp.dense_4h_to_h" },
-    final_norm: "ln_f",
-    head: "lm_head",
-    transposed: false,
-};
+const NAMES: Names = Names { prefixes: &["transformer."], ..bloom::NAMES };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let (d_model, n_heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
@@ -38,35 +22,29 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let alibi = config.bool_or("alibi", false)?;
     let (residual, names) = layout(config, new)?;
     let bias = config.bool_or("bias", false)?;
-    Ok(Spec {
-        family: "falcon",
+    let sizes = Sizes {
         n_layers,
         d_model,
         n_heads,
-        n_kv_heads,
         d_head,
         d_mlp: config.usize_or("ffn_hidden_size", 4 * d_model)?,
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize_or("max_position_embeddings", 2048)?,
-        norm: NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?),
+    };
+    let norm = NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?);
+    let activation = if config.get("activation").is_some() {
+        activation(config, "activation")?
+    } else {
+        crate::model::Activation::Gelu
+    };
+    Ok(Spec {
+        n_kv_heads,
         residual,
-        post_norms: false,
-        embed_norm: false,
-        embed_scale: None,
         positions: if alibi { Positions::Alibi(Alibi::BeforeScale) } else { Positions::Rotary },
-        ropes: if alibi { Vec::new() } else { vec![config.rope(None, d_head, 10_000.0)?] },
-        layers: vec![LayerSpec { window: None, rope: 0, scale: (d_head as f64).powf(-0.5) }; n_layers],
-        activation: if config.get("activation").is_some() {
-            activation(config, "activation")?
-        } else {
-            crate::model::Activation::Gelu
-        },
-        qk_norm: None,
+        ropes: if alibi { Vec::new() } else { vec![config.rope(None, d_head, 10_000.0, WHOLE_HEAD)?] },
         bias: Biases { qkv: bias, o: bias, mlp: bias, head: false },
-        score_cap: None,
-        logit_cap: None,
         tied: config.bool_or("tie_word_embeddings", true)?,
-        names,
+        ..Spec::plain("falcon", sizes, norm, activation, &names)
     })
 }
 

@@ -5,6 +5,7 @@ use layerscope_lenses::NormKind;
 use super::llama::like_llama;
 use crate::model::{
     Activation, Config, ModelError, Spec,
+    rope::{RopeScaling, RopeSpec, WHOLE_HEAD},
     spec::{Biases, LLAMA_NAMES, Names, NormSpec},
 };
 
@@ -36,7 +37,7 @@ pub(super) fn gemma2(config: &Config) -> Result<Spec, ModelError> {
     let mut spec = with_post_norms(config, "gemma2")?;
     spec.score_cap = cap(config, "attn_logit_softcapping")?;
     spec.logit_cap = cap(config, "final_logit_softcapping")?;
-    set_windows(config, &mut spec, |i| i % 2 == 0)?;
+    spec.slide(config, |i| i % 2 == 0)?;
     Ok(spec)
 }
 
@@ -54,19 +55,15 @@ pub(super) fn gemma3(config: &Config) -> Result<Spec, ModelError> {
         Some(_) => config.usize("sliding_window_pattern")?,
         None => config.usize_or("_sliding_window_pattern", 6)?,
     };
-    set_windows(config, &mut spec, |i| !(i + 1).is_multiple_of(pattern))?;
+    spec.slide(config, |i| !(i + 1).is_multiple_of(pattern))?;
 
-    let global = config.rope(Some("full_attention"), spec.d_head, 1_000_000.0)?;
+    let global = config.rope(Some("full_attention"), spec.d_head, 1_000_000.0, WHOLE_HEAD)?;
     let nested = config.get("rope_parameters").is_some_and(|p| p.get("sliding_attention").is_some());
     let local = if nested {
-        config.rope(Some("sliding_attention"), spec.d_head, 10_000.0)?
+        config.rope(Some("sliding_attention"), spec.d_head, 10_000.0, WHOLE_HEAD)?
     } else {
         let theta = config.f64_or("rope_local_base_freq", 10_000.0)?;
-        crate::model::rope::RopeSpec {
-            theta,
-            scaling: crate::model::rope::RopeScaling::None,
-            ..global.clone()
-        }
+        RopeSpec { theta, scaling: RopeScaling::None, ..global.clone() }
     };
     spec.ropes = vec![global, local];
     for layer in &mut spec.layers {
@@ -85,13 +82,6 @@ fn with_post_norms(config: &Config, family: &'static str) -> Result<Spec, ModelE
     spec.post_norms = true;
     spec.names = POST_NORM_NAMES;
     Ok(spec)
-}
-
-fn set_windows(config: &Config, spec: &mut Spec, sliding: impl Fn(usize) -> bool) -> Result<(), ModelError> {
-    for (layer, window) in spec.layers.iter_mut().zip(config.windows(spec.n_layers, sliding)?) {
-        layer.window = window;
-    }
-    Ok(())
 }
 
 fn cap(config: &Config, key: &str) -> Result<Option<f64>, ModelError> {

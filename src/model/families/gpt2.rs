@@ -3,10 +3,10 @@
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, ResidualKind},
+    spec::{Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, Sizes},
 };
 
-const NAMES: Names = Names {
+pub(super) const NAMES: Names = Names {
     prefixes: &["transformer.", ""],
     embed: "wte",
     embed_norm: "",
@@ -37,30 +37,22 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         rope: 0,
         scale: if by_layer { scale / (i + 1) as f64 } else { scale },
     };
-    Ok(Spec {
-        family: "gpt2",
+    let sizes = Sizes {
         n_layers,
         d_model,
         n_heads,
-        n_kv_heads: n_heads,
         d_head,
         d_mlp: config.usize_or("n_inner", 4 * d_model)?,
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize("n_positions")?,
-        norm: NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?),
-        residual: ResidualKind::Sequential,
-        post_norms: false,
-        embed_norm: false,
-        embed_scale: None,
+    };
+    let norm = NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?);
+    let activation = activation(config, "activation_function")?;
+    Ok(Spec {
         positions: Positions::Learned { offset: 0 },
-        ropes: Vec::new(),
         layers: (0..n_layers).map(layer).collect(),
-        activation: activation(config, "activation_function")?,
-        qk_norm: None,
         bias: Biases { qkv: true, o: true, mlp: true, head: false },
-        score_cap: None,
-        logit_cap: None,
         tied: config.bool_or("tie_word_embeddings", true)?,
-        names: NAMES,
+        ..Spec::plain("gpt2", sizes, norm, activation, &NAMES)
     })
 }

@@ -2,29 +2,17 @@
 
 use serde_json::Value;
 
-use super::{activation, even_head};
+use super::{activation, even_head, gpt2};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, ResidualKind},
+    spec::{Biases, LayerSpec, Names, NormSpec, Positions, QkvNames, Sizes},
 };
 
 const NAMES: Names = Names {
-    prefixes: &["transformer.", ""],
-    embed: "wte",
-    embed_norm: "",
-    pos_embed: "wpe",
-    block: "h.",
-    ln1: "ln_1",
-    ln1_post: "",
-    ln2: "ln_2",
-    ln2_post: "",
     qkv: QkvNames::Separate(["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"]),
-    qk_norm: ["", ""],
     o: "attn.attention.out_proj",
-    mlp: MlpNames::Plain { up: "mlp.c_fc", down: "mlp.c_proj" },
-    final_norm: "ln_f",
-    head: "lm_head",
     transposed: false,
+    ..gpt2::NAMES
 };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
@@ -33,31 +21,23 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let local = local_layers(config, n_layers)?;
     let window = config.usize_or("window_size", 256)?;
     let layer = |&local: &bool| LayerSpec { window: local.then_some(window), rope: 0, scale: 1.0 };
-    Ok(Spec {
-        family: "gpt_neo",
+    let sizes = Sizes {
         n_layers,
         d_model,
         n_heads,
-        n_kv_heads: n_heads,
         d_head: even_head(config, d_model, n_heads)?,
         d_mlp: config.usize_or("intermediate_size", 4 * d_model)?,
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize("max_position_embeddings")?,
-        norm: NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?),
-        residual: ResidualKind::Sequential,
-        post_norms: false,
-        embed_norm: false,
-        embed_scale: None,
+    };
+    let norm = NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?);
+    let activation = activation(config, "activation_function")?;
+    Ok(Spec {
         positions: Positions::Learned { offset: 0 },
-        ropes: Vec::new(),
         layers: local.iter().map(layer).collect(),
-        activation: activation(config, "activation_function")?,
-        qk_norm: None,
         bias: Biases { qkv: false, o: true, mlp: true, head: false },
-        score_cap: None,
-        logit_cap: None,
         tied: config.bool_or("tie_word_embeddings", true)?,
-        names: NAMES,
+        ..Spec::plain("gpt_neo", sizes, norm, activation, &NAMES)
     })
 }
 

@@ -3,7 +3,8 @@
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LLAMA_NAMES, LayerSpec, NormSpec, Positions, ResidualKind},
+    rope::WHOLE_HEAD,
+    spec::{Biases, LLAMA_NAMES, NormSpec, Sizes},
 };
 
 pub(super) fn llama(config: &Config) -> Result<Spec, ModelError> {
@@ -17,9 +18,7 @@ pub(super) fn llama(config: &Config) -> Result<Spec, ModelError> {
 pub(super) fn mistral(config: &Config) -> Result<Spec, ModelError> {
     let mut spec = like_llama(config, "mistral")?;
     let sliding = config.get("sliding_window").is_some();
-    for (layer, window) in spec.layers.iter_mut().zip(config.windows(spec.n_layers, |_| sliding)?) {
-        layer.window = window;
-    }
+    spec.slide(config, |_| sliding)?;
     Ok(spec)
 }
 
@@ -32,30 +31,21 @@ pub(super) fn like_llama(config: &Config, family: &'static str) -> Result<Spec, 
         None => even_head(config, d_model, n_heads)?,
     };
     let act = if config.get("hidden_activation").is_some() { "hidden_activation" } else { "hidden_act" };
-    Ok(Spec {
-        family,
+    let sizes = Sizes {
         n_layers,
         d_model,
         n_heads,
-        n_kv_heads: config.usize_or("num_key_value_heads", n_heads)?,
         d_head,
         d_mlp: config.usize("intermediate_size")?,
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize("max_position_embeddings")?,
-        norm: NormSpec::rms(config.f64_or("rms_norm_eps", 1e-6)?),
-        residual: ResidualKind::Sequential,
-        post_norms: false,
-        embed_norm: false,
-        embed_scale: None,
-        positions: Positions::Rotary,
-        ropes: vec![config.rope(None, d_head, 10_000.0)?],
-        layers: vec![LayerSpec { window: None, rope: 0, scale: (d_head as f64).powf(-0.5) }; n_layers],
-        activation: activation(config, act)?,
-        qk_norm: None,
-        bias: Biases::default(),
-        score_cap: None,
-        logit_cap: None,
+    };
+    let norm = NormSpec::rms(config.f64_or("rms_norm_eps", 1e-6)?);
+    let activation = activation(config, act)?;
+    Ok(Spec {
+        n_kv_heads: config.usize_or("num_key_value_heads", n_heads)?,
+        ropes: vec![config.rope(None, d_head, 10_000.0, WHOLE_HEAD)?],
         tied: config.bool_or("tie_word_embeddings", false)?,
-        names: LLAMA_NAMES,
+        ..Spec::plain(family, sizes, norm, activation, &LLAMA_NAMES)
     })
 }

@@ -3,26 +3,18 @@
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, ResidualKind},
+    spec::{Biases, LLAMA_NAMES, MlpNames, Names, NormSpec, Positions, Sizes},
 };
 
 const NAMES: Names = Names {
     prefixes: &["model.decoder.", "decoder."],
-    embed: "embed_tokens",
-    embed_norm: "",
     pos_embed: "embed_positions",
-    block: "layers.",
     ln1: "self_attn_layer_norm",
-    ln1_post: "",
     ln2: "final_layer_norm",
-    ln2_post: "",
-    qkv: QkvNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
-    qk_norm: ["", ""],
     o: "self_attn.out_proj",
     mlp: MlpNames::Plain { up: "fc1", down: "fc2" },
     final_norm: "final_layer_norm",
-    head: "lm_head",
-    transposed: false,
+    ..LLAMA_NAMES
 };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
@@ -43,30 +35,21 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     config.refuse_if_true("_remove_final_layer_norm")?;
     let d_head = even_head(config, d_model, n_heads)?;
     let bias = config.bool_or("enable_bias", true)?;
-    Ok(Spec {
-        family: "opt",
+    let sizes = Sizes {
         n_layers,
         d_model,
         n_heads,
-        n_kv_heads: n_heads,
         d_head,
         d_mlp: config.usize("ffn_dim")?,
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize("max_position_embeddings")?,
-        norm: NormSpec::layer(1e-5),
-        residual: ResidualKind::Sequential,
-        post_norms: false,
-        embed_norm: false,
-        embed_scale: None,
+    };
+    let norm = NormSpec::layer(1e-5);
+    let activation = activation(config, "activation_function")?;
+    Ok(Spec {
         positions: Positions::Learned { offset: 2 },
-        ropes: Vec::new(),
-        layers: vec![LayerSpec { window: None, rope: 0, scale: (d_head as f64).powf(-0.5) }; n_layers],
-        activation: activation(config, "activation_function")?,
-        qk_norm: None,
         bias: Biases { qkv: bias, o: bias, mlp: bias, head: false },
-        score_cap: None,
-        logit_cap: None,
         tied: config.bool_or("tie_word_embeddings", true)?,
-        names: NAMES,
+        ..Spec::plain("opt", sizes, norm, activation, &NAMES)
     })
 }

@@ -17,8 +17,6 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     spec.norm.eps = config.f64_or("rms_norm_eps", 1e-5)?;
     spec.names = NAMES;
     let sliding = config.get("sliding_window").is_some();
-    for (layer, window) in spec.layers.iter_mut().zip(config.windows(spec.n_layers, |_| sliding)?) {
-        layer.window = window;
-    }
+    spec.slide(config, |_| sliding)?;
     Ok(spec)
 }

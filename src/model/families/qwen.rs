@@ -33,8 +33,5 @@ fn windows(config: &Config, spec: &mut Spec) -> Result<(), ModelError> {
         Some(serde_json::Value::Number(n)) => n.as_u64().unwrap_or(28) as usize,
         _ => 28,
     };
-    for (layer, window) in spec.layers.iter_mut().zip(config.windows(spec.n_layers, |i| i >= first)?) {
-        layer.window = window;
-    }
-    Ok(())
+    spec.slide(config, |i| i >= first)
 }

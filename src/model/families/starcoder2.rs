@@ -16,8 +16,6 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     spec.tied = config.bool_or("tie_word_embeddings", true)?;
     spec.names = NAMES;
     let sliding = config.get("sliding_window").is_some();
-    for (layer, window) in spec.layers.iter_mut().zip(config.windows(spec.n_layers, |_| sliding)?) {
-        layer.window = window;
-    }
+    spec.slide(config, |_| sliding)?;
     Ok(spec)
 }
