@@ -14,6 +14,14 @@ pub enum Error {
         /// The shape that came.
         got: Vec<i64>,
     },
+    /// A lens has no translator for a layer.
+    #[error("lens {lens:?} has no translator for layer {layer}")]
+    NoTranslator {
+        /// The lens.
+        lens: String,
+        /// The layer asked for.
+        layer: crate::LayerIndex,
+    },
 }
 
 impl From<tch::TchError> for Error {

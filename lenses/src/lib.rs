@@ -10,17 +10,21 @@
 //!
 //! This crate sees tensors only. Model files, texts and tables belong to the root crate.
 
+mod affine;
 mod error;
 mod layer;
 mod lens;
 mod logit;
 mod norm;
 pub mod stats;
+mod tuned;
 mod unembed;
 
+pub use affine::Affine;
 pub use error::Error;
 pub use layer::{Horizon, LayerIndex};
 pub use lens::Lens;
 pub use logit::LogitLens;
 pub use norm::{Norm, NormKind};
+pub use tuned::TunedLens;
 pub use unembed::Unembed;

@@ -1,0 +1,36 @@
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use crate::{Affine, Error, LayerIndex, Lens};
+
+/// The tuned lens: one residual affine translator per layer, read out by the model's own unembedding (Belrose et al.
+/// 2023, arXiv 2303.08112).
+#[derive(Debug)]
+pub struct TunedLens {
+    name: String,
+    translators: BTreeMap<LayerIndex, Affine>,
+}
+
+impl TunedLens {
+    /// A lens reported as `name`, with a translator for each layer it can read.
+    pub fn new(name: impl Into<String>, translators: BTreeMap<LayerIndex, Affine>) -> Self {
+        Self { name: name.into(), translators }
+    }
+
+    /// The translators by layer.
+    pub fn translators(&self) -> &BTreeMap<LayerIndex, Affine> {
+        &self.translators
+    }
+}
+
+impl Lens for TunedLens {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn transform(&self, layer: LayerIndex, resid: &Tensor) -> Result<Tensor, Error> {
+        let no_translator = || Error::NoTranslator { lens: self.name.clone(), layer };
+        self.translators.get(&layer).ok_or_else(no_translator)?.forward(resid)
+    }
+}
