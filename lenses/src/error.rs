@@ -14,6 +14,25 @@ pub enum Error {
         /// The shape that came.
         got: Vec<i64>,
     },
+    /// No threads.
+    #[error("cannot start threads: {0}")]
+    Threads(String),
+    /// A token id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    Token {
+        /// The id.
+        id: i64,
+        /// Tokens there are.
+        vocab: i64,
+    },
+    /// A NaN or infinite number.
+    #[error("{what} of row {row} are not finite")]
+    NotFinite {
+        /// What was computed.
+        what: &'static str,
+        /// The row.
+        row: usize,
+    },
     /// A lens has no translator for a layer.
     #[error("lens {lens:?} has no translator for layer {layer}")]
     NoTranslator {

@@ -33,6 +33,28 @@ impl Norm {
         self.kind
     }
 
+    /// The factor `[d]`; none: 1.
+    pub fn weight(&self) -> Option<&Tensor> {
+        self.weight.as_ref()
+    }
+
+    /// The offset `[d]`; none: 0.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// The same tensors, not copied.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        let same = |t: &Option<Tensor>| t.as_ref().map(Tensor::shallow_clone);
+        Self { kind: self.kind, weight: same(&self.weight), bias: same(&self.bias), eps: self.eps }
+    }
+
     /// Normalises `x [.., d]`.
     ///
     /// # Errors

@@ -56,6 +56,27 @@ impl Unembed {
         &self.weight
     }
 
+    /// The head bias `[vocab]`.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The cap `c` of logits `c·tanh(z / c)`.
+    pub fn soft_cap(&self) -> Option<f64> {
+        self.soft_cap
+    }
+
+    /// The same tensors, not copied.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            norm: self.norm.shallow_clone(),
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.as_ref().map(Tensor::shallow_clone),
+            soft_cap: self.soft_cap,
+        }
+    }
+
     /// Final norm of a state of the last layer: `[.., d_model]` to `[.., d_model]`.
     ///
     /// # Errors
