@@ -33,6 +33,24 @@ pub enum Error {
         /// The row.
         row: usize,
     },
+    /// A matrix that has no Cholesky factorisation.
+    #[error("{what} ({n} × {n}) is singular or not finite, even with {lambda:.1e} added to its diagonal")]
+    Singular {
+        /// Which.
+        what: &'static str,
+        /// Its size.
+        n: usize,
+        /// What was added.
+        lambda: f64,
+    },
+    /// A first-order optimiser for a rung that shares something.
+    #[error("{optimizer:?} fits tuned lenses only; the rung {rung} is fitted by K-FAC")]
+    Optimizer {
+        /// The optimiser.
+        optimizer: crate::fit::Optimizer,
+        /// The rung.
+        rung: crate::Rung,
+    },
     /// A lens has no translator for a layer.
     #[error("lens {lens:?} has no translator for layer {layer}")]
     NoTranslator {

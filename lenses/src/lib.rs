@@ -12,12 +12,14 @@
 
 mod affine;
 mod error;
+pub mod fit;
 mod layer;
 mod lens;
 mod logit;
 mod norm;
 mod raw;
 mod readout;
+mod shared;
 pub mod stats;
 mod tuned;
 mod unembed;
@@ -30,6 +32,7 @@ pub use lens::Lens;
 pub use logit::LogitLens;
 pub use norm::{Norm, NormKind};
 pub use readout::{Ask, Precision, Read, Readout, Teacher, TokenRead};
+pub use shared::{Rung, Translators};
 pub use tuned::TunedLens;
 pub use unembed::Unembed;
 pub use workers::Workers;
