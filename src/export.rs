@@ -136,7 +136,7 @@ impl Export<'_> {
         watch: &mut dyn Watch,
     ) -> Result<(), ExportError> {
         if !writer.is_done(shard.number) {
-            let windows: Vec<Window> = shard.parts.iter().map(|p| p.window.clone()).collect();
+            let windows: Vec<&Window> = shard.parts.iter().map(|p| &p.window).collect();
             for batch in batches(&windows, self.batch_tokens) {
                 if watch.interrupted() {
                     return Err(ExportError::Interrupted);

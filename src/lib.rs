@@ -11,11 +11,13 @@
 
 pub mod device;
 pub mod export;
+pub mod fit;
 pub mod hash;
 pub mod hook;
 pub mod hub;
 pub mod model;
 pub mod run;
+pub mod states;
 pub mod store;
 pub mod text;
 pub mod trajectory;

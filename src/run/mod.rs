@@ -8,6 +8,7 @@ mod atomic;
 mod dir;
 mod error;
 mod manifest;
+mod tensors;
 
 pub use atomic::{AtomicFile, Written, hash_bytes, write_atomic, write_atomic_sized};
 pub(crate) use dir::sweep;
@@ -16,6 +17,7 @@ pub use error::RunError;
 pub use manifest::{
     BosRecord, Counts, DataFile, FORMAT_VERSION, LensRecord, MANIFEST, Manifest, ModelRecord, Status, Tool,
 };
+pub use tensors::write_tensors;
 
 #[cfg(test)]
 pub(crate) use atomic::fault;

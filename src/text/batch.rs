@@ -1,5 +1,7 @@
 //! Batches without padding.
 
+use std::borrow::Borrow;
+
 use super::window::Window;
 
 /// Groups windows of equal length into batches of at most `max_tokens` tokens (at least one window each), as indices
@@ -7,8 +9,8 @@ use super::window::Window;
 ///
 /// Longest windows first, so that the largest batch comes first and memory runs out early or never; windows of one
 /// length stay in order. The caller writes results back by index.
-pub fn batches(windows: &[Window], max_tokens: usize) -> Vec<Vec<usize>> {
-    let length = |index: &usize| windows[*index].ids.len();
+pub fn batches<W: Borrow<Window>>(windows: &[W], max_tokens: usize) -> Vec<Vec<usize>> {
+    let length = |index: &usize| windows[*index].borrow().ids.len();
     let mut order: Vec<usize> = (0..windows.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(length(index)));
     order
@@ -33,7 +35,7 @@ mod tests {
         let windows = windows(&[3, 5, 3, 1, 5, 3]);
         assert_eq!(batches(&windows, 6), [vec![1], vec![4], vec![0, 2], vec![5], vec![3]]);
         assert_eq!(batches(&windows, 0).len(), 6);
-        assert!(batches(&[], 8).is_empty());
+        assert!(batches::<Window>(&[], 8).is_empty());
     }
 
     #[test]

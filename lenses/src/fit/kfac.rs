@@ -35,7 +35,12 @@ impl Factors {
     ///
     /// # Errors
     /// When shapes do not fit or a prediction is not finite.
-    pub(super) fn refresh(&mut self, readout: &Readout, translator: &Affine, rows: &Rows<'_>) -> Result<(), Error> {
+    pub(super) fn refresh(
+        &mut self,
+        readout: &Readout,
+        translator: &Affine,
+        rows: &Rows<'_>,
+    ) -> Result<(), Error> {
         let weight = (1.0 / (self.refreshes + 1) as f64).max(0.1);
         let mix = |old: &Tensor, new: &Tensor| old.f_add(&(new.f_sub(old)? * weight));
         let fisher = output_fisher(readout, translator, rows)?;

@@ -1,0 +1,122 @@
+//! Residuals of windows of text, as rows: what lenses are fitted to and evaluated on.
+
+use layerscope_lenses::LayerIndex;
+use tch::{Kind, Tensor};
+
+use crate::{
+    hook::{BlockHook, Capture, HookPoint, Selection},
+    model::{Model, ModelError},
+    text::Window,
+};
+
+/// Rows of some windows: one row per token, windows one after the other.
+#[derive(Debug)]
+pub struct States {
+    /// One tensor `[rows, d_model]` per layer asked for, f32.
+    pub layers: Vec<Tensor>,
+    /// What leaves the last block, before the final norm: `[rows, d_model]`, f32.
+    pub last: Tensor,
+    /// Every row's token.
+    pub ids: Vec<i64>,
+    /// Every row's document.
+    pub docs: Vec<u64>,
+    /// Lengths of the runs of consecutive tokens of one document in one window, in order.
+    pub runs: Vec<usize>,
+}
+
+/// What lies `horizon` tokens ahead of some rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// The rows that have a model prediction for that place in their run, ascending.
+    pub rows: Vec<i64>,
+    /// The row of that prediction: `horizon - 1` later.
+    pub teacher: Vec<i64>,
+    /// The token itself; -1 at the end of a run.
+    pub tokens: Vec<i64>,
+}
+
+impl States {
+    /// Runs `windows` of one length through the model and keeps `points`, one per layer.
+    ///
+    /// # Errors
+    /// When the windows do not fit the model, a point has no row of `d_model` numbers per token, or a state is not
+    /// finite (named by hook and document).
+    pub fn of(model: &Model, points: &[HookPoint], windows: &[&Window]) -> Result<Self, ModelError> {
+        let _no_grad = tch::no_grad_guard();
+        let end = HookPoint::Block(model.spec().n_layers, BlockHook::ResidPre);
+        let mut capture = Capture::new(points.iter().copied().chain([end]).collect::<Selection>());
+        let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
+        model.forward(&Tensor::from_slice(&ids).view([windows.len() as i64, -1]), &mut capture)?;
+        let segments = || windows.iter().flat_map(|w| &w.segments);
+        let docs: Vec<u64> = segments().flat_map(|s| std::iter::repeat_n(s.doc_id, s.len as usize)).collect();
+        let rows = |point: &HookPoint| -> Result<Tensor, ModelError> {
+            let kept =
+                capture.get(*point).ok_or_else(|| ModelError::Input(format!("{point} was not computed")))?;
+            let rows = kept.f_to_kind(Kind::Float)?.f_reshape([ids.len() as i64, -1])?;
+            finite(&rows, *point, &docs)?;
+            Ok(rows)
+        };
+        let layers = points.iter().map(rows).collect::<Result<_, _>>()?;
+        let last = rows(&end)?;
+        let runs = segments().map(|s| s.len as usize).collect();
+        Ok(Self { layers, last, ids, docs, runs })
+    }
+
+    /// Rows there are.
+    pub fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// What lies `horizon >= 1` tokens ahead; at 1 that is every row's own prediction and the next token.
+    pub fn ahead(&self, horizon: usize) -> Ahead {
+        let mut ahead = Ahead { rows: Vec::new(), teacher: Vec::new(), tokens: Vec::new() };
+        let mut start = 0;
+        for &len in &self.runs {
+            for place in 0..(len + 1).saturating_sub(horizon) {
+                let row = start + place;
+                ahead.rows.push(row as i64);
+                ahead.teacher.push((row + horizon - 1) as i64);
+                ahead.tokens.push(if place + horizon < len { self.ids[row + horizon] } else { -1 });
+            }
+            start += len;
+        }
+        ahead
+    }
+}
+
+/// The hook point of a layer at a site: the residual stream entering the block, or a place inside the block.
+pub fn site_point(site: BlockHook, layer: LayerIndex) -> HookPoint {
+    HookPoint::Block(layer.0, site)
+}
+
+fn finite(rows: &Tensor, point: HookPoint, docs: &[u64]) -> Result<(), ModelError> {
+    if rows.f_sum(Kind::Double)?.double_value(&[]).is_finite() {
+        return Ok(());
+    }
+    let bad = rows.f_isfinite()?.f_all_dim(-1, false)?.f_logical_not()?.f_nonzero()?;
+    let row = bad.f_view([-1])?.f_get(0)?.int64_value(&[]) as usize;
+    Err(ModelError::Input(format!("{point} is not finite at a token of document {}", docs[row])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ahead_stays_in_the_run() {
+        let none = || Tensor::zeros([0], (Kind::Float, tch::Device::Cpu));
+        let states = States {
+            layers: vec![],
+            last: none(),
+            ids: vec![10, 11, 12, 20],
+            docs: vec![0, 0, 0, 1],
+            runs: vec![3, 1],
+        };
+        let one = states.ahead(1);
+        assert_eq!((one.rows.clone(), one.teacher), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+        assert_eq!(one.tokens, [11, 12, -1, -1]);
+        let two = states.ahead(2);
+        assert_eq!((two.rows, two.teacher, two.tokens), (vec![0, 1], vec![1, 2], vec![12, -1]));
+        assert!(states.ahead(4).rows.is_empty());
+    }
+}
