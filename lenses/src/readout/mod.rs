@@ -225,7 +225,10 @@ impl Readout {
     }
 
     /// Logits in f32 of one token per row (`ids`, -1 for none: NaN): `n [rows, d]`.
-    fn token_logits(&self, n: &Tensor, ids: &[i64]) -> Result<Vec<f64>, Error> {
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn token_logits(&self, n: &Tensor, ids: &[i64]) -> Result<Vec<f64>, Error> {
         let index = Tensor::from_slice(ids).f_clamp_min(0)?.to_device(n.device());
         let rows = self.weight.f_index_select(0, &index)?;
         let mut logits = rows.f_mul(n)?.f_sum_dim_intlist(-1, false, Kind::Double)?;
