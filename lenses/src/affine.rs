@@ -55,6 +55,19 @@ impl Affine {
         Ok(h.f_linear(&self.weight, Some(&self.bias))?.f_add(&h)?)
     }
 
+    /// The map that is `self` and then `next`, in f32; `A = A₁ + A₂ + A₂A₁`, `b = b₁ + b₂ + A₂b₁`.
+    ///
+    /// # Errors
+    /// When the widths differ.
+    pub fn then(&self, next: &Self) -> Result<Self, Error> {
+        let wide = |t: &Tensor| t.to_kind(Kind::Double);
+        let (first, second) = (wide(&self.weight), wide(&next.weight));
+        let (bias, shift) = (wide(&self.bias), wide(&next.bias));
+        let weight = second.f_matmul(&first)?.f_add(&first)?.f_add(&second)?;
+        let bias = second.f_mv(&bias)?.f_add(&bias)?.f_add(&shift)?;
+        Self::new(weight.to_kind(Kind::Float), bias.to_kind(Kind::Float))
+    }
+
     /// A copy that shares no memory.
     #[must_use]
     pub fn copy(&self) -> Self {
@@ -74,6 +87,20 @@ mod tests {
         let x = map.forward(&Tensor::from_slice(&[1f32, 2.]).view([1, 2])).unwrap();
         assert_eq!(Vec::<f32>::try_from(x.view(-1)).unwrap(), [13., 25.]);
         assert_eq!(map.d_model(), 2);
+    }
+
+    #[test]
+    fn maps_compose() {
+        let random = |scale: f64| {
+            let normal = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * scale;
+            Affine::new(normal(&[5, 5]), normal(&[5])).unwrap()
+        };
+        let (first, second) = (random(0.5), random(2.0));
+        let h = Tensor::randn([3, 5], (Kind::Float, Device::Cpu));
+        let steps = second.forward(&first.forward(&h).unwrap()).unwrap();
+        let at_once = first.then(&second).unwrap().forward(&h).unwrap();
+        assert!((steps - at_once).abs().max().double_value(&[]) < 1e-4);
+        assert!(first.then(&Affine::identity(4, Device::Cpu)).is_err());
     }
 
     #[test]

@@ -25,17 +25,12 @@ pub enum Error {
         /// Tokens there are.
         vocab: i64,
     },
-    /// A NaN or infinite number.
-    #[error("{what} of row {row} are not finite")]
-    NotFinite {
-        /// What was computed.
-        what: &'static str,
-        /// The row.
-        row: usize,
-    },
+    /// A gradient that is NaN or infinite.
+    #[error("the gradient of layer {0} (counted among those fitted) is not finite")]
+    Gradient(usize),
     /// A matrix that has no Cholesky factorisation.
     #[error("{what} ({n} × {n}) is singular or not finite, even with {lambda:.1e} added to its diagonal")]
-    Singular {
+    NoCholesky {
         /// Which.
         what: &'static str,
         /// Its size.
@@ -58,6 +53,106 @@ pub enum Error {
         lens: String,
         /// The layer asked for.
         layer: crate::LayerIndex,
+    },
+    /// A batch lacks the states of a layer that is being fitted.
+    #[error("the batch has no states of layer {layer}")]
+    NoStates {
+        /// The layer.
+        layer: crate::LayerIndex,
+    },
+    /// A state is NaN or infinite.
+    #[error("{what}: row {row} of the batch is not finite")]
+    NonFinite {
+        /// What the rows are, such as `layer 3`.
+        what: String,
+        /// The first such row of the batch.
+        row: usize,
+    },
+    /// States and their targets do not come in pairs.
+    #[error("{x} rows of states, but {y} of their targets")]
+    Pairs {
+        /// Rows of states.
+        x: usize,
+        /// Rows of targets.
+        y: usize,
+    },
+    /// The lengths of the runs do not add up to the rows of the batch.
+    #[error("runs of {runs} rows in all, but the batch has {rows}")]
+    Runs {
+        /// The sum of the run lengths.
+        runs: usize,
+        /// Rows of the batch.
+        rows: usize,
+    },
+    /// A closed form was asked for before any row came.
+    #[error("{what}: no rows to fit on")]
+    NoRows {
+        /// What would be fitted.
+        what: String,
+    },
+    /// A ridge that is negative or not a number.
+    #[error("ridge {0} is not a number >= 0")]
+    Ridge(f64),
+    /// The rows do not determine the map at this ridge.
+    #[error(
+        "singular Gram matrix: {n} rows do not determine a map over {d} dimensions at lambda {lambda:e}; \
+         give more tokens or a larger --ridge"
+    )]
+    Singular {
+        /// Rows that were summed.
+        n: usize,
+        /// Dimensions of the states.
+        d: usize,
+        /// What was added to the diagonal, absolute.
+        lambda: f64,
+    },
+    /// A pair of layers that is not being fitted.
+    #[error("no moments of layers {from} and {to} together")]
+    NoPair {
+        /// The earlier layer.
+        from: crate::LayerIndex,
+        /// The later layer.
+        to: crate::LayerIndex,
+    },
+    /// States that do not vary in some direction, where their covariance would have to be inverted.
+    #[error(
+        "states do not vary in some direction at eigenvalue floor {floor:e}; give more tokens or a larger floor"
+    )]
+    Flat {
+        /// The floor, relative to the largest eigenvalue.
+        floor: f64,
+    },
+    /// A horizon outside those that are being fitted.
+    #[error("horizon {got} is not one of 1..={max}")]
+    Horizon {
+        /// The horizon asked for.
+        got: usize,
+        /// The largest one.
+        max: usize,
+    },
+    /// A dimension beyond the width of the states.
+    #[error("dimension {dim} of states of width {d}")]
+    Dimension {
+        /// The dimension asked for.
+        dim: usize,
+        /// The width.
+        d: usize,
+    },
+    /// A checkpoint lacks a tensor.
+    #[error("the checkpoint has no tensor {name:?}")]
+    NotSaved {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor of a checkpoint has another shape or kind.
+    #[error("checkpoint tensor {name:?}: expected {expected}, got {got}")]
+    Saved {
+        /// Its name.
+        name: String,
+        /// The kind and shape that are needed.
+        expected: String,
+        /// The kind and shape that came.
+        got: String,
     },
 }
 

@@ -16,6 +16,9 @@ pub trait Lens {
     /// When the shape does not fit the lens, or it has no translator for `layer`.
     fn transform(&self, layer: LayerIndex, resid: &Tensor) -> Result<Tensor, Error>;
 
+    /// Whether the lens has a translator for `layer`.
+    fn reads(&self, layer: LayerIndex) -> bool;
+
     /// How many tokens ahead the lens predicts.
     fn horizon(&self) -> Horizon {
         Horizon::NEXT

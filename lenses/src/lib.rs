@@ -11,28 +11,52 @@
 //! This crate sees tensors only. Model files, texts and tables belong to the root crate.
 
 mod affine;
+mod correct;
+mod cross;
 mod error;
 pub mod fit;
+mod future;
+mod future_fit;
+mod geometry;
+#[cfg(test)]
+mod golden;
 mod layer;
 mod lens;
+mod linear;
+mod linear_fit;
 mod logit;
+mod moments;
 mod norm;
 mod raw;
 mod readout;
+mod ridge;
+mod rows;
+mod runs;
 mod shared;
 pub mod stats;
+mod sum;
 mod tuned;
 mod unembed;
 mod workers;
 
 pub use affine::Affine;
+pub use cross::CrossMoments;
 pub use error::Error;
+pub use future::FutureLens;
+pub use future_fit::FutureFit;
+pub use geometry::{Geometry, outlier_dims};
 pub use layer::{Horizon, LayerIndex};
 pub use lens::Lens;
+pub use linear::LinearLens;
+pub use linear_fit::LinearFit;
 pub use logit::LogitLens;
+pub use moments::Moments;
 pub use norm::{Norm, NormKind};
 pub use readout::{Ask, Precision, Read, Readout, Teacher, TokenRead};
+pub use ridge::{Regression, Ridge, Shrink};
+pub use rows::Rows;
 pub use shared::{Rung, Translators};
+pub use sum::State;
 pub use tuned::TunedLens;
 pub use unembed::Unembed;
 pub use workers::Workers;

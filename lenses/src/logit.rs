@@ -13,6 +13,10 @@ impl Lens for LogitLens {
         "logit"
     }
 
+    fn reads(&self, _layer: LayerIndex) -> bool {
+        true
+    }
+
     fn transform(&self, _layer: LayerIndex, resid: &Tensor) -> Result<Tensor, Error> {
         Ok(resid.shallow_clone())
     }

@@ -143,18 +143,6 @@ impl Translators {
     }
 }
 
-impl Affine {
-    /// `self`, then `next`, as one map.
-    ///
-    /// # Errors
-    /// When the widths differ.
-    pub fn then(&self, next: &Self) -> Result<Self, Error> {
-        // (I + B)(I + A) = I + A + B + B A; the bias goes through `next`.
-        let weight = self.weight.f_add(&next.weight)?.f_add(&next.weight.f_mm(&self.weight)?)?;
-        Self::new(weight, next.forward(&self.bias)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,14 +151,6 @@ mod tests {
 
     fn random(d: i64) -> Affine {
         Affine::new(Tensor::randn([d, d], CPU) * 0.2, Tensor::randn([d], CPU)).unwrap()
-    }
-
-    #[test]
-    fn maps_compose() {
-        let (first, second, h) = (random(6), random(6), Tensor::randn([9, 6], CPU));
-        let one = first.then(&second).unwrap().forward(&h).unwrap();
-        let two = second.forward(&first.forward(&h).unwrap()).unwrap();
-        assert!((one - two).abs().max().double_value(&[]) < 1e-5);
     }
 
     #[test]

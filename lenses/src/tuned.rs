@@ -29,6 +29,10 @@ impl Lens for TunedLens {
         &self.name
     }
 
+    fn reads(&self, layer: LayerIndex) -> bool {
+        self.translators.contains_key(&layer)
+    }
+
     fn transform(&self, layer: LayerIndex, resid: &Tensor) -> Result<Tensor, Error> {
         let no_translator = || Error::NoTranslator { lens: self.name.clone(), layer };
         self.translators.get(&layer).ok_or_else(no_translator)?.forward(resid)

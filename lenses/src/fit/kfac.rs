@@ -65,7 +65,7 @@ impl Factors {
     /// The damped inverses applied to a gradient `[d, d + 1]` (f64): `(F + λ)⁻¹ G (H + μ)⁻¹`.
     ///
     /// # Errors
-    /// [`Error::Singular`] when a factor has no Cholesky factorisation at any damping.
+    /// [`Error::NoCholesky`] when a factor has no Cholesky factorisation at any damping.
     pub(super) fn natural(&self, gradient: &Tensor) -> Result<Tensor, Error> {
         let left = solve(&self.fisher, gradient, DAMPING.0)?;
         Ok(solve(&self.input, &left.tr(), DAMPING.1)?.tr())
@@ -92,7 +92,7 @@ impl Factors {
     /// (Eckart & Young, whitened), so that what is cut off is what the predictions depend on least.
     ///
     /// # Errors
-    /// [`Error::Singular`].
+    /// [`Error::NoCholesky`].
     pub(super) fn cut(&self, matrix: &Tensor, rank: usize) -> Result<Tensor, Error> {
         let d = matrix.size()[0];
         let rank = (rank as i64).min(d);
@@ -138,7 +138,7 @@ fn cholesky(matrix: &Tensor, damping: f64) -> Result<Tensor, Error> {
         }
         lambda *= 10.0;
     }
-    Err(Error::Singular { what: "a K-FAC factor", n: d as usize, lambda })
+    Err(Error::NoCholesky { what: "a K-FAC factor", n: d as usize, lambda })
 }
 
 /// Mean of `ŷ ŷᵀ` with `ŷ = [y; 1]`.
@@ -245,6 +245,6 @@ mod tests {
         let want = factors.fisher.matmul(&step).matmul(&factors.input) * &step;
         assert!((factors.quadratic(&step).unwrap() - want.sum(Kind::Double).double_value(&[])).abs() < 1e-9);
         let bad = Factors::from_state(random(4) * f64::NAN, random(5), 1);
-        assert!(matches!(bad.natural(&gradient), Err(Error::Singular { .. })));
+        assert!(matches!(bad.natural(&gradient), Err(Error::NoCholesky { .. })));
     }
 }

@@ -144,7 +144,7 @@ impl Fitter {
     /// Moves the translators by what was added; returns the mean loss per layer before the step (none: frozen).
     ///
     /// # Errors
-    /// [`Error::Singular`], or [`Error::NotFinite`] naming the layer whose gradient is not.
+    /// [`Error::NoCholesky`], or [`Error::Gradient`].
     pub fn step(&mut self) -> Result<Vec<Option<f64>>, Error> {
         let layers = self.translators.layers();
         let sums: Vec<Option<Gradient>> = self.sums.iter_mut().map(Option::take).collect();
@@ -160,10 +160,7 @@ impl Fitter {
             let joined = Tensor::f_cat(&[&s.weight, &s.bias.f_unsqueeze(-1)?], 1)?;
             let mean = joined.f_to_kind(kind)? / s.rows.max(1.0);
             if !mean.f_sum(kind)?.double_value(&[]).is_finite() {
-                return Err(Error::NotFinite {
-                    what: "the gradients, of layer in place of row,",
-                    row: layer,
-                });
+                return Err(Error::Gradient(layer));
             }
             gradients.push(mean);
         }
@@ -226,9 +223,15 @@ impl Fitter {
         &self.best
     }
 
-    /// Puts `translator` in a layer's place, where layers are independent.
-    pub fn start_from(&mut self, layer: usize, translator: Affine) {
-        self.translators.own[layer] = translator;
+    /// Puts other translators in the place of those of independent layers.
+    pub fn start_from(&mut self, translators: Vec<Affine>) {
+        self.translators.own = translators;
+    }
+
+    /// Begins from the best translators validated so far, where layers are independent.
+    pub fn start_from_best(&mut self) {
+        self.translators.own = self.best.iter().map(|(_, best)| best.copy()).collect();
+        self.stale.fill(0);
     }
 }
 

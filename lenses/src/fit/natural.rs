@@ -17,7 +17,7 @@ pub struct StepSize {
 /// Moves `translators` by the mean gradients `[d, d + 1]` (f64) of the layers that are not frozen.
 ///
 /// # Errors
-/// [`Error::Singular`].
+/// [`Error::NoCholesky`].
 pub(super) fn step(
     translators: &mut Translators,
     gradients: &[Tensor],

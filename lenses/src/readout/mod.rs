@@ -196,7 +196,7 @@ impl Readout {
             device::sweep(self, &n, ask)?
         };
         match read.lse.iter().zip(&read.mean_logit).position(|(lse, mean)| !(lse + mean).is_finite()) {
-            Some(row) => Err(Error::NotFinite { what: "logits", row }),
+            Some(row) => Err(Error::NonFinite { what: "logits".into(), row }),
             None => Ok(read),
         }
     }

@@ -169,5 +169,5 @@ fn padding_rows_are_masked_and_bad_input_is_named() {
     );
     assert!(message(readout.sweep(&n.narrow(1, 0, 7), Ask::default())).contains("[rows, 8]"));
     let nan = &n * Tensor::from_slice(&[1f32, f32::NAN, 1.0]).unsqueeze(-1);
-    assert!(message(readout.sweep(&nan, Ask::default())).contains("row 1 are not finite"));
+    assert!(message(readout.sweep(&nan, Ask::default())).contains("row 1 of the batch is not finite"));
 }
