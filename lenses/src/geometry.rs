@@ -163,8 +163,9 @@ pub(crate) mod tests {
 
     /// Correlated, off-centre states and a copy that is rotated, scaled and moved.
     pub(crate) fn rotated() -> (Tensor, Tensor, Tensor) {
-        let x = normal(200, 6).matmul(&normal(6, 6)) + 3.0;
-        let q = Tensor::linalg_qr(&normal(6, 6), "reduced").0;
+        let turn = || Tensor::linalg_qr(&normal(6, 6), "reduced").0;
+        let x = (normal(200, 6) * Tensor::from_slice(&[1f32, 1.5, 2., 3., 4., 5.])).matmul(&turn()) + 3.0;
+        let q = turn();
         let y = x.matmul(&q.tr()) * 2.5 - 7.0;
         (x, y, q)
     }
