@@ -85,12 +85,24 @@ impl Geometry {
     }
 
     /// `tr(Yᵀ X) / (|X| |Y|)` of centred states, -1 to 1: the cosine of paired states, each pair weighted by its
-    /// lengths. The plain mean of cosines is not a function of moments.
+    /// lengths. The plain mean of cosines is not a function of moments: see [`cosines`](Self::cosines).
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn cosine(&self) -> Result<f64, Error> {
         Ok(trace(&self.yx)? / self.scale()?)
+    }
+
+    /// The cosines `[n]`, f64, of pairs of rows `x [n, d]` and `y [n, d]` once the means of this geometry are taken out.
+    ///
+    /// # Errors
+    /// When a width is another.
+    pub fn cosines(&self, x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
+        let index = Tensor::from_slice(&self.kept).to_device(self.xx.device());
+        let centred = |rows: &Tensor, mean: &Tensor| {
+            rows.f_to_kind(Kind::Double)?.f_sub(mean)?.f_index_select(-1, &index)
+        };
+        Ok(Tensor::f_cosine_similarity(&centred(x, &self.mean_x)?, &centred(y, &self.mean_y)?, -1, 1e-300)?)
     }
 
     /// The squared Procrustes distance `|X|² + |Y|² - 2 |YᵀX|_*` of centred states scaled to `|X| = |Y| = 1`: 0 for a
@@ -120,7 +132,7 @@ pub fn outlier_dims(moments: &Moments, k: usize) -> Result<Vec<(usize, f64)>, Er
     if moments.n() == 0 {
         return Err(Error::NoRows { what: "outlier dimensions".into() });
     }
-    let squares = Vec::<f64>::try_from(moments.mean_square()?)?;
+    let squares = Vec::<f64>::try_from(moments.mean_square()?.to_device(tch::Device::Cpu))?;
     let mut order: Vec<usize> = (0..squares.len()).collect();
     order.sort_by(|&a, &b| squares[b].total_cmp(&squares[a])); // stable: the lower dimension first among equals
     let Some(&middle) = order.get(order.len() / 2) else { return Ok(vec![]) };
@@ -163,8 +175,9 @@ pub(crate) mod tests {
 
     /// Correlated, off-centre states and a copy that is rotated, scaled and moved.
     pub(crate) fn rotated() -> (Tensor, Tensor, Tensor) {
-        let x = normal(200, 6).matmul(&normal(6, 6)) + 3.0;
-        let q = Tensor::linalg_qr(&normal(6, 6), "reduced").0;
+        let turn = || Tensor::linalg_qr(&normal(6, 6), "reduced").0;
+        let x = (normal(200, 6) * Tensor::from_slice(&[1f32, 1.5, 2., 3., 4., 5.])).matmul(&turn()) + 3.0;
+        let q = turn();
         let y = x.matmul(&q.tr()) * 2.5 - 7.0;
         (x, y, q)
     }
@@ -206,6 +219,17 @@ pub(crate) mod tests {
         let third = normal(200, 6) + &x;
         let (of_x, of_y) = (geometry(&x, &third).cka().unwrap(), geometry(&y, &third).cka().unwrap());
         assert!((of_x - of_y).abs() < 1e-6 && of_x < 0.999);
+    }
+
+    #[test]
+    fn cosines_are_taken_from_the_means() {
+        // means (1, 1) and (2, 0); deviations (1, 0), (-1, 0) and (3, 4), (-3, -4); the third dimension is left out
+        let x = Tensor::from_slice(&[2f32, 1., 9., 0., 1., 0.]).view([2, 3]);
+        let y = Tensor::from_slice(&[5f32, 4., 0., -1., -4., 0.]).view([2, 3]);
+        let g = geometry(&x, &y).without(&[2]).unwrap();
+        let got = Vec::<f64>::try_from(g.cosines(&x, &y).unwrap()).unwrap();
+        assert!(got.iter().all(|cosine| (cosine - 0.6).abs() < 1e-12), "{got:?}");
+        assert!(g.cosines(&x.narrow(1, 0, 2), &y).is_err());
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Moments {
         Ok(())
     }
 
-    /// A copy; it shares memory until one of the two is added to.
+    /// A copy that shares no memory.
     pub(crate) fn copy(&self) -> Self {
         Self { n: self.n, sum: self.sum.copy(), outer: self.outer.copy() }
     }

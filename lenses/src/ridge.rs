@@ -74,6 +74,11 @@ impl Regression {
         Ok(Self { n: x.n(), gram: x.covariance()?, cross, mean_x, mean_y, variance, power_x, power_y })
     }
 
+    /// How many pairs it rests on.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
     /// The residual affine map `y = x + A x + b` that minimises `E|y - x - A x - b|² + λ |M|²`, f32, with `M = A` or
     /// `M = A + I` as [`Shrink`] says. The normal equations `M (C + λI) = R` are solved by Cholesky in f64.
     ///
