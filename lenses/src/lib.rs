@@ -17,6 +17,7 @@ mod lens;
 mod logit;
 mod norm;
 pub mod stats;
+pub mod torch_file;
 mod tuned;
 mod unembed;
 
