@@ -35,6 +35,7 @@ mod runs;
 mod shared;
 pub mod stats;
 mod sum;
+pub mod torch_file;
 mod tuned;
 mod unembed;
 mod workers;
