@@ -13,7 +13,8 @@ Both scripts take
                                    `norm` (layer or rms) and `eps`
 
 and print one line of JSON. Contestants take turns, after one warm-up each; medians over --rounds. `seconds` is wall time
-and `cpu` processor time of one call; CMD gets OMP_NUM_THREADS, MKL_NUM_THREADS and RAYON_NUM_THREADS.
+and `cpu` processor time of one call; CMD gets OMP_NUM_THREADS, MKL_NUM_THREADS and RAYON_NUM_THREADS, and no GLIBC_TUNABLES
+of --keep-memory.
 """
 
 import argparse
@@ -30,10 +31,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from tuned_lens.model_surgery import get_final_norm
 from tuned_lens.nn.lenses import LogitLens, TunedLens, TunedLensConfig
 from tuned_lens.nn.unembed import Unembed
 
 DTYPES, TILE = {"f32": torch.float32, "bf16": torch.bfloat16}, 4096
+KEEP = "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=4294967296"
 STORIES = Path(__file__).resolve().parent.parent / "fixtures/stories.jsonl"
 
 
@@ -49,7 +52,10 @@ def arguments(doc, rows):
     parser.add_argument("--ours", help="see benches/lens_workload.py")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--keep-memory", action="store_true", help="help the package: glibc keeps large blocks it frees")
     args = parser.parse_args()
+    if args.keep_memory and os.environ.get("GLIBC_TUNABLES") != KEEP:
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "GLIBC_TUNABLES": KEEP})
     args.lenses, args.floors = args.lenses.split(","), [name for name in args.floors.split(",") if name]
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
@@ -61,7 +67,8 @@ class Workload:
     """States [L][batch, seq, d], the final state [batch, seq, d] before the norm, ids [batch, seq], and the lenses."""
 
     def __init__(self, args):
-        model, self.states, self.final, self.ids = random_states(args) if args.workload == "gpt2-small" else model_states(args)
+        make = random_states if args.workload == "gpt2-small" else model_states
+        model, self.states, self.final, self.ids = make(args)
         unembed, (layers, *_, d) = Unembed(model), self.states.shape
         config = TunedLensConfig(base_model_name_or_path=args.workload, d_model=d, num_hidden_layers=layers)
         self.tuned = TunedLens(unembed, config)
@@ -130,12 +137,9 @@ def model_states(args):
     bos = model.config.bos_token_id or 0
     ids = torch.tensor([[bos, *ids[i * width : (i + 1) * width]] for i in range(sequences)])
     kept = {}
-    unembed = Unembed(model)
-    body = model.base_model
-    norm = next(m for m in body.modules() if type(m) is type(unembed.final_norm) and torch.equal(m.weight, unembed.final_norm.weight))
-    norm.register_forward_pre_hook(lambda _, inputs: kept.update(final=inputs[0]))
-    hidden = body(ids, output_hidden_states=True, use_cache=False).hidden_states
-    norm._forward_pre_hooks.clear()
+    hook = get_final_norm(model).register_forward_pre_hook(lambda _, inputs: kept.update(final=inputs[0]))
+    hidden = model.base_model(ids, output_hidden_states=True, use_cache=False).hidden_states
+    hook.remove()
     return model, torch.stack(hidden[:-1]), kept["final"], ids
 
 
@@ -159,6 +163,7 @@ def race(name, args, work, reference, floors):
     line = {
         "bench": name, "workload": args.workload, "layers": layers, "d_model": d, "threads": args.threads,
         "vocab": work.unembed.unembedding.weight.shape[0], "rows": work.rows, "rounds": args.rounds, "lenses": args.lenses,
+        "keep_memory": args.keep_memory,
         "ms_per_row": {kind: {key: round(1e3 * v, 4) for key, v in times.items()} for kind, times in per_row.items()},
         "ratios": ratios({kind: times["seconds"] for kind, times in per_row.items()}),
     }
@@ -182,7 +187,8 @@ def timed(call):
 def ours(args, inputs):
     threads = {f"{pool}_NUM_THREADS": str(args.threads) for pool in ("OMP", "MKL", "RAYON")}
     command = [word.replace("{inputs}", str(inputs)) for word in shlex.split(args.ours)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads})
+    own = {name: value for name, value in os.environ.items() if value != KEEP}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**own, **threads})
     if done.returncode != 0:
         sys.exit(f"--ours ended with {done.returncode}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
