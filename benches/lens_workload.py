@@ -5,7 +5,7 @@ Both scripts take
     --workload gpt2-small|FOLDER   random states and weights of GPT-2 small's shape (12 x 768 x 50257), or the states of a
                                    Hugging Face model on --text
     --ours CMD                     a command that times our side and ends its stdout with one line of JSON,
-                                   {"seconds": x, "rows": n}, optionally with "metrics" as the script prints its own.
+                                   {"seconds": x, "rows": n}, optionally with "cpu" and with "metrics" as the script has them.
                                    `{inputs}` in CMD becomes the path of a safetensors file with the same numbers:
                                    states [L, batch, seq, d] (layers 0 to L-1), final [batch, seq, d] (before the final
                                    norm), ids [batch, seq] i64, unembed [vocab, d], norm.weight [d], norm.bias [d] (layer
@@ -165,17 +165,18 @@ def race(name, args, work, reference, floors):
         "vocab": work.unembed.unembedding.weight.shape[0], "rows": work.rows, "rounds": args.rounds, "lenses": args.lenses,
         "keep_memory": args.keep_memory,
         "ms_per_row": {kind: {key: round(1e3 * v, 4) for key, v in times.items()} for kind, times in per_row.items()},
-        "ratios": ratios({kind: times["seconds"] for kind, times in per_row.items()}),
+        "ratios": ratios(per_row, "seconds"), "ratios_cpu": ratios(per_row, "cpu"),
     }
     if metrics.get("ours"):
         line["largest_difference"] = difference(metrics["reference"], metrics["ours"])
     print(json.dumps(line))
 
 
-def ratios(seconds):
-    pairs = [(kind, "ours") for kind in seconds if kind != "ours"] if "ours" in seconds else []
-    pairs += [("reference", kind) for kind in seconds if kind.startswith("floor")]
-    return {f"{a} / {b}": round(seconds[a] / seconds[b], 3) for a, b in pairs}
+def ratios(per_row, key):
+    found = {kind: times[key] for kind, times in per_row.items() if key in times}
+    pairs = [(kind, "ours") for kind in found if kind != "ours" and "ours" in found]
+    pairs += [("reference", kind) for kind in found if kind.startswith("floor")]
+    return {f"{a} / {b}": round(found[a] / found[b], 3) for a, b in pairs}
 
 
 def timed(call):
@@ -192,7 +193,8 @@ def ours(args, inputs):
     if done.returncode != 0:
         sys.exit(f"--ours ended with {done.returncode}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"seconds": said["seconds"], "rows": said["rows"], "result": said.get("metrics")}
+    cpu = {"cpu": said["cpu"]} if "cpu" in said else {}
+    return {"seconds": said["seconds"], **cpu, "rows": said["rows"], "result": said.get("metrics")}
 
 
 def difference(theirs, ours):
