@@ -64,7 +64,7 @@ def main():
         "model": str(args.model), "optimizer": args.optimizer, "lr_scale": args.lr_scale, "autocast": args.autocast,
         "cached": args.cache, "threads": args.threads, "seed": args.seed, "steps": args.steps,
         "tokens_per_step": args.tokens_per_step, "tokens": args.steps * args.tokens_per_step,
-        "unique_tokens": sum(map(len, {id(w.ids): w.ids for step in steps for w in step}.values())),
+        "unique_tokens": unique_tokens(steps),
         "train_tokens": sum(map(len, train)), "heldout_tokens": sum(map(len, heldout)),
         "curve": curve, "seconds": {name: round(s, 3) for name, s in clock.total().items()},
     }))
@@ -150,6 +150,13 @@ def draw(windows, steps, tokens, seed):
     stream = endless()
     for _ in range(steps):
         yield take(stream, tokens)
+
+
+def unique_tokens(steps):
+    used = defaultdict(int)
+    for window in flat(steps):
+        used[id(window.ids)] = max(used[id(window.ids)], len(window))
+    return sum(used.values())
 
 
 def take(stream, tokens):
