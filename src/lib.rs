@@ -16,6 +16,7 @@ pub mod hook;
 pub mod hub;
 pub mod model;
 pub mod run;
+pub mod score;
 pub mod store;
 pub mod text;
 pub mod trajectory;
