@@ -18,6 +18,7 @@ pub mod hub;
 pub mod model;
 pub mod run;
 pub mod states;
+pub mod score;
 pub mod store;
 pub mod text;
 pub mod trajectory;
