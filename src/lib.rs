@@ -10,6 +10,7 @@
 //! [`trajectory`] reads a prompt through a lens, layer by layer.
 
 pub mod device;
+pub mod evaluate;
 pub mod export;
 pub mod fit;
 pub mod hash;
@@ -17,8 +18,8 @@ pub mod hook;
 pub mod hub;
 pub mod model;
 pub mod run;
-pub mod states;
 pub mod score;
+pub mod states;
 pub mod store;
 pub mod text;
 pub mod trajectory;

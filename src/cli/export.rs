@@ -13,11 +13,10 @@ use indicatif::ProgressBar;
 use layerscope::{
     export::{self, ExportError, Watch, flops_per_token, needs_logits},
     hook::{HookPoint, Selection},
-    hub,
     model::hook_points,
-    run::{BosRecord, Counts, DataFile, Manifest, ModelRecord},
+    run::{Counts, Manifest},
     store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
-    text::{Tokenizer, WindowOptions, open_windows, resolve_seq_len},
+    text::{WindowOptions, open_windows},
 };
 use serde_json::{Value, json};
 use tch::Device;
@@ -25,9 +24,10 @@ use tch::Device;
 use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
-    inputs::Inputs,
+    interrupt::on_interrupt,
     output::{Output, human},
-    session::{Session, kind_name},
+    session::Session,
+    source::{Source, counts},
 };
 
 /// Write activations of a corpus to Parquet, Arrow, npy or safetensors
@@ -76,13 +76,6 @@ pub(crate) struct Export {
     common: CommonArgs,
 }
 
-/// Where tokens come from and what reads them.
-struct Source {
-    session: Session,
-    tokenizer: Tokenizer,
-    inputs: Inputs,
-}
-
 /// Everything decided before weights are read.
 struct Job {
     points: Vec<(HookPoint, Column)>,
@@ -99,10 +92,8 @@ impl Export {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
-        let session = Session::open(&self.model, output)?;
-        let points = self.points(&session)?;
-        let tokenizer = session.tokenizer(&self.model)?;
-        let source = Source { session, tokenizer, inputs: Inputs::open(&self.text)? };
+        let source = Source::open(&self.model, &self.text, output)?;
+        let points = self.points(&source.session)?;
         source.session.announce(output);
         let job = self.plan(&source, points, &stop, output)?;
         output.note(format!("documents: {}", job.lead));
@@ -146,8 +137,7 @@ impl Export {
         output: Output,
     ) -> Result<Job, Failure> {
         let Source { session, tokenizer, inputs } = source;
-        let seq_len = resolve_seq_len(self.text.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
-        let windows = WindowOptions { seq_len, max_tokens: self.text.tokens, pack: self.text.pack };
+        let windows = source.window_options(&self.text)?;
         let mut stream = open_windows(inputs.corpus()?, tokenizer, &windows).map_err(Failure::usage)?;
         let bar = output.bar("counting", "tokens", self.text.tokens);
         let mut rows = 0;
@@ -181,28 +171,15 @@ impl Export {
             planned_rows: Some(rows),
         };
         let plan = Plan::new(&layout, rows);
-        let counts = Counts {
-            documents: stats.documents,
-            empty_documents: stats.empty_documents,
-            tokens: stats.tokens,
-            text_bytes: stats.text_bytes,
-            rows,
-        };
+        let counts = counts(stats, rows);
         let default = if session.device == Device::Cpu { 2048 } else { 16_384 };
         let batch_tokens = self.batch_tokens.map_or(default, NonZeroUsize::get);
         Ok(Job { points, layout, windows, batch_tokens, counts, lead: stream.reason().to_owned(), plan })
     }
 
     fn manifest(&self, source: &Source, job: &Job, output: Output) -> Result<Manifest, Failure> {
-        let Source { session, tokenizer, inputs } = source;
-        let bar = output.bar("hashing", "bytes", None);
-        let sha256 = hub::model_sha256(session.path(), |bytes| bar.inc(bytes))?;
-        let data: Vec<DataFile> = inputs.hashes()?;
-        bar.finish_and_clear();
-        let bos = tokenizer.bos();
-        let mut manifest = Manifest::new("export");
-        manifest.libtorch = "2.11.0".into();
-        manifest.argv = std::env::args().collect();
+        let mut manifest =
+            source.manifest("export", &self.model, &job.lead, job.windows.pack, &self.common, output)?;
         manifest.config = json!({
             "hooks": job.points.iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>(),
             "positions": self.positions.to_string(),
@@ -212,23 +189,6 @@ impl Export {
             "text_column": self.text.text_column,
             "batch_tokens": job.batch_tokens,
         });
-        manifest.runtime = json!({ "threads": session.threads });
-        manifest.model = Some(ModelRecord {
-            path: session.path().display().to_string(),
-            family: session.spec.family.into(),
-            sha256,
-        });
-        manifest.tokenizer_sha256 = Some(hub::tokenizer_sha256(session.path())?);
-        manifest.bos = Some(BosRecord {
-            policy: format!("{:?}", self.model.bos).to_lowercase(),
-            id: if job.windows.pack { None } else { bos.id },
-            token: if job.windows.pack { None } else { bos.token.clone() },
-            reason: job.lead.clone(),
-        });
-        manifest.dtype = kind_name(session.kind).into();
-        manifest.device = super::session::device_name(session.device);
-        manifest.seed = self.common.seed;
-        manifest.data = data;
         Ok(manifest)
     }
 
@@ -358,17 +318,4 @@ impl Watch for Bar {
     fn interrupted(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
-}
-
-/// Set by the first Ctrl-C or SIGTERM; a second one ends the process at once, which a resumed run survives too.
-fn on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    #[allow(clippy::exit)] // a signal handler has nobody to return to
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(4);
-        }
-    })?;
-    Ok(stop)
 }

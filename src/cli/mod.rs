@@ -8,8 +8,12 @@ mod exit;
 mod export;
 mod info;
 mod inputs;
+mod interrupt;
+mod lens;
 mod output;
 mod session;
+mod source;
+mod table;
 mod verify;
 mod view;
 
@@ -35,6 +39,7 @@ enum Command {
     Verify(verify::Verify),
     View(view::View),
     Export(Box<export::Export>),
+    Lens(lens::LensCommand),
     Demo(demo::Demo),
     Completions(completions::Completions),
 }
@@ -48,6 +53,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Verify(command) => command.run(),
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Lens(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

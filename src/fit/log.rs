@@ -1,6 +1,15 @@
 //! `fit.parquet`: the losses of every target, layer and step.
 
+use std::{path::Path, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema},
+};
+use layerscope_lenses::LayerIndex;
 use tch::Tensor;
+
+use crate::run::{RunError, write_table};
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +104,39 @@ impl FitLog {
         };
         Ok(Self { rows: numbers.chunks_exact(6).map(row).collect() })
     }
+}
+
+/// Writes `dir/fit.parquet`: step, target, horizon, layer, train and `held_out` losses in nats. `layers` says which layer
+/// each place is.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_log(dir: &Path, log: &FitLog, layers: &[LayerIndex]) -> Result<(), RunError> {
+    let ints = |get: &dyn Fn(&LogRow) -> usize| -> ArrayRef {
+        Arc::new(Int32Array::from_iter_values(log.rows.iter().map(|r| get(r) as i32)))
+    };
+    let losses = |get: fn(&LogRow) -> Option<f64>| -> ArrayRef {
+        Arc::new(log.rows.iter().map(get).collect::<Float64Array>())
+    };
+    let columns: [(&str, ArrayRef, bool); 6] = [
+        ("step", ints(&|r| r.step), false),
+        ("target", Arc::new(StringArray::from_iter_values(log.rows.iter().map(|r| &r.target))), false),
+        ("horizon", ints(&|r| r.horizon), false),
+        ("layer", ints(&|r| layers.get(r.layer).map_or(r.layer, |l| l.0)), false),
+        ("train", losses(|r| r.train), true),
+        ("held_out", losses(|r| r.held_out), true),
+    ];
+    let field = |(name, array, nullable): &(&str, ArrayRef, bool)| {
+        let kind: DataType = array.data_type().clone();
+        Field::new(*name, kind, *nullable)
+    };
+    let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
+    let path = dir.join("fit.parquet");
+    let bad =
+        |e: arrow::error::ArrowError| RunError::BadMetrics { path: path.clone(), reason: e.to_string() };
+    let arrays = columns.iter().map(|c| Arc::clone(&c.1)).collect();
+    write_table(&path, &RecordBatch::try_new(Arc::new(schema), arrays).map_err(bad)?)?;
+    Ok(())
 }
 
 #[cfg(test)]

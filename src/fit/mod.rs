@@ -10,10 +10,10 @@ mod split;
 use std::ops::Range;
 
 use layerscope_lenses::{
-    Readout, Teacher,
+    Affine, Readout, Teacher,
     fit::{Fitter, Rows},
 };
-pub use log::{FitLog, LogRow};
+pub use log::{FitLog, LogRow, write_log};
 pub use split::{Split, split};
 use tch::Tensor;
 
@@ -70,6 +70,8 @@ pub struct Target {
     pub horizon: usize,
     /// The translators.
     pub fitter: Fitter,
+    /// Translators to try before the first step (closed forms), where layers are independent.
+    pub init: Option<Vec<Affine>>,
 }
 
 /// How a fit tells how far it is.
@@ -137,15 +139,16 @@ impl Fit<'_> {
         log: &mut FitLog,
         watch: &mut dyn FitWatch,
     ) -> Result<(), FitError> {
-        let steps = self.steps()?;
+        let fits = targets.iter().any(|t| t.fitter.recipe().steps > 0);
+        let steps = if fits { self.steps()? } else { Vec::new() };
         if self.split.held_out.is_empty() {
             return Err(FitError::NothingHeldOut);
         }
-        let every = steps.len().div_ceil(8);
+        let every = steps.len().div_ceil(8).max(1);
         let first = targets.iter().map(|t| t.fitter.steps_done()).max().unwrap_or(0);
-        watch.advance(steps[..first].iter().map(|s| self.tokens(s)).sum());
+        watch.advance(self.tokens_of(&steps[..first]));
         if first == 0 {
-            self.validate(targets, log, watch, 0)?;
+            self.begin(targets, log, watch)?;
         }
         for (k, step) in steps.iter().enumerate().skip(first) {
             if watch.between(targets, log)? {
@@ -161,6 +164,38 @@ impl Fit<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Validates the identity and the closed forms; every layer begins from the better of the two, and a target without
+    /// steps keeps its closed form.
+    fn begin(
+        &self,
+        targets: &mut [Target],
+        log: &mut FitLog,
+        watch: &mut dyn FitWatch,
+    ) -> Result<(), FitError> {
+        self.validate(targets, log, watch, 0)?;
+        let mut begun = Vec::new();
+        for (place, target) in targets.iter_mut().enumerate() {
+            if let Some(init) = target.init.take() {
+                target.fitter.start_from(init);
+                begun.push(place);
+            }
+        }
+        if !begun.is_empty() {
+            self.validate(targets, log, watch, 0)?;
+        }
+        for place in begun {
+            if targets[place].fitter.recipe().steps > 0 {
+                targets[place].fitter.start_from_best();
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens of some steps.
+    pub fn tokens_of(&self, steps: &[Range<usize>]) -> usize {
+        steps.iter().map(|step| self.tokens(step)).sum()
     }
 
     fn tokens(&self, step: &Range<usize>) -> usize {

@@ -71,6 +71,24 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// A number of `metrics.parquet` is NaN or infinite.
+    #[error("{what} is {value}: {row}")]
+    BadMetric {
+        /// The row, in words.
+        row: String,
+        /// `estimate`, `lower` or `upper`.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+    },
+    /// `metrics.parquet` cannot be encoded, or is not what this tool writes.
+    #[error("cannot use {}: {reason}", path.display())]
+    BadMetrics {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl RunError {

@@ -8,6 +8,7 @@ mod atomic;
 mod dir;
 mod error;
 mod manifest;
+mod metrics;
 mod tensors;
 
 pub use atomic::{AtomicFile, Written, hash_bytes, write_atomic, write_atomic_sized};
@@ -17,6 +18,8 @@ pub use error::RunError;
 pub use manifest::{
     BosRecord, Counts, DataFile, FORMAT_VERSION, LensRecord, MANIFEST, Manifest, ModelRecord, Status, Tool,
 };
+pub(crate) use metrics::write_table;
+pub use metrics::{METRICS, MetricRow, read_metrics, write_metrics};
 pub use tensors::write_tensors;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-"""Reads an export back with pyarrow, polars, numpy and safetensors and compares them with each other and with the manifest.
+"""Reads a run back with pyarrow, polars, numpy and safetensors and compares them with each other and with the manifest.
 
-usage: read_back.py EXPORT        exit 1 and a line on stderr if anything differs; libraries that are missing are named and skipped
+usage: read_back.py RUN        an export, or a folder with metrics.parquet; exit 1 and a line on stderr if anything differs; libraries that are missing are named and skipped
 """
 
 import importlib
@@ -48,7 +48,36 @@ def act_of(path: Path, layout: dict, width: int) -> dict:
     return found
 
 
+METRICS = {
+    "subject": "string", "kind": "string", "hook": "string", "layer": "int32", "source_layer": "int32", "horizon": "int32",
+    "metric": "string", "unit": "string", "estimate": "double", "lower": "double", "upper": "double", "n": "int64", "n_clusters": "int64",
+}
+
+
+def check_metrics(path: Path) -> None:
+    """The contract's columns, the same rows for both readers, no NaN, intervals in order."""
+    pq, pl = library("pyarrow.parquet"), library("polars")
+    if pq:
+        table = pq.ParquetFile(path).read()
+        types = {field.name: str(field.type) for field in table.schema}
+        check(types == METRICS and list(types) == list(METRICS), f"{path}: {types}")
+        for name in ["estimate", "lower", "upper"]:
+            check(bool(np.isfinite(table[name].drop_null().to_numpy()).all()), f"{path}: {name} has numbers that are not finite")
+        bounds = [table[name].to_pylist() for name in ["lower", "upper"]]
+        check(all((a is None) == (b is None) and (a is None or a <= b) for a, b in zip(*bounds)), f"{path}: interval out of order")
+    if pl:
+        frame = pl.read_parquet(path)
+        check(frame.columns == list(METRICS), f"{path}: polars sees {frame.columns}")
+        check(not pq or frame.to_dicts() == table.to_pylist(), f"{path}: polars and pyarrow differ")
+    print(f"{path}: read back")
+
+
 def main(root: Path) -> None:
+    if (root / "metrics.parquet").exists():
+        check_metrics(root / "metrics.parquet")
+    if not (root / "manifest.json").exists() or not json.loads((root / "manifest.json").read_text())["layout"]:
+        check((root / "metrics.parquet").exists(), f"{root} holds neither an export nor metrics.parquet")
+        return
     manifest = json.loads((root / "manifest.json").read_text())
     check(manifest["status"] == "complete", f"status is {manifest['status']}")
     layout, rows = manifest["layout"], manifest["counts"]["rows"]

@@ -1,0 +1,362 @@
+//! What differs between kinds of lenses: where they begin, what is kept of them, what is printed.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use layerscope::{
+    artifact::{FORMAT_VERSION, LensConfig, Ours, unembed_sha256},
+    fit::{Fit, FitLog, Target},
+    hook::{BlockHook, HookPoint},
+    lenses::{
+        Affine, FutureFit, Horizon, LayerIndex, LinearFit, Moments, Readout, Ridge, Rung, Translators,
+        fit::{Fitter, Optimizer, Recipe},
+    },
+    run::Manifest,
+    states::States,
+};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    super::{exit::Failure, output::Output, source::Source},
+    fit::{FitArgs, Init, Kind_, Plan, block_hook},
+};
+
+/// Tokens whose moments a tuned lens's closed form, or a shared lens's features, are made of.
+const MOMENT_TOKENS: usize = 1 << 17;
+/// The control of the shared lens: one affine map over states that were rotated, every layer differently.
+const ROTATED: &str = "rotated-affine";
+
+/// The hook of `--site`.
+pub(super) fn site(name: &str) -> Result<BlockHook, String> {
+    block_hook(name).ok_or_else(|| {
+        format!("--site {name}: there are resid_pre, resid_mid, resid_post, attn_out and mlp_out")
+    })
+}
+
+/// The rungs of `--rung`.
+pub(super) fn rungs(names: &[String]) -> Result<Vec<Rung>, String> {
+    let mut rungs = Vec::new();
+    for name in names {
+        if name == "all" {
+            rungs.extend(Rung::SHARED);
+        } else {
+            rungs.push(name.parse::<Rung>().map_err(|e| format!("--rung: {e}"))?);
+        }
+    }
+    rungs.dedup();
+    Ok(rungs)
+}
+
+/// Everything that is fitted for this kind of lens, at its beginning. With `resumed` closed forms are left out that a
+/// checkpoint has gone beyond.
+pub(super) fn targets(
+    args: &FitArgs,
+    fit: &Fit<'_>,
+    plan: &Plan,
+    resumed: bool,
+    output: Output,
+) -> Result<Vec<Target>, Failure> {
+    let steps = || fit.steps().map(|s| s.len()).map_err(Failure::usage);
+    match args.kind {
+        Kind_::Tuned => {
+            let init = match (args.init, args.optimizer()) {
+                (Init::Ridge, Optimizer::Kfac) if !resumed => {
+                    let moments = linear_moments(fit, plan, args, MOMENT_TOKENS, output)?;
+                    Some(closed_form(&moments, plan, args, fit)?)
+                }
+                _ => None,
+            };
+            Ok(vec![target(
+                "tuned".into(),
+                1,
+                recipe(args, plan, steps()?),
+                Rung::Tuned,
+                features(plan),
+                init,
+                fit,
+            )?])
+        }
+        Kind_::Linear => {
+            let moments = linear_moments(fit, plan, args, usize::MAX, output)?;
+            let init = Some(closed_form(&moments, plan, args, fit)?);
+            Ok(vec![target(
+                "linear".into(),
+                1,
+                recipe(args, plan, 0),
+                Rung::Tuned,
+                features(plan),
+                init,
+                fit,
+            )?])
+        }
+        Kind_::Future => future(args, fit, plan, resumed, if args.refine { steps()? } else { 0 }, output),
+        Kind_::Shared => shared(args, fit, plan, steps()?, output),
+    }
+}
+
+fn recipe(args: &FitArgs, plan: &Plan, steps: usize) -> Recipe {
+    Recipe {
+        loss: args.loss(),
+        optimizer: args.optimizer(),
+        rate: plan.rate,
+        trust: args.trust,
+        steps,
+        patience: args.patience,
+    }
+}
+
+fn features(plan: &Plan) -> Vec<Option<Affine>> {
+    plan.layers.iter().map(|_| None).collect()
+}
+
+fn target(
+    name: String,
+    horizon: usize,
+    recipe: Recipe,
+    rung: Rung,
+    features: Vec<Option<Affine>>,
+    init: Option<Vec<Affine>>,
+    fit: &Fit<'_>,
+) -> Result<Target, Failure> {
+    let (d, device) = (fit.readout.d_model(), fit.model.device());
+    let translators = Translators::identity(rung, features, d, device);
+    let fitter = Fitter::new(recipe, translators).map_err(Failure::usage)?;
+    Ok(Target { name, horizon, fitter, init })
+}
+
+/// Streams the states of the first `tokens` tokens in fitting order to `add`.
+fn stream(
+    fit: &Fit<'_>,
+    tokens: usize,
+    output: Output,
+    add: &mut dyn FnMut(&States) -> Result<(), layerscope::lenses::Error>,
+) -> Result<(), Failure> {
+    let mut seen = 0;
+    let few = |i: &&usize| {
+        let take = seen < tokens;
+        seen += fit.windows[**i].ids.len();
+        take
+    };
+    let windows: Vec<usize> = fit.split.train.iter().take_while(few).copied().collect();
+    let all: usize = windows.iter().map(|i| fit.windows[*i].ids.len()).sum();
+    let bar = output.bar("closed form", "tokens", Some(all as u64));
+    let ended = fit.each_batch(&windows, &mut |states| {
+        bar.inc(states.rows() as u64);
+        add(states).map_err(|source| layerscope::fit::FitError::Lens {
+            target: "closed form".into(),
+            step: 0,
+            source,
+        })
+    });
+    bar.finish_and_clear();
+    Ok(ended?)
+}
+
+/// The layer that translators map to: the last, or `--target`.
+fn last(args: &FitArgs, fit: &Fit<'_>) -> LayerIndex {
+    LayerIndex(args.target.unwrap_or(fit.model.spec().n_layers))
+}
+
+/// Moments of every layer with the one that translators map to.
+fn linear_moments(
+    fit: &Fit<'_>,
+    plan: &Plan,
+    args: &FitArgs,
+    tokens: usize,
+    output: Output,
+) -> Result<LinearFit, Failure> {
+    let to = last(args, fit);
+    let points: Vec<HookPoint> =
+        fit.points.iter().copied().chain([HookPoint::Block(to.0, BlockHook::ResidPre)]).collect();
+    let fit = Fit { points: &points, ..*fit };
+    let layers: Vec<LayerIndex> = plan.layers.iter().copied().chain([to]).collect();
+    let mut moments = LinearFit::new(&plan.layers, &[to], fit.readout.d_model(), fit.model.device());
+    stream(&fit, tokens, output, &mut |states| {
+        let states = states.layers.iter().map(Tensor::shallow_clone);
+        moments.add(&layers.iter().copied().zip(states).collect::<Vec<_>>())
+    })?;
+    Ok(moments)
+}
+
+fn ridge(args: &FitArgs, horizon: Horizon) -> Ridge {
+    Ridge { lambda: args.ridge, ..Ridge::for_horizon(horizon) }
+}
+
+/// The regression of the last layer on every layer.
+fn closed_form(
+    moments: &LinearFit,
+    plan: &Plan,
+    args: &FitArgs,
+    fit: &Fit<'_>,
+) -> Result<Vec<Affine>, Failure> {
+    let lens = moments.finish("closed form", last(args, fit), &ridge(args, Horizon::NEXT))?;
+    Ok(plan.layers.iter().filter_map(|l| lens.translators().get(l).map(Affine::copy)).collect())
+}
+
+fn future(
+    args: &FitArgs,
+    fit: &Fit<'_>,
+    plan: &Plan,
+    resumed: bool,
+    steps: usize,
+    output: Output,
+) -> Result<Vec<Target>, Failure> {
+    let mut moments = FutureFit::new(&plan.layers, fit.readout.d_model(), args.horizons, fit.model.device());
+    if !resumed {
+        stream(fit, usize::MAX, output, &mut |states| {
+            let layers = plan.layers.iter().copied().zip(states.layers.iter().map(Tensor::shallow_clone));
+            moments.add(&layers.collect::<Vec<_>>(), &states.last, &states.runs)
+        })?;
+    }
+    let one = |k: usize| {
+        let init = if resumed {
+            None
+        } else {
+            let lens = moments.finish("closed form", Horizon(k), &ridge(args, Horizon(k)))?;
+            Some(plan.layers.iter().filter_map(|l| lens.translators().get(l).map(Affine::copy)).collect())
+        };
+        target(format!("horizon {k}"), k, recipe(args, plan, steps), Rung::Tuned, features(plan), init, fit)
+    };
+    (1..=args.horizons).map(one).collect()
+}
+
+/// Every rung asked for, and the control in which layers share nothing.
+fn shared(
+    args: &FitArgs,
+    fit: &Fit<'_>,
+    plan: &Plan,
+    steps: usize,
+    output: Output,
+) -> Result<Vec<Target>, Failure> {
+    let moments = linear_moments(fit, plan, args, MOMENT_TOKENS, output)?;
+    let of = |layer: &LayerIndex| moments.moments(*layer).map_err(Failure::from);
+    let end = of(&last(args, fit))?;
+    let standard = || {
+        let maps = plan.layers.iter().map(|l| Ok(Some(standardise(of(l)?, end)?)));
+        maps.collect::<Result<Vec<_>, Failure>>()
+    };
+    let mut targets = Vec::new();
+    for &rung in &plan.rungs {
+        let features = if rung == Rung::Standardised { standard()? } else { features(plan) };
+        targets.push(target(rung.to_string(), 1, recipe(args, plan, steps), rung, features, None, fit)?);
+    }
+    let rotated = plan.layers.iter().map(|l| Ok(Some(rotate(of(l)?, args.common.seed, *l)?)));
+    let rotated = rotated.collect::<Result<Vec<_>, Failure>>()?;
+    targets.push(target(ROTATED.into(), 1, recipe(args, plan, steps), Rung::Affine, rotated, None, fit)?);
+    Ok(targets)
+}
+
+/// `φ(h) = μ_L + (σ_L / σ)(h - μ)` with `σ²` the mean variance of a dimension.
+fn standardise(own: &Moments, end: &Moments) -> Result<Affine, Failure> {
+    let spread = |m: &Moments| Ok::<_, Failure>(m.covariance()?.f_trace()?.double_value(&[]).sqrt());
+    let ratio = spread(end)? / spread(own)?;
+    let d = own.d() as i64;
+    let weight = Tensor::f_eye(d, (Kind::Double, own.mean()?.device()))? * (ratio - 1.0);
+    let bias = end.mean()?.f_sub(&(own.mean()? * ratio))?;
+    Ok(Affine::new(weight.to_kind(Kind::Float), bias.to_kind(Kind::Float))?)
+}
+
+/// `φ(h) = R (h - μ) + μ` with a rotation drawn uniformly from (seed, layer): the QR factor of a Gaussian matrix, signs
+/// fixed (Mezzadri 2007).
+fn rotate(own: &Moments, seed: u64, layer: LayerIndex) -> Result<Affine, Failure> {
+    let d = own.d() as i64;
+    tch::manual_seed((seed as i64).wrapping_mul(1_000_003) ^ (layer.0 as i64 + 1));
+    let gaussian = Tensor::f_randn([d, d], (Kind::Double, Device::Cpu))?;
+    let (q, r) = Tensor::f_linalg_qr(&gaussian, "reduced")?;
+    let rotation = q.f_mul(&r.f_diag(0)?.f_sign()?)?;
+    let mean = own.mean()?;
+    let rotation = rotation.to_device(mean.device());
+    let bias = mean.f_sub(&rotation.f_mv(&mean)?)?;
+    let weight = rotation.f_sub(&Tensor::f_eye(d, (Kind::Double, mean.device()))?)?;
+    Ok(Affine::new(weight.to_kind(Kind::Float), bias.to_kind(Kind::Float))?)
+}
+
+/// The parameters that are kept: the best held-out translators; of closed forms, themselves.
+pub(super) fn tensors(
+    args: &FitArgs,
+    plan: &Plan,
+    targets: &[Target],
+) -> Result<BTreeMap<String, Tensor>, Failure> {
+    let mut tensors = BTreeMap::new();
+    for target in targets {
+        let closed = target.fitter.recipe().steps == 0;
+        for (place, layer) in plan.layers.iter().enumerate() {
+            let map = if closed {
+                target.fitter.translators().whole(place)?
+            } else {
+                target.fitter.best()[place].1.copy()
+            };
+            let prefix = match args.kind {
+                Kind_::Tuned | Kind_::Linear => format!("layer.{layer}"),
+                Kind_::Future => format!("layer.{layer}.horizon.{}", target.horizon),
+                Kind_::Shared => format!("{}.layer.{layer}", target.name),
+            };
+            tensors.insert(format!("{prefix}.weight"), map.weight);
+            tensors.insert(format!("{prefix}.bias"), map.bias);
+        }
+    }
+    Ok(tensors)
+}
+
+/// What `config.json` says.
+pub(super) fn lens_config(
+    args: &FitArgs,
+    source: &Source,
+    plan: &Plan,
+    readout: &Readout,
+    manifest: &Manifest,
+) -> Result<LensConfig, Failure> {
+    let spec = &source.session.spec;
+    let sha256 = |of: &Option<String>| of.clone().unwrap_or_default();
+    let kind = manifest.config["kind"].as_str().unwrap_or_default().to_owned();
+    let tuned = kind == "tuned" && args.site == "resid_pre";
+    let rungs = plan.rungs.iter().map(ToString::to_string).chain([ROTATED.to_owned()]);
+    Ok(LensConfig {
+        base_model_name_or_path: source.session.name(),
+        d_model: spec.d_model,
+        num_hidden_layers: spec.n_layers,
+        bias: true,
+        base_model_revision: None,
+        unembed_hash: None,
+        lens_type: tuned.then(|| "linear_tuned_lens".to_owned()),
+        layerscope: Some(Ours {
+            format_version: FORMAT_VERSION,
+            site: args.site.clone(),
+            model_sha256: manifest.model.as_ref().map(|m| m.sha256.clone()).unwrap_or_default(),
+            unembed_sha256: unembed_sha256(readout.unembed())?,
+            tokenizer_sha256: sha256(&manifest.tokenizer_sha256),
+            layers: plan.layers.iter().map(|l| l.0).collect(),
+            horizons: if kind == "future" { (1..=args.horizons).collect() } else { Vec::new() },
+            rungs: if kind == "shared" { rungs.collect() } else { Vec::new() },
+            details: manifest.config.clone(),
+            kind,
+        }),
+    })
+}
+
+/// Held-out losses per layer: of the logit lens (the identity), and of every target.
+pub(super) fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value) {
+    let mut names: Vec<(&str, usize)> = log.rows().iter().map(|r| (r.target.as_str(), r.horizon)).collect();
+    names.sort_by_key(|(_, horizon)| *horizon);
+    names.dedup();
+    let best = |name: &str, layer: usize| {
+        let rows = log.rows().iter().filter(|r| r.target == name && r.layer == layer);
+        rows.filter_map(|r| r.held_out).fold(f64::INFINITY, f64::min)
+    };
+    let mut text = String::new();
+    let _ = write!(text, "held-out {} (nats)\nlayer", format!("{:?}", args.loss).to_lowercase());
+    for (name, _) in &names {
+        let _ = write!(text, "  {name:>12}");
+    }
+    for (place, layer) in plan.layers.iter().enumerate() {
+        let _ = write!(text, "\n{:>5}", layer.0);
+        for (name, _) in &names {
+            let _ = write!(text, "  {:>12.4}", best(name, place));
+        }
+    }
+    let summary: BTreeMap<&str, Vec<f64>> = names
+        .iter()
+        .map(|(name, _)| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect()))
+        .collect();
+    (text, json!(summary))
+}

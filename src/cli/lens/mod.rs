@@ -1,0 +1,29 @@
+//! `lens`: fitting, evaluating and transferring lenses.
+
+mod fit;
+mod kinds;
+mod progress;
+
+use clap::{Args, Subcommand};
+
+use super::exit::Failure;
+
+/// Fit lenses, evaluate them, and measure how they transfer between layers
+#[derive(Debug, Args)]
+pub(crate) struct LensCommand {
+    #[command(subcommand)]
+    command: Which,
+}
+
+#[derive(Debug, Subcommand)]
+enum Which {
+    Fit(Box<fit::FitArgs>),
+}
+
+impl LensCommand {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Which::Fit(command) => command.run(),
+        }
+    }
+}

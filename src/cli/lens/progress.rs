@@ -1,0 +1,84 @@
+//! Progress of a fit: a bar with the held-out loss, and checkpoints.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use indicatif::ProgressBar;
+use layerscope::{
+    fit::{FitError, FitLog, FitWatch, Target},
+    run::write_tensors,
+};
+use serde_json::json;
+use tch::Tensor;
+
+use super::super::output::Output;
+
+pub(super) struct Progress {
+    output: Output,
+    bar: ProgressBar,
+    checkpoint: PathBuf,
+    every: Duration,
+    written: Instant,
+    stop: Arc<AtomicBool>,
+}
+
+impl Progress {
+    pub(super) fn new(
+        output: Output,
+        tokens: usize,
+        checkpoint: PathBuf,
+        seconds: u64,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        let bar = output.bar("fitting", "tokens", Some(tokens as u64));
+        Self { output, bar, checkpoint, every: Duration::from_secs(seconds), written: Instant::now(), stop }
+    }
+
+    pub(super) fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn write(&self, targets: &[Target], log: &FitLog) -> Result<(), FitError> {
+        let names: Vec<String> = targets.iter().map(|t| t.name.clone()).collect();
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::from([("log".to_owned(), log.state(&names))]);
+        for (i, target) in targets.iter().enumerate() {
+            let state = target.fitter.state().into_iter();
+            tensors.extend(state.map(|(name, tensor)| (format!("{i}/{name}"), tensor)));
+        }
+        Ok(write_tensors(&self.checkpoint, &tensors)?)
+    }
+}
+
+impl FitWatch for Progress {
+    fn advance(&mut self, tokens: usize) {
+        self.bar.inc(tokens as u64);
+    }
+
+    fn validated(&mut self, target: &str, step: usize, losses: &[f64]) {
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        let layers: Vec<String> = losses.iter().map(|loss| format!("{loss:.3}")).collect();
+        self.bar.suspend(|| {
+            self.output.note(format!("{target}, step {step}: held-out {mean:.4}  [{}]", layers.join(" ")));
+        });
+        // A broken pipe shows at the next thing that must be printed.
+        let _ = self
+            .output
+            .event("validated", json!({ "target": target, "step": step, "mean": mean, "layers": losses }));
+    }
+
+    fn between(&mut self, targets: &[Target], log: &FitLog) -> Result<bool, FitError> {
+        let stop = self.stop.load(Ordering::Relaxed);
+        if stop || self.written.elapsed() >= self.every {
+            self.write(targets, log)?;
+            self.written = Instant::now();
+        }
+        Ok(stop)
+    }
+}
