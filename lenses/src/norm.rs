@@ -33,6 +33,16 @@ impl Norm {
         self.kind
     }
 
+    /// The factor `[d]`; none is 1.
+    pub fn weight(&self) -> Option<&Tensor> {
+        self.weight.as_ref()
+    }
+
+    /// The offset `[d]`; none is 0.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
     /// Normalises `x [.., d]`.
     ///
     /// # Errors

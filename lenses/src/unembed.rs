@@ -56,6 +56,11 @@ impl Unembed {
         &self.weight
     }
 
+    /// The head bias `[vocab]`; none is 0.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
     /// Final norm of a state of the last layer: `[.., d_model]` to `[.., d_model]`.
     ///
     /// # Errors
