@@ -9,6 +9,7 @@
 //! [`hook::Tap`] watches or edits it on the way; [`export`] streams what it saw into a [`store`];
 //! [`trajectory`] reads a prompt through a lens, layer by layer.
 
+pub mod artifact;
 pub mod device;
 pub mod evaluate;
 pub mod export;

@@ -8,6 +8,7 @@
 mod cli;
 mod hostile;
 mod hub;
+mod package_lens;
 mod parity;
 mod properties;
 mod text_numbers;

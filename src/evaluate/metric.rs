@@ -80,7 +80,7 @@ impl Metric {
         match self {
             Self::Entropy | Self::Kl | Self::Ce | Self::Surprisal => "nats",
             Self::Rank => "tokens",
-            _ => "fraction",
+            _ => "share",
         }
     }
 

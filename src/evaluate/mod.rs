@@ -3,15 +3,17 @@
 //! Memory does not grow with the corpus: each batch is read out, summed by document and added to a
 //! [`Tally`](crate::score::Tally); distributions over the whole vocabulary are kept as one running mean per lens and layer.
 
+mod baseline;
 mod metric;
 mod rows;
 
+pub use baseline::Baselines;
 use layerscope_lenses::{Ask, LayerIndex, Lens, Readout, Teacher};
 pub use metric::{Column, Group, Metric, columns};
 
 use crate::{
     hook::HookPoint,
-    model::{Model, ModelError},
+    model::ModelError,
     run::MetricRow,
     score::{Resamples, ScoreError, Tally},
     states::States,
@@ -66,6 +68,7 @@ pub struct Cell {
 pub struct Evaluation<'a> {
     readout: &'a Readout,
     lenses: &'a [Box<dyn Lens>],
+    kinds: &'a [String],
     points: &'a [HookPoint],
     cells: Vec<Cell>,
     tally: Tally,
@@ -76,13 +79,14 @@ pub struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// Every lens at every point (lenses that have no translator for a layer are left out there), then the model itself.
+    /// Every lens (`kinds` says what each is: `logit`, `tuned` …) at every point (lenses that have no translator for a layer are left out there), then the model itself.
     ///
     /// # Errors
     /// When the resamples do not fit.
     pub fn new(
         readout: &'a Readout,
         lenses: &'a [Box<dyn Lens>],
+        kinds: &'a [String],
         points: &'a [HookPoint],
         resamples: Resamples,
         marginals: bool,
@@ -102,7 +106,7 @@ impl<'a> Evaluation<'a> {
         let tally = Tally::new(groups_of, groups, resamples)?;
         let marginals = marginals.then(|| vec![vec![0.0; readout.vocab()]; cells.len()]);
         let positions = vec![0.0; cells.len()];
-        Ok(Self { readout, lenses, points, cells, tally, marginals, positions, groups })
+        Ok(Self { readout, lenses, kinds, points, cells, tally, marginals, positions, groups })
     }
 
     /// The cells, in the order of the columns.
@@ -110,18 +114,17 @@ impl<'a> Evaluation<'a> {
         &self.cells
     }
 
-    /// Runs windows of one length and adds what every lens says. `clusters` gives, per window, the cluster of its
-    /// tokens in place of their document.
+    /// Adds what every lens says of the states of `windows`, and returns what the model itself says. `clusters` gives, per
+    /// window, the cluster of its tokens in place of their document.
     ///
     /// # Errors
     /// See [`EvalError`].
     pub fn add(
         &mut self,
-        model: &Model,
+        states: &States,
         windows: &[&Window],
         clusters: Option<&[u64]>,
-    ) -> Result<(), EvalError> {
-        let states = States::of(model, self.points, windows)?;
+    ) -> Result<Teacher, EvalError> {
         let docs = match clusters {
             None => states.docs.clone(),
             Some(of) => {
@@ -162,13 +165,13 @@ impl<'a> Evaluation<'a> {
         for (doc, sums, counts) in columns.by_document(self.groups) {
             self.tally.add(doc, &sums, &counts)?;
         }
-        Ok(())
+        Ok(own.teacher)
     }
 
     /// Every number with its interval. `bytes_per_token` adds bits per byte to losses of horizon 1.
     pub fn finish(&mut self, bytes_per_token: Option<f64>) -> Vec<MetricRow> {
         let marginals = self.marginal_kl();
-        let (cells, lenses, points) = (&self.cells, self.lenses, self.points);
+        let (cells, lenses, kinds, points) = (&self.cells, self.lenses, self.kinds, self.points);
         let scores = self.tally.scores();
         let mut out = Vec::new();
         for (place, cell) in cells.iter().enumerate() {
@@ -181,7 +184,7 @@ impl<'a> Evaluation<'a> {
             };
             let row = |metric: &str, unit: &str, estimate: crate::score::Estimate| MetricRow {
                 subject: subject.clone(),
-                kind: "lens".into(),
+                kind: cell.lens.map_or("model", |lens| kinds[lens].as_str()).into(),
                 hook: hook.clone(),
                 layer: layer as i32,
                 source_layer: None,
@@ -207,7 +210,7 @@ impl<'a> Evaluation<'a> {
                 if let Some(bytes) = bpb {
                     let factor = 1.0 / (std::f64::consts::LN_2 * bytes);
                     let scaled = scores.contrast(|mean| mean(column.index) * factor);
-                    out.push(row(column.metric.name(), "bits_per_byte", scaled));
+                    out.push(row(column.metric.name(), "bits/byte", scaled));
                 }
             }
             if let (Some(all), true) = (&marginals, cell.lens.is_some() && cell.horizon == 1) {

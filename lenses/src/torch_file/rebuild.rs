@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::TorchFileError;
 use super::archive::Archive;
@@ -101,6 +101,8 @@ fn check(spec: &TensorSpec<'_>) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
 
     #[test]

@@ -1,4 +1,4 @@
-//! Real files of torch 2.11 (fixtures/torch_save), files made by hand, damaged and hostile ones.
+//! Real files of torch 2.11 (`fixtures/torch_save`), files made by hand, damaged and hostile ones.
 
 use std::io::{Cursor, Write as _};
 
@@ -32,7 +32,7 @@ fn with_pickle(body: &[u8]) -> Vec<u8> {
 /// One tensor over the storage of [`with_pickle`], said to have `numel` numbers; the rest as opcodes.
 fn tensor(numel: u8, offset: &str, size: &str, stride: &str) -> Vec<u8> {
     let mut body = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
-    body.extend(b"X\x01\0\0\00X\x06\0\0\0cuda:0K");
+    body.extend(b"X\x01\0\0\x000X\x06\0\0\0cuda:0K");
     body.push(numel);
     body.extend(b"tQ");
     body.extend([offset, size, stride].concat().bytes());

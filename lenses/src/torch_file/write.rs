@@ -113,6 +113,8 @@ fn int(out: &mut Vec<u8>, n: i64) {
 
 fn ints(out: &mut Vec<u8>, numbers: &[i64]) {
     out.push(b'(');
-    numbers.iter().for_each(|n| int(out, *n));
+    for n in numbers {
+        int(out, *n);
+    }
     out.push(b't');
 }

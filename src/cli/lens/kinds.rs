@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use layerscope::{
-    artifact::{FORMAT_VERSION, LensConfig, Ours, unembed_sha256},
+    artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
     fit::{Fit, FitLog, Target},
     hook::{BlockHook, HookPoint},
     lenses::{
@@ -307,30 +307,28 @@ pub(super) fn lens_config(
     manifest: &Manifest,
 ) -> Result<LensConfig, Failure> {
     let spec = &source.session.spec;
-    let sha256 = |of: &Option<String>| of.clone().unwrap_or_default();
-    let kind = manifest.config["kind"].as_str().unwrap_or_default().to_owned();
-    let tuned = kind == "tuned" && args.site == "resid_pre";
     let rungs = plan.rungs.iter().map(ToString::to_string).chain([ROTATED.to_owned()]);
+    let mut details = manifest.config.clone();
+    details["rungs"] = if args.kind == Kind_::Shared { rungs.collect() } else { json!([]) };
     Ok(LensConfig {
-        base_model_name_or_path: source.session.name(),
+        kind: match args.kind {
+            Kind_::Tuned => LensKind::Tuned,
+            Kind_::Shared => LensKind::Shared,
+            Kind_::Linear => LensKind::Linear,
+            Kind_::Future => LensKind::Future,
+        },
+        site: args.site.clone(),
+        model: ModelRef {
+            name: source.session.name(),
+            sha256: manifest.model.as_ref().map(|m| m.sha256.clone()),
+        },
         d_model: spec.d_model,
-        num_hidden_layers: spec.n_layers,
-        bias: true,
-        base_model_revision: None,
-        unembed_hash: None,
-        lens_type: tuned.then(|| "linear_tuned_lens".to_owned()),
-        layerscope: Some(Ours {
-            format_version: FORMAT_VERSION,
-            site: args.site.clone(),
-            model_sha256: manifest.model.as_ref().map(|m| m.sha256.clone()).unwrap_or_default(),
-            unembed_sha256: unembed_sha256(readout.unembed())?,
-            tokenizer_sha256: sha256(&manifest.tokenizer_sha256),
-            layers: plan.layers.iter().map(|l| l.0).collect(),
-            horizons: if kind == "future" { (1..=args.horizons).collect() } else { Vec::new() },
-            rungs: if kind == "shared" { rungs.collect() } else { Vec::new() },
-            details: manifest.config.clone(),
-            kind,
-        }),
+        n_layers: spec.n_layers,
+        unembed_sha256: Some(unembed_sha256(readout.unembed())?),
+        tokenizer_sha256: manifest.tokenizer_sha256.clone(),
+        layers: plan.layers.iter().map(|l| l.0).collect(),
+        horizons: if args.kind == Kind_::Future { (1..=args.horizons).collect() } else { vec![1] },
+        details,
     })
 }
 

@@ -1,8 +1,11 @@
 //! `lens`: fitting, evaluating and transferring lenses.
 
+mod eval;
 mod fit;
 mod kinds;
+mod load;
 mod progress;
+mod report;
 
 use clap::{Args, Subcommand};
 
@@ -18,12 +21,14 @@ pub(crate) struct LensCommand {
 #[derive(Debug, Subcommand)]
 enum Which {
     Fit(Box<fit::FitArgs>),
+    Eval(Box<eval::EvalArgs>),
 }
 
 impl LensCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
             Which::Fit(command) => command.run(),
+            Which::Eval(command) => command.run(),
         }
     }
 }

@@ -1,0 +1,100 @@
+//! From a lens folder to lenses. A new kind of lens is one arm here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use layerscope_lenses::{Affine, FutureLens, Horizon, LayerIndex, Lens, LinearLens, TunedLens};
+use tch::{Device, Tensor};
+
+use super::{ArtifactError, CONFIG, LensConfig, LensFolder, LensKind, PARAMS};
+
+/// The lenses in the folder `dir` on `device`, reported under `name`: one; for a future lens one per horizon; for a shared
+/// lens with several rungs `name:rung` each.
+///
+/// Whether they belong to a model is for [`super::check`] to say.
+///
+/// # Errors
+/// As [`LensFolder::read`], or when a tensor is missing, unknown or of another shape.
+pub fn load(dir: &Path, name: &str, device: Device) -> Result<Vec<Box<dyn Lens>>, ArtifactError> {
+    let LensFolder { config, tensors } = LensFolder::read(dir)?;
+    let mut maps = Maps { path: dir.join(PARAMS), config: &config, tensors, device };
+    let lenses: Vec<Box<dyn Lens>> = match config.kind {
+        LensKind::Tuned => vec![Box::new(TunedLens::new(name, maps.take("", "")?))],
+        LensKind::Linear => {
+            let target = config.details["target"].as_u64().map_or(config.n_layers, |t| t as usize);
+            vec![Box::new(LinearLens::new(name, LayerIndex(target), maps.take("", "")?))]
+        }
+        LensKind::Future => {
+            let mut one = |k: &usize| -> Result<Box<dyn Lens>, ArtifactError> {
+                Ok(Box::new(FutureLens::new(name, Horizon(*k), maps.take("", &format!(".horizon.{k}"))?)))
+            };
+            config.horizons.iter().map(&mut one).collect::<Result<_, _>>()?
+        }
+        LensKind::Shared => {
+            let rungs = rungs(dir, &config)?;
+            let mut one = |rung: &String| -> Result<Box<dyn Lens>, ArtifactError> {
+                let name = if rungs.len() == 1 { name.to_owned() } else { format!("{name}:{rung}") };
+                Ok(Box::new(TunedLens::new(name, maps.take(&format!("{rung}."), "")?)))
+            };
+            rungs.iter().map(&mut one).collect::<Result<_, _>>()?
+        }
+    };
+    match maps.tensors.keys().next() {
+        Some(name) => {
+            Err(ArtifactError::tensor(&maps.path, name, format!("is not part of a {} lens", config.kind)))
+        }
+        None => Ok(lenses),
+    }
+}
+
+/// The rungs of a shared lens, as its `details` list them.
+fn rungs(dir: &Path, config: &LensConfig) -> Result<Vec<String>, ArtifactError> {
+    let names = config.details["rungs"].as_array().filter(|names| !names.is_empty());
+    let names = names.and_then(|names| names.iter().map(|n| n.as_str().map(str::to_owned)).collect());
+    let reason = "a shared lens must list its rungs in layerscope.details.rungs".to_owned();
+    names.ok_or(ArtifactError::Config { path: dir.join(CONFIG), reason })
+}
+
+/// The tensors of a folder on their way into translators.
+struct Maps<'a> {
+    path: PathBuf,
+    config: &'a LensConfig,
+    tensors: BTreeMap<String, Tensor>,
+    device: Device,
+}
+
+impl Maps<'_> {
+    /// The maps `{prefix}layer.{i}{suffix}.weight` and `.bias` of every layer.
+    fn take(&mut self, prefix: &str, suffix: &str) -> Result<BTreeMap<LayerIndex, Affine>, ArtifactError> {
+        let d = self.config.d_model as i64;
+        let mut maps = BTreeMap::new();
+        for &layer in &self.config.layers {
+            let base = format!("{prefix}layer.{layer}{suffix}");
+            let weight = self.tensor(&format!("{base}.weight"), &[d, d])?;
+            let bias = self.tensor(&format!("{base}.bias"), &[d])?;
+            maps.insert(LayerIndex(layer), Affine::new(weight, bias)?);
+        }
+        Ok(maps)
+    }
+
+    fn tensor(&mut self, name: &str, size: &[i64]) -> Result<Tensor, ArtifactError> {
+        let failed = |reason: String| ArtifactError::tensor(&self.path, name, reason);
+        let tensor = self.tensors.remove(name).ok_or_else(|| failed("is missing".into()))?;
+        if tensor.size() == size {
+            Ok(tensor.to_device(self.device))
+        } else {
+            Err(failed(format!("has shape {:?}, must be {size:?}", tensor.size())))
+        }
+    }
+}
+
+/// The tensors of a tuned lens under the names of its folder.
+pub fn tuned_tensors(translators: &BTreeMap<LayerIndex, Affine>) -> BTreeMap<String, Tensor> {
+    let named = |(layer, map): (&LayerIndex, &Affine)| {
+        [
+            (format!("layer.{layer}.weight"), map.weight.shallow_clone()),
+            (format!("layer.{layer}.bias"), map.bias.shallow_clone()),
+        ]
+    };
+    translators.iter().flat_map(named).collect()
+}

@@ -1,0 +1,190 @@
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use layerscope::{
+    evaluate::{Baselines, EvalError, Evaluation},
+    hook::HookPoint,
+    lenses::Readout,
+    run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    score::Resamples,
+    states::States,
+    text::{Window, batches},
+};
+use serde_json::json;
+use tch::Device;
+
+use super::{
+    super::{
+        args::{CommonArgs, Layers, ModelArgs, TextArgs},
+        exit::Failure,
+        interrupt::on_interrupt,
+        output::Output,
+        source::{Source, counts},
+    },
+    fit::{ReadoutArg, block_hook},
+    load::{self, Lenses},
+    report,
+};
+
+/// What intervals resample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cluster {
+    /// Documents
+    Document,
+    /// Windows, for a text of one document
+    Window,
+}
+
+/// Evaluate lenses on a text, every layer in one pass, with intervals over documents
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// `logit` or a lens folder; repeat for several
+    #[arg(long, required = true, value_name = "logit|LENSDIR")]
+    lens: Vec<String>,
+    /// Folder to write
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Only these layers, such as 0,4,8-12; by default all below the last
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<Layers>,
+    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
+    #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
+    readout: ReadoutArg,
+    /// What the 95 % intervals resample
+    #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
+    cluster: Cluster,
+    /// Bootstrap replicates
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    replicates: usize,
+    /// Leave out the marginal bias, which keeps one distribution per lens and layer
+    #[arg(long)]
+    no_marginals: bool,
+    /// Use a lens that was fitted to another unembedding
+    #[arg(long)]
+    other_unembedding: bool,
+    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
+    #[arg(long, value_name = "N")]
+    batch_tokens: Option<NonZeroUsize>,
+    /// Start over in a folder that holds another run
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Windows that are batched by length together.
+const AT_ONCE: usize = 256;
+
+impl EvalArgs {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let stop = on_interrupt()?;
+        let asked = load::read(&self.lens)?;
+        let source = Source::open(&self.model, &self.text, output)?;
+        source.session.announce(output);
+        let mut layers = source.session.layers(self.layers.as_ref())?;
+        layers.retain(|l| *l < source.session.spec.n_layers);
+        let options = source.window_options(&self.text)?;
+        let text = source.windows(&options, output)?;
+        output.note(format!("documents: {}", text.lead));
+        let mut manifest =
+            source.manifest("lens eval", &self.model, &text.lead, self.text.pack, &self.common, output)?;
+        manifest.lenses =
+            asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
+        manifest.config = json!({
+            "lenses": asked.len(),
+            "layers": layers,
+            "readout": format!("{:?}", self.readout).to_lowercase(),
+            "cluster": format!("{:?}", self.cluster).to_lowercase(),
+            "replicates": self.replicates,
+            "marginals": !self.no_marginals,
+            "vocab": source.vocab(),
+            "tokens": self.text.tokens,
+            "seq_len": options.seq_len,
+            "pack": options.pack,
+            "text_column": self.text.text_column,
+            "batch_tokens": self.batch_tokens,
+        });
+        let dir = RunDir::start(&self.out, manifest, self.force, &|p| p == Path::new(METRICS))?;
+        if dir.found() == Found::Complete {
+            output.note(format!("{} is complete already", self.out.display()));
+            return self.report(&read_metrics(&self.out)?, output);
+        }
+        let model = source.session.load(output)?;
+        let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
+        let readout =
+            Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
+        let points = self.points(&lenses, &layers)?;
+        let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
+        let future = asked.iter().any(|a| a.is("future"));
+        let clusters = self.clusters(&text.windows);
+        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let mut evaluation =
+            Evaluation::new(&readout, &lenses.lenses, &lenses.kinds, &points, resamples, !self.no_marginals)?;
+        let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
+        let bar = output.bar("evaluating", "tokens", Some(text.stats.tokens));
+        let batch_tokens = self
+            .batch_tokens
+            .map_or(if source.session.device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get);
+        for (first, some) in (0..).step_by(AT_ONCE).zip(text.windows.chunks(AT_ONCE)) {
+            for batch in batches(some, batch_tokens) {
+                if stop.load(Ordering::Relaxed) {
+                    bar.finish_and_clear();
+                    return Err(Failure::interrupted(EvalError::Interrupted));
+                }
+                let windows: Vec<&Window> = batch.iter().map(|i| &some[*i]).collect();
+                let of: Option<Vec<u64>> =
+                    clusters.as_ref().map(|c| batch.iter().map(|i| c[first + *i]).collect());
+                let states = States::of(&model, &points, &windows)?;
+                let own = evaluation.add(&states, &windows, of.as_deref())?;
+                if let Some(baselines) = &mut baselines {
+                    baselines.add(&readout, &own, &states.docs)?;
+                }
+                bar.inc(states.rows() as u64);
+            }
+        }
+        bar.finish_and_clear();
+        let spoken = text.stats.tokens - text.stats.added_tokens;
+        let bytes = (spoken > 0).then(|| text.stats.text_bytes as f64 / spoken as f64);
+        let mut rows = evaluation.finish(bytes);
+        if let Some(baselines) = &baselines {
+            rows.extend(baselines.rows(text.windows.iter(), resamples)?);
+        }
+        write_metrics(&self.out, &rows)?;
+        dir.finish(counts(text.stats, rows.len() as u64), None)?;
+        self.report(&rows, output)
+    }
+
+    fn points(&self, lenses: &Lenses, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
+        let site = block_hook(&lenses.site)
+            .ok_or_else(|| Failure::failed(anyhow!("a lens reads the unknown site {}", lenses.site)))?;
+        if layers.is_empty() {
+            return Err(Failure::usage(anyhow!("--layers: no layer below the last")));
+        }
+        Ok(layers.iter().map(|l| HookPoint::Block(*l, site)).collect())
+    }
+
+    /// Per window, what it counts as; none: its documents.
+    fn clusters(&self, windows: &[Window]) -> Option<Vec<u64>> {
+        (self.cluster == Cluster::Window).then(|| (0..windows.len() as u64).collect())
+    }
+
+    fn report(&self, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
+        output.print(&report::layers(rows))?;
+        if rows.iter().all(|r| r.n_clusters < 2) {
+            output.note("one document gives no interval; --cluster window resamples windows instead");
+        }
+        output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
+        output.result(json!({ "out": self.out, "rows": rows.len() }))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! `--lens logit` and `--lens LENSDIR`: lenses of a command, checked against its model.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use layerscope::{
+    artifact::{LensFolder, check, lens_sha256, load, unembed_sha256},
+    lenses::{Lens, LogitLens},
+    model::Model,
+    run::LensRecord,
+};
+
+use super::super::{exit::Failure, output::Output};
+
+/// Lenses, what each is, and where all of them read.
+pub(crate) struct Lenses {
+    pub(crate) lenses: Vec<Box<dyn Lens>>,
+    /// `logit`, `tuned` … per lens.
+    pub(crate) kinds: Vec<String>,
+    pub(crate) site: String,
+}
+
+/// A lens as it was asked for, before the model is loaded.
+pub(crate) struct Asked {
+    name: String,
+    folder: Option<(String, LensFolder)>,
+}
+
+/// Reads what `--lens` names; names are the folders', numbered where two are equal.
+pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
+    let mut asked: Vec<Asked> = Vec::new();
+    for name in names {
+        if name == "logit" {
+            asked.push(Asked { name: name.clone(), folder: None });
+            continue;
+        }
+        let dir = Path::new(name);
+        if !dir.is_dir() {
+            return Err(Failure::usage(anyhow!(
+                "--lens {name}: there is no such folder (and no lens called so but `logit`)"
+            )));
+        }
+        let folder = LensFolder::read(dir).map_err(Failure::usage)?;
+        let file = dir.canonicalize()?;
+        let mut label = file.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
+        let same = asked.iter().filter(|a| a.name == label).count();
+        if same > 0 {
+            label = format!("{label}-{}", same + 1);
+        }
+        asked.push(Asked { name: label, folder: Some((name.clone(), folder)) });
+    }
+    Ok(asked)
+}
+
+impl Asked {
+    /// What the manifest says of it; none for the logit lens.
+    pub(crate) fn record(&self) -> Result<Option<LensRecord>, Failure> {
+        let Some((dir, _)) = &self.folder else { return Ok(None) };
+        Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(Path::new(dir))? }))
+    }
+
+    /// How many tokens ahead it reads.
+    pub(crate) fn horizons(&self) -> usize {
+        self.folder
+            .as_ref()
+            .map_or(1, |(_, folder)| folder.config.horizons.iter().copied().max().unwrap_or(1))
+    }
+
+    /// Whether it is a lens of this kind.
+    pub(crate) fn is(&self, kind: &str) -> bool {
+        self.folder.as_ref().is_some_and(|(_, folder)| folder.config.kind.to_string() == kind)
+    }
+}
+
+/// Puts the lenses on the model's device. One that was made for another unembedding is refused, unless `other` allows it.
+pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) -> Result<Lenses, Failure> {
+    let spec = model.spec();
+    let hash = unembed_sha256(model.unembed())?;
+    let mut all = Lenses { lenses: Vec::new(), kinds: Vec::new(), site: "resid_pre".into() };
+    let mut site = None;
+    for lens in asked {
+        let Some((dir, folder)) = &lens.folder else {
+            all.lenses.push(Box::new(LogitLens));
+            all.kinds.push("logit".into());
+            continue;
+        };
+        let config = &folder.config;
+        match check(config, &hash, spec.d_model, spec.n_layers) {
+            Ok(None) => {}
+            Ok(Some(note)) => output.warn(format!("{dir}: {note}")),
+            Err(e) if other && matches!(e, layerscope::artifact::ArtifactError::OtherUnembedding { .. }) => {
+                output.warn(format!("{dir}: {e}"));
+            }
+            Err(e) => return Err(Failure::check(format!("{dir}: {e}"))),
+        }
+        if site.as_ref().is_some_and(|s| *s != config.site) {
+            return Err(Failure::usage(anyhow!(
+                "{dir} reads {}, another lens {}; evaluate them apart",
+                config.site,
+                all.site
+            )));
+        }
+        site = Some(config.site.clone());
+        all.site.clone_from(&config.site);
+        for one in load(Path::new(dir), &lens.name, model.device())? {
+            all.lenses.push(one);
+            all.kinds.push(config.kind.to_string());
+        }
+    }
+    Ok(all)
+}
