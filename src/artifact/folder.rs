@@ -116,7 +116,7 @@ pub fn lens_sha256(dir: &Path) -> Result<String, ArtifactError> {
     for name in [CONFIG, PARAMS, PARAMS_PT] {
         let path = dir.join(name);
         match sha256_file(&path, &|_| ()) {
-            Ok(hash) => list += &format!("{hash}  {name}\n"),
+            Ok(hash) => list.extend([hash.as_str(), "  ", name, "\n"]),
             Err(e) if e.kind() == io::ErrorKind::NotFound && name != CONFIG => {}
             Err(e) => return Err(ArtifactError::io(&path, e)),
         }

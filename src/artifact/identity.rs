@@ -34,7 +34,9 @@ fn hash_part(hash: &mut Sha256, part: Option<&Tensor>) -> Result<(), tch::TchErr
     };
     let size = tensor.size();
     hash.update([size.len() as u8]);
-    size.iter().for_each(|n| hash.update(n.to_le_bytes()));
+    for n in &size {
+        hash.update(n.to_le_bytes());
+    }
     let rows = size.first().copied().unwrap_or(0);
     for start in (0..rows).step_by(ROWS as usize) {
         let some = tensor.f_narrow(0, start, ROWS.min(rows - start))?;

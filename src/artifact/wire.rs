@@ -1,5 +1,7 @@
 //! `config.json` as it is stored: the tuned-lens package's keys, and all of ours under one key that the package skips.
 
+#![allow(clippy::option_option)] // a key that is absent, and one that is null
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
