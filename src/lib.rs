@@ -24,6 +24,7 @@ pub mod states;
 pub mod store;
 pub mod text;
 pub mod trajectory;
+pub mod transfer;
 pub mod verify;
 
 pub use layerscope_lenses as lenses;

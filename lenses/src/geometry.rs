@@ -41,6 +41,20 @@ impl Geometry {
         Ok(Self { mean_x: x.mean()?, mean_y: y.mean()?, kept: (0..d).collect(), xx, yy, yx })
     }
 
+    /// The pair the other way round.
+    #[must_use]
+    pub fn swapped(&self) -> Self {
+        let same = Tensor::shallow_clone;
+        Self {
+            mean_x: same(&self.mean_y),
+            mean_y: same(&self.mean_x),
+            kept: self.kept.clone(),
+            xx: same(&self.yy),
+            yy: same(&self.xx),
+            yx: self.yx.tr(),
+        }
+    }
+
     /// The same without some dimensions, such as [`outlier_dims`]. Corrections still map full states: they only move
     /// the mean of a dimension that was left out.
     ///

@@ -36,6 +36,9 @@ pub enum EvalError {
         /// Why.
         source: layerscope_lenses::Error,
     },
+    /// Moments cannot be taken.
+    #[error("moments of the layers: {0}")]
+    Moments(#[from] layerscope_lenses::Error),
     /// The model's own prediction cannot be read.
     #[error("the model's own output: {0}")]
     Teacher(layerscope_lenses::Error),

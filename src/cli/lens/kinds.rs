@@ -24,7 +24,7 @@ use super::{
 /// Tokens whose moments a tuned lens's closed form, or a shared lens's features, are made of.
 const MOMENT_TOKENS: usize = 1 << 17;
 /// The control of the shared lens: one affine map over states that were rotated, every layer differently.
-const ROTATED: &str = "rotated-affine";
+pub(super) const ROTATED: &str = "rotated-affine";
 
 /// The hook of `--site`.
 pub(super) fn site(name: &str) -> Result<BlockHook, String> {

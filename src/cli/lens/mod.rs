@@ -6,6 +6,7 @@ mod kinds;
 mod load;
 mod progress;
 mod report;
+mod transfer;
 
 use clap::{Args, Subcommand};
 
@@ -22,6 +23,7 @@ pub(crate) struct LensCommand {
 enum Which {
     Fit(Box<fit::FitArgs>),
     Eval(Box<eval::EvalArgs>),
+    Transfer(Box<transfer::TransferArgs>),
 }
 
 impl LensCommand {
@@ -29,6 +31,7 @@ impl LensCommand {
         match self.command {
             Which::Fit(command) => command.run(),
             Which::Eval(command) => command.run(),
+            Which::Transfer(command) => command.run(),
         }
     }
 }

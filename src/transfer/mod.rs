@@ -1,0 +1,21 @@
+//! Transfer: does the translator of one layer read the states of another?
+//!
+//! Every translator `i` reads every state `j` on the same tokens, so that all differences are paired by document:
+//!
+//! ```text
+//! penalty_state = CE[i, j] - CE[j, j]     what it costs not to use the state's own lens
+//! penalty_lens  = CE[i, j] - CE[i, i]     what it costs the lens to read another layer's state
+//! kl_native     = KL(lens j on state j ‖ lens i on state j)
+//! ```
+//!
+//! Beside the matrix stand corrections of the state before the lens ([`Correction`]), the shared lens with its controls,
+//! and the geometry of the layers ([`Layers`]). Moments for corrections, geometry and the constant predictor come from
+//! one half of the documents, everything else from the other.
+
+mod geometry;
+mod matrix;
+mod verdict;
+
+pub use geometry::{Layers, Mean, spearman};
+pub use matrix::{Correction, Subjects, Transfer};
+pub use verdict::{Sharing, verdict};

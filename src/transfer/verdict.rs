@@ -1,0 +1,166 @@
+//! Does one lens serve every layer of this model? The numbers, in words.
+
+use std::fmt::Write as _;
+
+use crate::{run::MetricRow, score::Estimate};
+
+use super::spearman;
+
+/// How well one shared lens does.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    /// Its name.
+    pub name: String,
+    /// Score `G` over all layers: 0 is as good as a lens per layer, 1 no better than a constant prediction.
+    pub score: Estimate,
+    /// `G` per layer.
+    pub layers: Vec<Estimate>,
+    /// `G` of the rotated control, and the sharing index `1 - gap / gap of the control`.
+    pub control: Option<(Estimate, Estimate)>,
+}
+
+/// The mean penalty over pairs of layers at a distance, in CE.
+fn at_distance(rows: &[MetricRow], near: bool, penalty: &str) -> Option<f64> {
+    let of = |r: &&MetricRow| r.kind == "transfer" && r.metric == penalty;
+    let layers: Vec<i32> = {
+        let mut all: Vec<i32> = rows.iter().filter(of).map(|r| r.layer).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let place = |layer: i32| layers.iter().position(|l| *l == layer);
+    let distance = |r: &MetricRow| Some(place(r.layer)?.abs_diff(place(r.source_layer?)?));
+    let half = layers.len().div_ceil(2);
+    let wanted = |d: usize| if near { d == 1 } else { d >= half.max(2) };
+    let values: Vec<f64> =
+        rows.iter().filter(of).filter(|r| distance(r).is_some_and(wanted)).map(|r| r.estimate).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Sentences that the numbers support.
+pub fn verdict(rows: &[MetricRow], sharing: &[Sharing], twin: Option<f64>) -> String {
+    let mut text = String::new();
+    let with = |e: &Estimate| match (e.lower, e.upper) {
+        (Some(a), Some(b)) => format!("{:.3} [{a:.3}, {b:.3}]", e.estimate),
+        _ => format!("{:.3}", e.estimate),
+    };
+    if let (Some(near), Some(far)) =
+        (at_distance(rows, true, "penalty_state"), at_distance(rows, false, "penalty_state"))
+    {
+        let _ = writeln!(
+            text,
+            "A neighbouring layer's translator costs {near:.3} nats of CE more than the state's own; one from at least half the \
+             stack away costs {far:.3}."
+        );
+    }
+    if let Some(floor) = twin {
+        let _ = writeln!(
+            text,
+            "Two fits of the same layer differ by {floor:.4} nats: smaller penalties mean nothing."
+        );
+    }
+    let pairs = penalty_and_cosine(rows);
+    if pairs.len() >= 6 {
+        let rho = spearman(&pairs);
+        let _ = writeln!(
+            text,
+            "Penalty against similarity of the layers' covariances: Spearman {rho:.2} over {} ordered pairs.",
+            pairs.len()
+        );
+    }
+    for s in sharing {
+        let worst = s.layers.iter().map(|e| e.estimate).fold(f64::NEG_INFINITY, f64::max);
+        let _ = writeln!(
+            text,
+            "Shared lens {}: score {} (0: as good as a lens per layer; 1: no better than a constant prediction); worst layer {worst:.3}.",
+            s.name,
+            with(&s.score)
+        );
+        if let Some((control, index)) = &s.control {
+            let _ = writeln!(
+                text,
+                "  control, states rotated differently in every layer: {}; sharing index {}.",
+                with(control),
+                with(index)
+            );
+        }
+    }
+    text.push_str(&conclusion(sharing));
+    text
+}
+
+/// `(penalty_state, covariance cosine)` of every ordered pair of layers.
+fn penalty_and_cosine(rows: &[MetricRow]) -> Vec<(f64, f64)> {
+    let cosine = |a: i32, b: i32| {
+        let same = |r: &&MetricRow| {
+            r.metric == "covariance_cosine" && (r.source_layer, r.layer) == (Some(a.min(b)), a.max(b))
+        };
+        rows.iter().find(same).map(|r| r.estimate)
+    };
+    let off = |r: &&MetricRow| {
+        r.kind == "transfer" && r.metric == "penalty_state" && r.source_layer != Some(r.layer)
+    };
+    rows.iter().filter(off).filter_map(|r| Some((r.estimate, cosine(r.layer, r.source_layer?)?))).collect()
+}
+
+fn conclusion(sharing: &[Sharing]) -> String {
+    let best = sharing.iter().min_by(|a, b| a.score.estimate.total_cmp(&b.score.estimate));
+    let Some(best) = best else {
+        return "Whether one lens serves every layer cannot be said without a shared lens: fit one with `lens fit --kind shared` \
+                and pass it with --lens."
+            .into();
+    };
+    let (low, high) =
+        (best.score.lower.unwrap_or(best.score.estimate), best.score.upper.unwrap_or(best.score.estimate));
+    let answer = if high < 0.1 {
+        "Verdict: yes, nearly"
+    } else if low > 0.5 {
+        "Verdict: no"
+    } else {
+        "Verdict: in part"
+    };
+    let more = match &best.control {
+        Some((control, _)) if control.lower.unwrap_or(control.estimate) > high => {
+            "; layers share a code, for the rotated control does worse"
+        }
+        Some(_) => "; but the rotated control does no worse, so that this is no sign of a shared code",
+        None => "",
+    };
+    format!(
+        "{answer}: one lens ({}) leaves open {:.0} % of what a lens per layer gains over a constant prediction{more}.",
+        best.name,
+        100.0 * best.score.estimate
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(x: f64, half: f64) -> Estimate {
+        Estimate { estimate: x, lower: Some(x - half), upper: Some(x + half), n: 100, n_clusters: 10 }
+    }
+
+    #[test]
+    fn words_follow_the_numbers() {
+        let sharing = |score: f64, control: f64| {
+            let (control, index) = (estimate(control, 0.01), estimate(0.5, 0.1));
+            let score = estimate(score, 0.01);
+            vec![Sharing {
+                name: "affine".into(),
+                score,
+                layers: vec![score],
+                control: Some((control, index)),
+            }]
+        };
+        let say = |s: &[Sharing]| verdict(&[], s, None);
+        assert!(say(&sharing(0.05, 0.4)).contains("Verdict: yes, nearly: one lens (affine) leaves open 5 %"));
+        assert!(
+            say(&sharing(0.3, 0.6)).contains("Verdict: in part")
+                && say(&sharing(0.3, 0.6)).contains("share a code")
+        );
+        assert!(say(&sharing(0.3, 0.3)).contains("no sign of a shared code"));
+        assert!(say(&sharing(0.7, 0.9)).contains("Verdict: no"));
+        assert!(say(&[]).contains("cannot be said without a shared lens"));
+    }
+}
