@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use crate::{
     hook::{BlockHook, Capture, HookPoint, Selection},
     model::{Model, ModelError},
-    text::Window,
+    text::{Window, batches},
 };
 
 /// Rows of some windows: one row per token, windows one after the other.
@@ -60,6 +60,56 @@ impl States {
         let last = rows(&end)?;
         let runs = segments().map(|s| s.len as usize).collect();
         Ok(Self { layers, last, ids, docs, runs })
+    }
+
+    /// Rows of several parts, one after the other.
+    ///
+    /// # Errors
+    /// When parts are of different layers.
+    pub fn concat(mut parts: Vec<Self>) -> Result<Self, ModelError> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let cat = |of: &dyn Fn(&Self) -> Tensor| Tensor::f_cat(&parts.iter().map(of).collect::<Vec<_>>(), 0);
+        let n = parts.first().map_or(0, |p| p.layers.len());
+        Ok(Self {
+            layers: (0..n).map(|l| cat(&|p| p.layers[l].shallow_clone())).collect::<Result<_, _>>()?,
+            last: cat(&|p| p.last.shallow_clone())?,
+            ids: parts.iter().flat_map(|p| p.ids.iter().copied()).collect(),
+            docs: parts.iter().flat_map(|p| p.docs.iter().copied()).collect(),
+            runs: parts.iter().flat_map(|p| p.runs.iter().copied()).collect(),
+        })
+    }
+
+    /// Hands `f` the states of all `windows`, about `rows` at a time, and which windows they are of: windows run in batches
+    /// of equal length, and their rows are put together so that lenses have enough to do at once.
+    ///
+    /// # Errors
+    /// As [`States::of`], and those of `f`.
+    pub fn each<E: From<ModelError>>(
+        model: &Model,
+        points: &[HookPoint],
+        windows: &[&Window],
+        rows: usize,
+        mut f: impl FnMut(&Self, &[usize]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut parts, mut places, mut held) = (Vec::new(), Vec::new(), 0);
+        for batch in batches(windows, rows) {
+            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
+            let part = Self::of(model, points, &some)?;
+            held += part.rows();
+            parts.push(part);
+            places.extend(batch);
+            if held >= rows {
+                f(&Self::concat(std::mem::take(&mut parts))?, &places)?;
+                places.clear();
+                held = 0;
+            }
+        }
+        if !parts.is_empty() {
+            f(&Self::concat(parts)?, &places)?;
+        }
+        Ok(())
     }
 
     /// Rows there are.

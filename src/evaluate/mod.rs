@@ -17,7 +17,6 @@ use crate::{
     run::MetricRow,
     score::{Resamples, ScoreError, Tally},
     states::States,
-    text::Window,
 };
 
 /// An evaluation that cannot go on.
@@ -117,23 +116,13 @@ impl<'a> Evaluation<'a> {
         &self.cells
     }
 
-    /// Adds what every lens says of the states of `windows`, and returns what the model itself says. `clusters` gives, per
-    /// window, the cluster of its tokens in place of their document.
+    /// Adds what every lens says of `states`, and returns what the model itself says. `clusters` gives, per row, what it
+    /// counts as in place of its document.
     ///
     /// # Errors
     /// See [`EvalError`].
-    pub fn add(
-        &mut self,
-        states: &States,
-        windows: &[&Window],
-        clusters: Option<&[u64]>,
-    ) -> Result<Teacher, EvalError> {
-        let docs = match clusters {
-            None => states.docs.clone(),
-            Some(of) => {
-                windows.iter().zip(of).flat_map(|(w, c)| std::iter::repeat_n(*c, w.ids.len())).collect()
-            }
-        };
+    pub fn add(&mut self, states: &States, clusters: Option<&[u64]>) -> Result<Teacher, EvalError> {
+        let docs = clusters.map_or_else(|| states.docs.clone(), <[u64]>::to_vec);
         let n = self.readout.normalize(&states.last).map_err(EvalError::Teacher)?;
         let next = states.ahead(1).tokens;
         let ask = Ask { expectation: true, tokens: &[&next], marginal: None };

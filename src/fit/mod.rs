@@ -21,7 +21,7 @@ use crate::{
     hook::HookPoint,
     model::{Model, ModelError},
     states::States,
-    text::{Window, batches},
+    text::Window,
 };
 
 /// A fit that cannot go on.
@@ -286,7 +286,7 @@ impl Fit<'_> {
         Ok(())
     }
 
-    /// States of `windows`, in batches of equal length.
+    /// States of `windows`, about `batch_tokens` rows at a time.
     ///
     /// # Errors
     /// As [`States::of`] and `f`.
@@ -296,10 +296,6 @@ impl Fit<'_> {
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
         let windows: Vec<&Window> = windows.iter().map(|i| &self.windows[*i]).collect();
-        for batch in batches(&windows, self.batch_tokens) {
-            let part: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            f(&States::of(self.model, self.points, &part)?)?;
-        }
-        Ok(())
+        States::each(self.model, self.points, &windows, self.batch_tokens, |states, _| f(states))
     }
 }

@@ -31,7 +31,7 @@ impl Factors {
         Self { fisher: zeros(d), input: zeros(d + 1), refreshes: 0 }
     }
 
-    /// Takes in a batch: running means with weight `max(0.1, 1 / refreshes)`.
+    /// Takes in the output side of a batch: a running mean with weight `max(0.1, 1 / refreshes)`.
     ///
     /// # Errors
     /// When shapes do not fit or a prediction is not finite.
@@ -41,12 +41,18 @@ impl Factors {
         translator: &Affine,
         rows: &Rows<'_>,
     ) -> Result<(), Error> {
-        let weight = (1.0 / (self.refreshes + 1) as f64).max(0.1);
-        let mix = |old: &Tensor, new: &Tensor| old.f_add(&(new.f_sub(old)? * weight));
         let fisher = output_fisher(readout, translator, rows)?;
-        self.fisher = mix(&self.fisher, &fisher)?;
-        self.input = mix(&self.input, &second_moment(rows.states)?)?;
+        self.fisher = mix(&self.fisher, &fisher, self.refreshes)?;
         self.refreshes += 1;
+        Ok(())
+    }
+
+    /// Takes in the input side of the same step: the mean of `ŷ ŷᵀ` over all its rows.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub(super) fn refresh_input(&mut self, second_moment: &Tensor) -> Result<(), Error> {
+        self.input = mix(&self.input, second_moment, self.refreshes.saturating_sub(1))?;
         Ok(())
     }
 
@@ -141,12 +147,17 @@ fn cholesky(matrix: &Tensor, damping: f64) -> Result<Tensor, Error> {
     Err(Error::NoCholesky { what: "a K-FAC factor", n: d as usize, lambda })
 }
 
-/// Mean of `ŷ ŷᵀ` with `ŷ = [y; 1]`.
-fn second_moment(states: &Tensor) -> Result<Tensor, Error> {
-    let n = states.size()[0];
-    let ones = Tensor::f_ones([n, 1], (states.kind(), states.device()))?;
+/// The running mean `old` of `refreshes` values with one more.
+fn mix(old: &Tensor, new: &Tensor, refreshes: usize) -> Result<Tensor, Error> {
+    let weight = (1.0 / (refreshes + 1) as f64).max(0.1);
+    Ok(old.f_add(&(new.f_sub(old)? * weight))?)
+}
+
+/// `Σ ŷ ŷᵀ` with `ŷ = [y; 1]`, f64.
+pub(super) fn second_moment(states: &Tensor) -> Result<Tensor, Error> {
+    let ones = Tensor::f_ones([states.size()[0], 1], (states.kind(), states.device()))?;
     let y = Tensor::f_cat(&[states, &ones], -1)?;
-    Ok((y.tr().f_mm(&y)? / n as f64).f_to_kind(Kind::Double)?)
+    Ok(y.tr().f_mm(&y)?.f_to_kind(Kind::Double)?)
 }
 
 /// `E_t[J_tᵀ Cov_q(W) J_t]` with `J = diag(γ) r P`, `P` the projection of a layer norm that takes the mean out:

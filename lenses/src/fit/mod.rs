@@ -47,6 +47,8 @@ pub struct Fitter {
     factors: Vec<Factors>,
     memory: Vec<Memory>,
     sums: Vec<Option<Gradient>>,
+    /// `Σ ŷ ŷᵀ` and rows, at steps that renew the factors.
+    inputs: Vec<Option<(Tensor, f64)>>,
     /// Steps done.
     step: usize,
     /// Per layer: held-out loss of the best translator, nats; and the translator, from residual to last layer.
@@ -73,6 +75,7 @@ impl Fitter {
             factors: (0..if natural { layers } else { 0 }).map(|_| Factors::new(d, device)).collect(),
             memory: (0..if natural { 0 } else { layers }).map(|_| Memory::new(d, device)).collect(),
             sums: (0..layers).map(|_| None).collect(),
+            inputs: (0..layers).map(|_| None).collect(),
             step: 0,
             best: (0..layers).map(whole).collect::<Result<_, _>>()?,
             stale: vec![0; layers],
@@ -118,6 +121,13 @@ impl Fitter {
         let map = self.translators.on_features(layer)?;
         let part = gradient(readout, &map, &rows, self.recipe.loss)?;
         let refreshes = self.refreshes_now();
+        if refreshes {
+            let (sum, n) = (kfac::second_moment(&features)?, features.size()[0] as f64);
+            self.inputs[layer] = Some(match self.inputs[layer].take() {
+                Some((before, rows)) => (before.f_add(&sum)?, rows + n),
+                None => (sum, n),
+            });
+        }
         match &mut self.sums[layer] {
             Some(sums) => {
                 sums.rows += part.rows;
@@ -163,6 +173,11 @@ impl Fitter {
                 return Err(Error::Gradient(layer));
             }
             gradients.push(mean);
+        }
+        for (factors, input) in self.factors.iter_mut().zip(&mut self.inputs) {
+            if let Some((sum, n)) = input.take() {
+                factors.refresh_input(&(sum / n))?;
+            }
         }
         let frozen: Vec<bool> = sums.iter().map(Option::is_none).collect();
         let rate = self.recipe.optimizer.rate(self.recipe.rate, self.step, self.recipe.steps);

@@ -13,7 +13,7 @@ use layerscope::{
     run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
     score::Resamples,
     states::States,
-    text::{Window, batches},
+    text::Window,
 };
 use serde_json::json;
 use tch::Device;
@@ -81,7 +81,7 @@ pub(crate) struct EvalArgs {
     common: CommonArgs,
 }
 
-/// Windows that are batched by length together.
+/// Windows that are sorted by length together.
 const AT_ONCE: usize = 256;
 
 impl EvalArgs {
@@ -136,21 +136,26 @@ impl EvalArgs {
             .batch_tokens
             .map_or(if source.session.device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get);
         for (first, some) in (0..).step_by(AT_ONCE).zip(text.windows.chunks(AT_ONCE)) {
-            for batch in batches(some, batch_tokens) {
+            let some: Vec<&Window> = some.iter().collect();
+            let ended = States::each(&model, &points, &some, batch_tokens, |states, places| {
                 if stop.load(Ordering::Relaxed) {
-                    bar.finish_and_clear();
-                    return Err(Failure::interrupted(EvalError::Interrupted));
+                    return Err(EvalError::Interrupted);
                 }
-                let windows: Vec<&Window> = batch.iter().map(|i| &some[*i]).collect();
-                let of: Option<Vec<u64>> =
-                    clusters.as_ref().map(|c| batch.iter().map(|i| c[first + *i]).collect());
-                let states = States::of(&model, &points, &windows)?;
-                let own = evaluation.add(&states, &windows, of.as_deref())?;
+                let of = clusters.as_ref().map(|c| -> Vec<u64> {
+                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
+                    places.iter().flat_map(of).collect()
+                });
+                let own = evaluation.add(states, of.as_deref())?;
                 if let Some(baselines) = &mut baselines {
                     baselines.add(&readout, &own, &states.docs)?;
                 }
                 bar.inc(states.rows() as u64);
-            }
+                Ok(())
+            });
+            ended.map_err(|e| match e {
+                EvalError::Interrupted => Failure::interrupted(e),
+                other => other.into(),
+            })?;
         }
         bar.finish_and_clear();
         let spoken = text.stats.tokens - text.stats.added_tokens;

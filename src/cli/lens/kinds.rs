@@ -334,27 +334,30 @@ pub(super) fn lens_config(
 
 /// Held-out losses per layer: of the logit lens (the identity), and of every target.
 pub(super) fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value) {
-    let mut names: Vec<(&str, usize)> = log.rows().iter().map(|r| (r.target.as_str(), r.horizon)).collect();
-    names.sort_by_key(|(_, horizon)| *horizon);
-    names.dedup();
+    let mut names: Vec<&str> = Vec::new();
+    for row in log.rows() {
+        if !names.contains(&row.target.as_str()) {
+            names.push(&row.target);
+        }
+    }
     let best = |name: &str, layer: usize| {
         let rows = log.rows().iter().filter(|r| r.target == name && r.layer == layer);
         rows.filter_map(|r| r.held_out).fold(f64::INFINITY, f64::min)
     };
     let mut text = String::new();
     let _ = write!(text, "held-out {} (nats)\nlayer", format!("{:?}", args.loss).to_lowercase());
-    for (name, _) in &names {
-        let _ = write!(text, "  {name:>12}");
+    for name in &names {
+        let _ = write!(text, "  {name:>14}");
     }
     for (place, layer) in plan.layers.iter().enumerate() {
         let _ = write!(text, "\n{:>5}", layer.0);
-        for (name, _) in &names {
-            let _ = write!(text, "  {:>12.4}", best(name, place));
+        for name in &names {
+            let _ = write!(text, "  {:>14.4}", best(name, place));
         }
     }
     let summary: BTreeMap<&str, Vec<f64>> = names
         .iter()
-        .map(|(name, _)| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect()))
+        .map(|name| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect()))
         .collect();
     (text, json!(summary))
 }

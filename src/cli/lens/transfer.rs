@@ -15,7 +15,7 @@ use layerscope::{
     run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
     score::Resamples,
     states::States,
-    text::{Window, batches},
+    text::Window,
     transfer::{Layers as Moments, Mean, Sharing, Subjects, Transfer, verdict},
 };
 use serde_json::json;
@@ -299,19 +299,20 @@ impl Pass<'_> {
         f: &mut dyn FnMut(&States, &[usize]) -> Result<(), EvalError>,
     ) -> Result<(), Failure> {
         let windows: Vec<&Window> = some.iter().map(|i| &self.windows[*i]).collect();
-        for batch in batches(&windows, self.batch) {
+        let ended = States::each(self.model, self.points, &windows, self.batch, |states, places| {
             if self.stop.load(Ordering::Relaxed) {
-                bar.finish_and_clear();
-                return Err(Failure::interrupted(EvalError::Interrupted));
+                return Err(EvalError::Interrupted);
             }
-            let part: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            let places: Vec<usize> = batch.iter().map(|i| some[*i]).collect();
-            let states = States::of(self.model, self.points, &part)?;
-            f(&states, &places)?;
+            let places: Vec<usize> = places.iter().map(|i| some[*i]).collect();
+            f(states, &places)?;
             bar.inc(states.rows() as u64);
-        }
+            Ok(())
+        });
         bar.finish_and_clear();
-        Ok(())
+        ended.map_err(|e| match e {
+            EvalError::Interrupted => Failure::interrupted(e),
+            other => other.into(),
+        })
     }
 }
 
