@@ -123,13 +123,13 @@ impl EvalArgs {
         let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
         let readout =
             Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
-        let points = self.points(&lenses, &layers)?;
+        let points = Self::points(&lenses, &layers)?;
         let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
         let clusters = self.clusters(&text.windows);
         let resamples = Resamples::new(self.common.seed, self.replicates);
         let mut evaluation =
-            Evaluation::new(&readout, &lenses.lenses, &lenses.kinds, &points, resamples, !self.no_marginals)?;
+            Evaluation::new(&readout, &lenses.all, &lenses.kinds, &points, resamples, !self.no_marginals)?;
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
         let bar = output.bar("evaluating", "tokens", Some(text.stats.tokens));
         let batch_tokens = self
@@ -169,7 +169,7 @@ impl EvalArgs {
         self.report(&rows, output)
     }
 
-    fn points(&self, lenses: &Lenses, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
+    fn points(lenses: &Lenses, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
         let site = block_hook(&lenses.site)
             .ok_or_else(|| Failure::failed(anyhow!("a lens reads the unknown site {}", lenses.site)))?;
         if layers.is_empty() {

@@ -70,8 +70,12 @@ pub(crate) struct FitArgs {
     /// Only these layers, such as 0,4,8-12; by default all below the last
     #[arg(long, value_name = "LAYERS")]
     pub(super) layers: Option<Layers>,
-    /// Where the lens reads: resid_pre, resid_mid, resid_post, attn_out or mlp_out
-    #[arg(long, default_value = "resid_pre", value_name = "SITE")]
+    #[arg(
+        long,
+        help = "Where the lens reads: resid_pre, resid_mid, resid_post, attn_out or mlp_out",
+        default_value = "resid_pre",
+        value_name = "SITE"
+    )]
     pub(super) site: String,
     /// What the lens shall say: the model's prediction (kl) or the text's token (ce)
     #[arg(long, value_enum, default_value_t = LossArg::Kl, value_name = "LOSS")]

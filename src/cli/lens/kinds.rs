@@ -355,9 +355,7 @@ pub(super) fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value
             let _ = write!(text, "  {:>14.4}", best(name, place));
         }
     }
-    let summary: BTreeMap<&str, Vec<f64>> = names
-        .iter()
-        .map(|name| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect()))
-        .collect();
+    let summary: BTreeMap<&str, Vec<f64>> =
+        names.iter().map(|name| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect())).collect();
     (text, json!(summary))
 }

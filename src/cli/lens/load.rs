@@ -14,7 +14,7 @@ use super::super::{exit::Failure, output::Output};
 
 /// Lenses, what each is, and where all of them read.
 pub(crate) struct Lenses {
-    pub(crate) lenses: Vec<Box<dyn Lens>>,
+    pub(crate) all: Vec<Box<dyn Lens>>,
     /// `logit`, `tuned` … per lens.
     pub(crate) kinds: Vec<String>,
     pub(crate) site: String,
@@ -76,12 +76,12 @@ impl Asked {
 pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) -> Result<Lenses, Failure> {
     let spec = model.spec();
     let hash = unembed_sha256(model.unembed())?;
-    let mut all = Lenses { lenses: Vec::new(), kinds: Vec::new(), site: "resid_pre".into() };
+    let mut lenses = Lenses { all: Vec::new(), kinds: Vec::new(), site: "resid_pre".into() };
     let mut site = None;
     for lens in asked {
         let Some((dir, folder)) = &lens.folder else {
-            all.lenses.push(Box::new(LogitLens));
-            all.kinds.push("logit".into());
+            lenses.all.push(Box::new(LogitLens));
+            lenses.kinds.push("logit".into());
             continue;
         };
         let config = &folder.config;
@@ -97,15 +97,15 @@ pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) 
             return Err(Failure::usage(anyhow!(
                 "{dir} reads {}, another lens {}; evaluate them apart",
                 config.site,
-                all.site
+                lenses.site
             )));
         }
         site = Some(config.site.clone());
-        all.site.clone_from(&config.site);
+        lenses.site.clone_from(&config.site);
         for one in load(Path::new(dir), &lens.name, model.device())? {
-            all.lenses.push(one);
-            all.kinds.push(config.kind.to_string());
+            lenses.all.push(one);
+            lenses.kinds.push(config.kind.to_string());
         }
     }
-    Ok(all)
+    Ok(lenses)
 }

@@ -239,7 +239,7 @@ fn lenses_site(site: layerscope::hook::BlockHook) -> String {
 
 /// Sorts the lenses into their parts; the logit lens always reads along.
 fn readers(lenses: load::Lenses) -> Readers {
-    let mut all = lenses.lenses.into_iter().zip(lenses.kinds);
+    let mut all = lenses.all.into_iter().zip(lenses.kinds);
     let mut readers = Readers {
         lens: Box::new(LogitLens),
         others: Vec::new(),
@@ -282,6 +282,9 @@ fn tokens(windows: &[Window], some: &[usize]) -> u64 {
     some.iter().map(|i| windows[*i].ids.len() as u64).sum()
 }
 
+/// Takes states, and the places of their windows.
+type Take<'a> = dyn FnMut(&States, &[usize]) -> Result<(), EvalError> + 'a;
+
 /// A pass over some windows.
 struct Pass<'a> {
     model: &'a Model,
@@ -292,12 +295,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn run(
-        &self,
-        some: &[usize],
-        bar: &ProgressBar,
-        f: &mut dyn FnMut(&States, &[usize]) -> Result<(), EvalError>,
-    ) -> Result<(), Failure> {
+    fn run(&self, some: &[usize], bar: &ProgressBar, f: &mut Take<'_>) -> Result<(), Failure> {
         let windows: Vec<&Window> = some.iter().map(|i| &self.windows[*i]).collect();
         let ended = States::each(self.model, self.points, &windows, self.batch, |states, places| {
             if self.stop.load(Ordering::Relaxed) {
