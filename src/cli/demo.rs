@@ -61,7 +61,7 @@ impl Demo {
         let data = self.out.join("stories.jsonl").display().to_string();
         self.step(&["export", "--model", &model, "--data", &data, "--tokens", "50000", "--out", &export])?;
         summary(Path::new(&export), output)?;
-        self.lenses(&model, &data)?;
+        self.lenses(&model)?;
         output.note("\nNext, on a model of yours:");
         output.note("  layerscope info --model DIR-OR-HUB-ID");
         output.note("  layerscope view --model DIR-OR-HUB-ID --text \"The Eiffel Tower is in\" --metric kl");
@@ -69,10 +69,31 @@ impl Demo {
         Ok(())
     }
 
+    /// Deals the texts into a file to fit on and one to measure on.
+    fn halve(&self, fit: &str, held_out: &str) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(self.out.join("stories.jsonl"))?;
+        for (path, side) in [(fit, 0), (held_out, 1)] {
+            let half: String = text
+                .lines()
+                .enumerate()
+                .filter(|(i, _)| i % 2 == side)
+                .map(|(_, line)| format!("{line}\n"))
+                .collect();
+            layerscope::run::write_atomic(Path::new(path), |file| {
+                std::io::Write::write_all(file, half.as_bytes())
+                    .map_err(|e| layerscope::run::RunError::io("write", Path::new(path), e))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Fits a tuned, a shared and a future lens, evaluates them, and asks whether one lens serves every layer.
-    fn lenses(&self, model: &str, data: &str) -> Result<(), Failure> {
+    fn lenses(&self, model: &str) -> Result<(), Failure> {
         let output = Output::new(self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
+        let (data, held_out) = (path("fit.jsonl"), path("held-out.jsonl"));
+        self.halve(&data, &held_out)?;
+        let (data, held_out) = (data.as_str(), held_out.as_str());
         let (tuned, shared, future) = (path("tuned"), path("shared"), path("future"));
         output.note(
             "\n3. Lenses that are fitted: one translator per layer (tuned), one for all layers (shared), and",
@@ -93,7 +114,7 @@ impl Demo {
             .note("\n4. How good are they, layer by layer? Lower KL is closer to what the model will say.\n");
         let eval = path("eval");
         self.step(&[
-            "lens", "eval", "--model", model, "--data", data, "--tokens", "20000", "--lens", "logit",
+            "lens", "eval", "--model", model, "--data", held_out, "--tokens", "20000", "--lens", "logit",
             "--lens", &tuned, "--lens", &shared, "--lens", &future, "--out", &eval,
         ])?;
         output.note(
@@ -101,7 +122,7 @@ impl Demo {
         );
         let transfer = path("transfer");
         self.step(&[
-            "lens", "transfer", "--model", model, "--data", data, "--tokens", "16000", "--lens", &tuned,
+            "lens", "transfer", "--model", model, "--data", held_out, "--tokens", "16000", "--lens", &tuned,
             "--lens", &shared, "--out", &transfer,
         ])?;
         output.note("(The texts were sampled from this model: fine for a tour, not for claims.)");

@@ -98,6 +98,7 @@ impl EvalArgs {
         output.note(format!("documents: {}", text.lead));
         let mut manifest =
             source.manifest("lens eval", &self.model, &text.lead, self.text.pack, &self.common, output)?;
+        asked.iter().for_each(|lens| lens.warn_if_seen(&manifest.data, output));
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         manifest.config = json!({

@@ -7,7 +7,7 @@ use layerscope::{
     artifact::{LensFolder, check, lens_sha256, load, unembed_sha256},
     lenses::{Lens, LogitLens},
     model::Model,
-    run::LensRecord,
+    run::{DataFile, LensRecord, Manifest},
 };
 
 use super::super::{exit::Failure, output::Output};
@@ -57,6 +57,15 @@ impl Asked {
     pub(crate) fn record(&self) -> Result<Option<LensRecord>, Failure> {
         let Some((dir, _)) = &self.folder else { return Ok(None) };
         Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(Path::new(dir))? }))
+    }
+
+    /// Says so when the lens was fitted on one of these files: its numbers there are in-sample.
+    pub(crate) fn warn_if_seen(&self, data: &[DataFile], output: Output) {
+        let Some((dir, _)) = &self.folder else { return };
+        let Ok(Some(fit)) = Manifest::read(Path::new(dir)) else { return }; // lenses from elsewhere have none
+        for file in data.iter().filter(|file| fit.data.iter().any(|seen| seen.sha256 == file.sha256)) {
+            output.warn(format!("{dir} was fitted on {}: its numbers here are in-sample", file.path));
+        }
     }
 
     /// How many tokens ahead it reads.

@@ -118,6 +118,7 @@ impl TransferArgs {
             &self.common,
             output,
         )?;
+        asked.iter().for_each(|lens| lens.warn_if_seen(&manifest.data, output));
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         manifest.config = json!({
