@@ -34,7 +34,7 @@ def main():
     runs = [ours(args, common, budget) for budget in args.budgets]
     reached = next((run for run in runs if run["kl"] <= mean(end)), None)
     ratios = reached and {"tokens": theirs["tokens"] / reached["tokens"], "seconds": seconds / reached["seconds"]}
-    print(json.dumps({"reference": {"tokens": theirs["tokens"], "kl": mean(end), "layers": end["kl"], "seconds": seconds},
+    print(json.dumps({"reference": {"tokens": theirs["tokens"], "kl": mean(end), "layers": end["kl_by_layer"], "seconds": seconds},
                       "ours": runs, "reached_at": reached and reached["tokens"], "ratios": ratios}))
 
 
@@ -48,7 +48,7 @@ def ours(args, common, budget):
         seconds = time.perf_counter() - start
         scored = reference([*common, "--steps", "0", "--lens", str(out)])["curve"][-1]
     print(f"ours{budget:25} tokens{mean(scored):10.4f}{seconds:10.1f} s", flush=True)
-    return {"tokens": budget, "kl": mean(scored), "layers": scored["kl"], "seconds": seconds}
+    return {"tokens": budget, "kl": mean(scored), "layers": scored["kl_by_layer"], "seconds": seconds}
 
 
 def reference(words):
@@ -57,7 +57,7 @@ def reference(words):
 
 
 def mean(scored):
-    return sum(scored["kl"]) / len(scored["kl"])
+    return scored["kl"]
 
 
 def arguments():
