@@ -128,8 +128,15 @@ impl EvalArgs {
         let future = asked.iter().any(|a| a.is("future"));
         let clusters = self.clusters(&text.windows);
         let resamples = Resamples::new(self.common.seed, self.replicates);
-        let mut evaluation =
-            Evaluation::new(&readout, &lenses.lenses, &lenses.kinds, &points, resamples, !self.no_marginals)?;
+        let mut evaluation = Evaluation::new(
+            &readout,
+            &lenses.lenses,
+            &lenses.kinds,
+            &points,
+            source.session.spec.n_layers,
+            resamples,
+            !self.no_marginals,
+        )?;
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
         let bar = output.bar("evaluating", "tokens", Some(text.stats.tokens));
         let batch_tokens = self

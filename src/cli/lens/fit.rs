@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
     artifact::{LensConfig, LensFolder},
-    fit::{Fit, FitLog, Split, Target, split, write_log},
+    fit::{Fit, FitError, FitLog, Split, Target, split, write_log},
     hook::{BlockHook, HookPoint},
     lenses::{
         LayerIndex, Precision, Readout, Rung,
@@ -259,8 +259,29 @@ impl FitArgs {
         if self.horizons == 0 {
             return Err(Failure::usage(anyhow!("--horizons must be at least 1")));
         }
+        self.check_text(&split, tokens, step_tokens)?;
         let layers = layers.into_iter().map(LayerIndex).collect();
         Ok(Plan { layers, points, split, step_tokens, batch_tokens, rate, rungs })
+    }
+
+    /// What a fit would stumble over later, when the folder is there already.
+    fn check_text(&self, split: &Split, tokens: usize, step_tokens: usize) -> Result<(), Failure> {
+        let (optimizer, rung) = (self.optimizer(), Rung::Affine);
+        if self.kind == Kind_::Shared && optimizer != Optimizer::Kfac {
+            return Err(Failure::usage(layerscope::lenses::Error::Optimizer { optimizer, rung }));
+        }
+        if split.held_out.is_empty() {
+            return Err(Failure::usage(FitError::NothingHeldOut));
+        }
+        let steps = match self.kind {
+            Kind_::Tuned | Kind_::Shared => true,
+            Kind_::Future => self.refine,
+            Kind_::Linear => false,
+        };
+        if steps && 2 * tokens < step_tokens {
+            return Err(Failure::usage(FitError::TooFew { tokens, need: step_tokens }));
+        }
+        Ok(())
     }
 
     /// The natural gradient's rate falls where a step has few tokens for the width of the model.
@@ -350,7 +371,7 @@ impl FitArgs {
         let ended = fit.run(&mut targets, &mut log, &mut progress);
         progress.close();
         ended.map_err(|e| match e {
-            layerscope::fit::FitError::Interrupted => Failure::interrupted(e),
+            FitError::Interrupted => Failure::interrupted(e),
             other => other.into(),
         })?;
         Ok((targets, log))

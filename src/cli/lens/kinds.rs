@@ -37,13 +37,16 @@ pub(super) fn site(name: &str) -> Result<BlockHook, String> {
 pub(super) fn rungs(names: &[String]) -> Result<Vec<Rung>, String> {
     let mut rungs = Vec::new();
     for name in names {
-        if name == "all" {
-            rungs.extend(Rung::SHARED);
-        } else {
-            rungs.push(name.parse::<Rung>().map_err(|e| format!("--rung: {e}"))?);
+        let asked = match name.as_str() {
+            "all" => Rung::SHARED.to_vec(),
+            name => vec![name.parse::<Rung>().map_err(|e| format!("--rung: {e}"))?],
+        };
+        for rung in asked {
+            if !rungs.contains(&rung) {
+                rungs.push(rung);
+            }
         }
     }
-    rungs.dedup();
     Ok(rungs)
 }
 
@@ -355,9 +358,7 @@ pub(super) fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value
             let _ = write!(text, "  {:>14.4}", best(name, place));
         }
     }
-    let summary: BTreeMap<&str, Vec<f64>> = names
-        .iter()
-        .map(|name| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect()))
-        .collect();
+    let summary: BTreeMap<&str, Vec<f64>> =
+        names.iter().map(|name| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect())).collect();
     (text, json!(summary))
 }
