@@ -304,7 +304,7 @@ fn the_references_optimisers_lower_the_loss_too() {
         let extra = format!("--kind tuned --optimizer {optimizer} --layers 3 {SHORT}");
         let events = events(&mut lens("fit", &llama(), &stories(), &dir.path().join(optimizer), &extra));
         let losses: Vec<f64> = validations(&events, "tuned").iter().map(|l| l[0]).collect();
-        assert!(losses.len() >= 8 && losses.last().unwrap() < &(0.97 * losses[0]), "{optimizer}: {losses:?}");
+        assert!(losses.len() >= 5 && losses.last().unwrap() < &(0.97 * losses[0]), "{optimizer}: {losses:?}");
     }
 }
 
@@ -366,9 +366,15 @@ fn a_lens_of_another_model_is_refused() {
     let first = if hash.starts_with('0') { "1" } else { "0" };
     other["layerscope"]["unembed_sha256"] = json!(format!("{first}{}", &hash[1..]));
     std::fs::write(&config, other.to_string()).unwrap();
-    let transfer: Vec<String> =
-        eval(&gpt2()).into_iter().map(|a| a.replace("eval", "transfer").replacen("3", "3", 1)).collect();
-    let transfer = transfer.into_iter().map(|a| if a == "3" { "2,3".to_owned() } else { a }).collect();
+    let mut transfer = eval(&gpt2());
+    for arg in &mut transfer {
+        match arg.as_str() {
+            "eval" => *arg = "transfer".into(),
+            "3" => *arg = "2,3".into(),
+            name if *name == path(&out) => *arg = path(dir.path().join("transfer")),
+            _ => {}
+        }
+    }
     let message = says(&["gpt2-alice-8l", &hash[..12], "--other-unembedding"]);
     refuse_all(&[(eval(&gpt2()), 3, message.clone()), (transfer, 3, message)]);
     std::fs::remove_dir_all(&out).unwrap();
@@ -399,7 +405,7 @@ fn fit_refuses_what_it_cannot_do_and_leaves_no_folder() {
     refuse_all(&[
         good("--kind shared --rung nonsense", &["--rung", "\"nonsense\"", "layer-bias"]),
         good("--kind shared --rung rank-0", &["--rung", "\"rank-0\""]),
-        good("--kind shared --optimizer sgd", &["sgd"]),
+        good("--kind shared --optimizer sgd", &["Sgd fits tuned lenses only"]),
         good("--kind mlp", &["mlp", "tuned, shared, linear, future"]),
         good("--kind tuned --site resid_end", &["--site resid_end", "attn_out"]),
         good("--kind tuned --layers 99", &["no layer 99", "0 to 6"]),
