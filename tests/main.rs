@@ -8,6 +8,8 @@
 mod cli;
 mod hostile;
 mod hub;
+mod lens_cli;
+mod lens_golden;
 mod package_lens;
 mod parity;
 mod properties;

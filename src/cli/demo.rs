@@ -77,7 +77,7 @@ impl Demo {
                 .lines()
                 .enumerate()
                 .filter(|(i, _)| i % 2 == side)
-                .map(|(_, line)| format!("{line}\n"))
+                .flat_map(|(_, line)| [line, "\n"])
                 .collect();
             layerscope::run::write_atomic(Path::new(path), |file| {
                 std::io::Write::write_all(file, half.as_bytes())

@@ -78,10 +78,12 @@ pub struct Evaluation<'a> {
     marginals: Option<Vec<Vec<f64>>>,
     positions: Vec<f64>,
     groups: usize,
+    n_layers: usize,
 }
 
 impl<'a> Evaluation<'a> {
-    /// Every lens (`kinds` says what each is: `logit`, `tuned` …) at every point (lenses that have no translator for a layer are left out there), then the model itself.
+    /// Every lens (`kinds` says what each is: `logit`, `tuned` …) at every point (lenses that have no translator for a layer are left out there), then the model itself, which is reported
+    /// at layer `n_layers`.
     ///
     /// # Errors
     /// When the resamples do not fit.
@@ -90,6 +92,7 @@ impl<'a> Evaluation<'a> {
         lenses: &'a [Box<dyn Lens>],
         kinds: &'a [String],
         points: &'a [HookPoint],
+        n_layers: usize,
         resamples: Resamples,
         marginals: bool,
     ) -> Result<Self, EvalError> {
@@ -108,7 +111,7 @@ impl<'a> Evaluation<'a> {
         let tally = Tally::new(groups_of, groups, resamples)?;
         let marginals = marginals.then(|| vec![vec![0.0; readout.vocab()]; cells.len()]);
         let positions = vec![0.0; cells.len()];
-        Ok(Self { readout, lenses, kinds, points, cells, tally, marginals, positions, groups })
+        Ok(Self { readout, lenses, kinds, points, cells, tally, marginals, positions, groups, n_layers })
     }
 
     /// The cells, in the order of the columns.
@@ -168,7 +171,7 @@ impl<'a> Evaluation<'a> {
         let mut out = Vec::new();
         for (place, cell) in cells.iter().enumerate() {
             let (subject, hook, layer) = match cell.lens {
-                None => ("model".to_owned(), "resid_pre".to_owned(), points_end(points)),
+                None => ("model".to_owned(), "resid_pre".to_owned(), self.n_layers),
                 Some(lens) => {
                     let point = points[cell.layer];
                     (lenses[lens].name().to_owned(), point.short_name().to_owned(), layer_of(point).0)
@@ -229,10 +232,6 @@ impl<'a> Evaluation<'a> {
         };
         Some(all.iter().zip(&self.positions).map(|(q, n)| kl(q, *n)).collect())
     }
-}
-
-fn points_end(points: &[HookPoint]) -> usize {
-    points.iter().map(|p| layer_of(*p).0 + 1).max().unwrap_or(0)
 }
 
 /// The layer that a point belongs to.

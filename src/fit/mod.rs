@@ -147,7 +147,7 @@ impl Fit<'_> {
         let every = steps.len().div_ceil(8).max(1);
         let first = targets.iter().map(|t| t.fitter.steps_done()).max().unwrap_or(0);
         watch.advance(self.tokens_of(&steps[..first]));
-        if first == 0 {
+        if first == 0 && log.rows().is_empty() {
             self.begin(targets, log, watch)?;
         }
         for (k, step) in steps.iter().enumerate().skip(first) {

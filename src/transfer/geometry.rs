@@ -132,7 +132,7 @@ fn measure(
             source_layer: Some(from.0 as i32),
             horizon: 1,
             metric: format!("{name}{suffix}"),
-            unit: "share".into(),
+            unit: if name == "procrustes_distance" { "distance" } else { "share" }.into(),
             estimate: value,
             lower: None,
             upper: None,

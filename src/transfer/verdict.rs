@@ -112,10 +112,10 @@ fn penalty_and_cosine(rows: &[MetricRow]) -> Vec<(f64, f64)> {
 }
 
 fn conclusion(sharing: &[Sharing]) -> String {
-    // Rungs with a matrix or a bias of each layer's own are not one lens.
+    // Rungs with a matrix, a bias or moments of each layer's own are not one lens.
     let one_lens = |s: &&Sharing| {
         let rung = s.name.rsplit(':').next().unwrap_or(&s.name);
-        !["layer-bias", "gain"].contains(&rung) && !rung.starts_with("rank-")
+        !["layer-bias", "gain", "standardised"].contains(&rung) && !rung.starts_with("rank-")
     };
     let best = sharing.iter().filter(one_lens).min_by(|a, b| a.score.estimate.total_cmp(&b.score.estimate));
     let Some(best) = best else {
@@ -133,6 +133,10 @@ fn conclusion(sharing: &[Sharing]) -> String {
         "Verdict: in part"
     };
     let more = match &best.control {
+        Some((control, _)) if control.estimate > 1.0 => {
+            "; the rotated control does worse than a constant, so that its fit has not converged: fit on more tokens before \
+             relying on it"
+        }
         Some((control, _)) if control.lower.unwrap_or(control.estimate) > high => {
             "; layers share a code, for the rotated control does worse"
         }

@@ -98,13 +98,15 @@ impl EvalArgs {
         output.note(format!("documents: {}", text.lead));
         let mut manifest =
             source.manifest("lens eval", &self.model, &text.lead, self.text.pack, &self.common, output)?;
-        asked.iter().for_each(|lens| lens.warn_if_seen(&manifest.data, output));
+        for lens in &asked {
+            lens.warn_if_seen(&manifest.data, output);
+        }
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         manifest.config = json!({
             "lenses": asked.len(),
             "layers": layers,
-            "readout": format!("{:?}", self.readout).to_lowercase(),
+            "readout": self.readout.effective(source.session.device),
             "cluster": format!("{:?}", self.cluster).to_lowercase(),
             "replicates": self.replicates,
             "marginals": !self.no_marginals,
@@ -120,6 +122,7 @@ impl EvalArgs {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);
         }
+        self.readout.announce(source.session.device, output);
         let model = source.session.load(output)?;
         let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
         let readout =
@@ -129,8 +132,15 @@ impl EvalArgs {
         let future = asked.iter().any(|a| a.is("future"));
         let clusters = self.clusters(&text.windows);
         let resamples = Resamples::new(self.common.seed, self.replicates);
-        let mut evaluation =
-            Evaluation::new(&readout, &lenses.all, &lenses.kinds, &points, resamples, !self.no_marginals)?;
+        let mut evaluation = Evaluation::new(
+            &readout,
+            &lenses.all,
+            &lenses.kinds,
+            &points,
+            source.session.spec.n_layers,
+            resamples,
+            !self.no_marginals,
+        )?;
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
         let bar = output.bar("evaluating", "tokens", Some(text.stats.tokens));
         let batch_tokens = self

@@ -43,9 +43,10 @@ pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
         let folder = LensFolder::read(dir).map_err(Failure::usage)?;
         let file = dir.canonicalize()?;
         let mut label = file.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
-        let same = asked.iter().filter(|a| a.name == label).count();
-        if same > 0 {
-            label = format!("{label}-{}", same + 1);
+        let (base, mut n) = (label.clone(), 1);
+        while label == "logit" || asked.iter().any(|a| a.name == label) {
+            n += 1;
+            label = format!("{base}-{n}");
         }
         asked.push(Asked { name: label, folder: Some((name.clone(), folder)) });
     }
