@@ -54,7 +54,7 @@ fn validations(events: &[Value], target: &str) -> Vec<Vec<f64>> {
 }
 
 fn names(dir: &Path) -> BTreeSet<String> {
-    files(dir).into_keys().map(|file| path(file)).collect()
+    files(dir).into_keys().map(path).collect()
 }
 
 /// Everything but the manifest, which quotes the command line.
@@ -84,7 +84,7 @@ fn made_lens(model: &str, random: &str, dir: &Path) {
         horizons: vec![1],
         details: json!({}),
     };
-    let tensors = params.shapes().into_iter().map(|(name, _)| tensor(name)).collect();
+    let tensors = params.shapes().map(|(name, _)| tensor(name)).collect();
     std::fs::create_dir_all(dir).unwrap();
     LensFolder::write(dir, &config, &tensors).unwrap();
 }

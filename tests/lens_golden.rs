@@ -1,5 +1,5 @@
 //! Every number of `lens eval` and `lens transfer` against a dense torch computation on the same tokens
-//! (fixtures/lenses/make_golden.py), and what must not change them.
+//! (`fixtures/lenses/make_golden.py`), and what must not change them.
 
 use std::{
     collections::{BTreeMap, HashMap},

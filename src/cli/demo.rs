@@ -18,10 +18,13 @@ const FILES: [(&str, &[u8]); 4] = [
     ("stories.jsonl", include_bytes!("../../fixtures/stories.jsonl")),
 ];
 
+/// Tokens that the demo's lenses are fitted on.
+const TOKENS: &str = "40000";
+
 const PROMPT: &str =
     "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do";
 
-/// Run the main job on the bundled model: a logit-lens table and an export, in seconds
+/// Run the main job on the bundled model: a logit-lens table, an export, fitted lenses and what they say; a few minutes
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Folder to write
@@ -58,9 +61,71 @@ impl Demo {
         let data = self.out.join("stories.jsonl").display().to_string();
         self.step(&["export", "--model", &model, "--data", &data, "--tokens", "50000", "--out", &export])?;
         summary(Path::new(&export), output)?;
+        self.lenses(&model)?;
         output.note("\nNext, on a model of yours:");
         output.note("  layerscope info --model DIR-OR-HUB-ID");
         output.note("  layerscope view --model DIR-OR-HUB-ID --text \"The Eiffel Tower is in\" --metric kl");
+        output.note("  layerscope lens fit --model DIR-OR-HUB-ID --data TEXT.jsonl --kind tuned --out LENS");
+        Ok(())
+    }
+
+    /// Deals the texts into a file to fit on and one to measure on.
+    fn halve(&self, fit: &str, held_out: &str) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(self.out.join("stories.jsonl"))?;
+        for (path, side) in [(fit, 0), (held_out, 1)] {
+            let half: String = text
+                .lines()
+                .enumerate()
+                .filter(|(i, _)| i % 2 == side)
+                .flat_map(|(_, line)| [line, "\n"])
+                .collect();
+            layerscope::run::write_atomic(Path::new(path), |file| {
+                std::io::Write::write_all(file, half.as_bytes())
+                    .map_err(|e| layerscope::run::RunError::io("write", Path::new(path), e))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Fits a tuned, a shared and a future lens, evaluates them, and asks whether one lens serves every layer.
+    fn lenses(&self, model: &str) -> Result<(), Failure> {
+        let output = Output::new(self.output);
+        let path = |name: &str| self.out.join(name).display().to_string();
+        let (data, held_out) = (path("fit.jsonl"), path("held-out.jsonl"));
+        self.halve(&data, &held_out)?;
+        let (data, held_out) = (data.as_str(), held_out.as_str());
+        let (tuned, shared, future) = (path("tuned"), path("shared"), path("future"));
+        output.note(
+            "\n3. Lenses that are fitted: one translator per layer (tuned), one for all layers (shared), and",
+        );
+        output.note("   translators that read what comes several tokens later (future).\n");
+        let fit = |kind: &str, out: &str, more: &[&str]| {
+            let mut words = vec![
+                "lens", "fit", "--model", model, "--data", data, "--kind", kind, "--out", out, "--tokens",
+                TOKENS,
+            ];
+            words.extend(more);
+            self.step(&words)
+        };
+        fit("tuned", &tuned, &[])?;
+        fit("shared", &shared, &[])?;
+        fit("future", &future, &[])?;
+        output
+            .note("\n4. How good are they, layer by layer? Lower KL is closer to what the model will say.\n");
+        let eval = path("eval");
+        self.step(&[
+            "lens", "eval", "--model", model, "--data", held_out, "--tokens", "20000", "--lens", "logit",
+            "--lens", &tuned, "--lens", &shared, "--lens", &future, "--out", &eval,
+        ])?;
+        output.note(
+            "\n5. Does one lens serve every layer of this model? Every translator reads every layer.\n",
+        );
+        let transfer = path("transfer");
+        self.step(&[
+            "lens", "transfer", "--model", model, "--data", held_out, "--tokens", "16000", "--lens", &tuned,
+            "--lens", &shared, "--out", &transfer,
+        ])?;
+        output.note("(The texts were sampled from this model: fine for a tour, not for claims.)");
         Ok(())
     }
 
@@ -74,6 +139,7 @@ impl Demo {
         match Cli::try_parse_from(argv).map_err(Failure::usage)?.command {
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Lens(command) => command.run(),
             _ => Ok(()),
         }
     }

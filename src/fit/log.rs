@@ -54,7 +54,10 @@ impl FitLog {
 
     pub(super) fn validated(&mut self, step: usize, target: &str, horizon: usize, losses: &[f64]) {
         for (layer, loss) in losses.iter().enumerate() {
-            let same = |row: &&mut LogRow| row.step == step && row.target == target && row.layer == layer;
+            // A second validation of one step (the closed form after the identity) is a line of its own.
+            let same = |row: &&mut LogRow| {
+                row.step == step && row.target == target && row.layer == layer && row.held_out.is_none()
+            };
             match self.rows.iter_mut().rev().find(same) {
                 Some(row) => row.held_out = Some(*loss),
                 None => self.rows.push(LogRow {

@@ -147,7 +147,7 @@ impl Fit<'_> {
         let every = steps.len().div_ceil(8).max(1);
         let first = targets.iter().map(|t| t.fitter.steps_done()).max().unwrap_or(0);
         watch.advance(self.tokens_of(&steps[..first]));
-        if first == 0 {
+        if first == 0 && log.rows().is_empty() {
             self.begin(targets, log, watch)?;
         }
         for (k, step) in steps.iter().enumerate().skip(first) {
@@ -210,7 +210,9 @@ impl Fit<'_> {
         step: &Range<usize>,
     ) -> Result<(), FitError> {
         let mut add = |states: &States| {
-            self.rows(targets, states, k, |target, layer, rows| target.fitter.add(self.readout, layer, rows))
+            self.rows(targets, states, k, |_, target, layer, rows| {
+                target.fitter.add(self.readout, layer, rows)
+            })
         };
         self.each_batch(&self.split.train[step.clone()], &mut add)?;
         for target in targets.iter_mut() {
@@ -230,12 +232,9 @@ impl Fit<'_> {
     ) -> Result<(), FitError> {
         let mut sums = vec![vec![(0.0, 0.0); self.points.len()]; targets.len()];
         let mut add = |states: &States| {
-            let mut place = 0..;
-            self.rows(targets, states, step, |target, layer, rows| {
-                // Targets come in order, and each with all its layers.
-                let target_index = place.next().unwrap_or(0) / self.points.len();
+            self.rows(targets, states, step, |place, target, layer, rows| {
                 let (sum, n) = target.fitter.held_out(self.readout, layer, rows)?;
-                let cell: &mut (f64, f64) = &mut sums[target_index][layer];
+                let cell: &mut (f64, f64) = &mut sums[place][layer];
                 *cell = (cell.0 + sum, cell.1 + n);
                 Ok(())
             })
@@ -251,19 +250,22 @@ impl Fit<'_> {
         Ok(())
     }
 
-    /// Hands `f` the rows of every target and layer.
+    /// Hands `f` the rows of every target (by its place) and layer.
     fn rows(
         &self,
         targets: &mut [Target],
         states: &States,
         step: usize,
-        mut f: impl FnMut(&mut Target, usize, &Rows<'_>) -> Result<(), layerscope_lenses::Error>,
+        mut f: impl FnMut(usize, &mut Target, usize, &Rows<'_>) -> Result<(), layerscope_lenses::Error>,
     ) -> Result<(), FitError> {
         let failed = |target: &str, source| FitError::Lens { target: target.to_owned(), step, source };
         let teacher = Teacher::of(self.readout, &states.last).map_err(|e| failed("the model", e))?;
-        for target in targets {
+        for (place, target) in targets.iter_mut().enumerate() {
             let name = target.name.clone();
             let ahead = states.ahead(target.horizon);
+            if ahead.rows.is_empty() {
+                continue; // every run is shorter than the horizon
+            }
             let shifted = if target.horizon == 1 {
                 None
             } else {
@@ -280,7 +282,7 @@ impl Fit<'_> {
                     teacher: shifted.as_ref().unwrap_or(&teacher),
                     next: &ahead.tokens,
                 };
-                f(target, layer, &rows).map_err(|e| failed(&format!("{name}, layer {layer}"), e))?;
+                f(place, target, layer, &rows).map_err(|e| failed(&format!("{name}, layer {layer}"), e))?;
             }
         }
         Ok(())

@@ -108,7 +108,7 @@ pub fn read_metrics(dir: &Path) -> Result<Vec<MetricRow>, RunError> {
     let broken = |e: &dyn ToString| RunError::BadMetrics { path: path.clone(), reason: e.to_string() };
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(|e| broken(&e))?;
     if builder.schema().fields() != schema().fields() {
-        let names: Vec<_> = builder.schema().fields().iter().map(|f| f.to_string()).collect();
+        let names: Vec<_> = builder.schema().fields().iter().map(ToString::to_string).collect();
         return Err(broken(&format!("its columns are {}", names.join(", "))));
     }
     let mut rows = Vec::new();

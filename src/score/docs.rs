@@ -46,7 +46,9 @@ mod tests {
     fn counts_each_document_once() {
         let set = |ids: &[u64]| {
             let mut set = DocSet::default();
-            ids.iter().for_each(|&id| set.insert(id));
+            for &id in ids {
+                set.insert(id);
+            }
             set
         };
         let mut a = set(&[0, 63, 64, 4095, 4096, 64, u64::MAX, 0]);

@@ -138,7 +138,9 @@ fn the_same_as_numpy() {
 #[test]
 fn cuts_and_merges_do_not_matter() {
     let add = |t: &mut Tally, parts: &[(u64, Vec<f64>, [f64; 2])]| {
-        parts.iter().for_each(|(doc, sums, counts)| t.add(*doc, sums, counts).unwrap());
+        for (doc, sums, counts) in parts {
+            t.add(*doc, sums, counts).unwrap();
+        }
     };
     let new = || tally(&(0..40).map(|c| c % 2).collect::<Vec<_>>(), 2, 200);
     let parts = parts();

@@ -14,7 +14,7 @@ const FLOOR: f64 = 1e-8;
 /// Moments of every layer and pair of layers, with and without first tokens.
 #[derive(Debug)]
 pub struct Layers {
-    layers: Vec<LayerIndex>,
+    fitted: Vec<LayerIndex>,
     all: LinearFit,
     /// Without the first token of each document window.
     inner: LinearFit,
@@ -24,7 +24,7 @@ impl Layers {
     /// Of `layers`, all of width `d`.
     pub fn new(layers: &[LayerIndex], d: usize, device: tch::Device) -> Self {
         let fit = || LinearFit::new(layers, layers, d, device);
-        Self { layers: layers.to_vec(), all: fit(), inner: fit() }
+        Self { fitted: layers.to_vec(), all: fit(), inner: fit() }
     }
 
     /// Adds states whose layers are those of this fit.
@@ -33,7 +33,7 @@ impl Layers {
     /// When a state is not finite.
     pub fn add(&mut self, states: &States) -> Result<(), Error> {
         let rows = |of: &dyn Fn(&Tensor) -> Result<Tensor, Error>| {
-            self.layers
+            self.fitted
                 .iter()
                 .zip(&states.layers)
                 .map(|(l, t)| Ok((*l, of(t)?)))
@@ -82,8 +82,8 @@ impl Layers {
     /// When libtorch fails.
     pub fn rows(&self, hook: &str) -> Result<Vec<MetricRow>, Error> {
         let mut rows = Vec::new();
-        for (i, &from) in self.layers.iter().enumerate() {
-            for &to in &self.layers[i + 1..] {
+        for (i, &from) in self.fitted.iter().enumerate() {
+            for &to in &self.fitted[i + 1..] {
                 let all = self.pair(from, to)?;
                 let mut dims: Vec<usize> = Vec::new();
                 for layer in [from, to] {
@@ -132,7 +132,7 @@ fn measure(
             source_layer: Some(from.0 as i32),
             horizon: 1,
             metric: format!("{name}{suffix}"),
-            unit: "share".into(),
+            unit: if name == "procrustes_distance" { "distance" } else { "share" }.into(),
             estimate: value,
             lower: None,
             upper: None,

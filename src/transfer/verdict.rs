@@ -68,22 +68,30 @@ pub fn verdict(rows: &[MetricRow], sharing: &[Sharing], twin: Option<f64>) -> St
             pairs.len()
         );
     }
+    if !sharing.is_empty() {
+        let _ = writeln!(
+            text,
+            "Sharing scores (0: as good as a lens per layer, 1: no better than a constant prediction):"
+        );
+    }
     for s in sharing {
         let worst = s.layers.iter().map(|e| e.estimate).fold(f64::NEG_INFINITY, f64::max);
         let _ = writeln!(
             text,
-            "Shared lens {}: score {} (0: as good as a lens per layer; 1: no better than a constant prediction); worst layer {worst:.3}.",
+            "  {}: {}; worst layer {worst:.3}{}",
             s.name,
-            with(&s.score)
+            with(&s.score),
+            s.control
+                .as_ref()
+                .map_or_else(String::new, |(_, index)| format!("; sharing index {}", with(index)))
         );
-        if let Some((control, index)) = &s.control {
-            let _ = writeln!(
-                text,
-                "  control, states rotated differently in every layer: {}; sharing index {}.",
-                with(control),
-                with(index)
-            );
-        }
+    }
+    if let Some((control, _)) = sharing.first().and_then(|s| s.control.as_ref()) {
+        let _ = writeln!(
+            text,
+            "  control, one affine lens over states rotated differently in every layer: {}",
+            with(control)
+        );
     }
     text.push_str(&conclusion(sharing));
     text
@@ -104,7 +112,12 @@ fn penalty_and_cosine(rows: &[MetricRow]) -> Vec<(f64, f64)> {
 }
 
 fn conclusion(sharing: &[Sharing]) -> String {
-    let best = sharing.iter().min_by(|a, b| a.score.estimate.total_cmp(&b.score.estimate));
+    // Rungs with a matrix, a bias or moments of each layer's own are not one lens.
+    let one_lens = |s: &&Sharing| {
+        let rung = s.name.rsplit(':').next().unwrap_or(&s.name);
+        !["layer-bias", "gain", "standardised"].contains(&rung) && !rung.starts_with("rank-")
+    };
+    let best = sharing.iter().filter(one_lens).min_by(|a, b| a.score.estimate.total_cmp(&b.score.estimate));
     let Some(best) = best else {
         return "Whether one lens serves every layer cannot be said without a shared lens: fit one with `lens fit --kind shared` \
                 and pass it with --lens."
@@ -120,6 +133,10 @@ fn conclusion(sharing: &[Sharing]) -> String {
         "Verdict: in part"
     };
     let more = match &best.control {
+        Some((control, _)) if control.estimate > 1.0 => {
+            "; the rotated control does worse than a constant, so that its fit has not converged: fit on more tokens before \
+             relying on it"
+        }
         Some((control, _)) if control.lower.unwrap_or(control.estimate) > high => {
             "; layers share a code, for the rotated control does worse"
         }

@@ -11,7 +11,7 @@ pub enum Optimizer {
     Kfac,
     /// Nesterov momentum .9, weight decay 1e-3, the gradients of all layers clipped together: the released recipe.
     Sgd,
-    /// AMSGrad (.9, .999), L2 1e-3, with the warm-up that the released recipe documents.
+    /// `AMSGrad` (.9, .999), L2 1e-3, with the warm-up that the released recipe documents.
     Adam,
     /// Muon for the matrices (Nesterov .9, five Newton-Schulz steps, decoupled decay .01), `AdamW` for the biases.
     Muon,
@@ -42,7 +42,7 @@ pub(super) struct Memory {
     pub first: Tensor,
     /// Of its square.
     pub second: Tensor,
-    /// The largest of those (AMSGrad).
+    /// The largest of those (`AMSGrad`).
     pub largest: Tensor,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn step(
     Ok(())
 }
 
-/// Adam's direction (Kingma & Ba 2015); with `largest` as AMSGrad (Reddi et al. 2018).
+/// Adam's direction (Kingma & Ba 2015); with `largest` as `AMSGrad` (Reddi et al. 2018).
 fn adam(memory: &mut Memory, g: &Tensor, k: usize, amsgrad: bool) -> Result<Tensor, Error> {
     let t = (k + 1) as f64;
     memory.first = (&memory.first * 0.9).f_add(&(g * 0.1))?;

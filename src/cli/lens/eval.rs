@@ -98,12 +98,15 @@ impl EvalArgs {
         output.note(format!("documents: {}", text.lead));
         let mut manifest =
             source.manifest("lens eval", &self.model, &text.lead, self.text.pack, &self.common, output)?;
+        for lens in &asked {
+            lens.warn_if_seen(&manifest.data, output);
+        }
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         manifest.config = json!({
             "lenses": asked.len(),
             "layers": layers,
-            "readout": format!("{:?}", self.readout).to_lowercase(),
+            "readout": self.readout.effective(source.session.device),
             "cluster": format!("{:?}", self.cluster).to_lowercase(),
             "replicates": self.replicates,
             "marginals": !self.no_marginals,
@@ -119,18 +122,19 @@ impl EvalArgs {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);
         }
+        self.readout.announce(source.session.device, output);
         let model = source.session.load(output)?;
         let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
         let readout =
             Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
-        let points = self.points(&lenses, &layers)?;
+        let points = Self::points(&lenses, &layers)?;
         let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
         let clusters = self.clusters(&text.windows);
         let resamples = Resamples::new(self.common.seed, self.replicates);
         let mut evaluation = Evaluation::new(
             &readout,
-            &lenses.lenses,
+            &lenses.all,
             &lenses.kinds,
             &points,
             source.session.spec.n_layers,
@@ -176,7 +180,7 @@ impl EvalArgs {
         self.report(&rows, output)
     }
 
-    fn points(&self, lenses: &Lenses, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
+    fn points(lenses: &Lenses, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
         let site = block_hook(&lenses.site)
             .ok_or_else(|| Failure::failed(anyhow!("a lens reads the unknown site {}", lenses.site)))?;
         if layers.is_empty() {

@@ -70,8 +70,12 @@ pub(crate) struct FitArgs {
     /// Only these layers, such as 0,4,8-12; by default all below the last
     #[arg(long, value_name = "LAYERS")]
     pub(super) layers: Option<Layers>,
-    /// Where the lens reads: resid_pre, resid_mid, resid_post, attn_out or mlp_out
-    #[arg(long, default_value = "resid_pre", value_name = "SITE")]
+    #[arg(
+        long,
+        help = "Where the lens reads: resid_pre, resid_mid, resid_post, attn_out or mlp_out",
+        default_value = "resid_pre",
+        value_name = "SITE"
+    )]
     pub(super) site: String,
     /// What the lens shall say: the model's prediction (kl) or the text's token (ce)
     #[arg(long, value_enum, default_value_t = LossArg::Kl, value_name = "LOSS")]
@@ -166,6 +170,18 @@ impl ReadoutArg {
             Self::Fast => Precision::Fast,
         }
     }
+
+    /// What it comes to on a device: without bf16 arithmetic a fast readout is an exact one.
+    pub(crate) fn effective(self, device: tch::Device) -> &'static str {
+        if self == Self::Fast && Readout::has_fast(device) { "fast" } else { "exact" }
+    }
+
+    /// Says so when fast was asked for and cannot be had.
+    pub(crate) fn announce(self, device: tch::Device, output: Output) {
+        if self == Self::Fast && self.effective(device) == "exact" {
+            output.note("readout: f32, since this CPU has no bf16 arithmetic");
+        }
+    }
 }
 
 /// Everything decided before weights are read.
@@ -177,6 +193,8 @@ pub(super) struct Plan {
     pub(super) batch_tokens: usize,
     pub(super) rate: f64,
     pub(super) rungs: Vec<Rung>,
+    /// Longest window.
+    pub(super) seq_len: usize,
 }
 
 impl FitArgs {
@@ -189,13 +207,13 @@ impl FitArgs {
         self.text.tokens.get_or_insert(TOKENS);
         let options = source.window_options(&self.text)?;
         let text = source.windows(&options, output)?;
-        let plan = self.plan(&source, &text)?;
+        let plan = self.plan(&source, &text, options.seq_len)?;
         if limited && text.stats.reached_limit {
             output.note(format!("the first {TOKENS} tokens of the text are used; --tokens N for more"));
         }
         output.note(format!("documents: {}; {}", text.lead, plan.split.note));
         let mut manifest =
-            source.manifest("fit", &self.model, &text.lead, self.text.pack, &self.common, output)?;
+            source.manifest("lens fit", &self.model, &text.lead, self.text.pack, &self.common, output)?;
         manifest.config = self.config(&source, &plan);
         let dir = RunDir::start(&self.out, manifest, self.force, &owns)?;
         if dir.found() == Found::Complete {
@@ -206,9 +224,7 @@ impl FitArgs {
         let model = source.session.load(output)?;
         let readout =
             Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
-        if self.readout == ReadoutArg::Fast && readout.precision() == Precision::Exact {
-            output.note("readout: f32, since this CPU has no bf16 arithmetic");
-        }
+        self.readout.announce(source.session.device, output);
         let (targets, log) = self.fit(&model, &readout, &plan, &text.windows, stop, output)?;
         let tensors = kinds::tensors(&self, &plan, &targets)?;
         let config = self.lens_config(&source, &plan, &readout, dir.manifest())?;
@@ -220,9 +236,14 @@ impl FitArgs {
         self.report(&plan, &log, output)
     }
 
-    fn plan(&self, source: &Source, text: &AllWindows) -> Result<Plan, Failure> {
+    fn plan(&self, source: &Source, text: &AllWindows, seq_len: usize) -> Result<Plan, Failure> {
         let spec = &source.session.spec;
         let site = kinds::site(&self.site).map_err(|e| Failure::usage(anyhow!(e)))?;
+        if self.target.is_some() && self.kind != Kind_::Linear {
+            return Err(Failure::usage(anyhow!(
+                "--target is for linear lenses; the others map to the last layer"
+            )));
+        }
         let last = self.target.unwrap_or(spec.n_layers);
         if last > spec.n_layers || last == 0 {
             return Err(Failure::usage(anyhow!(
@@ -261,7 +282,7 @@ impl FitArgs {
         }
         self.check_text(&split, tokens, step_tokens)?;
         let layers = layers.into_iter().map(LayerIndex).collect();
-        Ok(Plan { layers, points, split, step_tokens, batch_tokens, rate, rungs })
+        Ok(Plan { layers, points, split, step_tokens, batch_tokens, rate, rungs, seq_len })
     }
 
     /// What a fit would stumble over later, when the folder is there already.
@@ -325,16 +346,16 @@ impl FitArgs {
             "step_tokens": plan.step_tokens,
             "batch_tokens": plan.batch_tokens,
             "patience": self.patience,
-            "init": name(&self.init),
+            "init": if self.optimizer() == Optimizer::Kfac { name(&self.init) } else { "zero".into() },
             "ridge": self.ridge,
             "rungs": plan.rungs.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "target": self.target,
             "horizons": self.horizons,
             "refine": self.refine,
-            "readout": name(&self.readout),
+            "readout": self.readout.effective(source.session.device),
             "vocab": source.vocab(),
             "tokens": self.text.tokens,
-            "seq_len": self.text.seq_len,
+            "seq_len": plan.seq_len,
             "pack": self.text.pack,
             "text_column": self.text.text_column,
         })

@@ -1,6 +1,6 @@
 //! What differs between kinds of lenses: where they begin, what is kept of them, what is printed.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use layerscope::{
     artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    super::{exit::Failure, output::Output, source::Source},
+    super::{exit::Failure, output::Output, source::Source, table::Table},
     fit::{FitArgs, Init, Kind_, Plan, block_hook},
 };
 
@@ -335,7 +335,7 @@ pub(super) fn lens_config(
     })
 }
 
-/// Held-out losses per layer: of the logit lens (the identity), and of every target.
+/// Held-out losses per layer: of what every fit begins with, the identity (the logit lens), and of every target.
 pub(super) fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value) {
     let mut names: Vec<&str> = Vec::new();
     for row in log.rows() {
@@ -343,22 +343,25 @@ pub(super) fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value
             names.push(&row.target);
         }
     }
-    let best = |name: &str, layer: usize| {
-        let rows = log.rows().iter().filter(|r| r.target == name && r.layer == layer);
-        rows.filter_map(|r| r.held_out).fold(f64::INFINITY, f64::min)
+    // A closed form is kept as it is; of a fit, the best.
+    let closed = args.kind == Kind_::Linear || (args.kind == Kind_::Future && !args.refine);
+    let kept = |name: &str, layer: usize| {
+        let mut losses =
+            log.rows().iter().filter(|r| r.target == name && r.layer == layer).filter_map(|r| r.held_out);
+        if closed { losses.next_back().unwrap_or(f64::NAN) } else { losses.fold(f64::INFINITY, f64::min) }
     };
-    let mut text = String::new();
-    let _ = write!(text, "held-out {} (nats)\nlayer", format!("{:?}", args.loss).to_lowercase());
-    for name in &names {
-        let _ = write!(text, "  {name:>14}");
-    }
+    let identity = |layer: usize| {
+        let first = log.rows().iter().find(|r| r.layer == layer && r.horizon == 1);
+        first.and_then(|r| r.held_out).map_or_else(String::new, |loss| format!("{loss:.4}"))
+    };
+    let mut table = Table::new(["layer", "identity"].into_iter().chain(names.iter().copied()));
     for (place, layer) in plan.layers.iter().enumerate() {
-        let _ = write!(text, "\n{:>5}", layer.0);
-        for name in &names {
-            let _ = write!(text, "  {:>14.4}", best(name, place));
-        }
+        let cells = names.iter().map(|name| format!("{:.4}", kept(name, place)));
+        table.row([layer.to_string(), identity(place)].into_iter().chain(cells));
     }
+    let loss = format!("{:?}", args.loss).to_lowercase();
+    let text = format!("held-out {loss}, nats\n{table}").trim_end().to_owned();
     let summary: BTreeMap<&str, Vec<f64>> =
-        names.iter().map(|name| (*name, (0..plan.layers.len()).map(|l| best(name, l)).collect())).collect();
+        names.iter().map(|name| (*name, (0..plan.layers.len()).map(|l| kept(name, l)).collect())).collect();
     (text, json!(summary))
 }

@@ -7,14 +7,14 @@ use layerscope::{
     artifact::{LensFolder, check, lens_sha256, load, unembed_sha256},
     lenses::{Lens, LogitLens},
     model::Model,
-    run::LensRecord,
+    run::{DataFile, LensRecord, Manifest},
 };
 
 use super::super::{exit::Failure, output::Output};
 
 /// Lenses, what each is, and where all of them read.
 pub(crate) struct Lenses {
-    pub(crate) lenses: Vec<Box<dyn Lens>>,
+    pub(crate) all: Vec<Box<dyn Lens>>,
     /// `logit`, `tuned` … per lens.
     pub(crate) kinds: Vec<String>,
     pub(crate) site: String,
@@ -43,9 +43,10 @@ pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
         let folder = LensFolder::read(dir).map_err(Failure::usage)?;
         let file = dir.canonicalize()?;
         let mut label = file.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
-        let same = asked.iter().filter(|a| a.name == label).count();
-        if same > 0 {
-            label = format!("{label}-{}", same + 1);
+        let (base, mut n) = (label.clone(), 1);
+        while label == "logit" || asked.iter().any(|a| a.name == label) {
+            n += 1;
+            label = format!("{base}-{n}");
         }
         asked.push(Asked { name: label, folder: Some((name.clone(), folder)) });
     }
@@ -57,6 +58,15 @@ impl Asked {
     pub(crate) fn record(&self) -> Result<Option<LensRecord>, Failure> {
         let Some((dir, _)) = &self.folder else { return Ok(None) };
         Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(Path::new(dir))? }))
+    }
+
+    /// Says so when the lens was fitted on one of these files: its numbers there are in-sample.
+    pub(crate) fn warn_if_seen(&self, data: &[DataFile], output: Output) {
+        let Some((dir, _)) = &self.folder else { return };
+        let Ok(Some(fit)) = Manifest::read(Path::new(dir)) else { return }; // lenses from elsewhere have none
+        for file in data.iter().filter(|file| fit.data.iter().any(|seen| seen.sha256 == file.sha256)) {
+            output.warn(format!("{dir} was fitted on {}: its numbers here are in-sample", file.path));
+        }
     }
 
     /// How many tokens ahead it reads.
@@ -76,12 +86,12 @@ impl Asked {
 pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) -> Result<Lenses, Failure> {
     let spec = model.spec();
     let hash = unembed_sha256(model.unembed())?;
-    let mut all = Lenses { lenses: Vec::new(), kinds: Vec::new(), site: "resid_pre".into() };
+    let mut lenses = Lenses { all: Vec::new(), kinds: Vec::new(), site: "resid_pre".into() };
     let mut site = None;
     for lens in asked {
         let Some((dir, folder)) = &lens.folder else {
-            all.lenses.push(Box::new(LogitLens));
-            all.kinds.push("logit".into());
+            lenses.all.push(Box::new(LogitLens));
+            lenses.kinds.push("logit".into());
             continue;
         };
         let config = &folder.config;
@@ -97,15 +107,15 @@ pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) 
             return Err(Failure::usage(anyhow!(
                 "{dir} reads {}, another lens {}; evaluate them apart",
                 config.site,
-                all.site
+                lenses.site
             )));
         }
         site = Some(config.site.clone());
-        all.site.clone_from(&config.site);
+        lenses.site.clone_from(&config.site);
         for one in load(Path::new(dir), &lens.name, model.device())? {
-            all.lenses.push(one);
-            all.kinds.push(config.kind.to_string());
+            lenses.all.push(one);
+            lenses.kinds.push(config.kind.to_string());
         }
     }
-    Ok(all)
+    Ok(lenses)
 }

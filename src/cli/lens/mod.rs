@@ -3,7 +3,7 @@
 mod eval;
 mod fit;
 mod kinds;
-mod load;
+pub(super) mod load;
 mod progress;
 mod report;
 mod transfer;

@@ -1,6 +1,6 @@
 //! Tables for people.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use layerscope::run::MetricRow;
 
@@ -14,7 +14,7 @@ pub(crate) fn with_interval(row: &MetricRow) -> String {
     }
 }
 
-/// CE, KL and agreement by layer and lens; for several horizons the accuracy by layer and horizon.
+/// CE, KL and agreement by layer and lens; of future lenses the accuracy by layer and horizon, beside their baselines.
 pub(crate) fn layers(rows: &[MetricRow]) -> String {
     let mut subjects: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|r| r.kind != "model" && r.kind != "baseline" && r.horizon == 1) {
@@ -29,24 +29,29 @@ pub(crate) fn layers(rows: &[MetricRow]) -> String {
         };
         rows.iter().find(same).map_or_else(String::new, with_interval)
     };
-    let metrics = ["ce", "kl", "agreement"];
-    let headers = subjects.iter().flat_map(|s| metrics.map(|m| format!("{s} {m}")));
-    let mut table = Table::new(std::iter::once("layer".to_owned()).chain(headers));
     let all: BTreeSet<i32> = rows.iter().filter(|r| r.kind != "baseline").map(|r| r.layer).collect();
-    for &layer in &all {
-        let cells: Vec<String> =
-            subjects.iter().flat_map(|s| metrics.map(|m| find(s, layer, 1, m))).collect();
-        if cells.iter().any(|c| !c.is_empty()) {
-            table.row(std::iter::once(layer.to_string()).chain(cells));
+    let mut text = String::new();
+    let titles = [
+        ("ce", "cross-entropy of the next token, nats"),
+        ("kl", "KL(model ‖ lens), nats"),
+        ("agreement", "how often the lens's first token is the model's"),
+    ];
+    for (metric, title) in titles {
+        let mut table = Table::new(std::iter::once("layer").chain(subjects.iter().copied()));
+        for &layer in &all {
+            let cells: Vec<String> = subjects.iter().map(|s| find(s, layer, 1, metric)).collect();
+            if cells.iter().any(|c| !c.is_empty()) {
+                table.row(std::iter::once(layer.to_string()).chain(cells));
+            }
         }
+        if let Some(model) = rows.iter().find(|r| r.kind == "model" && r.metric == metric) {
+            table.row(["model".to_owned(), with_interval(model)]);
+        }
+        let _ = write!(text, "{title} (± half of the 95 % interval)\n{table}\n");
     }
-    if let Some(model) = rows.iter().find(|r| r.kind == "model" && r.metric == "ce") {
-        table.row(["model".to_owned(), with_interval(model)]);
-    }
-    let mut text = format!("nats per token, 95 % intervals\n{table}");
     let horizons: BTreeSet<i32> = rows.iter().map(|r| r.horizon).collect();
     if horizons.len() > 1 {
-        text += &format!("\n{}", ahead(rows, &horizons));
+        text += &ahead(rows, &horizons);
     }
     text.trim_end().to_owned()
 }
@@ -54,7 +59,7 @@ pub(crate) fn layers(rows: &[MetricRow]) -> String {
 /// Accuracy of the true token, several tokens ahead.
 fn ahead(rows: &[MetricRow], horizons: &BTreeSet<i32>) -> String {
     let headers = horizons.iter().map(|k| format!("+{k}"));
-    let mut table = Table::new(["accuracy".to_owned(), "layer".to_owned()].into_iter().chain(headers));
+    let mut table = Table::new([String::new(), "layer".to_owned()].into_iter().chain(headers));
     let mut seen: Vec<(&str, i32)> = Vec::new();
     for row in rows.iter().filter(|r| r.metric == "accuracy" && (r.kind == "future" || r.kind == "baseline"))
     {
@@ -73,5 +78,5 @@ fn ahead(rows: &[MetricRow], horizons: &BTreeSet<i32>) -> String {
         let place = if baseline { String::new() } else { layer.to_string() };
         table.row([subject.to_owned(), place].into_iter().chain(cells));
     }
-    table.to_string()
+    format!("accuracy of the true token, that many tokens ahead\n{table}")
 }

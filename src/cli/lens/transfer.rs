@@ -90,7 +90,8 @@ struct Readers {
     others: Vec<Box<dyn Lens>>,
     /// Places among the others.
     shared: Vec<usize>,
-    rotated: Option<usize>,
+    /// Controls, by the folder they come from.
+    rotated: Vec<(String, usize)>,
     twin: Option<usize>,
 }
 
@@ -102,6 +103,16 @@ impl TransferArgs {
         if !asked.first().is_some_and(|a| a.is("tuned")) {
             return Err(Failure::usage(anyhow!(
                 "--lens: the first must be a tuned lens, which has a translator per layer"
+            )));
+        }
+        if asked.iter().any(|a| a.is("future")) {
+            return Err(Failure::usage(anyhow!(
+                "--lens: a future lens predicts other tokens, and has no place in this matrix"
+            )));
+        }
+        if asked.iter().filter(|a| a.is("tuned")).count() > 2 {
+            return Err(Failure::usage(anyhow!(
+                "--lens: at most two tuned lenses, the one to transfer and its twin"
             )));
         }
         let source = Source::open(&self.model, &self.text, output)?;
@@ -118,12 +129,15 @@ impl TransferArgs {
             &self.common,
             output,
         )?;
+        for lens in &asked {
+            lens.warn_if_seen(&manifest.data, output);
+        }
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         manifest.config = json!({
             "layers": self.layers.as_ref().map(|l| l.0.clone()),
             "corrections": !self.no_corrections,
-            "readout": format!("{:?}", self.readout).to_lowercase(),
+            "readout": self.readout.effective(source.session.device),
             "cluster": format!("{:?}", self.cluster).to_lowercase(),
             "replicates": self.replicates,
             "vocab": source.vocab(),
@@ -140,6 +154,7 @@ impl TransferArgs {
             let words = std::fs::read_to_string(self.out.join(VERDICT))?;
             return self.report(&read_metrics(&self.out)?, &words, output);
         }
+        self.readout.announce(source.session.device, output);
         let model = source.session.load(output)?;
         let (rows, words) = self.measure(&source, &model, &asked, &text, &stop, output)?;
         write_metrics(&self.out, &rows)?;
@@ -237,14 +252,19 @@ fn lenses_site(site: layerscope::hook::BlockHook) -> String {
     HookPoint::Block(0, site).short_name().to_owned()
 }
 
+/// `folder` of `folder:rung`.
+fn folder_of(name: &str) -> String {
+    name.rsplit_once(':').map_or(name, |(folder, _)| folder).to_owned()
+}
+
 /// Sorts the lenses into their parts; the logit lens always reads along.
 fn readers(lenses: load::Lenses) -> Readers {
-    let mut all = lenses.lenses.into_iter().zip(lenses.kinds);
+    let mut all = lenses.all.into_iter().zip(lenses.kinds);
     let mut readers = Readers {
         lens: Box::new(LogitLens),
         others: Vec::new(),
         shared: Vec::new(),
-        rotated: None,
+        rotated: Vec::new(),
         twin: None,
     };
     if let Some((lens, _)) = all.next() {
@@ -254,7 +274,9 @@ fn readers(lenses: load::Lenses) -> Readers {
     for (lens, kind) in all {
         let place = readers.others.len();
         match kind.as_str() {
-            "shared" if lens.name().ends_with(ROTATED) => readers.rotated = Some(place),
+            "shared" if lens.name().ends_with(ROTATED) => {
+                readers.rotated.push((folder_of(lens.name()), place));
+            }
             "shared" => readers.shared.push(place),
             "tuned" => readers.twin = Some(place),
             _ => {}
@@ -282,6 +304,9 @@ fn tokens(windows: &[Window], some: &[usize]) -> u64 {
     some.iter().map(|i| windows[*i].ids.len() as u64).sum()
 }
 
+/// Takes states, and the places of their windows.
+type Take<'a> = dyn FnMut(&States, &[usize]) -> Result<(), EvalError> + 'a;
+
 /// A pass over some windows.
 struct Pass<'a> {
     model: &'a Model,
@@ -292,12 +317,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn run(
-        &self,
-        some: &[usize],
-        bar: &ProgressBar,
-        f: &mut dyn FnMut(&States, &[usize]) -> Result<(), EvalError>,
-    ) -> Result<(), Failure> {
+    fn run(&self, some: &[usize], bar: &ProgressBar, f: &mut Take<'_>) -> Result<(), Failure> {
         let windows: Vec<&Window> = some.iter().map(|i| &self.windows[*i]).collect();
         let ended = States::each(self.model, self.points, &windows, self.batch, |states, places| {
             if self.stop.load(Ordering::Relaxed) {
@@ -318,15 +338,17 @@ impl Pass<'_> {
 
 /// The verdict.
 fn words(transfer: &mut Transfer<'_>, readers: &Readers, rows: &[MetricRow]) -> String {
-    let control = readers.rotated.map(|r| transfer.sharing(r).1);
     let sharing: Vec<Sharing> = readers
         .shared
         .iter()
         .map(|&place| {
             let (layers, score) = transfer.sharing(place);
-            let index = readers.rotated.map(|rotated| transfer.index(place, rotated));
             let name = readers.others[place].name().to_owned();
-            Sharing { name, score, layers, control: control.zip(index) }
+            let same = |(folder, _): &&(String, usize)| *folder == folder_of(&name);
+            let rotated = readers.rotated.iter().find(same).map(|(_, rotated)| *rotated);
+            let control =
+                rotated.map(|rotated| (transfer.sharing(rotated).1, transfer.index(place, rotated)));
+            Sharing { name, score, layers, control }
         })
         .collect();
     let twin = readers.twin.map(|place| {

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
-    lenses::{LayerIndex, Lens, LogitLens, stats::Readings},
+    lenses::{LayerIndex, Lens, stats::Readings},
     text::{TokenText, Tokenizer},
     trajectory::{Trajectory, trajectories},
 };
@@ -18,6 +18,7 @@ use self::color::{ColorDepth, ColorWhen};
 use super::{
     args::{CommonArgs, Layers, ModelArgs},
     exit::Failure,
+    lens::load,
     output::Output,
     session::{Session, bos_line, read_stdin},
 };
@@ -30,9 +31,12 @@ pub(crate) struct View {
     /// The prompt; `-` reads it from stdin
     #[arg(long, value_name = "STR")]
     text: String,
-    /// Lens to read with; repeat for several
-    #[arg(long, default_value = "logit", value_name = "logit")]
+    /// Lens to read with, `logit` or a lens folder; repeat for several
+    #[arg(long, default_value = "logit", value_name = "logit|LENSDIR")]
     lens: Vec<String>,
+    /// Use a lens that was fitted to another unembedding
+    #[arg(long)]
+    other_unembedding: bool,
     /// What colours a cell
     #[arg(long, value_enum, default_value_t = Metric::Prob)]
     metric: Metric,
@@ -102,7 +106,7 @@ struct Prompt {
 impl View {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
-        let lenses = self.lens.iter().map(|name| lens(name)).collect::<Result<Vec<_>, _>>()?;
+        let asked = load::read(&self.lens)?;
         let session = Session::open(&self.model, output)?;
         let layers = session.layers(self.layers.as_ref())?;
         let tokenizer = session.tokenizer(&self.model)?;
@@ -110,6 +114,7 @@ impl View {
         session.announce(output);
         output.note(format!("BOS: {}", bos_line(tokenizer.bos())));
         let model = session.load(output)?;
+        let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output)?;
 
         let rows = console::Term::stdout().size_checked().map(|(rows, _)| usize::from(rows));
         let layers = stride(
@@ -175,13 +180,20 @@ impl View {
     }
 }
 
-fn lens(name: &str) -> Result<Box<dyn Lens>, Failure> {
-    match name {
-        "logit" => Ok(Box::new(LogitLens)),
-        other => Err(Failure::usage(anyhow!(
-            "--lens {other}: this version has the logit lens only (`--lens logit`)"
-        ))),
+/// The lenses that can be shown beside the model's own next token: those of horizon 1 over the residual stream.
+fn shown(lenses: load::Lenses, output: Output) -> Result<Vec<Box<dyn Lens>>, Failure> {
+    if lenses.site != "resid_pre" {
+        return Err(Failure::usage(anyhow!(
+            "--lens: the table shows lenses of resid_pre, this one reads {}",
+            lenses.site
+        )));
     }
+    let n = lenses.all.len();
+    let next: Vec<_> = lenses.all.into_iter().filter(|lens| lens.horizon().0 == 1).collect();
+    if next.len() < n {
+        output.note("of future lenses the table shows the next token; `lens eval` measures the later ones");
+    }
+    Ok(next)
 }
 
 /// Every `asked`-th layer counted back from the last, or as many as fit `rows` of a terminal; the last layer stays.
