@@ -269,6 +269,20 @@ fn every_killed_fit_ends_with_the_same_bytes() {
     }
 }
 
+/// Moments of a whole text take a while before the first step.
+#[test]
+fn a_closed_form_can_be_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("lens");
+    let mut child = start(&mut lens("fit", &llama(), &stories(), &out, "--kind linear"));
+    while !out.join("manifest.json").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(child, "error: interrupted; repeat the command to go on\n");
+    assert!(!out.join("config.json").exists());
+}
+
 #[test]
 fn a_killed_evaluation_ends_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
@@ -413,6 +427,8 @@ fn fit_refuses_what_it_cannot_do_and_leaves_no_folder() {
         good("--kind linear --target 9", &["--target", "no layer 9", "6"]),
         good("--kind linear --target 0", &["--target"]),
         good("--kind future --horizons 0", &["--horizons"]),
+        good("--kind future --horizons 300", &["--horizons 300", "256 tokens"]),
+        good("--kind tuned --target 3", &["--target", "linear"]),
         good("--kind tuned --rate 0", &["--rate"]),
         good("--kind tuned --step-tokens 0", &["--step-tokens"]),
         good("--kind tuned --step-tokens 100000", &["too few", "100000", "--step-tokens"]),

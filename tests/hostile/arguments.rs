@@ -15,7 +15,7 @@ fn view_refuses_what_it_cannot_do() {
     };
     let mut rows = vec![
         view(&["--metric", "mood"], &["'mood'", "prob, entropy, kl, rank, ce"]),
-        view(&["--lens", "/tmp/some-lens"], &["--lens /tmp/some-lens", "there is no such folder"]),
+        view(&["--lens", "/tmp/some-lens"], &["--lens /tmp/some-lens", "no such folder"]),
         view(&["--layers", "0,99"], &["no layer 99", "0 to 8"]),
         view(&["--layers", "x"], &["`x` is not a layer number"]),
         view(&["--dtype", "f64x"], &["f64x", "auto, f32, bf16 or f16"]),

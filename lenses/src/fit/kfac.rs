@@ -111,7 +111,9 @@ impl Factors {
         let (u, s, v) = (u.f_narrow(1, 0, rank)?, s.f_narrow(0, 0, rank)?, v.f_narrow(1, 0, rank)?);
         let white = u.f_mul(&s)?.f_mm(&v.tr())?;
         let half = left.f_linalg_solve_triangular(&white, true, true, false)?;
-        Ok(right.f_linalg_solve_triangular(&half, false, false, false)?.f_to_kind(Kind::Float)?)
+        let cut = right.f_linalg_solve_triangular(&half, false, false, false)?;
+        // Column by column out of the solver; a checkpoint gives it back row by row, where products round otherwise.
+        Ok(cut.f_to_kind(Kind::Float)?.f_contiguous()?)
     }
 
     /// The numbers that a checkpoint keeps.

@@ -280,6 +280,13 @@ impl FitArgs {
         if self.horizons == 0 {
             return Err(Failure::usage(anyhow!("--horizons must be at least 1")));
         }
+        let longest = text.windows.iter().map(|w| w.ids.len()).max().unwrap_or(0);
+        if self.kind == Kind_::Future && self.horizons > longest {
+            return Err(Failure::usage(anyhow!(
+                "--horizons {}: the longest window has {longest} tokens",
+                self.horizons
+            )));
+        }
         self.check_text(&split, tokens, step_tokens)?;
         let layers = layers.into_iter().map(LayerIndex).collect();
         Ok(Plan { layers, points, split, step_tokens, batch_tokens, rate, rungs, seq_len })

@@ -1,10 +1,10 @@
 //! What differs between kinds of lenses: where they begin, what is kept of them, what is printed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use layerscope::{
     artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
-    fit::{Fit, FitLog, Target},
+    fit::{Fit, FitError, FitLog, Target},
     hook::{BlockHook, HookPoint},
     lenses::{
         Affine, FutureFit, Horizon, LayerIndex, LinearFit, Moments, Readout, Ridge, Rung, Translators,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    super::{exit::Failure, output::Output, source::Source, table::Table},
+    super::{exit::Failure, interrupt::on_interrupt, output::Output, source::Source, table::Table},
     fit::{FitArgs, Init, Kind_, Plan, block_hook},
 };
 
@@ -142,17 +142,20 @@ fn stream(
     };
     let windows: Vec<usize> = fit.split.train.iter().take_while(few).copied().collect();
     let all: usize = windows.iter().map(|i| fit.windows[*i].ids.len()).sum();
+    let stop = on_interrupt()?;
     let bar = output.bar("closed form", "tokens", Some(all as u64));
     let ended = fit.each_batch(&windows, &mut |states| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(FitError::Interrupted);
+        }
         bar.inc(states.rows() as u64);
-        add(states).map_err(|source| layerscope::fit::FitError::Lens {
-            target: "closed form".into(),
-            step: 0,
-            source,
-        })
+        add(states).map_err(|source| FitError::Lens { target: "closed form".into(), step: 0, source })
     });
     bar.finish_and_clear();
-    Ok(ended?)
+    ended.map_err(|e| match e {
+        FitError::Interrupted => Failure::interrupted(e),
+        other => other.into(),
+    })
 }
 
 /// The layer that translators map to: the last, or `--target`.
