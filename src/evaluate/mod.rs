@@ -1,7 +1,7 @@
 //! Evaluation: any number of lenses over a corpus in one pass, every layer, with intervals over documents.
 //!
 //! Memory does not grow with the corpus: each batch is read out, summed by document and added to a
-//! [`Tally`](crate::score::Tally); distributions over the whole vocabulary are kept as one running mean per lens and layer.
+//! [`Tally`]; distributions over the whole vocabulary are kept as one running mean per lens and layer.
 
 mod baseline;
 mod metric;

@@ -70,8 +70,17 @@ pub struct Target {
     pub horizon: usize,
     /// The translators.
     pub fitter: Fitter,
-    /// Translators to try before the first step (closed forms), where layers are independent.
-    pub init: Option<Vec<Affine>>,
+    /// A closed form to try before the first step.
+    pub init: Option<ClosedForm>,
+}
+
+/// A closed form.
+#[derive(Debug)]
+pub enum ClosedForm {
+    /// A translator per layer, where layers are independent.
+    Layers(Vec<Affine>),
+    /// The shared map of a rung.
+    Shared(Affine),
 }
 
 /// How a fit tells how far it is.
@@ -166,7 +175,7 @@ impl Fit<'_> {
         Ok(())
     }
 
-    /// Validates the identity and the closed forms; every layer begins from the better of the two, and a target without
+    /// Validates the identity and the closed forms; every layer (of a shared rung all together) begins from the better, and a target without
     /// steps keeps its closed form.
     fn begin(
         &self,
@@ -177,17 +186,27 @@ impl Fit<'_> {
         self.validate(targets, log, watch, 0)?;
         let mut begun = Vec::new();
         for (place, target) in targets.iter_mut().enumerate() {
-            if let Some(init) = target.init.take() {
-                target.fitter.start_from(init);
-                begun.push(place);
+            let before = target.fitter.best_mean();
+            match target.init.take() {
+                Some(ClosedForm::Layers(maps)) => {
+                    target.fitter.start_from(maps);
+                    begun.push((place, before, None));
+                }
+                Some(ClosedForm::Shared(map)) => {
+                    begun.push((place, before, Some(target.fitter.start_shared(map))))
+                }
+                None => {}
             }
         }
         if !begun.is_empty() {
             self.validate(targets, log, watch, 0)?;
         }
-        for place in begun {
-            if targets[place].fitter.recipe().steps > 0 {
-                targets[place].fitter.start_from_best();
+        for (place, before, identity) in begun {
+            let fitter = &mut targets[place].fitter;
+            match identity {
+                Some(identity) if fitter.best_mean() >= before => drop(fitter.start_shared(identity)),
+                None if fitter.recipe().steps > 0 => fitter.start_from_best(),
+                _ => {}
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ pub struct Estimate {
     pub n_clusters: u64,
 }
 
-/// The reading side of a [`Tally`]. Columns are those of [`Tally::new`]; another number is a bug and panics as an index does.
+/// The reading side of a [`super::Tally`]. Columns are those of [`super::Tally::new`]; another number is a bug and panics as an index does.
 #[derive(Debug, Clone)]
 pub struct Scores {
     /// Count group of each column.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The default is a natural gradient: per layer, K-FAC factors of `[A | b]`, a trust region in nats, a step size
-//! falling linearly to zero. The same code fits every [`Rung`](crate::Rung) of the ladder; the reference's
+//! falling linearly to zero. The same code fits every [`Rung`] of the ladder; the reference's
 //! optimisers are there for comparison. Gradients come from the readout's identity, without autograd.
 
 mod first_order;
@@ -241,6 +241,16 @@ impl Fitter {
     /// Puts other translators in the place of those of independent layers.
     pub fn start_from(&mut self, translators: Vec<Affine>) {
         self.translators.own = translators;
+    }
+
+    /// Puts another shared map in the place of a rung's; the one before comes back.
+    pub fn start_shared(&mut self, shared: Affine) -> Affine {
+        std::mem::replace(&mut self.translators.shared, shared)
+    }
+
+    /// Mean over layers of the best held-out losses so far.
+    pub fn best_mean(&self) -> f64 {
+        self.best.iter().map(|best| best.0).sum::<f64>() / self.best.len() as f64
     }
 
     /// Begins from the best translators validated so far, where layers are independent.

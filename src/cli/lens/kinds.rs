@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use layerscope::{
     artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
-    fit::{Fit, FitError, FitLog, Target},
+    fit::{ClosedForm, Fit, FitError, FitLog, Target},
     hook::{BlockHook, HookPoint},
     lenses::{
-        Affine, FutureFit, Horizon, LayerIndex, LinearFit, Moments, Readout, Ridge, Rung, Translators,
+        Affine, CrossMoments, FutureFit, Horizon, LayerIndex, LinearFit, Moments, Readout, Regression, Ridge,
+        Rows, Rung, Translators,
         fit::{Fitter, Optimizer, Recipe},
     },
     run::Manifest,
@@ -93,7 +94,7 @@ pub(super) fn targets(
             )?])
         }
         Kind_::Future => future(args, fit, plan, resumed, if args.refine { steps()? } else { 0 }, output),
-        Kind_::Shared => shared(args, fit, plan, steps()?, output),
+        Kind_::Shared => shared(args, fit, plan, resumed, steps()?, output),
     }
 }
 
@@ -124,7 +125,7 @@ fn target(
     let (d, device) = (fit.readout.d_model(), fit.model.device());
     let translators = Translators::identity(rung, features, d, device);
     let fitter = Fitter::new(recipe, translators).map_err(Failure::usage)?;
-    Ok(Target { name, horizon, fitter, init })
+    Ok(Target { name, horizon, fitter, init: init.map(ClosedForm::Layers) })
 }
 
 /// Streams the states of the first `tokens` tokens in fitting order to `add`.
@@ -231,6 +232,7 @@ fn shared(
     args: &FitArgs,
     fit: &Fit<'_>,
     plan: &Plan,
+    resumed: bool,
     steps: usize,
     output: Output,
 ) -> Result<Vec<Target>, Failure> {
@@ -249,7 +251,43 @@ fn shared(
     let rotated = plan.layers.iter().map(|l| Ok(Some(rotate(of(l)?, args.common.seed, *l)?)));
     let rotated = rotated.collect::<Result<Vec<_>, Failure>>()?;
     targets.push(target(ROTATED.into(), 1, recipe(args, plan, steps), Rung::Affine, rotated, None, fit)?);
+    if !resumed {
+        pooled(args, fit, plan, &mut targets, output)?;
+    }
     Ok(targets)
+}
+
+/// Gives every rung with a shared matrix the regression of the last layer on the states of all layers together.
+fn pooled(
+    args: &FitArgs,
+    fit: &Fit<'_>,
+    plan: &Plan,
+    targets: &mut [Target],
+    output: Output,
+) -> Result<(), Failure> {
+    let d = fit.readout.d_model();
+    let sums = || (Moments::new(d, fit.model.device()), CrossMoments::new(d, d, fit.model.device()));
+    let mut all: Vec<_> = targets.iter().map(|_| sums()).collect();
+    stream(fit, MOMENT_TOKENS, output, &mut |states| {
+        let last = Rows::new("the last layer", &states.last)?;
+        for (target, (x, pairs)) in targets.iter().zip(&mut all) {
+            let translators = target.fitter.translators();
+            for place in (0..plan.layers.len()).filter(|_| translators.rung.has_shared_matrix()) {
+                let rows = translators.features_of(place, &states.layers[place])?;
+                let rows = Rows::new(format_args!("layer {}", plan.layers[place]), &rows)?;
+                x.add(&rows)?;
+                pairs.add(&rows, &last)?;
+            }
+        }
+        Ok(())
+    })?;
+    for (target, (x, pairs)) in targets.iter_mut().zip(&all) {
+        if target.fitter.translators().rung.has_shared_matrix() {
+            let map = Regression::new(&target.name, x, pairs)?.solve(&ridge(args, Horizon::NEXT))?;
+            target.init = Some(ClosedForm::Shared(map));
+        }
+    }
+    Ok(())
 }
 
 /// `φ(h) = μ_L + (σ_L / σ)(h - μ)` with `σ²` the mean variance of a dimension.
