@@ -193,7 +193,7 @@ impl Fit<'_> {
                     begun.push((place, before, None));
                 }
                 Some(ClosedForm::Shared(map)) => {
-                    begun.push((place, before, Some(target.fitter.start_shared(map))))
+                    begun.push((place, before, Some(target.fitter.start_shared(map))));
                 }
                 None => {}
             }
