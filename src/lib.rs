@@ -28,3 +28,4 @@ pub mod transfer;
 pub mod verify;
 
 pub use layerscope_lenses as lenses;
+pub use layerscope_probes as probes;

@@ -1,0 +1,56 @@
+//! Probes over activations: what a linear reader can find in a layer, and what that shows.
+//!
+//! Rows are `(n, d)` in f32 and know nothing of models, files or torch. A [`Fit`] holds the parameters of an estimator
+//! and makes a [`Probe`]; the two are different types, so that nothing unfitted can be asked for scores.
+
+mod error;
+
+use ndarray::{Array2, ArrayView2};
+
+pub use error::Error;
+
+/// A fitted probe.
+pub trait Probe: Send + Sync {
+    /// Scores of the rows `x` `(n, d)`: `(n, k)` in f64. For classes, higher is likelier (log-probabilities where the
+    /// estimator has them); for numbers, the predicted values.
+    ///
+    /// # Errors
+    /// When `x` has another width than the rows it was fitted on.
+    fn scores(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f64>, Error>;
+}
+
+/// What a probe is fitted to.
+#[derive(Debug, Clone, Copy)]
+pub enum Labels<'a> {
+    /// A class per row, below `n_classes`.
+    Classes {
+        /// `(n,)`
+        y: &'a [u32],
+        /// Number of classes.
+        n_classes: usize,
+    },
+    /// Numbers per row, `(n, k)`.
+    Numbers(ArrayView2<'a, f64>),
+}
+
+/// Rows with their labels.
+#[derive(Debug, Clone, Copy)]
+pub struct Labelled<'a> {
+    /// `(n, d)`
+    pub x: ArrayView2<'a, f32>,
+    /// One per row.
+    pub y: Labels<'a>,
+}
+
+/// The parameters of an estimator.
+pub trait Fit {
+    /// The fitted probe.
+    type Fitted: Probe;
+
+    /// Fits to `data`.
+    ///
+    /// # Errors
+    /// When the labels do not suit the estimator or the rows, a value is not finite, a class has no row, or a system
+    /// cannot be solved.
+    fn fit(&self, data: &Labelled<'_>) -> Result<Self::Fitted, Error>;
+}
