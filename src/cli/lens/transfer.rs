@@ -31,9 +31,10 @@ use super::{
         table::Table,
     },
     eval::Cluster,
-    fit::{ReadoutArg, block_hook},
-    kinds::ROTATED,
+    fit::ROTATED,
     load,
+    readout::ReadoutArg,
+    site::block_hook,
 };
 
 /// Tokens that are read when `--tokens` is not given.
