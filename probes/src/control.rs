@@ -131,7 +131,8 @@ mod tests {
         let mut shuffled = shuffled_labels(&y, &rows, 4).unwrap();
         assert!(shuffled.iter().zip(&y).filter(|(a, b)| a == b).count() < 55); // a third expected
         let mut sorted = y.clone();
-        (shuffled.sort_unstable(), sorted.sort_unstable());
+        shuffled.sort_unstable();
+        sorted.sort_unstable();
         assert_eq!(shuffled, sorted);
     }
 

@@ -124,7 +124,9 @@ fn blocks(groups: &Groups, seed: u64, shuffle: u64) -> (Vec<usize>, Vec<usize>) 
 
 fn present(y: &[u32], n_classes: usize, rows: &[usize]) -> Vec<bool> {
     let mut present = vec![false; n_classes];
-    rows.iter().for_each(|&row| present[y[row] as usize] = true);
+    for &row in rows {
+        present[y[row] as usize] = true;
+    }
     present
 }
 

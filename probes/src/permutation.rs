@@ -72,7 +72,9 @@ impl Permutations {
             Exchange::Groups => {
                 let from = shuffled(self.seed, PURPOSE, round, &self.ids);
                 for (to, from) in self.groups.iter().zip(from) {
-                    to.iter().for_each(|&row| out[row] = self.groups[from][0]);
+                    for &row in to {
+                        out[row] = self.groups[from][0];
+                    }
                 }
             }
             Exchange::WithinGroups => {

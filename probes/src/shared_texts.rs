@@ -1,6 +1,6 @@
 //! Texts that stand on both sides of a split: what a group should have kept together.
 //!
-//! Two checks. The same text, but for case and white space. And nearly the same text: a row of a later part more than half
+//! Two checks. The same text, but for case and white space. And nearly the same text: a row of a later part half or more
 //! of whose information, Σ ln(n / rows with the word) over its words, is in one row of an earlier part. So two statements
 //! about one city are near each other, and the template all statements share counts nothing.
 
@@ -92,7 +92,7 @@ impl<'a> Seen<'a> {
         self.rows_of_text.get(words[row].as_slice()).into_iter().flatten().copied()
     }
 
-    /// The first row within `among` that has more than half of this row's information.
+    /// The first row within `among` that has half or more of this row's information.
     fn near(&self, words: &[Vec<String>], row: usize, among: impl Fn(usize) -> bool) -> Option<usize> {
         let (mut all, mut common) = (0.0, HashMap::new());
         for word in distinct(&words[row]) {
@@ -105,7 +105,7 @@ impl<'a> Seen<'a> {
                 }
             }
         }
-        common.into_iter().filter(|&(_, information)| information > 0.5 * all).map(|(other, _)| other).min()
+        common.into_iter().filter(|&(_, information)| information >= 0.5 * all).map(|(other, _)| other).min()
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn unrelated_sentences_are_not() {
         let word = |i: u64| crate::draw::draw(0, b"layerscope/test of texts", i, 0) % 2000;
-        let text = |i: u64| (0..12).map(|w| format!("w{} ", word(12 * i + w))).collect::<String>();
+        let text = |i: u64| (0..12).map(|w| word(12 * i + w).to_string()).collect::<Vec<_>>().join(" ");
         let texts: Vec<String> = (0..500).map(text).collect();
         let (train, test): (Vec<usize>, Vec<usize>) = (0..500).partition(|i| i % 3 > 0);
         assert_eq!(shared_texts(&texts, &[&train, &test]), None);

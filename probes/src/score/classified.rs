@@ -1,7 +1,7 @@
 use ndarray::{Array2, ArrayView2};
 
 use super::{Auroc, Ece, MacroF1};
-use crate::Error;
+use crate::{Bootstrap, Draws, Error};
 
 /// Scores of rows beside their true classes: checked once, read by every metric.
 #[derive(Debug, Clone)]
@@ -61,6 +61,20 @@ impl Classified {
     /// -log p of the true class in nats, `(n,)`: its mean is `nll`.
     pub fn nll(&self) -> Vec<f64> {
         self.log_probs.outer_iter().zip(&self.y).map(|(row, &class)| -row[class as usize]).collect()
+    }
+
+    /// Every metric by its name, with its resampled values.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when the bootstrap is of another number of rows.
+    pub fn metrics(&self, bootstrap: &Bootstrap) -> Result<[(&'static str, Draws); 5], Error> {
+        Ok([
+            ("accuracy", bootstrap.mean(&self.correct())?),
+            ("macro_f1", bootstrap.metric(&self.macro_f1())?),
+            ("auroc", bootstrap.metric(&self.auroc())?),
+            ("nll", bootstrap.mean(&self.nll())?),
+            ("ece", bootstrap.metric(&self.ece())?),
+        ])
     }
 
     /// `macro_f1`

@@ -4,7 +4,7 @@ use ndarray::{Array2, array};
 use serde_json::Value;
 
 use super::{Classified, Metric, R2, log_softmax};
-use crate::Error;
+use crate::{Bootstrap, Error, Resamples};
 
 fn golden(kind: &str) -> Vec<Value> {
     let text = include_str!("../../../fixtures/probes/scores_golden.json");
@@ -46,6 +46,20 @@ fn classes_as_scikit_learn() {
                 close(got, case[expected][name].as_f64().unwrap(), &format!("case {i}, {expected} {name}"));
             }
         }
+    }
+}
+
+#[test]
+fn every_metric_has_its_name_and_interval() {
+    let case = &golden("classes")[1];
+    let y: Vec<u32> = serde_json::from_value(case["y"].clone()).unwrap();
+    let rows = Classified::new(matrix(&case["scores"]).view(), &y).unwrap();
+    let groups: Vec<u64> = (0..y.len() as u64).map(|row| row / 3).collect();
+    let bootstrap = Bootstrap::new(&groups, Resamples::new(0, 200)).unwrap();
+    for (name, draws) in rows.metrics(&bootstrap).unwrap() {
+        let got = draws.estimate();
+        close(got.estimate, case["expected"][name].as_f64().unwrap(), name);
+        assert!(got.upper.unwrap() > got.lower.unwrap() && got.n_clusters == 50, "{name}");
     }
 }
 

@@ -171,7 +171,9 @@ impl Rows {
     /// Rows of each class.
     fn classes(&self) -> Vec<usize> {
         let mut classes = vec![0; self.n_classes];
-        self.y.iter().for_each(|&class| classes[class] += 1);
+        for &class in &self.y {
+            classes[class] += 1;
+        }
         classes
     }
 
@@ -198,7 +200,9 @@ impl Rows {
         let inside = |group: usize| within(part_of[group]);
         let rows: Vec<usize> = (0..self.y.len()).filter(|&row| inside(self.groups.of_row[row])).collect();
         let mut classes = vec![0; self.n_classes];
-        rows.iter().for_each(|&row| classes[self.y[row]] += 1);
+        for &row in &rows {
+            classes[self.y[row]] += 1;
+        }
         Part { rows, groups: (0..self.groups.len()).filter(|&group| inside(group)).count(), classes }
     }
 }
