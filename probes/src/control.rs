@@ -84,6 +84,7 @@ pub fn shuffled_labels(y: &[u32], groups: &[u64], seed: u64) -> Result<Vec<u32>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::correct;
     use crate::{Bootstrap, Resamples, TypeMajority};
 
     #[test]
@@ -111,8 +112,7 @@ mod tests {
         let bootstrap = Bootstrap::new(&groups, Resamples::new(2, 200)).unwrap();
         let accuracy = |y: &[u32]| {
             let predicted = TypeMajority::fit(&types[..300], &y[..300], 2).unwrap().predict(&types[300..]);
-            let right = predicted.iter().zip(&y[300..]).map(|(a, b)| f64::from(u8::from(a == b)));
-            bootstrap.mean(&right.collect::<Vec<_>>()).unwrap()
+            bootstrap.mean(&correct(&predicted, &y[300..]).unwrap()).unwrap()
         };
         let found = selectivity(&accuracy(&y), &accuracy(&control)).unwrap().estimate();
         assert_eq!((found.estimate, found.lower, found.upper), (0.0, Some(0.0), Some(0.0)));

@@ -10,22 +10,19 @@ mod tests;
 use rayon::prelude::*;
 
 use crate::groups::Groups;
-use crate::score::Metric;
+use crate::score::{LANES, Lanes, Metric, add, each};
 use crate::{Error, Resamples};
 
 pub(crate) use draws::quantile;
 pub use draws::{Draws, Estimate};
-
-/// Replicates whose weights are drawn together.
-const BLOCK: usize = 64;
 
 /// Resamples of the rows of one test set. Memory is one byte per group and replicate.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     groups: Groups,
     replicates: usize,
-    /// `[replicates, groups]`
-    weights: Vec<u8>,
+    /// `[replicates / LANES, groups]`; beyond the last replicate 0.
+    weights: Vec<[u8; LANES]>,
 }
 
 impl Bootstrap {
@@ -39,12 +36,10 @@ impl Bootstrap {
         }
         let (groups, replicates) = (Groups::new(groups), resamples.replicates());
         let drawn: Vec<Vec<u8>> = groups.ids.par_iter().map(|&id| resamples.weights(id)).collect();
-        let mut weights = vec![0; groups.len() * replicates];
-        weights.par_chunks_mut(groups.len() * BLOCK).enumerate().for_each(|(block, out)| {
-            for (group, drawn) in drawn.iter().enumerate() {
-                for (row, &weight) in out.chunks_exact_mut(groups.len()).zip(&drawn[block * BLOCK..]) {
-                    row[group] = weight;
-                }
+        let mut weights = vec![[0; LANES]; groups.len() * replicates.div_ceil(LANES)];
+        weights.par_chunks_mut(groups.len()).enumerate().for_each(|(block, out)| {
+            for (out, drawn) in out.iter_mut().zip(&drawn) {
+                out.iter_mut().zip(&drawn[block * LANES..]).for_each(|(out, &weight)| *out = weight);
             }
         });
         Ok(Self { groups, replicates, weights })
@@ -64,10 +59,10 @@ impl Bootstrap {
             of_group[group][0] += outcome;
             of_group[group][1] += 1.0;
         }
-        let replicates = self.weights.par_chunks(self.groups.len());
-        let replicates =
-            replicates.map(|weights| weighted_mean(&of_group, |group| f64::from(weights[group])));
-        Ok(self.draws(weighted_mean(&of_group, |_| 1.0), replicates.collect()))
+        let point = weighted_mean(&of_group, std::iter::repeat([1.0; LANES]))[0];
+        let blocks = self.weights.par_chunks(self.groups.len());
+        let blocks = blocks.map(|weights| weighted_mean(&of_group, weights.iter().map(|w| w.map(f64::from))));
+        Ok(self.draws(point, blocks.collect()))
     }
 
     /// Any metric of the same rows.
@@ -76,19 +71,19 @@ impl Bootstrap {
     /// [`Error::Length`]
     pub fn metric(&self, metric: &dyn Metric) -> Result<Draws, Error> {
         self.fits(metric.rows())?;
-        let buffer = || vec![0.0; metric.rows()];
-        let replicates = self.weights.par_chunks(self.groups.len()).map_init(buffer, |of_row, weights| {
-            of_row
-                .iter_mut()
-                .zip(&self.groups.of_row)
-                .for_each(|(row, &group)| *row = f64::from(weights[group]));
-            metric.value(of_row)
+        let buffer = || vec![Lanes::default(); metric.rows()];
+        let blocks = self.weights.par_chunks(self.groups.len()).map_init(buffer, |of_row, weights| {
+            for (row, &group) in of_row.iter_mut().zip(&self.groups.of_row) {
+                *row = weights[group].map(f64::from);
+            }
+            metric.values(of_row)
         });
-        Ok(self.draws(metric.point(), replicates.collect()))
+        Ok(self.draws(metric.point(), blocks.collect()))
     }
 
-    fn draws(&self, value: f64, replicates: Vec<f64>) -> Draws {
-        debug_assert_eq!(replicates.len(), self.replicates);
+    fn draws(&self, value: f64, blocks: Vec<Lanes>) -> Draws {
+        let mut replicates = blocks.into_flattened();
+        replicates.truncate(self.replicates);
         Draws { value, replicates, n: self.groups.of_row.len() as u64, n_clusters: self.groups.len() as u64 }
     }
 
@@ -101,11 +96,11 @@ impl Bootstrap {
 }
 
 /// Σ w sum / Σ w n over groups of [sum, n].
-fn weighted_mean(of_group: &[[f64; 2]], weight: impl Fn(usize) -> f64) -> f64 {
-    let add = |[sum, n]: [f64; 2], (group, of): (usize, &[f64; 2])| {
-        let w = weight(group);
-        [sum + w * of[0], n + w * of[1]]
-    };
-    let [sum, n] = of_group.iter().enumerate().fold([0.0; 2], add);
-    sum / n
+fn weighted_mean(of_group: &[[f64; 2]], weights: impl Iterator<Item = Lanes>) -> Lanes {
+    let [mut sum, mut n] = [Lanes::default(); 2];
+    for (of, weight) in of_group.iter().zip(weights) {
+        add(&mut sum, &weight, of[0]);
+        add(&mut n, &weight, of[1]);
+    }
+    each(|lane| sum[lane] / n[lane])
 }

@@ -2,7 +2,7 @@ use ndarray::Array2;
 
 use super::*;
 use crate::draw::draw;
-use crate::score::Classified;
+use crate::score::{Classified, Lanes};
 
 /// Numbers in 0..1 that look random.
 fn uniform(seed: u64, i: u64) -> f64 {
@@ -56,8 +56,9 @@ fn a_mean_is_the_metric_of_its_rows() {
         fn rows(&self) -> usize {
             self.0.len()
         }
-        fn value(&self, weights: &[f64]) -> f64 {
-            self.0.iter().zip(weights).map(|(x, w)| x * w).sum::<f64>() / weights.iter().sum::<f64>()
+        fn values(&self, weights: &[Lanes]) -> Lanes {
+            let sum = |lane: usize| self.0.iter().zip(weights).map(|(x, w)| x * w[lane]).sum::<f64>();
+            std::array::from_fn(|lane| sum(lane) / weights.iter().map(|w| w[lane]).sum::<f64>())
         }
     }
     let groups: Vec<u64> = (0..90).map(|row| row / 7).collect();

@@ -1,5 +1,5 @@
 use super::classified::logsumexp;
-use super::{Classified, Metric};
+use super::{Classified, Lanes, Metric, add, each};
 
 /// Area under the ROC curve: the chance that a row of the class scores higher than one of another class, ties counting half
 /// (the Mann-Whitney U). More than two classes: each against the rest by its probability, and the mean over the classes
@@ -15,8 +15,16 @@ pub struct Auroc {
 /// The rows in ascending order of one class's log-odds.
 #[derive(Debug, Clone)]
 struct Sorted {
-    /// Row · 4, + 1 when it is of the class, + 2 when the next row scores higher.
     rows: Vec<usize>,
+    blocks: Vec<Block>,
+}
+
+/// Where rows of the class end that score the same, then other rows tied with them, then other rows up to the next block.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    of_class: usize,
+    tied: usize,
+    above: usize,
 }
 
 impl Auroc {
@@ -35,39 +43,61 @@ impl Metric for Auroc {
         self.rows
     }
 
-    fn value(&self, weights: &[f64]) -> f64 {
-        let areas = self.classes.iter().filter_map(|class| class.area(weights));
-        let (sum, n) = areas.fold((0.0, 0.0), |(sum, n), area| (sum + area, n + 1.0));
-        sum / n
+    fn values(&self, weights: &[Lanes]) -> Lanes {
+        let [mut sum, mut n] = [Lanes::default(); 2];
+        for class in &self.classes {
+            let area = class.area(weights);
+            for lane in 0..area.len() {
+                sum[lane] += if area[lane].is_nan() { 0.0 } else { area[lane] };
+                n[lane] += if area[lane].is_nan() { 0.0 } else { 1.0 };
+            }
+        }
+        each(|lane| sum[lane] / n[lane])
     }
 }
 
 impl Sorted {
     fn new(of: &Classified, class: usize) -> Self {
         let odds = log_odds(of, class);
-        let mut order: Vec<usize> = (0..odds.len()).collect();
-        order.sort_unstable_by(|&a, &b| odds[a].total_cmp(&odds[b]).then(a.cmp(&b)));
-        let last_of_tie = |at: usize| order.get(at + 1).is_none_or(|&next| odds[next] != odds[order[at]]);
-        let flags = |(at, &row): (usize, &usize)| {
-            4 * row + usize::from(of.y[row] as usize == class) + 2 * usize::from(last_of_tie(at))
-        };
-        Self { rows: order.iter().enumerate().map(flags).collect() }
+        let other = |row: usize| of.y[row] as usize != class;
+        let mut rows: Vec<usize> = (0..odds.len()).collect();
+        rows.sort_unstable_by(|&a, &b| {
+            odds[a].total_cmp(&odds[b]).then(other(a).cmp(&other(b))).then(a.cmp(&b))
+        });
+        let mut blocks = vec![Block { of_class: 0, tied: 0, above: 0 }];
+        let mut start = 0;
+        for tie in rows.chunk_by(|&a, &b| odds[a] == odds[b]) {
+            let of_class = start + tie.partition_point(|&row| !other(row));
+            let end = start + tie.len();
+            match blocks.last_mut() {
+                Some(last) if of_class == start => last.above = end,
+                _ => blocks.push(Block { of_class, tied: end, above: end }),
+            }
+            start = end;
+        }
+        Self { rows, blocks }
     }
 
-    /// None when all the weight is on one side.
-    fn area(&self, weights: &[f64]) -> Option<f64> {
-        let (mut below, mut positive) = (0.0, 0.0);
-        let (mut tied, mut won) = ([0.0; 2], 0.0); // [others, of the class]
-        for &row in &self.rows {
-            tied[row & 1] += weights[row >> 2];
-            if row & 2 != 0 {
-                won += tied[1] * (below + 0.5 * tied[0]);
-                below += tied[0];
-                positive += tied[1];
-                tied = [0.0; 2];
+    /// NaN when all the weight is on one side.
+    fn area(&self, weights: &[Lanes]) -> Lanes {
+        let [mut below, mut positive, mut won] = [Lanes::default(); 3];
+        let sum = |from: usize, to: usize| {
+            let mut sum = Lanes::default();
+            self.rows[from..to].iter().for_each(|&row| add(&mut sum, &weights[row], 1.0));
+            sum
+        };
+        let mut start = 0;
+        for block in &self.blocks {
+            let (of_class, tied) = (sum(start, block.of_class), sum(block.of_class, block.tied));
+            let above = sum(block.tied, block.above);
+            for lane in 0..won.len() {
+                won[lane] += of_class[lane] * (below[lane] + 0.5 * tied[lane]);
+                positive[lane] += of_class[lane];
+                below[lane] += tied[lane] + above[lane];
             }
+            start = block.above;
         }
-        (below > 0.0 && positive > 0.0).then(|| won / (below * positive))
+        each(|lane| won[lane] / (below[lane] * positive[lane]))
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Classified, Metric};
+use super::{Classified, Lanes, Metric, add, each};
 
 /// Equal-width bins of the top probability, (0, 1/15], … (14/15, 1].
 const BINS: usize = 15;
@@ -28,12 +28,12 @@ impl Metric for Ece {
         self.gaps.len()
     }
 
-    fn value(&self, weights: &[f64]) -> f64 {
-        let (mut bins, mut all) = ([0.0; BINS], 0.0);
-        for ((&bin, gap), weight) in self.bins.iter().zip(&self.gaps).zip(weights) {
-            bins[bin] += weight * gap;
-            all += weight;
+    fn values(&self, weights: &[Lanes]) -> Lanes {
+        let (mut bins, mut all) = ([Lanes::default(); BINS], Lanes::default());
+        for ((&bin, &gap), weight) in self.bins.iter().zip(&self.gaps).zip(weights) {
+            add(&mut bins[bin], weight, gap);
+            add(&mut all, weight, 1.0);
         }
-        bins.iter().map(|gap| gap.abs()).sum::<f64>() / all
+        each(|lane| bins.iter().map(|gap| gap[lane].abs()).sum::<f64>() / all[lane])
     }
 }

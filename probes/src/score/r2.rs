@@ -1,6 +1,6 @@
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
-use super::Metric;
+use super::{Lanes, Metric, add, each};
 use crate::Error;
 
 /// 1 - Σ (y - ŷ)² / Σ (y - ȳ)², averaged over outputs (scikit-learn's `uniform_average`).
@@ -47,24 +47,27 @@ impl R2 {
         }
     }
 
-    /// R² of each output, `(k,)`.
-    pub fn per_output(&self, weights: &[f64]) -> Vec<f64> {
-        let k = self.errors.ncols();
-        let (mut all, mut error, mut sum, mut square) = (0.0, vec![0.0; k], vec![0.0; k], vec![0.0; k]);
-        for ((errors, y), &weight) in self.errors.outer_iter().zip(self.centred.outer_iter()).zip(weights) {
-            all += weight;
-            for output in 0..k {
-                error[output] += weight * errors[output];
-                sum[output] += weight * y[output];
-                square[output] += weight * y[output] * y[output];
-            }
+    /// R² of each output by itself, `(k,)`.
+    pub fn outputs(&self) -> Vec<Self> {
+        let one = |x: &Array2<f64>, output| x.slice(s![.., output..=output]).to_owned();
+        let of = |output| Self { errors: one(&self.errors, output), centred: one(&self.centred, output) };
+        (0..self.errors.ncols()).map(of).collect()
+    }
+
+    fn of_output(&self, output: usize, weights: &[Lanes]) -> Lanes {
+        let [mut all, mut error, mut sum, mut square] = [Lanes::default(); 4];
+        let rows = self.errors.column(output).into_iter().zip(self.centred.column(output));
+        for ((&e, &y), weight) in rows.zip(weights) {
+            add(&mut all, weight, 1.0);
+            add(&mut error, weight, e);
+            add(&mut sum, weight, y);
+            add(&mut square, weight, y * y);
         }
-        let r2 = |output: usize| {
-            let spread = square[output] - sum[output] * sum[output] / all;
+        each(|lane| {
+            let spread = square[lane] - sum[lane] * sum[lane] / all[lane];
             // What is left of a constant is rounding.
-            if spread > 1e-12 * square[output] { 1.0 - error[output] / spread } else { f64::NAN }
-        };
-        (0..k).map(r2).collect()
+            if spread > 1e-12 * square[lane] { 1.0 - error[lane] / spread } else { f64::NAN }
+        })
     }
 }
 
@@ -73,8 +76,9 @@ impl Metric for R2 {
         self.errors.nrows()
     }
 
-    fn value(&self, weights: &[f64]) -> f64 {
-        let each = self.per_output(weights);
-        each.iter().sum::<f64>() / each.len() as f64
+    fn values(&self, weights: &[Lanes]) -> Lanes {
+        let k = self.errors.ncols();
+        let outputs: Vec<Lanes> = (0..k).map(|output| self.of_output(output, weights)).collect();
+        each(|lane| outputs.iter().map(|output| output[lane]).sum::<f64>() / k as f64)
     }
 }

@@ -71,7 +71,8 @@ fn numbers_as_scikit_learn() {
         for (expected, weights) in [("expected", ones), ("weighted", floats(&case["weights"]))] {
             close(r2.value(&weights), case[expected]["r2"].as_f64().unwrap(), "r2");
             let each = floats(&case[expected]["each"]);
-            r2.per_output(&weights).iter().zip(each).for_each(|(&a, b)| close(a, b, "r2 of an output"));
+            let outputs = r2.outputs().into_iter().zip(each);
+            outputs.for_each(|(output, b)| close(output.value(&weights), b, "r2 of an output"));
         }
     }
 }
