@@ -47,7 +47,7 @@ impl Draws {
         }
     }
 
-    /// The paired difference. Both must come from one [`Bootstrap`].
+    /// The paired difference. Both must come from one [`crate::Bootstrap`].
     ///
     /// # Errors
     /// [`Error::Unpaired`]
