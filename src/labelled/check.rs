@@ -1,10 +1,11 @@
 //! What a person should know of labelled data before a probe is fitted to them.
 
+use super::dropped::Dropped;
 use super::error::LabelledError;
 use super::fold::fold;
 use super::label::LabelValues;
 use super::noted::{Noted, line};
-use super::set::{Dropped, LabelledSet, Unit};
+use super::set::{LabelledSet, Unit};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;

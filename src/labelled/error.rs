@@ -1,6 +1,7 @@
 //! What can go wrong with labelled data.
 
 use crate::text::TextError;
+use crate::text::error::list;
 use std::path::PathBuf;
 
 use super::positions::Positions;
@@ -94,6 +95,14 @@ pub enum LabelledError {
         count: usize,
         /// The only value.
         value: f64,
+    },
+    /// A class that a fitted probe does not know.
+    #[error("class {label:?} is not one of those fitted: {}", list(.known))]
+    UnknownClass {
+        /// The class.
+        label: String,
+        /// The classes of the probe.
+        known: Vec<String>,
     },
     /// Positions that the data do not have.
     #[error("positions {positions} {reason}")]

@@ -48,6 +48,24 @@ impl LabelValues {
         self.len() == 0
     }
 
+    /// The same labels over another vocabulary, that of a probe fitted to other data. Numbers stay as they are.
+    ///
+    /// # Errors
+    /// A class that `vocabulary` does not have.
+    pub fn over(&self, vocabulary: &[String]) -> Result<Self, LabelledError> {
+        let Self::Classes { y, names } = self else { return Ok(self.clone()) };
+        let place = |name: &String| vocabulary.iter().position(|known| known == name);
+        let there: Vec<_> = names.iter().map(place).collect();
+        let class = |&class: &u32| {
+            there[class as usize].map(|there| there as u32).ok_or_else(|| LabelledError::UnknownClass {
+                label: names[class as usize].clone(),
+                known: vocabulary.to_vec(),
+            })
+        };
+        let y = y.iter().map(class).collect::<Result<_, _>>()?;
+        Ok(Self::Classes { y, names: vocabulary.to_vec() })
+    }
+
     /// The labels of `items`, in that order, over the same vocabulary.
     pub(super) fn select(&self, items: &[u32]) -> Self {
         match self {
@@ -129,5 +147,16 @@ mod tests {
         assert_eq!(error(&["a", "a"], false).as_deref(), Some(says));
         assert_eq!(error(&["1", "1.0"], true).as_deref(), Some("all 2 labels are 1: nothing to regress on"));
         assert_eq!(error(&["a", "b"], false), None);
+    }
+
+    #[test]
+    fn another_vocabulary() {
+        let ab = parse(&["b", "a", "b"], false).unwrap();
+        let known: Vec<String> = ["c", "b", "a"].map(Into::into).into();
+        assert_eq!(ab.over(&known).unwrap(), LabelValues::Classes { y: vec![1, 2, 1], names: known.clone() });
+        let error = ab.over(&known[..2]).unwrap_err().to_string();
+        assert_eq!(error, "class \"a\" is not one of those fitted: \"c\", \"b\"");
+        // A class of the vocabulary without a label does not matter.
+        assert!(ab.select(&[0]).over(&known[..2]).is_ok());
     }
 }

@@ -16,6 +16,7 @@
 mod align;
 mod check;
 mod conllu;
+mod dropped;
 mod error;
 mod fold;
 mod label;
@@ -29,10 +30,11 @@ mod table;
 mod words;
 
 pub use check::{ClassCount, Duplicates, Report, check};
+pub use dropped::Dropped;
 pub use error::LabelledError;
 pub use label::LabelValues;
 pub use noted::Noted;
 pub use plan::{Item, Plan};
 pub use positions::Positions;
-pub use set::{Dropped, LabelledOptions, LabelledSet, LabelledText, Target, Unit};
+pub use set::{LabelledOptions, LabelledSet, LabelledText, Target, Unit};
 pub use skipped::Skipped;

@@ -17,6 +17,8 @@ use std::ops::Range;
 pub struct Item {
     /// The window, by its place in [`Plan::windows`].
     pub window: u32,
+    /// The text, by its place in [`LabelledSet::texts`].
+    pub text: u32,
     /// Positions in the window, never none: the state is the mean over them, and of one it is the state itself.
     pub rows: Range<u32>,
     /// The label's place in [`LabelledSet::targets`].
@@ -32,7 +34,7 @@ pub struct Item {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// One window for every text with an item, in the order of the texts. BOS is in front as the tokenizer's policy has
-    /// it; `segments[0].doc_id` is the text's place in [`LabelledSet::texts`].
+    /// it, and rows count from it, as `pos` does in an export.
     pub windows: Vec<Window>,
     /// In the order of windows, then of targets, then of rows.
     pub items: Vec<Item>,
@@ -91,7 +93,7 @@ impl Plan {
             return;
         }
         let len = share.ids.len() as u32;
-        let segment = Segment { doc_id: text as u64, doc_pos: 0, doc_len: len, offset: 0, len };
+        let segment = Segment { doc_id: set.texts[text].doc_id, doc_pos: 0, doc_len: len, offset: 0, len };
         let (window, group) = (self.windows.len() as u32, set.texts[text].group);
         self.windows.push(Window { ids: share.ids, segments: vec![segment] });
         for (target, rows, form) in share.items {
@@ -101,7 +103,7 @@ impl Plan {
                     self.words.len() as u32 - 1
                 })
             });
-            self.items.push(Item { window, rows, target: target as u32, group, word });
+            self.items.push(Item { window, text: text as u32, rows, target: target as u32, group, word });
         }
     }
 

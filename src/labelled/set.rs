@@ -1,9 +1,9 @@
 //! Texts with their labels, read from files and held in memory (states are not).
 
+use super::dropped::{Dropped, Raw, RawText};
 use super::error::LabelledError;
 use super::fold::fold;
 use super::label::LabelValues;
-use super::noted::Noted;
 use super::{table, words};
 use crate::text::{Format, TextError};
 use std::collections::HashMap;
@@ -41,37 +41,12 @@ pub struct LabelledOptions {
     pub strict: bool,
 }
 
-/// What was left out while reading.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Rows or words without a label.
-    pub unlabelled: Noted,
-    /// Rows without text.
-    pub empty: Noted,
-    /// Words that do not have the FEATS or MISC key asked for; they are not expected to.
-    pub without_key: Noted,
-    /// Sentences whose words are not found in their `# text`, with all of their words.
-    pub unaligned: Noted,
-    /// Words of a multiword token that do not spell it (French `du` = `de` + `le`): no letters are their own.
-    pub contracted: Noted,
-}
-
-impl fmt::Display for Dropped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clauses = [
-            self.unlabelled.clause("without a label"),
-            self.empty.clause("without text"),
-            self.without_key.clause("words without the key"),
-            self.unaligned.clause("sentences whose words are not in their text"),
-            self.contracted.clause("words inside contractions"),
-        ];
-        super::noted::line(f, "left out", clauses)
-    }
-}
-
 /// A text with at least one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelledText {
+    /// Number in reading order, from 0 across all files, rows left out included: the `doc_id` that an export of the same
+    /// files has.
+    pub doc_id: u64,
     /// File and line (row for Parquet).
     pub place: String,
     /// The text, not empty.
@@ -111,15 +86,6 @@ pub struct LabelledSet {
     pub dropped: Dropped,
 }
 
-/// A text as a reader gives it: labels as written, the group by name if it has one.
-#[derive(Debug, PartialEq)]
-pub(super) struct RawText {
-    pub(super) place: String,
-    pub(super) text: String,
-    pub(super) group: Option<String>,
-    pub(super) targets: Vec<(Target, String)>,
-}
-
 const KNOWN: &str = ".csv, .tsv, .jsonl, .json, .parquet, .conllu";
 
 impl LabelledSet {
@@ -132,7 +98,7 @@ impl LabelledSet {
     /// The first problem found, by file and line; see [`LabelledError`].
     pub fn open(paths: &[PathBuf], options: &LabelledOptions) -> Result<Self, LabelledError> {
         let mut unit = None;
-        let (mut raw, mut dropped) = (Vec::new(), Dropped::default());
+        let mut raw = Raw::default();
         for path in paths {
             let conllu = is_conllu(path)?;
             let found = match (conllu, &options.span_columns) {
@@ -144,15 +110,15 @@ impl LabelledSet {
                 return Err(LabelledError::Mixed(path.clone()));
             }
             if conllu {
-                words::read(path, options, &mut raw, &mut dropped)?;
+                words::read(path, options, &mut raw)?;
             } else {
-                table::read(path, options, &mut raw, &mut dropped)?;
+                table::read(path, options, &mut raw)?;
             }
         }
         let unit = unit.ok_or(TextError::NoInput)?;
-        if raw.is_empty() {
+        if raw.texts.is_empty() {
             let inputs: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-            let left_out = one_line(&dropped);
+            let left_out = one_line(&raw.dropped);
             return Err(LabelledError::NothingLabelled { inputs: inputs.join(", "), left_out });
         }
         let grouping = match (&options.group_column, unit) {
@@ -160,29 +126,23 @@ impl LabelledSet {
             (None, Unit::Word) => "groups (documents, or sentences outside one)".into(),
             (None, _) => "groups (no group column: texts equal up to case and space)".into(),
         };
-        Self::assemble(raw, dropped, unit, grouping, options.numbers)
+        Self::assemble(raw, unit, grouping, options.numbers)
     }
 
-    fn assemble(
-        raw: Vec<RawText>,
-        dropped: Dropped,
-        unit: Unit,
-        grouping: String,
-        numbers: bool,
-    ) -> Result<Self, LabelledError> {
-        let of_text = |text: &'_ RawText| text.targets.len();
+    fn assemble(raw: Raw, unit: Unit, grouping: String, numbers: bool) -> Result<Self, LabelledError> {
+        let Raw { texts: raw, dropped, .. } = raw;
         let written =
             raw.iter().flat_map(|text| text.targets.iter().map(|(_, label)| (&**label, &*text.place)));
         let labels = LabelValues::parse(written, numbers)?;
         let mut groups = Groups::default();
-        let mut texts = Vec::with_capacity(raw.len());
-        let mut targets = Vec::with_capacity(raw.iter().map(of_text).sum());
+        let (mut texts, mut targets) = (Vec::with_capacity(raw.len()), Vec::new());
         for text in raw {
             let group = groups.of(&text);
             let start = targets.len();
             targets.extend(text.targets.into_iter().map(|(target, _)| target));
             let targets = start..targets.len();
-            texts.push(LabelledText { place: text.place, text: text.text, group, targets });
+            let RawText { doc_id, place, text, .. } = text;
+            texts.push(LabelledText { doc_id, place, text, group, targets });
         }
         Ok(Self { texts, targets, labels, groups: groups.names, grouping, unit, dropped })
     }
@@ -276,6 +236,8 @@ pub(super) mod tests {
         assert_eq!(set.groups[..2], ["x", "y"]);
         assert_eq!(set.text_of(0), 0);
         assert_eq!(set.text_of(4), 4);
+        let set = open("a.csv", "text,label\nx,\na,0\n,1\nb,1\n", &LabelledOptions::default()).unwrap();
+        assert_eq!(set.texts.iter().map(|text| text.doc_id).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]

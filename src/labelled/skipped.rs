@@ -32,7 +32,9 @@ impl Skipped {
             (&mut self.shared, &share.shared),
         ];
         for (noted, targets) in lists {
-            targets.iter().for_each(|&target| noted.add(|| place(target)));
+            for &target in targets {
+                noted.add(|| place(target));
+            }
         }
         for (noted, happened) in [(&mut self.cut, share.cut), (&mut self.blank_end, share.blank_end)] {
             if happened {
@@ -49,7 +51,7 @@ impl fmt::Display for Skipped {
         let kept = [
             self.cut.clause("texts longer than the context, read as far as they fit"),
             self.shared.clause("sharing a token with the word before"),
-            self.blank_end.clause("texts that end in a token of space"),
+            self.blank_end.clause("texts that end in space, which is the last token"),
         ];
         line(f, "noted", kept)
     }

@@ -1,19 +1,15 @@
 //! Labelled rows of `.csv`, `.tsv`, `.jsonl`, `.json` and `.parquet`.
 
+use super::dropped::{Raw, RawText};
 use super::error::LabelledError;
-use super::set::{Dropped, LabelledOptions, RawText, Target};
+use super::set::{LabelledOptions, Target};
 use crate::text::Format;
 use crate::text::reader::{Cell, Columns, DEFAULT_COLUMN, Row, open_file};
 use std::ops::Range;
 use std::path::Path;
 
-/// Reads a file's rows onto `texts`.
-pub(super) fn read(
-    path: &Path,
-    options: &LabelledOptions,
-    texts: &mut Vec<RawText>,
-    dropped: &mut Dropped,
-) -> Result<(), LabelledError> {
+/// Reads a file's rows onto `raw`.
+pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Result<(), LabelledError> {
     let label = options.label_column.as_deref().unwrap_or("label");
     let text = options.text_column.as_deref().unwrap_or(DEFAULT_COLUMN);
     let (starts, ends) = options.span_columns.as_ref().map(|(start, end)| (start, end)).unzip();
@@ -21,17 +17,17 @@ pub(super) fn read(
     let columns =
         Columns { text: text.into(), others: std::iter::once(label.into()).chain(others).collect() };
     for row in open_file(path, Format::of(path)?, &columns)? {
-        let row = row?;
+        let (row, doc_id) = (row?, raw.next_id());
         let mut cells = row.cells.iter();
         let Some(value) = cells.next().and_then(Cell::name) else {
             if options.strict {
                 return Err(LabelledError::MissingLabel { place: row.place, column: label.into() });
             }
-            dropped.unlabelled.add(|| row.place);
+            raw.dropped.unlabelled.add(|| row.place);
             continue;
         };
         if row.text.trim().is_empty() {
-            dropped.empty.add(|| row.place);
+            raw.dropped.empty.add(|| row.place);
             continue;
         }
         let span = match starts.zip(ends) {
@@ -44,7 +40,7 @@ pub(super) fn read(
         let form = span.clone().map(|span| row.text[span].to_owned());
         let group = cells.next().and_then(Cell::name);
         let targets = vec![(Target { span, form }, value)];
-        texts.push(RawText { place: row.place, text: row.text, group, targets });
+        raw.texts.push(RawText { doc_id, place: row.place, text: row.text, group, targets });
     }
     Ok(())
 }
@@ -77,7 +73,7 @@ fn bytes(row: &Row, span: Range<usize>) -> Result<Range<usize>, LabelledError> {
 mod tests {
     use super::*;
     use crate::labelled::set::tests::open;
-    use crate::labelled::{LabelValues, Unit};
+    use crate::labelled::{LabelValues, LabelledSet, Unit};
 
     fn spans() -> LabelledOptions {
         let span_columns = Some(("start".into(), "end".into()));
@@ -107,6 +103,30 @@ mod tests {
             assert_eq!(set.labels, LabelValues::Classes { y: vec![1, 0], names }, "{name}");
             assert_eq!((set.unit, &*set.groups[1]), (Unit::Text, "y"), "{name}");
         }
+    }
+
+    #[test]
+    fn parquet_with_nulls_and_float_classes() {
+        use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray};
+        use std::sync::Arc;
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+        let label: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), None, Some(0.0)]));
+        let group: ArrayRef = Arc::new(Int32Array::from(vec![Some(7), Some(7), None]));
+        let columns = [("label", label, true), ("text", text, true), ("g", group, true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let options = LabelledOptions { group_column: Some("g".into()), ..Default::default() };
+        let set = LabelledSet::open(&[path], &options).unwrap();
+        let names = vec!["0".to_owned(), "1".to_owned()];
+        assert_eq!(set.labels, LabelValues::Classes { y: vec![1, 0], names });
+        assert_eq!(set.texts.iter().map(|text| text.group).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!((set.groups[0].as_str(), set.dropped.unlabelled.count), ("7", 1));
+        assert!(set.dropped.unlabelled.first.unwrap().ends_with("a.parquet:2"));
     }
 
     #[test]

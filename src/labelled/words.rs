@@ -1,8 +1,9 @@
 //! Labelled words of `.conllu`: which column is the label, and where every word stands in its sentence.
 
 use super::conllu::{Sentence, Sentences, Token, Word};
+use super::dropped::{Dropped, Raw, RawText};
 use super::error::LabelledError;
-use super::set::{Dropped, LabelledOptions, RawText, Target};
+use super::set::{LabelledOptions, Target};
 use crate::text::TextError;
 use crate::text::reader::open;
 use std::collections::BTreeSet;
@@ -20,13 +21,8 @@ enum Key {
     Feature(String),
 }
 
-/// Reads a file's sentences onto `texts`, each with its labelled words.
-pub(super) fn read(
-    path: &Path,
-    options: &LabelledOptions,
-    texts: &mut Vec<RawText>,
-    dropped: &mut Dropped,
-) -> Result<(), LabelledError> {
+/// Reads a file's sentences onto `raw`, each with its labelled words.
+pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Result<(), LabelledError> {
     refuse(path, options)?;
     let column = options.label_column.as_deref().unwrap_or("UPOS");
     let name = path.display().to_string();
@@ -34,16 +30,17 @@ pub(super) fn read(
         key: Key::of(column),
         column,
         strict: options.strict,
-        dropped,
+        dropped: &mut raw.dropped,
         keys: BTreeSet::new(),
         found: false,
     };
-    let mut sentences = 0;
+    let before = raw.documents;
     for sentence in Sentences::new(name.clone(), BufReader::new(open(path)?)) {
-        sentences += 1;
-        texts.extend(reader.text(sentence?)?);
+        let text = reader.text(sentence?, raw.documents)?;
+        raw.documents += 1;
+        raw.texts.extend(text);
     }
-    if !reader.found && sentences > 0 && matches!(reader.key, Key::Feature(_)) {
+    if !reader.found && raw.documents > before && matches!(reader.key, Key::Feature(_)) {
         let present = ["UPOS", "XPOS", "DEPREL"].map(str::to_owned).into_iter().chain(reader.keys).collect();
         return Err(TextError::NoColumn { place: name, column: column.into(), present }.into());
     }
@@ -101,7 +98,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// A sentence with its labelled words, if it has any.
-    fn text(&mut self, sentence: Sentence) -> Result<Option<RawText>, LabelledError> {
+    fn text(&mut self, sentence: Sentence, doc_id: u64) -> Result<Option<RawText>, LabelledError> {
         let spans = match locate(&sentence.text, &sentence.tokens) {
             Ok(spans) => spans,
             Err(lost) => {
@@ -124,7 +121,7 @@ impl Reader<'_> {
             }
         }
         let Sentence { place, text, document: group, .. } = sentence;
-        Ok((!targets.is_empty()).then_some(RawText { place, text, group, targets }))
+        Ok((!targets.is_empty()).then_some(RawText { doc_id, place, text, group, targets }))
     }
 
     /// The word's label; none where it has none, which is noted.

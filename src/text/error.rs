@@ -243,7 +243,7 @@ impl TextError {
 }
 
 /// ` (did you mean "x"?)` for the nearest of `present`, or nothing.
-pub(crate) fn hint(wanted: &str, present: &[String]) -> String {
+fn hint(wanted: &str, present: &[String]) -> String {
     let close = |name: &&String| strsim::jaro_winkler(&wanted.to_lowercase(), &name.to_lowercase());
     let best = present.iter().max_by(|a, b| close(a).total_cmp(&close(b)));
     best.filter(|name| close(name) >= 0.75)

@@ -44,12 +44,13 @@ pub(super) fn rows(
     let mut reader = builder.flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
     let header = reader.byte_headers().map_err(|error| csv_error(&name, error))?;
     let present: Vec<_> = header.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect();
-    let place = |column: &String| match present.iter().position(|field| field == column) {
-        Some(index) => Ok((column.clone(), index)),
-        None => {
-            let (place, column) = (name.clone(), column.clone());
-            Err(TextError::NoColumn { place, column, present: present.clone() })
-        }
+    let place = |column: &String| {
+        let index = present.iter().position(|field| field == column);
+        index.map(|index| (column.clone(), index)).ok_or_else(|| TextError::NoColumn {
+            place: name.clone(),
+            column: column.clone(),
+            present: present.clone(),
+        })
     };
     let columns = columns.names().map(place).collect::<Result<_, _>>()?;
     check_first(Csv { name, reader, crlf, width: present.len(), columns, record: ByteRecord::new() })

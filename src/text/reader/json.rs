@@ -24,7 +24,7 @@ pub(super) fn rows(name: &str, mut input: impl Read, columns: &Columns) -> Resul
 
 fn one(item: Value, columns: &Columns, place: String) -> Result<Row, TextError> {
     match item {
-        Value::Object(object) => row(object, columns, place),
+        Value::Object(object) => row(&object, columns, place),
         Value::String(text) if columns.others.is_empty() => Ok(Row { place, text, cells: Vec::new() }),
         other => Err(TextError::NotAnObject { place, found: json_type(&other) }),
     }

@@ -59,12 +59,12 @@ impl<R> Jsonl<R> {
         let Value::Object(object) = value else {
             return Err(TextError::NotAnObject { place, found: json_type(&value) });
         };
-        row(object, &self.columns, place)
+        row(&object, &self.columns, place)
     }
 }
 
 /// The row that an object is.
-pub(super) fn row(object: Map<String, Value>, columns: &Columns, place: String) -> Result<Row, TextError> {
+pub(super) fn row(object: &Map<String, Value>, columns: &Columns, place: String) -> Result<Row, TextError> {
     let value = |column: &String| {
         object.get(column).ok_or_else(|| TextError::NoColumn {
             place: place.clone(),
