@@ -70,7 +70,9 @@ fn extension(format: Format) -> &'static str {
     match format {
         Format::Txt => "txt",
         Format::Jsonl => "jsonl",
+        Format::Json => "json",
         Format::Csv => "csv",
+        Format::Tsv => "tsv",
         Format::Parquet => "parquet",
     }
 }
