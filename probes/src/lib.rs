@@ -3,11 +3,43 @@
 //! Rows are `(n, d)` in f32 and know nothing of models, files or torch. A [`Fit`] holds the parameters of an estimator
 //! and makes a [`Probe`]; the two are different types, so that nothing unfitted can be asked for scores.
 
+mod ccs;
+mod centroid;
+mod draw;
 mod error;
+mod features;
+#[cfg(test)]
+mod golden;
+mod labels;
+mod law;
+mod lbfgs;
+mod lda;
+mod linalg;
+mod linear;
+mod logistic;
+mod loss;
+mod mean_difference;
+mod moments;
+mod ridge;
+mod spectrum;
+mod standardise;
 
 use ndarray::{Array2, ArrayView2};
 
+pub use ccs::{Ccs, PairDirection, PairProbe, Pairs};
+pub use centroid::Centroid;
 pub use error::Error;
+pub use features::{Csr, Dense, Features};
+pub use law::{Decay, Residual, residual};
+pub use lbfgs::Convergence;
+pub use lda::{Lda, Shrinkage};
+pub use linear::{Linear, Link};
+pub use logistic::{Logistic, LogisticProbe};
+pub use mean_difference::MeanDifference;
+pub use moments::Moments;
+pub use ridge::Ridge;
+pub use spectrum::{Spectrum, Whitened};
+pub use standardise::Standardise;
 
 /// A fitted probe.
 pub trait Probe: Send + Sync {
