@@ -23,6 +23,11 @@ pub(crate) fn draw(seed: u64, purpose: &Purpose, id: u64, round: u64) -> u64 {
     random.next_u64()
 }
 
+/// Uniform in [0, 1).
+pub(crate) fn uniform(random: &mut ChaCha8Rng) -> f64 {
+    (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// The places of `ids` in random order: sorted by their draw of this round (equal draws: by id).
 pub(crate) fn shuffled(seed: u64, purpose: &Purpose, round: u64, ids: &[u64]) -> Vec<usize> {
     let draws: Vec<u64> = ids.iter().map(|&id| draw(seed, purpose, id, round)).collect();
@@ -32,10 +37,28 @@ pub(crate) fn shuffled(seed: u64, purpose: &Purpose, round: u64, ids: &[u64]) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use ndarray::Array2;
 
     const PURPOSE: &Purpose = b"layerscope/test of draws";
+
+    /// Standard normal `(n, d)`, by Box and Muller.
+    pub(crate) fn normal(n: usize, d: usize, seed: u64) -> Array2<f32> {
+        let mut random = stream(seed, PURPOSE, 0);
+        Array2::from_shape_simple_fn((n, d), || {
+            let radius = (-2.0 * (1.0 - uniform(&mut random)).ln()).sqrt();
+            (radius * (std::f64::consts::TAU * uniform(&mut random)).cos()) as f32
+        })
+    }
+
+    #[test]
+    fn normal_draws_have_mean_0_and_variance_1() {
+        let x = normal(2000, 2, 1);
+        assert_eq!(x, normal(2000, 2, 1));
+        assert_ne!(x, normal(2000, 2, 2));
+        assert!(x.sum().abs() < 300.0 && (x.mapv(|v| v * v).sum() / 4000.0 - 1.0).abs() < 0.1);
+    }
 
     #[test]
     fn draws_are_a_function_of_seed_purpose_id_and_round() {

@@ -5,29 +5,60 @@
 
 mod best;
 mod bootstrap;
+mod ccs;
+mod centroid;
 mod control;
 mod draw;
 mod error;
+mod features;
+#[cfg(test)]
+mod golden;
 mod groups;
+mod labels;
+mod law;
+mod lbfgs;
+mod lda;
+mod linalg;
+mod linear;
+mod logistic;
+mod loss;
 mod mdl;
+mod mean_difference;
+mod moments;
 mod permutation;
 mod resample;
+mod ridge;
 pub mod score;
 mod shared_texts;
+mod spectrum;
 mod split;
+mod standardise;
 mod token_identity;
 
 use ndarray::{Array2, ArrayView2};
 
 pub use best::{Best, best};
 pub use bootstrap::{Bootstrap, Draws, Estimate};
+pub use ccs::{Ccs, PairDirection, PairProbe, Pairs};
+pub use centroid::Centroid;
 pub use control::{ControlTask, compact, selectivity, shuffled_labels};
 pub use error::Error;
+pub use features::{Csr, Dense, Features};
+pub use law::{Decay, Residual, residual};
+pub use lbfgs::Convergence;
+pub use lda::{Lda, Shrinkage};
+pub use linear::{Linear, Link};
+pub use logistic::{Logistic, LogisticProbe};
 pub use mdl::{CodeLength, PORTIONS, online_code};
+pub use mean_difference::MeanDifference;
+pub use moments::Moments;
 pub use permutation::{Exchange, Permutations, max_p_values, p_value};
 pub use resample::Resamples;
+pub use ridge::Ridge;
 pub use shared_texts::{SharedTexts, shared_texts};
+pub use spectrum::{Spectrum, Whitened};
 pub use split::{Fold, Part, Shares, Split, folds};
+pub use standardise::Standardise;
 pub use token_identity::{TokenColumns, TokenCounts, TypeMajority, majority};
 
 /// A fitted probe.

@@ -1,0 +1,168 @@
+//! Logistic regression with an L2 penalty, of two classes or more.
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+use crate::labels::{counts, positive, same_rows};
+use crate::lbfgs::{Stop, minimise};
+use crate::loss::Loss;
+use crate::{Convergence, Error, Features, Fit, Labelled, Labels, Linear, Link, Probe, Whitened};
+
+/// Minimises `Σᵢ sᵢ loss(xᵢ Wᵀ + b, yᵢ) + ½ λ |W|²`, with a bias that is not penalised.
+///
+/// This is scikit-learn's `LogisticRegression(C=1 / λ)`: two classes have one direction and the logistic loss, more
+/// have a direction each and the softmax cross-entropy. The weights `sᵢ` are 1, or `n / (k n_class)` when balanced
+/// (`class_weight="balanced"`). Biases of several classes, which are free up to a constant, sum to 0.
+///
+/// The minimum is found by L-BFGS in the coordinates of [`Whitened`] rows, in which the Hessian is near the identity
+/// whatever the spectrum of the activations.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Logistic {
+    /// λ of [`Fit::fit`], above 0.
+    pub l2: f64,
+    /// Whether [`Fit::fit`] z-scores the rows; the probe is of raw rows in either case.
+    pub standardise: bool,
+    /// Whether every class has the same weight.
+    pub balanced: bool,
+    /// Largest [`Convergence::gap`] at the end.
+    pub tolerance: f64,
+    /// Most iterations for each λ.
+    pub max_iterations: usize,
+}
+
+impl Default for Logistic {
+    fn default() -> Self {
+        Self { l2: 1.0, standardise: true, balanced: false, tolerance: 1e-12, max_iterations: 1000 }
+    }
+}
+
+/// A fitted logistic regression.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogisticProbe {
+    /// One direction for two classes, else one for each.
+    pub linear: Linear,
+    /// Its λ.
+    pub l2: f64,
+    /// How the optimisation ended; look at `converged`.
+    pub convergence: Convergence,
+}
+
+impl Probe for LogisticProbe {
+    /// Log-probabilities.
+    fn scores(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f64>, Error> {
+        self.linear.scores(x)
+    }
+}
+
+impl Fit for Logistic {
+    type Fitted = LogisticProbe;
+
+    /// As [`Logistic::path`] at one λ, but not to converge is an error.
+    fn fit(&self, data: &Labelled<'_>) -> Result<LogisticProbe, Error> {
+        data.classes()?;
+        let rows = Whitened::new(data.x, self.standardise)?;
+        let probe = self.path(&rows, &data.y, &[self.l2])?.remove(0);
+        let Convergence { iterations, gap, converged, .. } = probe.convergence;
+        if converged {
+            Ok(probe)
+        } else {
+            Err(Error::NotConverged { iterations, gap, tolerance: self.tolerance })
+        }
+    }
+}
+
+impl Logistic {
+    /// A probe for each λ of `l2`, in their order. Each begins where the next larger one ended.
+    ///
+    /// # Errors
+    /// When the labels do not suit the rows, a class has no row, or a parameter is out of range.
+    pub fn path(&self, rows: &Whitened, y: &Labels<'_>, l2: &[f64]) -> Result<Vec<LogisticProbe>, Error> {
+        let x = crate::Dense::new(rows.z.view())?;
+        let price = rows.factor.mapv(|f| f * f);
+        let solved = self.solve(&x, y, &price, l2)?;
+        let raw = |mut s: Solved| {
+            for (mut w, f) in s.weights.outer_iter_mut().zip(&rows.factor) {
+                w *= *f;
+            }
+            let weights = rows.spectrum.raw(&s.weights);
+            let bias = std::mem::take(&mut s.bias) - weights.dot(&rows.spectrum.standardise.mean);
+            s.probe(weights, bias)
+        };
+        Ok(solved.into_iter().map(raw).collect())
+    }
+
+    /// As [`Logistic::path`], on columns as they are: for sparse counts, which whitening would fill.
+    ///
+    /// # Errors
+    /// As [`Logistic::path`].
+    pub fn path_plain<F: Features>(
+        &self,
+        x: &F,
+        y: &Labels<'_>,
+        l2: &[f64],
+    ) -> Result<Vec<LogisticProbe>, Error> {
+        let solved = self.solve(x, y, &Array1::ones(x.cols()), l2)?;
+        let raw = |mut s: Solved| {
+            let (weights, bias) = (std::mem::take(&mut s.weights), std::mem::take(&mut s.bias));
+            s.probe(weights.reversed_axes().as_standard_layout().into_owned(), bias)
+        };
+        Ok(solved.into_iter().map(raw).collect())
+    }
+
+    fn solve<F: Features>(
+        &self,
+        x: &F,
+        y: &Labels<'_>,
+        price: &Array1<f64>,
+        l2: &[f64],
+    ) -> Result<Vec<Solved>, Error> {
+        let (y, n_classes) = y.classes()?;
+        same_rows(x.rows(), y.len())?;
+        let counts = counts(y, n_classes);
+        crate::labels::every_class(&counts)?;
+        positive("tolerance", self.tolerance)?;
+        l2.iter().try_for_each(|l2| positive("l2", *l2))?;
+        let weight = |class: &u32| {
+            let share = x.rows() as f64 / (n_classes as f64 * counts[*class as usize] as f64);
+            if self.balanced { share } else { 1.0 }
+        };
+        let mut loss = Loss::new(x, y, n_classes, y.iter().map(weight).collect(), price);
+        let stop = Stop { gap: self.tolerance, iterations: self.max_iterations };
+        let mut at = loss.start();
+        let mut order: Vec<usize> = (0..l2.len()).collect();
+        order.sort_by(|a, b| l2[*b].total_cmp(&l2[*a]));
+        let mut solved: Vec<(usize, Solved)> = Vec::with_capacity(l2.len());
+        for i in order {
+            loss.set_lambda(l2[i]);
+            let convergence = minimise(&mut loss, &mut at, stop);
+            solved.push((i, Solved::new(&at, x.cols(), loss.k(), l2[i], convergence)));
+        }
+        solved.sort_by_key(|(i, _)| *i);
+        Ok(solved.into_iter().map(|(_, solved)| solved).collect())
+    }
+}
+
+/// A minimum in the coordinates it was found in.
+struct Solved {
+    /// `(d, k)`
+    weights: Array2<f64>,
+    bias: Array1<f64>,
+    l2: f64,
+    convergence: Convergence,
+}
+
+impl Solved {
+    fn new(at: &[f64], d: usize, k: usize, l2: f64, convergence: Convergence) -> Self {
+        let (w, b) = at.split_at(d * k);
+        let mut bias = Array1::from(b.to_vec());
+        if k > 1 {
+            bias -= bias.sum() / k as f64;
+        }
+        Self { weights: Array2::from_shape_fn((d, k), |(i, j)| w[i * k + j]), bias, l2, convergence }
+    }
+
+    fn probe(self, weights: Array2<f64>, bias: Array1<f64>) -> LogisticProbe {
+        let link = if bias.len() == 1 { Link::Sigmoid } else { Link::Softmax };
+        let linear = Linear { weights, bias, link };
+        LogisticProbe { linear, l2: self.l2, convergence: self.convergence }
+    }
+}
