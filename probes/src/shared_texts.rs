@@ -127,6 +127,7 @@ mod tests {
         assert_eq!(found, SharedTexts { same: 1, near: 0, of: 2, example: (0, 2) });
         assert!(found.to_string().starts_with("1 of 2 held-out texts are also in an earlier part"));
         assert_eq!(shared_texts(&texts, &[&[0, 2], &[1], &[3]]), None); // on the same side
+        assert_eq!(shared_texts(&texts, &[&[1], &[0, 3], &[2]]).unwrap().same, 1); // the later one only
         assert_eq!(shared_texts::<&str>(&[], &[&[], &[]]), None);
         assert_eq!(shared_texts(&["", ""], &[&[0], &[1]]).unwrap().same, 1);
     }

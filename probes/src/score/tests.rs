@@ -95,6 +95,10 @@ fn four_rows_by_hand() {
     // Row 2 left out: every pair is won.
     assert_eq!(rows.auroc().value(&[1.0, 1.0, 0.0, 5.0]), 1.0);
     close(rows.macro_f1().value(&[1.0, 1.0, 0.0, 5.0]), 1.0, "macro F1");
+    // A class that is nowhere counts nowhere.
+    let absent = Classified::new(array![[0.0, 2.0, -9.0], [1.0, 0.0, -9.0]].view(), &[1, 0]).unwrap();
+    assert_eq!(absent.macro_f1().point(), 1.0);
+    assert_eq!(rows.macro_f1().value(&[0.0, 0.0, 0.0, 1.0]), 1.0);
 }
 
 #[test]
