@@ -216,6 +216,9 @@ mod tests {
     fn a_bad_batch_adds_nothing() {
         let mut fit = fit();
         assert!(matches!(fit.finish("linear", TO, &Ridge::default()), Err(Error::NoRows { .. })));
+        fit.add(&layers(2)).unwrap();
+        let failed = fit.finish("linear", TO, &Ridge { lambda: 0.0, ..Ridge::default() }).unwrap_err();
+        assert!(failed.to_string().starts_with("layer 0 to layer 2: singular Gram matrix: 2 rows"), "{failed}");
         let good = layers(30);
         fit.add(&good).unwrap();
         let before = fit.state();
