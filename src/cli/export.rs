@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use layerscope::{
     export::{self, ExportError, Watch, flops_per_token, needs_logits},
     hook::{HookPoint, Selection},
-    model::hook_points,
+    model::{Model, hook_points},
     run::{Counts, Manifest},
     store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
     text::{WindowOptions, open_windows},
@@ -106,11 +106,15 @@ impl Export {
             output.warn(warning);
         }
         let manifest = self.manifest(&source, &job, output)?;
-        let mut writer = StoreWriter::start(&self.out, manifest, job.layout.clone(), self.force)?;
-        if writer.is_complete() {
+        let claim = StoreWriter::claim(&self.out, manifest, job.layout.clone(), self.force)?;
+        if claim.is_complete() {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
         } else {
-            let parity = self.write(&source, &job, &mut writer, stop, output)?;
+            let model = source.session.load(output)?;
+            let verdict = |file: &PathBuf| super::verify::verdict(&source.session, &model, file, output);
+            let parity = self.reference.as_ref().map(verdict).transpose()?;
+            let mut writer = claim.begin()?;
+            self.write(&source, &model, &job, &mut writer, stop, output)?;
             writer.finish(job.counts, parity)?;
         }
         self.report(&job, output)
@@ -192,26 +196,24 @@ impl Export {
         Ok(manifest)
     }
 
-    /// Runs the model over the text; returns the parity verdict where one was asked for.
+    /// Runs the model over the text.
     fn write(
         &self,
         source: &Source,
+        model: &Model,
         job: &Job,
         writer: &mut StoreWriter,
         stop: Arc<AtomicBool>,
         output: Output,
-    ) -> Result<Option<Value>, Failure> {
-        let Source { session, tokenizer, inputs } = source;
+    ) -> Result<(), Failure> {
+        let Source { tokenizer, inputs, .. } = source;
         if !writer.done().is_empty() {
             output.note(format!("resuming: {} of {} shards are there", writer.done().len(), job.plan.shards));
         }
-        let model = session.load(output)?;
-        let verdict = |file: &PathBuf| super::verify::verdict(session, &model, file, output);
-        let parity = self.reference.as_ref().map(verdict).transpose()?;
         let mut windows = open_windows(inputs.corpus()?, tokenizer, &job.windows)?;
         let bar = output.bar("exporting", "tokens", Some(job.counts.tokens));
         let export = export::Export {
-            model: &model,
+            model,
             tokenizer,
             points: &job.points,
             positions: &self.positions,
@@ -220,7 +222,7 @@ impl Export {
         let mut watch = Bar { bar: bar.clone(), stop };
         let ended = export.run(&mut windows, writer, &mut watch);
         bar.finish_and_clear();
-        ended.map(|_rows| parity).map_err(|e| match e {
+        ended.map(|_rows| ()).map_err(|e| match e {
             ExportError::Interrupted => Failure::interrupted(e),
             other => other.into(),
         })

@@ -26,22 +26,93 @@ pub struct RunDir {
     _lock: Option<File>,
 }
 
-impl RunDir {
-    /// Takes hold of `path` for the job that `manifest` describes, sweeps leftovers of killed runs, and writes the manifest with
-    /// status `running` (unless the same job is complete). `owns` says which files, by path relative to the folder, this kind of
-    /// run writes: with `force` those, and no others, are deleted if the folder holds another job.
+/// A folder that is locked for a job and may be written, in which nothing was changed yet: checks that take a model go between
+/// this and [`Claim::begin`]. Dropped, it leaves the folder as it was.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    manifest: Manifest,
+    found: Found,
+    other_job: bool,
+    created: Created,
+    lock: Option<File>,
+}
+
+/// A new folder, which goes away again unless something comes into it.
+#[derive(Debug)]
+struct Created(Option<PathBuf>);
+
+impl Created {
+    fn create(path: &Path) -> Result<Self, RunError> {
+        let created = Self((!path.exists()).then(|| path.to_owned()));
+        fs::create_dir_all(path).map_err(|e| RunError::io("create", path, e))?;
+        Ok(created)
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _not_empty = fs::remove_dir(path);
+        }
+    }
+}
+
+impl Claim {
+    /// What the folder holds.
+    pub fn found(&self) -> Found {
+        self.found
+    }
+
+    /// The manifest that would be written.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Sweeps leftovers of killed runs, and writes the manifest with status `running` (unless the same job is complete). `owns`
+    /// says which files, by path relative to the folder, this kind of run writes: with `force` those, and no others, are deleted
+    /// if the folder holds another job.
     ///
     /// # Errors
-    /// [`RunError::Foreign`], [`RunError::DifferentJob`], [`RunError::Locked`], [`RunError::BadManifest`], or a failed file operation.
+    /// A failed file operation.
+    pub fn begin(self, owns: &dyn Fn(&Path) -> bool) -> Result<RunDir, RunError> {
+        let Self { path, manifest, found, other_job, created: _created, lock } = self;
+        if other_job {
+            // The manifest goes last: a kill in between leaves a folder that is still known as ours.
+            sweep(&path, &|relative| relative != Path::new(MANIFEST) && owns(relative))?;
+        }
+        let target_is_ours =
+            |relative: &Path| temp_of(relative).is_some_and(|t| t == Path::new(MANIFEST) || owns(&t));
+        sweep(&path, &target_is_ours)?;
+        if found != Found::Complete {
+            manifest.write(&path)?;
+        }
+        Ok(RunDir { path, manifest, found, _lock: lock })
+    }
+}
+
+impl RunDir {
+    /// [`RunDir::claim`], then [`Claim::begin`].
+    ///
+    /// # Errors
+    /// Those of both.
     pub fn start(
         path: &Path,
-        mut manifest: Manifest,
+        manifest: Manifest,
         force: bool,
         owns: &dyn Fn(&Path) -> bool,
     ) -> Result<Self, RunError> {
+        Self::claim(path, manifest, force)?.begin(owns)
+    }
+
+    /// Takes hold of `path` for the job that `manifest` describes. With `force` it may hold another job.
+    ///
+    /// # Errors
+    /// [`RunError::Foreign`], [`RunError::DifferentJob`], [`RunError::Locked`], [`RunError::BadManifest`], or a failed file operation.
+    pub fn claim(path: &Path, mut manifest: Manifest, force: bool) -> Result<Claim, RunError> {
         manifest.status = Status::Running;
         manifest.job = manifest.job_key();
-        fs::create_dir_all(path).map_err(|e| RunError::io("create", path, e))?;
+        let created = Created::create(path)?;
         let lock = lock(path)?;
         let old = Manifest::read(path)?;
         if old.is_none() {
@@ -54,18 +125,8 @@ impl RunDir {
             Some(old) if !force => return Err(different(path, old, &manifest)),
             _ => Found::Nothing,
         };
-        if old.is_some() && found == Found::Nothing {
-            // The manifest goes last: a kill in between leaves a folder that is still known as ours.
-            sweep(path, &|relative| relative != Path::new(MANIFEST) && owns(relative))?;
-        }
-        let target_is_ours =
-            |relative: &Path| temp_of(relative).is_some_and(|t| t == Path::new(MANIFEST) || owns(&t));
-        sweep(path, &target_is_ours)?;
-        let dir = Self { path: path.into(), manifest, found, _lock: lock };
-        if found != Found::Complete {
-            dir.manifest.write(path)?;
-        }
-        Ok(dir)
+        let other_job = old.is_some() && found == Found::Nothing;
+        Ok(Claim { path: path.into(), manifest, found, other_job, created, lock })
     }
 
     /// The folder.
@@ -216,6 +277,29 @@ mod tests {
         assert!(matches!(start(&dir, manifest(&["a"]), false), Err(RunError::Locked { .. })));
         run.finish(Counts { rows: 3, ..Counts::default() }, None).unwrap();
         assert_eq!(start(&dir, manifest(&["a"]), false).unwrap().found(), Found::Complete);
+    }
+
+    #[test]
+    fn a_claim_changes_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("out");
+        let claim = RunDir::claim(&dir, manifest(&["a"]), false).unwrap();
+        assert!(matches!(start(&dir, manifest(&["a"]), false), Err(RunError::Locked { .. })));
+        drop(claim);
+        assert!(!dir.exists());
+        fs::create_dir(&dir).unwrap();
+        drop(RunDir::claim(&dir, manifest(&["a"]), false).unwrap());
+        assert!(dir.exists(), "a folder that was there stays");
+        drop(start(&dir, manifest(&["a"]), false).unwrap());
+        fs::create_dir(dir.join("acts")).unwrap();
+        fs::write(dir.join("acts/s"), "ours").unwrap();
+        let before = fs::read(dir.join(MANIFEST)).unwrap();
+        let claim = RunDir::claim(&dir, manifest(&["b"]), true).unwrap();
+        assert_eq!(claim.found(), Found::Nothing);
+        drop(claim);
+        assert!(dir.join("acts/s").exists() && fs::read(dir.join(MANIFEST)).unwrap() == before);
+        drop(RunDir::claim(&dir, manifest(&["b"]), true).unwrap().begin(&|p| p.starts_with("acts")).unwrap());
+        assert!(!dir.join("acts").exists() && fs::read(dir.join(MANIFEST)).unwrap() != before);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod tensors;
 
 pub use atomic::{AtomicFile, Written, hash_bytes, write_atomic, write_atomic_sized};
 pub(crate) use dir::sweep;
-pub use dir::{Found, RunDir};
+pub use dir::{Claim, Found, RunDir};
 pub use error::RunError;
 pub use manifest::{
     BosRecord, Counts, DataFile, FORMAT_VERSION, LensRecord, MANIFEST, Manifest, ModelRecord, Status, Tool,

@@ -28,4 +28,4 @@ pub use positions::{Positions, PositionsError};
 pub use read::{ActivationStore, Shard};
 pub use schema::{ActDtype, Column, Format, Layout};
 pub use shard::{RowIds, ShardBuffer, ShardTarget};
-pub use writer::StoreWriter;
+pub use writer::{StoreClaim, StoreWriter};

@@ -9,7 +9,6 @@ use layerscope::{
     model::{Model, Spec},
     run::{DataFile, LensRecord, Manifest},
 };
-
 use tch::Device;
 
 use super::super::{exit::Failure, output::Output};
