@@ -256,7 +256,10 @@ mod tests {
         for (x, n) in [(copied, 200), (few, 5), (Tensor::ones([9, 8], (Kind::Float, Device::Cpu)), 9)] {
             let regression = regression(&x, &x);
             let failed = regression.solve(&Ridge { lambda: 0.0, ..Ridge::default() }).unwrap_err();
-            assert!(matches!(failed, Error::Singular { n: got, d: 8, lambda: 0.0, .. } if got == n), "{failed}");
+            assert!(
+                matches!(failed, Error::Singular { n: got, d: 8, lambda: 0.0, .. } if got == n),
+                "{failed}"
+            );
             let message = failed.to_string();
             assert!(message.starts_with("test: singular") && message.contains("--ridge"), "{message}");
             assert_eq!(regression.solve(&Ridge::default()).is_ok(), n != 9, "n = {n}"); // no variance, no ridge

@@ -109,6 +109,11 @@ impl Asked {
             .map_or(1, |(_, folder)| folder.config.horizons.iter().copied().max().unwrap_or(1))
     }
 
+    /// Whether it has a translator for this layer; the logit lens needs none.
+    pub(crate) fn reads(&self, layer: usize) -> bool {
+        self.folder.as_ref().is_none_or(|(_, folder)| folder.config.layers.contains(&layer))
+    }
+
     /// Whether it is a lens of this kind.
     pub(crate) fn is(&self, kind: &str) -> bool {
         self.folder.as_ref().is_some_and(|(_, folder)| folder.config.kind.to_string() == kind)
