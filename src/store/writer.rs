@@ -75,12 +75,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// Those of both.
-    pub fn start(
-        dir: &Path,
-        manifest: Manifest,
-        layout: Layout,
-        force: bool,
-    ) -> Result<Self, StoreError> {
+    pub fn start(dir: &Path, manifest: Manifest, layout: Layout, force: bool) -> Result<Self, StoreError> {
         Self::claim(dir, manifest, layout, force)?.begin()
     }
 
