@@ -133,9 +133,6 @@ impl View {
         let layers: Vec<_> = layers.into_iter().map(LayerIndex).collect();
         let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1))?;
         if output.is_json() {
-            for trajectory in &read {
-                output.event("lens", json::lens(trajectory, &tokenizer))?;
-            }
             output.result(json::result(&session, &tokenizer, &prompt, &read))?;
             return Ok(());
         }
