@@ -16,7 +16,8 @@ pub(crate) use dir::sweep;
 pub use dir::{Claim, Found, RunDir};
 pub use error::RunError;
 pub use manifest::{
-    BosRecord, Counts, DataFile, FORMAT_VERSION, LensRecord, MANIFEST, Manifest, ModelRecord, Status, Tool,
+    BosRecord, Counts, DataFile, FORMAT_VERSION, LIBTORCH, LensRecord, MANIFEST, Manifest, ModelRecord,
+    Status, Tool,
 };
 pub(crate) use metrics::write_table;
 pub use metrics::{METRICS, MetricRow, read_metrics, write_metrics};
