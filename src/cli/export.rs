@@ -150,11 +150,7 @@ impl Export {
                 return Err(Failure::interrupted(ExportError::Interrupted));
             }
             let window = window?;
-            let selected = |s: &layerscope::text::Segment| {
-                (s.doc_pos..s.doc_pos + s.len).filter(|pos| self.positions.selects(*pos, s.doc_len)).count()
-                    as u64
-            };
-            rows += window.segments.iter().map(selected).sum::<u64>();
+            rows += export::rows(&window, &self.positions).count() as u64;
             bar.inc(window.ids.len() as u64);
         }
         bar.finish_and_clear();
