@@ -7,9 +7,10 @@ use super::{
     ModelError, Spec,
     attention::Attention,
     decoder::{Block, Decoder, Mlp},
+    names::{MlpNames, QkvNames},
     nn::{Linear, wide},
     rope::Rope,
-    spec::{MlpNames, Positions, QkvNames},
+    spec::Positions,
     weights::Weights,
 };
 
