@@ -3,6 +3,7 @@
 mod arrow_ipc;
 mod leaf;
 mod npy;
+mod page;
 mod parquet;
 mod safetensors;
 

@@ -17,7 +17,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
-use super::leaf::{Chunk, PAGE_BYTES, ZSTD_LEVEL};
+use super::leaf::{Chunk, PAGE_BYTES};
+use super::page::ZSTD_LEVEL;
 use super::{Acts, BoxError, Rows};
 use crate::store::schema::{acts_schema, metadata, tokens_schema};
 use crate::store::{ActDtype, RowIds};
