@@ -15,6 +15,7 @@ mod marker;
 mod plan;
 mod positions;
 mod read;
+mod row_ids;
 mod schema;
 mod shard;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use marker::{FileRecord, ShardMarker, finished_shards, whole_shards};
 pub use plan::{Plan, choose_shard_rows, free_space};
 pub use positions::{Positions, PositionsError};
 pub use read::{ActivationStore, Shard};
+pub use row_ids::RowIds;
 pub use schema::{ActDtype, Column, Format, Layout};
-pub use shard::{RowIds, ShardBuffer, ShardTarget};
+pub use shard::{ShardBuffer, ShardTarget};
 pub use writer::{StoreClaim, StoreWriter};
