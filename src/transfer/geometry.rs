@@ -1,7 +1,7 @@
 //! Moments of layers, and what follows from them alone.
 //!
 //! Every pair of layers has its cross moments, once over all tokens and once without first tokens, in compensated f64 sums:
-//! `32 d²` bytes for a pair and as much for a layer. All pairs together would take 8.8 GB for 24 layers of width 1024, so they
+//! `32 d²` bytes for a pair and as much for a layer. All pairs together would take 9 GB for 24 layers of width 1024, so they
 //! are cut into [`blocks`] of at most [`BLOCK_BYTES`], and the text is run through the model once per block. That costs little
 //! beside the matrix, and no number depends on how pairs are cut.
 
