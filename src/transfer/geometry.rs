@@ -12,8 +12,7 @@ use tch::{Device, Tensor};
 
 use crate::{run::MetricRow, states::States};
 
-/// What the cross moments of one block may take, bytes; those of its layers, at most as many again and a layer's more, come
-/// on top.
+/// What the cross moments of one block may take, bytes; those of its layers come on top, at most two more than pairs.
 pub const BLOCK_BYTES: usize = 2 << 30;
 
 /// Dimensions that are left out as outliers, per layer.
@@ -29,7 +28,7 @@ pub fn blocks(layers: &[LayerIndex], d: usize, bytes: usize) -> Vec<Vec<(LayerIn
 #[derive(Debug)]
 pub struct Layers {
     pairs: Vec<(LayerIndex, LayerIndex)>,
-    layers: Vec<LayerIndex>,
+    fitted: Vec<LayerIndex>,
     all: LinearFit,
     /// Without the first token of each document window.
     inner: LinearFit,
@@ -40,7 +39,7 @@ impl Layers {
     pub fn new(pairs: &[(LayerIndex, LayerIndex)], d: usize, device: Device) -> Self {
         let layers: BTreeSet<LayerIndex> = pairs.iter().flat_map(|&(from, to)| [from, to]).collect();
         let fit = || LinearFit::of_pairs(pairs, d, device);
-        Self { pairs: pairs.to_vec(), layers: layers.into_iter().collect(), all: fit(), inner: fit() }
+        Self { pairs: pairs.to_vec(), fitted: layers.into_iter().collect(), all: fit(), inner: fit() }
     }
 
     /// The pairs.
@@ -50,7 +49,7 @@ impl Layers {
 
     /// The layers that are part of a pair, ascending.
     pub fn layers(&self) -> &[LayerIndex] {
-        &self.layers
+        &self.fitted
     }
 
     /// Adds states of [`Layers::layers`].
@@ -59,7 +58,7 @@ impl Layers {
     /// When a state is not finite.
     pub fn add(&mut self, states: &States) -> Result<(), Error> {
         let rows = |of: &dyn Fn(&Tensor) -> Result<Tensor, Error>| {
-            self.layers
+            self.fitted
                 .iter()
                 .zip(&states.layers)
                 .map(|(l, t)| Ok((*l, of(t)?)))

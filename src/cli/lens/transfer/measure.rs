@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use indicatif::ProgressBar;
 use layerscope::{
     evaluate::EvalError,
-    hook::{BlockHook, HookPoint},
+    hook::HookPoint,
     lenses::{LayerIndex, Readout},
     model::Model,
     run::MetricRow,
