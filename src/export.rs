@@ -77,7 +77,23 @@ struct Part {
 }
 
 /// A token that becomes a row: its place in the window, its document and its place there.
-type Row = (u32, u64, u32);
+pub type Row = (u32, u64, u32);
+
+/// The tokens of a window that become rows, in order.
+pub fn rows(window: &Window, positions: &Positions) -> impl Iterator<Item = Row> {
+    let all = window
+        .segments
+        .iter()
+        .flat_map(|s| (0..s.len).map(move |i| (s.offset + i, s.doc_id, s.doc_pos + i, s.doc_len)));
+    let chosen = all.filter(|&(_, _, pos, len)| positions.selects(pos, len));
+    chosen.map(|(offset, doc, pos, _)| (offset, doc, pos))
+}
+
+/// The buffer of the shard at hand, and memory that is used again for every value.
+struct Sink {
+    buffer: ShardBuffer,
+    scratch: Vec<f32>,
+}
 
 impl Export<'_> {
     /// Runs `windows` and writes every shard that is not whole yet; returns the number of rows.
@@ -90,48 +106,39 @@ impl Export<'_> {
         writer: &mut StoreWriter,
         watch: &mut dyn Watch,
     ) -> Result<u64, ExportError> {
-        let mut buffer = writer.buffer();
+        let mut sink = Sink { buffer: writer.buffer(), scratch: Vec::new() };
         let mut shard = Shard::default();
         let (mut row_id, shard_rows) = (0, writer.target().layout.shard_rows);
         for window in windows {
             let window = window?;
-            let rows = self.rows(&window);
+            let rows: Vec<Row> = rows(&window, self.positions).collect();
             shard.tokens += window.ids.len() as u64;
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
                 let room = shard_rows - row_id % shard_rows;
                 let (now, later) = rest.split_at(rest.len().min(room as usize));
                 if !writer.is_done(shard.number) {
-                    shard.add(&window, now, row_id, &mut buffer)?;
+                    shard.add(&window, now, row_id, &mut sink.buffer)?;
                 }
                 row_id += now.len() as u64;
                 rest = later;
                 if row_id % shard_rows == 0 {
-                    self.finish(&mut shard, &mut buffer, writer, watch)?;
+                    self.finish(&mut shard, &mut sink, writer, watch)?;
                 }
             }
         }
         if row_id % shard_rows != 0 {
-            self.finish(&mut shard, &mut buffer, writer, watch)?;
+            self.finish(&mut shard, &mut sink, writer, watch)?;
         }
         watch.advance(shard.tokens);
         Ok(row_id)
-    }
-
-    /// The rows of a window.
-    fn rows(&self, window: &Window) -> Vec<Row> {
-        let segments = window.segments.iter();
-        let all = segments
-            .flat_map(|s| (0..s.len).map(move |i| (s.offset + i, s.doc_id, s.doc_pos + i, s.doc_len)));
-        let chosen = all.filter(|&(_, _, pos, len)| self.positions.selects(pos, len));
-        chosen.map(|(offset, doc, pos, _)| (offset, doc, pos)).collect()
     }
 
     /// Computes and writes one shard, unless it is whole already.
     fn finish(
         &self,
         shard: &mut Shard,
-        buffer: &mut ShardBuffer,
+        sink: &mut Sink,
         writer: &mut StoreWriter,
         watch: &mut dyn Watch,
     ) -> Result<(), ExportError> {
@@ -142,12 +149,12 @@ impl Export<'_> {
                     return Err(ExportError::Interrupted);
                 }
                 let parts: Vec<&Part> = batch.iter().map(|&i| &shard.parts[i]).collect();
-                self.run_batch(&parts, buffer)?;
+                self.run_batch(&parts, sink)?;
                 let tokens = parts.iter().map(|p| p.window.ids.len() as u64).sum::<u64>().min(shard.tokens);
                 shard.tokens -= tokens;
                 watch.advance(tokens);
             }
-            writer.write(shard.number, buffer, &|id| self.tokenizer.piece(id).text)?;
+            writer.write(shard.number, &mut sink.buffer, &|id| self.tokenizer.piece(id).text)?;
         }
         watch.advance(std::mem::take(&mut shard.tokens));
         *shard = Shard { number: shard.number + 1, ..Shard::default() };
@@ -155,7 +162,7 @@ impl Export<'_> {
     }
 
     /// One forward pass over windows of equal length.
-    fn run_batch(&self, parts: &[&Part], buffer: &mut ShardBuffer) -> Result<(), ExportError> {
+    fn run_batch(&self, parts: &[&Part], sink: &mut Sink) -> Result<(), ExportError> {
         let seq = parts[0].window.ids.len();
         let ids: Vec<i64> = parts.iter().flat_map(|p| &p.window.ids).map(|&id| i64::from(id)).collect();
         let ids = Tensor::from_slice(&ids).view([parts.len() as i64, seq as i64]);
@@ -164,7 +171,7 @@ impl Export<'_> {
         let flat: Vec<i64> = flat.collect();
         let every = flat.len() == parts.len() * seq;
         let rows = (!every).then(|| Tensor::from_slice(&flat).to_device(self.model.device()));
-        let mut tap = Recorder { points: self.points, parts, rows, buffer, scratch: Vec::new(), error: None };
+        let mut tap = Recorder { points: self.points, parts, rows, sink, error: None };
         self.model.forward(&ids, &mut tap)?;
         tap.error.map_or(Ok(()), Err)
     }
@@ -203,8 +210,7 @@ struct Recorder<'a> {
     parts: &'a [&'a Part],
     /// Rows of the flattened batch; none: every row.
     rows: Option<Tensor>,
-    buffer: &'a mut ShardBuffer,
-    scratch: Vec<f32>,
+    sink: &'a mut Sink,
     error: Option<ExportError>,
 }
 
@@ -217,12 +223,13 @@ impl Recorder<'_> {
             None => flat,
         };
         let chosen = chosen.to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
-        self.scratch.resize(chosen.numel(), 0.0);
-        chosen.f_copy_data(&mut self.scratch, chosen.numel()).map_err(ModelError::from)?;
+        let Sink { buffer, scratch } = &mut *self.sink;
+        scratch.resize(chosen.numel(), 0.0);
+        chosen.f_copy_data(scratch, chosen.numel()).map_err(ModelError::from)?;
         let mut from = 0;
         for part in self.parts {
             let to = from + part.offsets.len() * width;
-            self.buffer.put(column, part.first_row, &self.scratch[from..to])?;
+            buffer.put(column, part.first_row, &scratch[from..to])?;
             from = to;
         }
         Ok(())

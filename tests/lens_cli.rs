@@ -397,6 +397,7 @@ fn a_lens_of_another_model_is_refused() {
     }
     let message = says(&["gpt2-alice-8l", &hash[..12], "--other-unembedding"]);
     refuse_all(&[(eval(&gpt2()), 3, message.clone()), (transfer, 3, message)]);
+    assert!(!dir.path().join("transfer").exists(), "a refused transfer left a folder");
     std::fs::remove_dir_all(&out).unwrap();
     let ended = end(layerscope().args(eval(&gpt2())).args(["--quiet", "--other-unembedding"]));
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -504,11 +505,10 @@ fn broken_lens_folders_are_refused_by_name() {
         with(eval(&at("good"), 2, &["two layers", "1"]), "transfer", "--layers 3 --force"),
         with(one_window, "transfer", "--force"),
     ]);
-    // These are found when the translators are made, by when the model has been read.
     for (lens, name, says) in
         [(missing, "layer.2.bias", "is missing"), (turned, "layer.2.weight", "shape [48, 192]")]
     {
-        refuse_all(&[with(eval(&lens, 1, &["params.safetensors", name, says]), "eval", "--force")]);
+        refuse_all(&[with(eval(&lens, 2, &["params.safetensors", name, says]), "eval", "--force")]);
     }
     assert!(!Path::new(&at("out")).join(METRICS).exists());
 }

@@ -95,10 +95,12 @@ pub enum Error {
     Ridge(f64),
     /// The rows do not determine the map at this ridge.
     #[error(
-        "singular Gram matrix: {n} rows do not determine a map over {d} dimensions at lambda {lambda:e}; \
+        "{what}: singular Gram matrix: {n} rows do not determine a map over {d} dimensions at lambda {lambda:e}; \
          give more tokens or a larger --ridge"
     )]
     Singular {
+        /// What was being fitted, such as `layer 3, horizon 2`.
+        what: String,
         /// Rows that were summed.
         n: usize,
         /// Dimensions of the states.

@@ -57,7 +57,7 @@ mod tests {
         let x = Tensor::randn([400, 5], (Kind::Float, Device::Cpu)) * 3.0 + 2.0;
         let end = Tensor::randn([400, 5], (Kind::Float, Device::Cpu)) * 0.5 - 1.0;
         let map = standardise(&moments(&x), &moments(&end)).expect("it has rows");
-        let got = moments(&map.apply(&x).expect("it fits"));
+        let got = moments(&map.forward(&x).expect("it fits"));
         let far = |a: Tensor, b: Tensor| (a - b).abs().max().double_value(&[]);
         assert!(far(got.mean().unwrap(), moments(&end).mean().unwrap()) < 1e-5);
         let trace = |m: &Moments| m.covariance().unwrap().trace().double_value(&[]);
@@ -70,7 +70,7 @@ mod tests {
         tch::manual_seed(4);
         let x = Tensor::randn([300, 6], (Kind::Float, Device::Cpu)) + 1.5;
         let own = moments(&x);
-        let of = |layer| rotate(&own, 7, LayerIndex(layer)).expect("it has rows").apply(&x).expect("it fits");
+        let of = |layer| rotate(&own, 7, LayerIndex(layer)).expect("it has rows").forward(&x).expect("it fits");
         let centred =
             |t: &Tensor| (t - t.mean_dim([0i64].as_slice(), false, Kind::Float)).norm().double_value(&[]);
         let turned = of(2);

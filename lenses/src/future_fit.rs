@@ -268,6 +268,11 @@ mod tests {
         fit.add(&[(AT, ones(4))], &ones(4), &[2, 2]).unwrap();
         let failed = fit.finish("future", Horizon(3), &Ridge::default()).unwrap_err();
         assert_eq!(failed.to_string(), "layer 1, horizon 3: no rows to fit on");
+        let failed = fit.finish("future", Horizon(2), &Ridge::default()).unwrap_err();
+        assert!(
+            failed.to_string().starts_with("layer 1, horizon 2: singular Gram matrix: 2 rows"),
+            "{failed}"
+        );
         assert!(matches!(fit.regression(AT, Horizon(4)), Err(Error::Horizon { got: 4, max: 3 })));
         assert!(fit.regression(AT, Horizon(0)).is_err());
     }

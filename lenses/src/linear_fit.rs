@@ -20,10 +20,20 @@ impl LinearFit {
     /// For the pairs from each of `layers` to each later one of `targets`, all of width `d`.
     pub fn new(layers: &[LayerIndex], targets: &[LayerIndex], d: usize, device: Device) -> Self {
         let pairs = layers.iter().flat_map(|&from| targets.iter().map(move |&to| (from, to)));
-        let pairs = pairs.filter(|(from, to)| from < to);
+        let pairs: Vec<_> = pairs.filter(|(from, to)| from < to).collect();
+        let mut fit = Self::of_pairs(&pairs, d, device);
+        for &layer in layers.iter().chain(targets) {
+            fit.moments.entry(layer).or_insert_with(|| Moments::new(d, device));
+        }
+        fit
+    }
+
+    /// For these pairs alone, `from < to` in each, of layers of width `d`.
+    pub fn of_pairs(pairs: &[(LayerIndex, LayerIndex)], d: usize, device: Device) -> Self {
+        let layers = pairs.iter().flat_map(|&(from, to)| [from, to]);
         Self {
-            moments: layers.iter().chain(targets).map(|&layer| (layer, Moments::new(d, device))).collect(),
-            pairs: pairs.map(|pair| (pair, CrossMoments::new(d, d, device))).collect(),
+            moments: layers.map(|layer| (layer, Moments::new(d, device))).collect(),
+            pairs: pairs.iter().map(|&pair| (pair, CrossMoments::new(d, d, device))).collect(),
         }
     }
 
@@ -216,6 +226,12 @@ mod tests {
     fn a_bad_batch_adds_nothing() {
         let mut fit = fit();
         assert!(matches!(fit.finish("linear", TO, &Ridge::default()), Err(Error::NoRows { .. })));
+        fit.add(&layers(2)).unwrap();
+        let failed = fit.finish("linear", TO, &Ridge { lambda: 0.0, ..Ridge::default() }).unwrap_err();
+        assert!(
+            failed.to_string().starts_with("layer 0 to layer 2: singular Gram matrix: 2 rows"),
+            "{failed}"
+        );
         let good = layers(30);
         fit.add(&good).unwrap();
         let before = fit.state();

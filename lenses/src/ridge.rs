@@ -43,6 +43,7 @@ impl Ridge {
 /// cheap. On the moments of other rows, [`Regression::r2`] is the held-out score.
 #[derive(Debug)]
 pub struct Regression {
+    what: String, // in errors
     n: usize,
     gram: Tensor,     // C [d, d]
     cross: Tensor,    // R [d, d], rows are dimensions of y
@@ -58,20 +59,21 @@ impl Regression {
     ///
     /// # Errors
     /// When there are no rows, the two count different rows, or the widths of `x` and `y` differ.
-    pub fn new(what: impl std::fmt::Display, x: &Moments, pairs: &CrossMoments) -> Result<Self, Error> {
+    pub fn new(what: impl Into<String>, x: &Moments, pairs: &CrossMoments) -> Result<Self, Error> {
         let d = x.d() as i64;
         if pairs.shape() != [d, d] {
             let (expected, got) = (format!("[{d}, {d}]"), pairs.shape().to_vec());
             return Err(Error::Shape { what: "cross moments", expected, got });
         }
         let cross = pairs.covariance(x)?;
+        let what = what.into();
         if x.n() == 0 {
-            return Err(Error::NoRows { what: what.to_string() });
+            return Err(Error::NoRows { what });
         }
         let (mean_x, mean_y) = (x.mean()?, pairs.mean_y()?);
         let (power_x, power_y) = (x.mean_square()?, pairs.mean_square_y()?);
         let variance = power_y.f_sub(&mean_y.f_square()?)?;
-        Ok(Self { n: x.n(), gram: x.covariance()?, cross, mean_x, mean_y, variance, power_x, power_y })
+        Ok(Self { what, n: x.n(), gram: x.covariance()?, cross, mean_x, mean_y, variance, power_x, power_y })
     }
 
     /// How many pairs it rests on.
@@ -132,7 +134,7 @@ impl Regression {
         if info.int64_value(&[]) == 0 && sound {
             Ok(factor)
         } else {
-            Err(Error::Singular { n: self.n, d: d as usize, lambda })
+            Err(Error::Singular { what: self.what.clone(), n: self.n, d: d as usize, lambda })
         }
     }
 
@@ -254,8 +256,12 @@ mod tests {
         for (x, n) in [(copied, 200), (few, 5), (Tensor::ones([9, 8], (Kind::Float, Device::Cpu)), 9)] {
             let regression = regression(&x, &x);
             let failed = regression.solve(&Ridge { lambda: 0.0, ..Ridge::default() }).unwrap_err();
-            assert!(matches!(failed, Error::Singular { n: got, d: 8, lambda: 0.0 } if got == n), "{failed}");
-            assert!(failed.to_string().contains("--ridge"));
+            assert!(
+                matches!(failed, Error::Singular { n: got, d: 8, lambda: 0.0, .. } if got == n),
+                "{failed}"
+            );
+            let message = failed.to_string();
+            assert!(message.starts_with("test: singular") && message.contains("--ridge"), "{message}");
             assert_eq!(regression.solve(&Ridge::default()).is_ok(), n != 9, "n = {n}"); // no variance, no ridge
         }
     }

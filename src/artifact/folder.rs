@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
@@ -21,6 +21,8 @@ pub const PARAMS_PT: &str = "params.pt";
 /// A lens as it is stored.
 #[derive(Debug)]
 pub struct LensFolder {
+    /// Where it is.
+    pub dir: PathBuf,
     /// What it is.
     pub config: LensConfig,
     /// Its tensors by name, f32 on the CPU: `layer.3.weight`, `layer.3.bias`, for future lenses `layer.3.horizon.2.weight`.
@@ -59,7 +61,7 @@ impl LensFolder {
             return Err(ArtifactError::io(&dir.join(PARAMS_PT), missing));
         };
         tensors::check_finite(&file, &tensors)?;
-        Ok(Self { config, tensors })
+        Ok(Self { dir: dir.to_owned(), config, tensors })
     }
 
     /// Writes a lens, over an older one if there is one. Every file is whole or absent, and `config.json` goes first and

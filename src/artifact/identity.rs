@@ -48,6 +48,21 @@ fn hash_part(hash: &mut Sha256, part: Option<&Tensor>) -> Result<(), tch::TchErr
     Ok(())
 }
 
+/// Whether the lens of `config` was made for a model of this width and number of blocks: what can be told before weights
+/// are read.
+///
+/// # Errors
+/// [`ArtifactError::OtherShape`].
+pub fn check_shape(config: &LensConfig, d_model: usize, n_layers: usize) -> Result<(), ArtifactError> {
+    for (what, expected, got) in [("d_model", config.d_model, d_model), ("layers", config.n_layers, n_layers)]
+    {
+        if expected != got {
+            return Err(ArtifactError::OtherShape { what, expected, got });
+        }
+    }
+    Ok(())
+}
+
 /// Whether the lens of `config` may read the model with this unembedding, width and number of blocks. A note where that
 /// cannot be told: the package's folders have no hash.
 ///
@@ -59,12 +74,7 @@ pub fn check(
     d_model: usize,
     n_layers: usize,
 ) -> Result<Option<String>, ArtifactError> {
-    for (what, expected, got) in [("d_model", config.d_model, d_model), ("layers", config.n_layers, n_layers)]
-    {
-        if expected != got {
-            return Err(ArtifactError::OtherShape { what, expected, got });
-        }
-    }
+    check_shape(config, d_model, n_layers)?;
     let model = &config.model.name;
     match &config.unembed_sha256 {
         None => Ok(Some(format!(

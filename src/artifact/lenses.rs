@@ -8,62 +8,80 @@ use tch::{Device, Tensor};
 
 use super::{ArtifactError, CONFIG, LensConfig, LensFolder, LensKind, PARAMS};
 
-/// The lenses in the folder `dir` on `device`, reported under `name`: one; for a future lens one per horizon; for a shared
-/// lens with several rungs `name:rung` each.
-///
-/// Whether they belong to a model is for [`super::check`] to say.
+/// The lenses in the folder `dir` on `device`: [`LensFolder::read`], then [`LensFolder::lenses`].
 ///
 /// # Errors
-/// As [`LensFolder::read`], or when a tensor is missing, unknown or of another shape.
+/// Those of both.
 pub fn load(dir: &Path, name: &str, device: Device) -> Result<Vec<Box<dyn Lens>>, ArtifactError> {
-    let LensFolder { config, tensors } = LensFolder::read(dir)?;
-    let mut maps = Maps { path: dir.join(PARAMS), config: &config, tensors, device };
-    let lenses: Vec<Box<dyn Lens>> = match config.kind {
-        LensKind::Tuned => vec![Box::new(TunedLens::new(name, maps.take("", "")?))],
-        LensKind::Linear => {
-            let target = config.details["target"].as_u64().map_or(config.n_layers, |t| t as usize);
-            vec![Box::new(LinearLens::new(name, LayerIndex(target), maps.take("", "")?))]
-        }
-        LensKind::Future => {
-            let mut one = |k: &usize| -> Result<Box<dyn Lens>, ArtifactError> {
-                Ok(Box::new(FutureLens::new(name, Horizon(*k), maps.take("", &format!(".horizon.{k}"))?)))
-            };
-            config.horizons.iter().map(&mut one).collect::<Result<_, _>>()?
-        }
-        LensKind::Shared => {
-            let rungs = rungs(dir, &config)?;
-            let mut one = |rung: &String| -> Result<Box<dyn Lens>, ArtifactError> {
-                let name = if rungs.len() == 1 { name.to_owned() } else { format!("{name}:{rung}") };
-                Ok(Box::new(TunedLens::new(name, maps.take(&format!("{rung}."), "")?)))
-            };
-            rungs.iter().map(&mut one).collect::<Result<_, _>>()?
-        }
-    };
-    match maps.tensors.keys().next() {
-        Some(name) => {
-            Err(ArtifactError::tensor(&maps.path, name, format!("is not part of a {} lens", config.kind)))
-        }
-        None => Ok(lenses),
-    }
+    LensFolder::read(dir)?.lenses(name, device)
 }
 
-/// The rungs of a shared lens, as its `details` list them.
-fn rungs(dir: &Path, config: &LensConfig) -> Result<Vec<String>, ArtifactError> {
-    let names = config.details["rungs"].as_array().filter(|names| !names.is_empty());
-    let names = names.and_then(|names| names.iter().map(|n| n.as_str().map(str::to_owned)).collect());
-    let reason = "a shared lens must list its rungs in layerscope.details.rungs".to_owned();
-    names.ok_or(ArtifactError::Config { path: dir.join(CONFIG), reason })
+impl LensFolder {
+    /// The lenses on `device`, reported under `name`: one; for a future lens one per horizon; for a shared lens with several
+    /// rungs `name:rung` each. On the CPU they share the folder's memory.
+    ///
+    /// Whether they belong to a model is for [`super::check`] to say.
+    ///
+    /// # Errors
+    /// When a tensor is missing, unknown or of another shape.
+    pub fn lenses(&self, name: &str, device: Device) -> Result<Vec<Box<dyn Lens>>, ArtifactError> {
+        let config = &self.config;
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut maps = Maps { path: self.dir.join(PARAMS), config, tensors, device };
+        let lenses = maps.lenses(name)?;
+        match maps.tensors.keys().next() {
+            Some(name) => {
+                Err(ArtifactError::tensor(&maps.path, name, format!("is not part of a {} lens", config.kind)))
+            }
+            None => Ok(lenses),
+        }
+    }
 }
 
 /// The tensors of a folder on their way into translators.
 struct Maps<'a> {
     path: PathBuf,
     config: &'a LensConfig,
-    tensors: BTreeMap<String, Tensor>,
+    /// Those that nothing was made of yet.
+    tensors: BTreeMap<&'a str, &'a Tensor>,
     device: Device,
 }
 
 impl Maps<'_> {
+    fn lenses(&mut self, name: &str) -> Result<Vec<Box<dyn Lens>>, ArtifactError> {
+        let config = self.config;
+        Ok(match config.kind {
+            LensKind::Tuned => vec![Box::new(TunedLens::new(name, self.take("", "")?))],
+            LensKind::Linear => {
+                let target = config.details["target"].as_u64().map_or(config.n_layers, |t| t as usize);
+                vec![Box::new(LinearLens::new(name, LayerIndex(target), self.take("", "")?))]
+            }
+            LensKind::Future => {
+                let mut one = |k: &usize| -> Result<Box<dyn Lens>, ArtifactError> {
+                    let maps = self.take("", &format!(".horizon.{k}"))?;
+                    Ok(Box::new(FutureLens::new(name, Horizon(*k), maps)))
+                };
+                config.horizons.iter().map(&mut one).collect::<Result<_, _>>()?
+            }
+            LensKind::Shared => {
+                let rungs = self.rungs()?;
+                let mut one = |rung: &String| -> Result<Box<dyn Lens>, ArtifactError> {
+                    let name = if rungs.len() == 1 { name.to_owned() } else { format!("{name}:{rung}") };
+                    Ok(Box::new(TunedLens::new(name, self.take(&format!("{rung}."), "")?)))
+                };
+                rungs.iter().map(&mut one).collect::<Result<_, _>>()?
+            }
+        })
+    }
+
+    /// The rungs of a shared lens, as its `details` list them.
+    fn rungs(&self) -> Result<Vec<String>, ArtifactError> {
+        let names = self.config.details["rungs"].as_array().filter(|names| !names.is_empty());
+        let names = names.and_then(|names| names.iter().map(|n| n.as_str().map(str::to_owned)).collect());
+        let reason = "a shared lens must list its rungs in layerscope.details.rungs".to_owned();
+        names.ok_or(ArtifactError::Config { path: self.path.with_file_name(CONFIG), reason })
+    }
+
     /// The maps `{prefix}layer.{i}{suffix}.weight` and `.bias` of every layer.
     fn take(&mut self, prefix: &str, suffix: &str) -> Result<BTreeMap<LayerIndex, Affine>, ArtifactError> {
         let d = self.config.d_model as i64;

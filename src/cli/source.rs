@@ -81,7 +81,6 @@ impl Source {
         bar.finish_and_clear();
         let bos = self.tokenizer.bos();
         let mut manifest = Manifest::new(kind);
-        manifest.libtorch = "2.11.0".into();
         manifest.argv = std::env::args().collect();
         manifest.runtime = json!({ "threads": session.threads });
         manifest.model = Some(ModelRecord {

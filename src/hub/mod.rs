@@ -59,7 +59,7 @@ pub fn resolve(
     match ModelName::parse(model, revision)? {
         // A folder needs no cache, and so no HOME.
         ModelName::Folder(path) => local(path, revision),
-        ModelName::Id { .. } => Hub::from_env()?.resolve(model, revision, progress),
+        ModelName::Id { id, revision } => Hub::from_env()?.find(id, revision, progress),
     }
 }
 
@@ -115,17 +115,20 @@ impl Hub {
     ) -> Result<ModelDir, HubError> {
         match ModelName::parse(model, revision)? {
             ModelName::Folder(path) => local(path, revision),
-            ModelName::Id { id, revision } => {
-                let found = match cache::find(&self.cache, &id, &revision)? {
-                    cache::Found::Whole(snapshot) => snapshot,
-                    cache::Found::Lacks(missing) if self.offline => {
-                        return Err(HubError::Offline { id, revision, cache: self.cache.clone(), missing });
-                    }
-                    cache::Found::Lacks(_) => download::fetch(self, &id, &revision, progress)?,
-                };
-                Ok(ModelDir { path: found.path, id: Some(id), revision: Some(found.commit) })
-            }
+            ModelName::Id { id, revision } => self.find(id, revision, progress),
         }
+    }
+
+    /// A hub id in the cache, else on the hub.
+    fn find(&self, id: String, revision: String, progress: &mut dyn Progress) -> Result<ModelDir, HubError> {
+        let found = match cache::find(&self.cache, &id, &revision)? {
+            cache::Found::Whole(snapshot) => snapshot,
+            cache::Found::Lacks(missing) if self.offline => {
+                return Err(HubError::Offline { id, revision, cache: self.cache.clone(), missing });
+            }
+            cache::Found::Lacks(_) => download::fetch(self, &id, &revision, progress)?,
+        };
+        Ok(ModelDir { path: found.path, id: Some(id), revision: Some(found.commit) })
     }
 }
 

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::{
     ModelError, Spec,
     decoder::Pass,
-    nn::{Linear, soft_cap},
+    nn::{Linear, soft_cap, wide},
     rope::Rope,
     spec::LayerSpec,
 };
@@ -111,8 +111,7 @@ impl Attention {
             None => scores.f_add(&super::nn::causal_mask(q.size()[2], None, &q)?)?,
         };
         let scores = tap.visit(HookPoint::Block(self.layer, B::AttnScores), scores);
-        let wide = if scores.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let pattern = scores.f_softmax(-1, wide)?.to_kind(q.kind());
+        let pattern = scores.f_softmax(-1, wide(scores.kind()))?.to_kind(q.kind());
         let pattern = tap.visit(HookPoint::Block(self.layer, B::Pattern), pattern);
         Ok(pattern.f_matmul(&v)?)
     }

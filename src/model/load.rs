@@ -7,9 +7,10 @@ use super::{
     ModelError, Spec,
     attention::Attention,
     decoder::{Block, Decoder, Mlp},
-    nn::Linear,
+    names::{MlpNames, QkvNames},
+    nn::{Linear, wide},
     rope::Rope,
-    spec::{MlpNames, Positions, QkvNames},
+    spec::Positions,
     weights::Weights,
 };
 
@@ -73,8 +74,7 @@ impl<'a> Loader<'a> {
         let shape = [width as i64];
         let mut weight = self.take(&format!("{name}.weight"), &shape)?;
         if self.spec.norm.plus_one {
-            weight =
-                weight.to_kind(if weight.kind() == Kind::Double { Kind::Double } else { Kind::Float }) + 1.0;
+            weight = weight.to_kind(wide(weight.kind())) + 1.0;
         }
         let bias = match kind {
             NormKind::Layer => Some(self.take(&format!("{name}.bias"), &shape)?),

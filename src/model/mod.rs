@@ -10,6 +10,7 @@ mod error;
 mod families;
 mod files;
 mod load;
+mod names;
 mod nn;
 mod rope;
 mod spec;

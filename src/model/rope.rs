@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use tch::{Device, Kind, Tensor};
 
-use super::ModelError;
+use super::{ModelError, nn::wide};
 
 /// For [`Config::rope`](super::Config::rope): a family that rotates whole heads unless told otherwise.
 pub(super) const WHOLE_HEAD: (&str, f64) = ("partial_rotary_factor", 1.0);
@@ -59,7 +59,7 @@ impl Rope {
     /// position 8000 one rounding of a frequency is already visible in an angle.
     pub(super) fn new(spec: &RopeSpec, n_ctx: usize, kind: Kind, device: Device) -> Result<Self, ModelError> {
         let r = spec.rotary_dim as i64;
-        let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+        let wide = wide(kind);
         let exponent = Tensor::arange_start_step(0, r, 2, (wide, Device::Cpu)) / r as f64;
         let theta = Tensor::from(spec.theta).to_kind(wide);
         let inv_freq = scaled(&theta.f_pow(&exponent)?.f_reciprocal()?, &spec.scaling)?;

@@ -10,7 +10,7 @@ use memmap2::{Mmap, MmapOptions};
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use tch::{Device, Kind, Tensor};
 
-use super::{ModelError, weight_files};
+use super::{ModelError, nn::wide, weight_files};
 
 /// The weights of a model folder, `model.safetensors` or a sharded index, by tensor name.
 #[derive(Debug)]
@@ -152,10 +152,6 @@ fn map(path: &Path, start: u64, len: Option<usize>) -> Result<Mmap, ModelError> 
     // which every bit pattern is valid; ranges were checked against the file's length when its header was read.
     // Someone who truncates the file meanwhile ends the process (SIGBUS), as with every reader by memory map.
     unsafe { options.map(&file) }.map_err(io)
-}
-
-fn wide(kind: Kind) -> Kind {
-    if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
 fn float_kind(dtype: Dtype) -> Option<(&'static str, Kind)> {

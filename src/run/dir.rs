@@ -3,7 +3,8 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::atomic::{remove, temp_target};
+use super::atomic::temp_target;
+use super::sweep::{sweep, temp_of};
 use super::{Counts, MANIFEST, Manifest, RunError, Status};
 
 /// What the folder held when the run took hold of it.
@@ -26,22 +27,93 @@ pub struct RunDir {
     _lock: Option<File>,
 }
 
-impl RunDir {
-    /// Takes hold of `path` for the job that `manifest` describes, sweeps leftovers of killed runs, and writes the manifest with
-    /// status `running` (unless the same job is complete). `owns` says which files, by path relative to the folder, this kind of
-    /// run writes: with `force` those, and no others, are deleted if the folder holds another job.
+/// A folder that is locked for a job and may be written, in which nothing was changed yet: checks that take a model go between
+/// this and [`Claim::begin`]. Dropped, it leaves the folder as it was.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    manifest: Manifest,
+    found: Found,
+    other_job: bool,
+    created: Created,
+    lock: Option<File>,
+}
+
+/// A new folder, which goes away again unless something comes into it.
+#[derive(Debug)]
+struct Created(Option<PathBuf>);
+
+impl Created {
+    fn create(path: &Path) -> Result<Self, RunError> {
+        let created = Self((!path.exists()).then(|| path.to_owned()));
+        fs::create_dir_all(path).map_err(|e| RunError::io("create", path, e))?;
+        Ok(created)
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _not_empty = fs::remove_dir(path);
+        }
+    }
+}
+
+impl Claim {
+    /// What the folder holds.
+    pub fn found(&self) -> Found {
+        self.found
+    }
+
+    /// The manifest that would be written.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Sweeps leftovers of killed runs, and writes the manifest with status `running` (unless the same job is complete). `owns`
+    /// says which files, by path relative to the folder, this kind of run writes: with `force` those, and no others, are deleted
+    /// if the folder holds another job.
     ///
     /// # Errors
-    /// [`RunError::Foreign`], [`RunError::DifferentJob`], [`RunError::Locked`], [`RunError::BadManifest`], or a failed file operation.
+    /// A failed file operation.
+    pub fn begin(self, owns: &dyn Fn(&Path) -> bool) -> Result<RunDir, RunError> {
+        let Self { path, manifest, found, other_job, created: _created, lock } = self;
+        if other_job {
+            // The manifest goes last: a kill in between leaves a folder that is still known as ours.
+            sweep(&path, &|relative| relative != Path::new(MANIFEST) && owns(relative))?;
+        }
+        let target_is_ours =
+            |relative: &Path| temp_of(relative).is_some_and(|t| t == Path::new(MANIFEST) || owns(&t));
+        sweep(&path, &target_is_ours)?;
+        if found != Found::Complete {
+            manifest.write(&path)?;
+        }
+        Ok(RunDir { path, manifest, found, _lock: lock })
+    }
+}
+
+impl RunDir {
+    /// [`RunDir::claim`], then [`Claim::begin`].
+    ///
+    /// # Errors
+    /// Those of both.
     pub fn start(
         path: &Path,
-        mut manifest: Manifest,
+        manifest: Manifest,
         force: bool,
         owns: &dyn Fn(&Path) -> bool,
     ) -> Result<Self, RunError> {
+        Self::claim(path, manifest, force)?.begin(owns)
+    }
+
+    /// Takes hold of `path` for the job that `manifest` describes. With `force` it may hold another job.
+    ///
+    /// # Errors
+    /// [`RunError::Foreign`], [`RunError::DifferentJob`], [`RunError::Locked`], [`RunError::BadManifest`], or a failed file operation.
+    pub fn claim(path: &Path, mut manifest: Manifest, force: bool) -> Result<Claim, RunError> {
         manifest.status = Status::Running;
         manifest.job = manifest.job_key();
-        fs::create_dir_all(path).map_err(|e| RunError::io("create", path, e))?;
+        let created = Created::create(path)?;
         let lock = lock(path)?;
         let old = Manifest::read(path)?;
         if old.is_none() {
@@ -54,18 +126,8 @@ impl RunDir {
             Some(old) if !force => return Err(different(path, old, &manifest)),
             _ => Found::Nothing,
         };
-        if old.is_some() && found == Found::Nothing {
-            // The manifest goes last: a kill in between leaves a folder that is still known as ours.
-            sweep(path, &|relative| relative != Path::new(MANIFEST) && owns(relative))?;
-        }
-        let target_is_ours =
-            |relative: &Path| temp_of(relative).is_some_and(|t| t == Path::new(MANIFEST) || owns(&t));
-        sweep(path, &target_is_ours)?;
-        let dir = Self { path: path.into(), manifest, found, _lock: lock };
-        if found != Found::Complete {
-            dir.manifest.write(path)?;
-        }
-        Ok(dir)
+        let other_job = old.is_some() && found == Found::Nothing;
+        Ok(Claim { path: path.into(), manifest, found, other_job, created, lock })
     }
 
     /// The folder.
@@ -153,38 +215,6 @@ fn different(path: &Path, old: &Manifest, new: &Manifest) -> RunError {
     }
 }
 
-/// The path that a temporary file was to become.
-fn temp_of(relative: &Path) -> Option<PathBuf> {
-    let name = relative.file_name()?.to_str()?;
-    temp_target(name).map(|target| relative.with_file_name(target))
-}
-
-/// Deletes the files that `ours` (by relative path) accepts, and folders left empty by that. Does not follow links.
-pub(crate) fn sweep(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<(), RunError> {
-    let mut folders = vec![root.to_path_buf()];
-    let mut emptied = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(|e| RunError::io("read", &folder, e))? {
-            let entry = entry.map_err(|e| RunError::io("read", &folder, e))?;
-            let path = entry.path();
-            let kind = entry.file_type().map_err(|e| RunError::io("read", &path, e))?;
-            let relative = path.strip_prefix(root).unwrap_or(&path);
-            if kind.is_dir() {
-                folders.push(path);
-            } else if ours(relative) {
-                remove(&path).map_err(|e| RunError::io("remove", &path, e))?;
-                emptied.push(folder.clone());
-            }
-        }
-    }
-    for folder in emptied {
-        for folder in folder.ancestors().take_while(|a| *a != root && a.starts_with(root)) {
-            let _not_empty = fs::remove_dir(folder);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +246,29 @@ mod tests {
         assert!(matches!(start(&dir, manifest(&["a"]), false), Err(RunError::Locked { .. })));
         run.finish(Counts { rows: 3, ..Counts::default() }, None).unwrap();
         assert_eq!(start(&dir, manifest(&["a"]), false).unwrap().found(), Found::Complete);
+    }
+
+    #[test]
+    fn a_claim_changes_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("out");
+        let claim = RunDir::claim(&dir, manifest(&["a"]), false).unwrap();
+        assert!(matches!(start(&dir, manifest(&["a"]), false), Err(RunError::Locked { .. })));
+        drop(claim);
+        assert!(!dir.exists());
+        fs::create_dir(&dir).unwrap();
+        drop(RunDir::claim(&dir, manifest(&["a"]), false).unwrap());
+        assert!(dir.exists(), "a folder that was there stays");
+        drop(start(&dir, manifest(&["a"]), false).unwrap());
+        fs::create_dir(dir.join("acts")).unwrap();
+        fs::write(dir.join("acts/s"), "ours").unwrap();
+        let before = fs::read(dir.join(MANIFEST)).unwrap();
+        let claim = RunDir::claim(&dir, manifest(&["b"]), true).unwrap();
+        assert_eq!(claim.found(), Found::Nothing);
+        drop(claim);
+        assert!(dir.join("acts/s").exists() && fs::read(dir.join(MANIFEST)).unwrap() == before);
+        drop(RunDir::claim(&dir, manifest(&["b"]), true).unwrap().begin(&|p| p.starts_with("acts")).unwrap());
+        assert!(!dir.join("acts").exists() && fs::read(dir.join(MANIFEST)).unwrap() != before);
     }
 
     #[test]

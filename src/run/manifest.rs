@@ -15,6 +15,9 @@ pub const MANIFEST: &str = "manifest.json";
 /// Raised when an older reader could misread a newer run directory.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The version of libtorch that this program is built for, as scripts/bootstrap.py pins it.
+pub const LIBTORCH: &str = "2.11.0";
+
 /// Everything needed to know, and to repeat, a run. Holds no time stamp, so that a repeated run gives the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -147,7 +150,7 @@ impl Manifest {
             status: Status::Running,
             job: String::new(),
             tool: Tool::default(),
-            libtorch: String::new(),
+            libtorch: LIBTORCH.into(),
             argv: Vec::new(),
             config: Value::Null,
             runtime: Value::Null,
@@ -234,5 +237,16 @@ fn flatten(name: String, value: &Value, out: &mut Vec<(String, Value)>) {
             items.iter().enumerate().for_each(|(i, v)| flatten(format!("{name}[{i}]"), v, out));
         }
         leaf => out.push((name, leaf.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LIBTORCH;
+
+    #[test]
+    fn the_version_of_libtorch_is_the_one_that_is_fetched() {
+        let pinned = format!("VERSION = {LIBTORCH:?}");
+        assert!(include_str!("../../scripts/bootstrap.py").lines().any(|line| line == pinned));
     }
 }

@@ -9,17 +9,19 @@ mod dir;
 mod error;
 mod manifest;
 mod metrics;
+mod sweep;
 mod tensors;
 
 pub use atomic::{AtomicFile, Written, hash_bytes, write_atomic, write_atomic_sized};
-pub(crate) use dir::sweep;
-pub use dir::{Found, RunDir};
+pub use dir::{Claim, Found, RunDir};
 pub use error::RunError;
 pub use manifest::{
-    BosRecord, Counts, DataFile, FORMAT_VERSION, LensRecord, MANIFEST, Manifest, ModelRecord, Status, Tool,
+    BosRecord, Counts, DataFile, FORMAT_VERSION, LIBTORCH, LensRecord, MANIFEST, Manifest, ModelRecord,
+    Status, Tool,
 };
 pub(crate) use metrics::write_table;
 pub use metrics::{METRICS, MetricRow, read_metrics, write_metrics};
+pub(crate) use sweep::sweep;
 pub use tensors::write_tensors;
 
 #[cfg(test)]

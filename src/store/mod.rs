@@ -16,6 +16,7 @@ mod plan;
 mod positions;
 mod read;
 mod row_file;
+mod row_ids;
 mod schema;
 mod shard;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use plan::{Plan, choose_shard_rows, free_space};
 pub use positions::{Positions, PositionsError};
 pub use read::{ActivationStore, Shard};
 pub use row_file::RowFile;
+pub use row_ids::RowIds;
 pub use schema::{ActDtype, Column, Format, Layout};
-pub use shard::{RowIds, ShardBuffer, ShardTarget};
-pub use writer::StoreWriter;
+pub use shard::{ShardBuffer, ShardTarget};
+pub use writer::{StoreClaim, StoreWriter};

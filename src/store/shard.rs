@@ -8,52 +8,12 @@ use rayon::prelude::*;
 
 use super::format::{self, Acts};
 use super::schema::tokens_path;
-use super::{ActDtype, Column, Layout, StoreError};
+use super::{ActDtype, Column, Layout, RowIds, StoreError};
 use crate::run::{Written, write_atomic, write_atomic_sized};
 use crate::store::{FileRecord, ShardMarker};
 
 /// Values checked and copied at a time: stays in the L1 cache.
 const BLOCK: usize = 1024;
-
-/// Who each row is. All four have the same length.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RowIds {
-    /// Number of the row in the export, from 0.
-    pub row_id: Vec<u64>,
-    /// Document, numbered in reading order from 0 across all inputs.
-    pub doc_id: Vec<u64>,
-    /// Token position in the document.
-    pub pos: Vec<u32>,
-    /// Token.
-    pub token_id: Vec<u32>,
-}
-
-impl RowIds {
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.row_id.len()
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.row_id.is_empty()
-    }
-
-    /// Adds a row.
-    pub fn push(&mut self, row_id: u64, doc_id: u64, pos: u32, token_id: u32) {
-        self.row_id.push(row_id);
-        self.doc_id.push(doc_id);
-        self.pos.push(pos);
-        self.token_id.push(token_id);
-    }
-
-    fn clear(&mut self) {
-        self.row_id.clear();
-        self.doc_id.clear();
-        self.pos.clear();
-        self.token_id.clear();
-    }
-}
 
 /// Where a shard goes: shared by all shards of an export, cheap to clone, may be sent to a writing thread.
 #[derive(Debug, Clone)]

@@ -5,9 +5,42 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::marker::{finished_shards, owned_shard};
+use super::marker::{finished_shards, owned_shard, whole_shards};
 use super::{Layout, ShardBuffer, ShardMarker, ShardTarget, StoreError};
-use crate::run::{Counts, Found, Manifest, RunDir};
+use crate::run::{Claim, Counts, Found, Manifest, RunDir};
+
+/// A folder that is locked for an export, in which nothing was changed yet. Dropped, it leaves the folder as it was.
+#[derive(Debug)]
+pub struct StoreClaim {
+    claim: Claim,
+    layout: Layout,
+    complete: bool,
+}
+
+impl StoreClaim {
+    /// Whether the same job is complete, all files in place: nothing to do.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Removes leftovers of a killed run and keeps its whole shards; deletes another job's files.
+    ///
+    /// # Errors
+    /// A [`StoreError::Run`]: a failed file operation.
+    pub fn begin(self) -> Result<StoreWriter, StoreError> {
+        let Self { claim, layout, complete } = self;
+        let mut run = claim.begin(&|path| owned_shard(path).is_some())?;
+        let dir = run.path().to_owned();
+        let job = run.manifest().job.clone();
+        let model_sha256 = run.manifest().model.as_ref().map_or(String::new(), |m| m.sha256.clone());
+        let done = finished_shards(&dir, &job, &layout)?;
+        if run.found() == Found::Complete && !complete {
+            run.reopen()?;
+        }
+        let target = ShardTarget { dir, layout, job, model_sha256 };
+        Ok(StoreWriter { run, target, done })
+    }
+}
 
 /// An export being written. Shards may be written in any order, and by other threads through [`StoreWriter::target`].
 #[derive(Debug)]
@@ -18,32 +51,32 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// Takes hold of `dir` for the job that `manifest` and `layout` describe; leftovers of a killed run are removed, its whole
-    /// shards kept. With `force`, another job's files are deleted first.
+    /// Takes hold of `dir` for the job that `manifest` and `layout` describe. With `force` it may hold another job.
     ///
     /// # Errors
     /// [`StoreError::BadColumns`], or a [`StoreError::Run`]: foreign folder, other job, locked, disk.
-    pub fn start(
+    pub fn claim(
         dir: &Path,
         mut manifest: Manifest,
         layout: Layout,
         force: bool,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<StoreClaim, StoreError> {
         layout.check()?;
         manifest.layout = Some(serde_json::to_value(&layout).map_err(|e| StoreError::encode(dir, e))?);
-        let mut run = RunDir::start(dir, manifest, force, &|path| owned_shard(path).is_some())?;
-        let manifest = run.manifest();
-        let job = manifest.job.clone();
-        let model_sha256 = manifest.model.as_ref().map_or(String::new(), |m| m.sha256.clone());
-        let done = finished_shards(dir, &job, &layout)?;
-        if run.found() == Found::Complete {
+        let claim = RunDir::claim(dir, manifest, force)?;
+        let complete = claim.found() == Found::Complete && {
             let rows = Manifest::read(dir)?.map_or(0, |m| m.counts.rows);
-            if !covers(&done, rows, layout.shard_rows) {
-                run.reopen()?;
-            }
-        }
-        let target = ShardTarget { dir: dir.into(), layout, job, model_sha256 };
-        Ok(Self { run, target, done })
+            covers(&whole_shards(dir, &claim.manifest().job, &layout)?, rows, layout.shard_rows)
+        };
+        Ok(StoreClaim { claim, layout, complete })
+    }
+
+    /// [`StoreWriter::claim`], then [`StoreClaim::begin`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn start(dir: &Path, manifest: Manifest, layout: Layout, force: bool) -> Result<Self, StoreError> {
+        Self::claim(dir, manifest, layout, force)?.begin()
     }
 
     /// Whether the same job is complete, all files in place: nothing to do.

@@ -20,12 +20,3 @@ pub struct TextStats {
     /// Whether the token limit, not the end of the corpus, ended the stream.
     pub reached_limit: bool,
 }
-
-impl TextStats {
-    /// Bytes of text per token, for bits per byte. The separators put in by packing stand for no byte of text.
-    /// `None` before the first token.
-    pub fn bytes_per_token(&self) -> Option<f64> {
-        let tokens = self.tokens + self.dropped_tokens;
-        (tokens > 0).then(|| self.text_bytes as f64 / tokens as f64)
-    }
-}

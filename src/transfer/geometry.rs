@@ -1,19 +1,33 @@
-//! Moments of all layers, and what follows from them alone.
+//! Moments of layers, and what follows from them alone.
+//!
+//! Every pair of layers has its cross moments, once over all tokens and once without first tokens, in compensated f64 sums:
+//! `32 d²` bytes for a pair and as much for a layer. All pairs together would take 9 GB for 24 layers of width 1024, so they
+//! are cut into [`blocks`] of at most [`BLOCK_BYTES`], and the text is run through the model once per block. That costs little
+//! beside the matrix, and no number depends on how pairs are cut.
 
-use layerscope_lenses::{Affine, Ask, Error, Geometry, LayerIndex, LinearFit, Readout, outlier_dims};
-use tch::Tensor;
+use std::collections::BTreeSet;
 
-use super::Correction;
+use layerscope_lenses::{Error, Geometry, LayerIndex, LinearFit, outlier_dims};
+use tch::{Device, Tensor};
+
 use crate::{run::MetricRow, states::States};
+
+/// What the cross moments of one block may take, bytes; those of its layers come on top, at most two more than pairs.
+pub const BLOCK_BYTES: usize = 2 << 30;
 
 /// Dimensions that are left out as outliers, per layer.
 const OUTLIERS: usize = 3;
-/// Relative eigenvalue floor of the moment-matching correction.
-const FLOOR: f64 = 1e-8;
+/// Every pair of `layers` of width `d`, the earlier one first, in blocks of at most `bytes` (never less than a pair).
+pub fn blocks(layers: &[LayerIndex], d: usize, bytes: usize) -> Vec<Vec<(LayerIndex, LayerIndex)>> {
+    let later = |i: usize| layers[i + 1..].iter().map(move |&to| (layers[i], to));
+    let pairs: Vec<_> = (0..layers.len()).flat_map(later).collect();
+    pairs.chunks((bytes / (32 * d * d).max(1)).max(1)).map(<[_]>::to_vec).collect()
+}
 
-/// Moments of every layer and pair of layers, with and without first tokens.
+/// Moments of some pairs of layers, with and without first tokens.
 #[derive(Debug)]
 pub struct Layers {
+    pairs: Vec<(LayerIndex, LayerIndex)>,
     fitted: Vec<LayerIndex>,
     all: LinearFit,
     /// Without the first token of each document window.
@@ -21,13 +35,24 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Of `layers`, all of width `d`.
-    pub fn new(layers: &[LayerIndex], d: usize, device: tch::Device) -> Self {
-        let fit = || LinearFit::new(layers, layers, d, device);
-        Self { fitted: layers.to_vec(), all: fit(), inner: fit() }
+    /// Of these pairs, the earlier layer first in each, all of width `d`.
+    pub fn new(pairs: &[(LayerIndex, LayerIndex)], d: usize, device: Device) -> Self {
+        let layers: BTreeSet<LayerIndex> = pairs.iter().flat_map(|&(from, to)| [from, to]).collect();
+        let fit = || LinearFit::of_pairs(pairs, d, device);
+        Self { pairs: pairs.to_vec(), fitted: layers.into_iter().collect(), all: fit(), inner: fit() }
     }
 
-    /// Adds states whose layers are those of this fit.
+    /// The pairs.
+    pub fn pairs(&self) -> &[(LayerIndex, LayerIndex)] {
+        &self.pairs
+    }
+
+    /// The layers that are part of a pair, ascending.
+    pub fn layers(&self) -> &[LayerIndex] {
+        &self.fitted
+    }
+
+    /// Adds states of [`Layers::layers`].
     ///
     /// # Errors
     /// When a state is not finite.
@@ -58,46 +83,30 @@ impl Layers {
     /// The pair of states of layer `from` with those of layer `to`.
     ///
     /// # Errors
-    /// When nothing was added.
+    /// When they are no pair here, or nothing was added.
     pub fn pair(&self, from: LayerIndex, to: LayerIndex) -> Result<Geometry, Error> {
         pair(&self.all, from, to)
     }
 
-    /// The map from states of layer `from` to states that look like layer `to`'s.
-    ///
-    /// # Errors
-    /// When the geometry is degenerate.
-    pub fn correction(&self, kind: Correction, from: LayerIndex, to: LayerIndex) -> Result<Affine, Error> {
-        let pair = self.pair(from, to)?;
-        match kind {
-            Correction::Shift => pair.shift(),
-            Correction::Moments => pair.match_moments(FLOOR),
-            Correction::Rotation => pair.rotate(),
-        }
-    }
-
-    /// Similarities of all pairs: over everything, without outlier dimensions, and without first tokens.
+    /// Similarities of the pairs: over everything, without outlier dimensions, and without first tokens.
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn rows(&self, hook: &str) -> Result<Vec<MetricRow>, Error> {
         let mut rows = Vec::new();
-        for (i, &from) in self.fitted.iter().enumerate() {
-            for &to in &self.fitted[i + 1..] {
-                let all = self.pair(from, to)?;
-                let mut dims: Vec<usize> = Vec::new();
-                for layer in [from, to] {
-                    dims.extend(outlier_dims(self.all.moments(layer)?, OUTLIERS)?.iter().map(|d| d.0));
-                }
-                dims.sort_unstable();
-                dims.dedup();
-                let n = self.all.moments(from)?.n();
-                measure(&mut rows, &all, "", (from, to), hook, n)?;
-                measure(&mut rows, &all.without(&dims)?, "_without_outliers", (from, to), hook, n)?;
-                let n = self.inner.moments(from)?.n();
-                if n > 0 {
-                    measure(&mut rows, &pair(&self.inner, from, to)?, "_without_first", (from, to), hook, n)?;
-                }
+        for &(from, to) in &self.pairs {
+            let all = self.pair(from, to)?;
+            let mut dims = BTreeSet::new();
+            for layer in [from, to] {
+                dims.extend(outlier_dims(self.all.moments(layer)?, OUTLIERS)?.iter().map(|d| d.0));
+            }
+            let without = all.without(&dims.into_iter().collect::<Vec<_>>())?;
+            let n = self.all.moments(from)?.n();
+            measure(&mut rows, &all, "", (from, to), hook, n)?;
+            measure(&mut rows, &without, "_without_outliers", (from, to), hook, n)?;
+            let n = self.inner.moments(from)?.n();
+            if n > 0 {
+                measure(&mut rows, &pair(&self.inner, from, to)?, "_without_first", (from, to), hook, n)?;
             }
         }
         Ok(rows)
@@ -143,80 +152,57 @@ fn measure(
     Ok(())
 }
 
-/// The model's mean distribution: the best constant predictor.
-#[derive(Debug)]
-pub struct Mean {
-    sums: Vec<f64>,
-    n: f64,
-}
-
-impl Mean {
-    /// Nothing seen yet.
-    pub fn new(vocab: usize) -> Self {
-        Self { sums: vec![0.0; vocab], n: 0.0 }
-    }
-
-    /// Adds the predictions of normalised states `n [rows, d_model]`.
-    ///
-    /// # Errors
-    /// When a prediction is not finite.
-    pub fn add(&mut self, readout: &Readout, n: &Tensor) -> Result<(), Error> {
-        let rows = n.size()[0] as usize;
-        let read = readout.sweep(n, Ask { marginal: Some(&vec![1.0; rows]), ..Ask::default() })?;
-        self.sums.iter_mut().zip(read.marginal.iter().flatten()).for_each(|(sum, p)| *sum += p);
-        self.n += rows as f64;
-        Ok(())
-    }
-
-    /// `Σ_t KL(p_t ‖ mean)` over rows whose distributions sum to `marginal` and whose entropies sum to `entropy`.
-    pub fn kl(&self, marginal: &[f64], entropy: f64) -> f64 {
-        let floor = f64::MIN_POSITIVE;
-        marginal.iter().zip(&self.sums).map(|(p, q)| -p * (q / self.n).max(floor).ln()).sum::<f64>() - entropy
-    }
-}
-
-/// Spearman's rank correlation of paired values; NaN for fewer than two pairs or constant values.
-pub fn spearman(pairs: &[(f64, f64)]) -> f64 {
-    let ranks = |values: Vec<f64>| -> Vec<f64> {
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-        let mut ranks = vec![0.0; values.len()];
-        let mut start = 0;
-        while start < order.len() {
-            let tied = order[start..].iter().take_while(|i| values[**i] == values[order[start]]).count();
-            for i in &order[start..start + tied] {
-                ranks[*i] = start as f64 + (tied - 1) as f64 / 2.0;
-            }
-            start += tied;
-        }
-        ranks
-    };
-    let (x, y): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
-    let (x, y) = (ranks(x), ranks(y));
-    let mean = (x.len() as f64 - 1.0) / 2.0;
-    let sum =
-        |f: &dyn Fn(f64, f64) -> f64| -> f64 { x.iter().zip(&y).map(|(a, b)| f(a - mean, b - mean)).sum() };
-    sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
+    use layerscope_lenses::LayerIndex as L;
+    use tch::Kind;
+
     use super::*;
 
-    #[test]
-    fn spearman_by_hand() {
-        assert!((spearman(&[(1.0, 10.0), (2.0, 20.0), (3.0, 25.0)]) - 1.0).abs() < 1e-12);
-        // Ranks (0, 1, 2, 3) and (3, 2, 0, 1): 1 - 6·(9 + 1 + 4 + 4) / (4·15) = -0.8
-        assert!((spearman(&[(1.0, 9.0), (2.0, 5.0), (3.0, 1.0), (4.0, 2.0)]) + 0.8).abs() < 1e-12);
-        // Ties share their rank: (0, 1.5, 1.5, 3) with itself is 1.
-        assert!((spearman(&[(1.0, 1.0), (2.0, 2.0), (2.0, 2.0), (3.0, 3.0)]) - 1.0).abs() < 1e-12);
-        assert!(spearman(&[(1.0, 1.0)]).is_nan());
+    fn states(layers: &[LayerIndex]) -> States {
+        tch::manual_seed(7);
+        let all: Vec<Tensor> = (0..4).map(|_| Tensor::randn([9, 16], (Kind::Float, Device::Cpu))).collect();
+        States {
+            layers: layers.iter().map(|l| all[l.0].shallow_clone()).collect(),
+            last: all[3].shallow_clone(),
+            ids: vec![0; 9],
+            docs: vec![0, 0, 0, 0, 1, 1, 1, 1, 1],
+            pos: vec![0, 1, 2, 3, 0, 1, 2, 3, 4],
+            runs: vec![4, 5],
+        }
     }
 
     #[test]
-    fn the_constant_predictor_by_hand() {
-        // mean (1/2, 1/2); two predictions (1, 0) and (0, 1): KL = ln 2 each.
-        let mean = Mean { sums: vec![3.0, 3.0], n: 6.0 };
-        assert!((mean.kl(&[1.0, 1.0], 0.0) - 2.0 * 2f64.ln()).abs() < 1e-12);
+    fn blocks_hold_every_pair_once_in_order() {
+        let layers = [L(1), L(2), L(5), L(7)];
+        let all = [(1, 2), (1, 5), (1, 7), (2, 5), (2, 7), (5, 7)].map(|(a, b)| (L(a), L(b)));
+        // Width 8: 32 · 64 = 2048 bytes a pair.
+        for (bytes, sizes) in [(usize::MAX, vec![6]), (8192, vec![4, 2]), (4095, vec![1; 6]), (0, vec![1; 6])]
+        {
+            let cut = blocks(&layers, 8, bytes);
+            assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), sizes);
+            assert_eq!(cut.concat(), all);
+        }
+        assert!(blocks(&layers[..1], 8, 1).is_empty());
+    }
+
+    #[test]
+    fn the_cut_into_blocks_does_not_show() {
+        let layers: Vec<LayerIndex> = (0..4).map(L).collect();
+        let rows = |bytes: usize| -> Vec<(Option<i32>, i32, String, f64, i64)> {
+            let of = |pairs: &Vec<_>| {
+                let mut block = Layers::new(pairs, 16, Device::Cpu);
+                block.add(&states(block.layers())).unwrap();
+                block.rows("resid_pre").unwrap()
+            };
+            let rows = blocks(&layers, 16, bytes).iter().flat_map(of).collect::<Vec<_>>();
+            rows.into_iter().map(|r| (r.source_layer, r.layer, r.metric, r.estimate, r.n)).collect()
+        };
+        let whole = rows(usize::MAX);
+        assert_eq!(whole.len(), 6 * 4 * 3);
+        assert!(whole.iter().any(|r| r.2 == "cka_without_first" && r.4 == 7)); // 9 rows, two of them first
+        for bytes in [0, 3 * 32 * 256] {
+            assert_eq!(rows(bytes), whole);
+        }
     }
 }

@@ -9,13 +9,21 @@
 //! ```
 //!
 //! Beside the matrix stand corrections of the state before the lens ([`Correction`]), the shared lens with its controls,
-//! and the geometry of the layers ([`Layers`]). Moments for corrections, geometry and the constant predictor come from
+//! and the geometry of the layers ([`Layers`], a block of pairs at a time). Moments for corrections, geometry and the constant predictor come from
 //! one half of the documents, everything else from the other.
 
+mod correction;
 mod geometry;
 mod matrix;
+mod mean;
+mod places;
+mod rows;
+mod spearman;
 mod verdict;
 
-pub use geometry::{Layers, Mean, spearman};
-pub use matrix::{Correction, Subjects, Transfer};
+pub use correction::{Correction, Corrections};
+pub use geometry::{BLOCK_BYTES, Layers, blocks};
+pub use matrix::{Subjects, Transfer};
+pub use mean::Mean;
+pub use spearman::spearman;
 pub use verdict::{Sharing, verdict};

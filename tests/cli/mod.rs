@@ -3,6 +3,7 @@
 mod basics;
 mod export;
 mod resume;
+mod transfer;
 mod verify;
 mod view;
 

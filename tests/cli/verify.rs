@@ -1,6 +1,8 @@
 //! `verify`: pass, or exit 3 naming hook and layer.
 
-use super::{Stored, fixture, layerscope, path, refusal, result, rewrite, run, tiny};
+use std::path::Path;
+
+use super::{Stored, end, fixture, layerscope, path, refusal, result, rewrite, run, tiny};
 
 #[test]
 fn every_reference_passes() {
@@ -41,6 +43,27 @@ fn one_changed_value_is_found() {
         assert!(line.contains("DIFFERS"), "{line}");
         assert_eq!(ended.out.matches("DIFFERS").count(), 1);
     }
+}
+
+#[test]
+fn an_export_that_fails_its_parity_check_leaves_no_folder() {
+    let model = tiny("llama");
+    let at = |name: &str| path(model.path().join(name));
+    rewrite(
+        &fixture("families/llama/reference.safetensors"),
+        &model.path().join("changed.safetensors"),
+        |tensors| {
+            tensors.get_mut("logits").unwrap().2[40..44].copy_from_slice(&100f32.to_le_bytes());
+        },
+    );
+    std::fs::write(at("text.txt"), "w1 w2 w3").unwrap();
+    let (data, reference, out) = (at("text.txt"), at("changed.safetensors"), at("out"));
+    let folder = path(model.path());
+    let args = ["export", "--quiet", "--model", &folder, "--data", &data, "--out", &out];
+    let ended = end(layerscope().args(args).args(["--reference", &reference]));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.err.contains("logits") && !Path::new(&out).exists(), "{ended:?}");
+    assert_eq!(run(&args).code, Some(0));
 }
 
 #[test]

@@ -64,7 +64,9 @@ fn colours_as_the_terminal_can() {
 
 #[test]
 fn json_ends_in_a_result_that_agrees_with_the_table() {
-    let result = result(&view(&["--json", "--top-k", "4"]));
+    let out = view(&["--json", "--top-k", "4"]);
+    assert_eq!(out.matches("\"layers\"").count(), 1, "every lens once");
+    let result = result(&out);
     assert_eq!((&result["unit"], &result["n_layers"]), (&Value::from("nats"), &Value::from(8)));
     let tokens = result["tokens"].as_array().unwrap();
     assert_eq!(tokens[0]["id"], 0);

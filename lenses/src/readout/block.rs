@@ -2,7 +2,11 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Ask, Read, Readout, TokenRead, kernel};
+use super::{
+    Ask, Read, Readout, TokenRead, kernel,
+    marginal::{Kept, marginal},
+    top::{Change, Top},
+};
 use crate::{Error, raw::with_f32};
 
 /// Rows and tokens of a tile: 1 MB of logits, about a core's own cache.
@@ -14,40 +18,26 @@ const SLACK: f32 = 8.0;
 const KEPT_BYTES: usize = 64 << 20;
 
 /// A block of rows, with everything a worker needs: tensors may move between threads, not be shared.
-struct Block<'a> {
-    n: Tensor,
-    weight: Tensor,
+pub(super) struct Block<'a> {
+    pub(super) n: Tensor,
+    pub(super) weight: Tensor,
     half: Option<Tensor>,
-    bias: &'a [f32],
-    cap: Option<f32>,
+    pub(super) bias: &'a [f32],
+    pub(super) cap: Option<f32>,
     expectation: bool,
-    tokens: Vec<&'a [i64]>,
-    logits: Vec<Vec<f64>>,
+    pub(super) tokens: Vec<&'a [i64]>,
+    pub(super) logits: Vec<Vec<f64>>,
     marginal: Option<&'a [f32]>,
 }
 
 /// Running sums of one row, relative to `exp(reference)`.
 #[derive(Clone, Copy)]
-struct Row {
-    reference: f32,
-    sum: f64,
-    zsum: f64,
-    best: f32,
-    argmax: i64,
-}
-
-/// What a correction did to one term, relative to its row's final reference.
-struct Change {
-    row: usize,
-    id: usize,
-    term: f64,
-}
-
-/// A tile of `exp(z - reference)` and its rows' references.
-struct Kept {
-    start: usize,
-    terms: Tensor,
-    references: Vec<f32>,
+pub(super) struct Row {
+    pub(super) reference: f32,
+    pub(super) sum: f64,
+    pub(super) zsum: f64,
+    pub(super) best: f32,
+    pub(super) argmax: i64,
 }
 
 pub(super) fn sweep(readout: &Readout, n: &Tensor, ask: Ask<'_>) -> Result<Read, Error> {
@@ -187,59 +177,6 @@ impl Block<'_> {
         risen
     }
 
-    /// Puts f32 logits in the place of the largest bf16 ones, in every sum; says how the terms changed.
-    fn correct(
-        &self,
-        top: &[Top],
-        state: &mut [Row],
-        ranks: &mut [Vec<i64>],
-        e: Option<&mut Tensor>,
-    ) -> Result<Vec<Change>, Error> {
-        let (rows, k) = (top.len() as i64, TOP as i64);
-        let ids: Vec<i64> = top.iter().flat_map(|t| t.ids.map(|id| id.max(0))).collect();
-        let ids = Tensor::from_slice(&ids);
-        let weights = self.weight.f_index_select(0, &ids)?.f_view([rows, k, -1])?;
-        let exact = weights.f_matmul(&self.n.f_unsqueeze(-1)?)?.f_view([-1])?;
-        let exact = Vec::<f32>::try_from(exact)?;
-        let mut changes = Vec::new();
-        let mut slopes = vec![0f32; exact.len()];
-        for (i, (top, row)) in top.iter().zip(state).enumerate() {
-            row.best = f32::NEG_INFINITY;
-            for (j, (&id, &old)) in
-                top.ids.iter().zip(&top.values).enumerate().filter(|(_, (id, _))| **id >= 0)
-            {
-                let mut new = [exact[i * TOP + j]];
-                if !self.bias.is_empty() {
-                    new[0] += self.bias[id as usize];
-                }
-                if let Some(cap) = self.cap {
-                    kernel::cap(&mut new, cap);
-                }
-                let new = new[0];
-                let term = |z: f32| f64::from(z - row.reference).exp();
-                let slope = |z: f32| self.cap.map_or(1.0, |cap| 1.0 - (z / cap).powi(2));
-                row.sum += term(new) - term(old);
-                row.zsum += term(new) * f64::from(new) - term(old) * f64::from(old);
-                changes.push(Change { row: i, id: id as usize, term: term(new) - term(old) });
-                slopes[i * TOP + j] = (term(new) as f32) * slope(new) - (term(old) as f32) * slope(old);
-                if new > row.best {
-                    (row.best, row.argmax) = (new, id);
-                }
-                for ((asked, logits), ranks) in self.tokens.iter().zip(&self.logits).zip(&mut *ranks) {
-                    if asked[i] != id {
-                        let above = |z: f32| i64::from(f64::from(z) > logits[i]);
-                        ranks[i] += above(new) - above(old);
-                    }
-                }
-            }
-        }
-        if let Some(e) = e {
-            let slopes = Tensor::from_slice(&slopes).f_view([rows, 1, k])?;
-            *e += slopes.f_matmul(&weights)?.f_squeeze_dim(1)?;
-        }
-        Ok(changes)
-    }
-
     fn finish(
         self,
         state: &[Row],
@@ -297,53 +234,5 @@ fn rank(z: &[f32], first: i64, id: i64, logit: f64) -> i64 {
 fn rescale(e: &mut [f32], d: usize, risen: &[(usize, f32)]) {
     for &(row, factor) in risen {
         kernel::scale(&mut e[row * d..(row + 1) * d], factor);
-    }
-}
-
-/// `Σ weight · softmax` over the rows of a block, now that their sums are known.
-fn marginal(vocab: usize, weights: &[f32], lse: &[f64], kept: &[Kept]) -> Result<Vec<f64>, Error> {
-    let mut sums = vec![0f32; vocab];
-    for tile in kept {
-        let width = tile.terms.size()[1] as usize;
-        let sums = &mut sums[tile.start..tile.start + width];
-        with_f32(&mut tile.terms.shallow_clone(), |terms| {
-            for (i, row) in terms.chunks_exact(width).enumerate().filter(|(i, _)| weights[*i] != 0.0) {
-                let factor = f64::from(weights[i]) * (f64::from(tile.references[i]) - lse[i]).exp();
-                kernel::add_scaled(sums, row, factor as f32);
-            }
-        })?;
-    }
-    Ok(sums.into_iter().map(f64::from).collect())
-}
-
-/// How many logits are computed again in f32 after a bf16 sweep.
-const TOP: usize = 16;
-
-/// The largest logits of a row so far, in descending order.
-#[derive(Clone, Copy)]
-struct Top {
-    values: [f32; TOP],
-    ids: [i64; TOP],
-}
-
-impl Default for Top {
-    fn default() -> Self {
-        Self { values: [f32::NEG_INFINITY; TOP], ids: [-1; TOP] }
-    }
-}
-
-impl Top {
-    fn take(&mut self, z: &[f32], first: i64, max: f32) {
-        if max <= self.values[TOP - 1] {
-            return;
-        }
-        for (id, &value) in (first..).zip(z) {
-            if value > self.values[TOP - 1] {
-                let place = self.values.iter().position(|v| value > *v).unwrap_or(TOP - 1);
-                self.values[place..].rotate_right(1);
-                self.ids[place..].rotate_right(1);
-                (self.values[place], self.ids[place]) = (value, id);
-            }
-        }
     }
 }

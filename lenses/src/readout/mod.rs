@@ -16,7 +16,9 @@ mod block;
 mod capped;
 mod device;
 mod kernel;
+mod marginal;
 mod teacher;
+mod top;
 
 use tch::{Device, Kind, Tensor};
 pub use teacher::Teacher;

@@ -99,6 +99,7 @@ impl EvalArgs {
         let stop = on_interrupt()?;
         let asked = load::read(&self.lens)?;
         let source = Source::open(&self.model, &self.text, output)?;
+        load::check_shapes(&asked, &source.session.spec)?;
         source.session.announce(output);
         let mut layers = source.session.layers(self.layers.as_ref())?;
         layers.retain(|l| *l < source.session.spec.n_layers);
@@ -127,16 +128,15 @@ impl EvalArgs {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
-        let dir = RunDir::start(&self.out, manifest, self.force, &|p| {
-            p == Path::new(METRICS) || p == Path::new(TOKENS)
-        })?;
-        if dir.found() == Found::Complete {
+        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);
         }
         self.readout.announce(source.session.device, output);
         let model = source.session.load(output)?;
         let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
+        let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(TOKENS))?;
         let readout =
             Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
         let points = Self::points(&lenses, &layers)?;

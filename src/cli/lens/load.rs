@@ -4,13 +4,17 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use layerscope::{
-    artifact::{LensFolder, check, lens_sha256, load, unembed_sha256},
+    artifact::{ArtifactError, LensFolder, check, check_shape, lens_sha256, unembed_sha256},
     lenses::{Lens, LogitLens},
-    model::Model,
+    model::{Model, Spec},
     run::{DataFile, LensRecord, Manifest},
 };
+use tch::Device;
 
 use super::super::{exit::Failure, output::Output};
+
+/// Where lenses read that do not say where.
+const SITE: &str = "resid_pre";
 
 /// Lenses, what each is, and where all of them read.
 pub(crate) struct Lenses {
@@ -26,7 +30,8 @@ pub(crate) struct Asked {
     folder: Option<(String, LensFolder)>,
 }
 
-/// Reads what `--lens` names; names are the folders', numbered where two are equal.
+/// Reads what `--lens` names; names are the folders', numbered where two are equal. What is wrong with a folder by itself,
+/// and with lenses side by side, is found here.
 pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
     let mut asked: Vec<Asked> = Vec::new();
     for name in names {
@@ -48,9 +53,37 @@ pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
             n += 1;
             label = format!("{base}-{n}");
         }
+        folder.lenses(&label, Device::Cpu).map_err(Failure::usage)?;
         asked.push(Asked { name: label, folder: Some((name.clone(), folder)) });
     }
+    one_site(&asked)?;
     Ok(asked)
+}
+
+/// Refuses lenses that were made for a model of another shape, which can be told before its weights are read.
+pub(crate) fn check_shapes(asked: &[Asked], spec: &Spec) -> Result<(), Failure> {
+    for (dir, folder) in asked.iter().filter_map(|a| a.folder.as_ref()) {
+        check_shape(&folder.config, spec.d_model, spec.n_layers)
+            .map_err(|e| Failure::check(format!("{dir}: {e}")))?;
+    }
+    Ok(())
+}
+
+/// Where all of the lenses read.
+pub(crate) fn site(asked: &[Asked]) -> &str {
+    asked.iter().find_map(|a| a.folder.as_ref()).map_or(SITE, |(_, folder)| &folder.config.site)
+}
+
+fn one_site(asked: &[Asked]) -> Result<(), Failure> {
+    let all = site(asked);
+    let other = |(_, folder): &&(String, LensFolder)| folder.config.site != all;
+    match asked.iter().filter_map(|a| a.folder.as_ref()).find(other) {
+        None => Ok(()),
+        Some((dir, folder)) => Err(Failure::usage(anyhow!(
+            "{dir} reads {}, another lens {all}; evaluate them apart",
+            folder.config.site
+        ))),
+    }
 }
 
 impl Asked {
@@ -76,6 +109,11 @@ impl Asked {
             .map_or(1, |(_, folder)| folder.config.horizons.iter().copied().max().unwrap_or(1))
     }
 
+    /// Whether it has a translator for this layer; the logit lens needs none.
+    pub(crate) fn reads(&self, layer: usize) -> bool {
+        self.folder.as_ref().is_none_or(|(_, folder)| folder.config.layers.contains(&layer))
+    }
+
     /// Whether it is a lens of this kind.
     pub(crate) fn is(&self, kind: &str) -> bool {
         self.folder.as_ref().is_some_and(|(_, folder)| folder.config.kind.to_string() == kind)
@@ -86,8 +124,7 @@ impl Asked {
 pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) -> Result<Lenses, Failure> {
     let spec = model.spec();
     let hash = unembed_sha256(model.unembed())?;
-    let mut lenses = Lenses { all: Vec::new(), kinds: Vec::new(), site: "resid_pre".into() };
-    let mut site = None;
+    let mut lenses = Lenses { all: Vec::new(), kinds: Vec::new(), site: site(asked).to_owned() };
     for lens in asked {
         let Some((dir, folder)) = &lens.folder else {
             lenses.all.push(Box::new(LogitLens));
@@ -98,21 +135,12 @@ pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) 
         match check(config, &hash, spec.d_model, spec.n_layers) {
             Ok(None) => {}
             Ok(Some(note)) => output.warn(format!("{dir}: {note}")),
-            Err(e) if other && matches!(e, layerscope::artifact::ArtifactError::OtherUnembedding { .. }) => {
+            Err(e) if other && matches!(e, ArtifactError::OtherUnembedding { .. }) => {
                 output.warn(format!("{dir}: {e}"));
             }
             Err(e) => return Err(Failure::check(format!("{dir}: {e}"))),
         }
-        if site.as_ref().is_some_and(|s| *s != config.site) {
-            return Err(Failure::usage(anyhow!(
-                "{dir} reads {}, another lens {}; evaluate them apart",
-                config.site,
-                lenses.site
-            )));
-        }
-        site = Some(config.site.clone());
-        lenses.site.clone_from(&config.site);
-        for one in load(Path::new(dir), &lens.name, model.device())? {
+        for one in folder.lenses(&lens.name, model.device())? {
             lenses.all.push(one);
             lenses.kinds.push(config.kind.to_string());
         }

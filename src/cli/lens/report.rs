@@ -4,13 +4,20 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use layerscope::run::MetricRow;
 
-use super::super::table::Table;
+use super::super::{output::Output, table::Table};
 
 /// `1.234 ±0.012`, half the width of the interval.
 pub(crate) fn with_interval(row: &MetricRow) -> String {
     match (row.lower, row.upper) {
         (Some(lower), Some(upper)) => format!("{:.3} ±{:.3}", row.estimate, (upper - lower) / 2.0),
         _ => format!("{:.3}", row.estimate),
+    }
+}
+
+/// Says what gives intervals where one document gives none.
+pub(crate) fn hint_clusters(rows: &[MetricRow], output: Output) {
+    if rows.iter().all(|r| r.n_clusters < 2) {
+        output.note("one document gives no interval; --cluster window resamples windows instead");
     }
 }
 

@@ -7,7 +7,7 @@ use super::Prompt;
 use crate::cli::session::Session;
 
 /// One lens: every layer, every position. Logarithms are natural (nats), ranks count from 0.
-pub(super) fn lens(trajectory: &Trajectory, tokenizer: &Tokenizer) -> Value {
+fn lens(trajectory: &Trajectory, tokenizer: &Tokenizer) -> Value {
     let layers = trajectory.layers.iter().zip(&trajectory.readings);
     json!({
         "lens": trajectory.lens,
@@ -36,7 +36,7 @@ fn cell(r: &Readings, i: usize, tokenizer: &Tokenizer) -> Value {
     })
 }
 
-/// The prompt, what was decided about it, and every lens again.
+/// The prompt, what was decided about it, and every lens.
 pub(super) fn result(
     session: &Session,
     tokenizer: &Tokenizer,

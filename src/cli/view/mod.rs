@@ -107,14 +107,21 @@ impl View {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let asked = load::read(&self.lens)?;
+        if load::site(&asked) != "resid_pre" {
+            return Err(Failure::usage(anyhow!(
+                "--lens: the table shows lenses of resid_pre, this one reads {}",
+                load::site(&asked)
+            )));
+        }
         let session = Session::open(&self.model, output)?;
+        load::check_shapes(&asked, &session.spec)?;
         let layers = session.layers(self.layers.as_ref())?;
         let tokenizer = session.tokenizer(&self.model)?;
         let prompt = self.prompt(&session, &tokenizer)?;
         session.announce(output);
         output.note(format!("BOS: {}", bos_line(tokenizer.bos())));
         let model = session.load(output)?;
-        let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output)?;
+        let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output);
 
         let rows = console::Term::stdout().size_checked().map(|(rows, _)| usize::from(rows));
         let layers = stride(
@@ -126,9 +133,6 @@ impl View {
         let layers: Vec<_> = layers.into_iter().map(LayerIndex).collect();
         let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1))?;
         if output.is_json() {
-            for trajectory in &read {
-                output.event("lens", json::lens(trajectory, &tokenizer))?;
-            }
             output.result(json::result(&session, &tokenizer, &prompt, &read))?;
             return Ok(());
         }
@@ -181,20 +185,14 @@ impl View {
     }
 }
 
-/// The lenses that can be shown beside the model's own next token: those of horizon 1 over the residual stream.
-fn shown(lenses: load::Lenses, output: Output) -> Result<Vec<Box<dyn Lens>>, Failure> {
-    if lenses.site != "resid_pre" {
-        return Err(Failure::usage(anyhow!(
-            "--lens: the table shows lenses of resid_pre, this one reads {}",
-            lenses.site
-        )));
-    }
+/// The lenses that can be shown beside the model's own next token: those of horizon 1.
+fn shown(lenses: load::Lenses, output: Output) -> Vec<Box<dyn Lens>> {
     let n = lenses.all.len();
     let next: Vec<_> = lenses.all.into_iter().filter(|lens| lens.horizon().0 == 1).collect();
     if next.len() < n {
         output.note("of future lenses the table shows the next token; `lens eval` measures the later ones");
     }
-    Ok(next)
+    next
 }
 
 /// Every `asked`-th layer counted back from the last, or as many as fit `rows` of a terminal; the last layer stays.

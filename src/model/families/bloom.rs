@@ -3,7 +3,8 @@
 use super::even_head;
 use crate::model::{
     Activation, Config, ModelError, Spec,
-    spec::{Alibi, Biases, LLAMA_NAMES, MlpNames, Names, NormSpec, Positions, QkvNames, Sizes},
+    names::{LLAMA_NAMES, MlpNames, Names, QkvNames},
+    spec::{Alibi, Biases, NormSpec, Positions, Sizes},
 };
 
 pub(super) const NAMES: Names = Names {

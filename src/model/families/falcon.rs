@@ -3,8 +3,9 @@
 use super::{activation, bloom, even_head};
 use crate::model::{
     Config, ModelError, Spec,
+    names::Names,
     rope::WHOLE_HEAD,
-    spec::{Alibi, Biases, Names, NormSpec, Positions, ResidualKind, Sizes},
+    spec::{Alibi, Biases, NormSpec, Positions, ResidualKind, Sizes},
 };
 
 const NAMES: Names = Names { prefixes: &["transformer."], ..bloom::NAMES };

@@ -5,8 +5,9 @@ use layerscope_lenses::NormKind;
 use super::llama::like_llama;
 use crate::model::{
     Activation, Config, ModelError, Spec,
+    names::{LLAMA_NAMES, Names},
     rope::{RopeScaling, RopeSpec, WHOLE_HEAD},
-    spec::{Biases, LLAMA_NAMES, Names, NormSpec},
+    spec::{Biases, NormSpec},
 };
 
 /// Gemma 2 and 3 norm what attention and MLP put out as well.

@@ -3,7 +3,8 @@
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LayerSpec, MlpNames, Names, NormSpec, Positions, QkvNames, Sizes},
+    names::{MlpNames, Names, QkvNames},
+    spec::{Biases, LayerSpec, NormSpec, Positions, Sizes},
 };
 
 pub(super) const NAMES: Names = Names {

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::{activation, even_head, gpt2};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LayerSpec, Names, NormSpec, Positions, QkvNames, Sizes},
+    names::{Names, QkvNames},
+    spec::{Biases, LayerSpec, NormSpec, Positions, Sizes},
 };
 
 const NAMES: Names = Names {

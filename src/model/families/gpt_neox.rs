@@ -3,7 +3,8 @@
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LLAMA_NAMES, MlpNames, Names, NormSpec, QkvNames, ResidualKind, Sizes},
+    names::{LLAMA_NAMES, MlpNames, Names, QkvNames},
+    spec::{Biases, NormSpec, ResidualKind, Sizes},
 };
 
 const NAMES: Names = Names {

@@ -3,8 +3,9 @@
 use super::{activation, even_head, gpt2};
 use crate::model::{
     Config, ModelError, Spec,
+    names::{MlpNames, Names, QkvNames},
     rope::{RopeScaling, RopeSpec},
-    spec::{Biases, MlpNames, Names, NormSpec, QkvNames, ResidualKind, Sizes},
+    spec::{Biases, NormSpec, ResidualKind, Sizes},
 };
 
 const NAMES: Names = Names {

@@ -3,8 +3,9 @@
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
+    names::LLAMA_NAMES,
     rope::WHOLE_HEAD,
-    spec::{Biases, LLAMA_NAMES, NormSpec, Sizes},
+    spec::{Biases, NormSpec, Sizes},
 };
 
 pub(super) fn llama(config: &Config) -> Result<Spec, ModelError> {

@@ -3,7 +3,8 @@
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LLAMA_NAMES, MlpNames, Names, NormSpec, Positions, Sizes},
+    names::{LLAMA_NAMES, MlpNames, Names},
+    spec::{Biases, NormSpec, Positions, Sizes},
 };
 
 const NAMES: Names = Names {

@@ -5,7 +5,8 @@ use layerscope_lenses::NormKind;
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LLAMA_NAMES, MlpNames, Names, NormSpec, ResidualKind, Sizes},
+    names::{LLAMA_NAMES, MlpNames, Names},
+    spec::{Biases, NormSpec, ResidualKind, Sizes},
 };
 
 const NAMES: Names = Names {

@@ -3,7 +3,7 @@
 use super::llama::like_llama;
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{LLAMA_NAMES, MlpNames, Names, QkvNames},
+    names::{LLAMA_NAMES, MlpNames, Names, QkvNames},
 };
 
 const NAMES: Names = Names {

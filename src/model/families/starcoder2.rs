@@ -3,7 +3,8 @@
 use super::llama::like_llama;
 use crate::model::{
     Config, ModelError, Spec,
-    spec::{Biases, LLAMA_NAMES, MlpNames, Names, NormSpec},
+    names::{LLAMA_NAMES, MlpNames, Names},
+    spec::{Biases, NormSpec},
 };
 
 const NAMES: Names = Names { mlp: MlpNames::Plain { up: "mlp.c_fc", down: "mlp.c_proj" }, ..LLAMA_NAMES };

@@ -3,15 +3,13 @@
 use std::io::{Cursor, Write};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array as _, ArrayData, ArrayRef, AsArray as _, RecordBatch, UInt32Array, UInt64Array, make_array,
-};
+use arrow::array::{ArrayData, ArrayRef, AsArray as _, RecordBatch, UInt32Array, UInt64Array, make_array};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, Float16Type, Float32Type};
+use arrow::datatypes::DataType;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 
-use super::{Acts, BoxError};
+use super::{Acts, BoxError, Rows};
 use crate::store::ActDtype;
 use crate::store::schema::acts_schema;
 
@@ -53,21 +51,10 @@ pub(super) fn read(file: &[u8], width: usize, dtype: ActDtype, out: &mut [f32]) 
     if reader.schema().fields() != acts_schema(width, dtype, Vec::new()).fields() {
         return Err(format!("the schema is {}", reader.schema()).into());
     }
-    let mut rest = &mut *out;
+    let mut rows = Rows::new(dtype, out);
     for batch in reader {
         let batch = batch?;
-        let list = batch.column(4).as_fixed_size_list();
-        let values = list.values();
-        let (to, after) =
-            rest.split_at_mut_checked(list.len() * width).ok_or("more rows than the marker says")?;
-        match dtype {
-            ActDtype::F32 => to.copy_from_slice(values.as_primitive::<Float32Type>().values()),
-            ActDtype::F16 => {
-                let halves = values.as_primitive::<Float16Type>().values();
-                to.iter_mut().zip(halves.iter()).for_each(|(x, h)| *x = h.to_f32());
-            }
-        }
-        rest = after;
+        rows.put(batch.column(4).as_fixed_size_list().values())?;
     }
-    if rest.is_empty() { Ok(()) } else { Err("fewer rows than the marker says".into()) }
+    rows.finish()
 }

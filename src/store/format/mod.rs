@@ -3,11 +3,14 @@
 mod arrow_ipc;
 mod leaf;
 mod npy;
+mod page;
 mod parquet;
 mod safetensors;
 
 use std::io::Write;
 
+use arrow::array::{Array, AsArray as _};
+use arrow::datatypes::{Float16Type, Float32Type};
 use bytes::Bytes;
 use half::f16;
 
@@ -63,6 +66,38 @@ pub(crate) fn read(
         Format::Arrow => arrow_ipc::read(&file, width, dtype, out),
         Format::Npy => npy::read(&file, width, dtype, out),
         Format::Safetensors => safetensors::read(&file, width, dtype, out),
+    }
+}
+
+/// The rows of a file on their way into memory, a batch at a time.
+struct Rows<'a> {
+    dtype: ActDtype,
+    rest: &'a mut [f32],
+}
+
+impl<'a> Rows<'a> {
+    fn new(dtype: ActDtype, out: &'a mut [f32]) -> Self {
+        Self { dtype, rest: out }
+    }
+
+    /// Takes in the numbers of a batch, an array of this dtype.
+    fn put(&mut self, values: &dyn Array) -> Result<(), BoxError> {
+        let rest = std::mem::take(&mut self.rest);
+        let (to, rest) = rest.split_at_mut_checked(values.len()).ok_or("more rows than the marker says")?;
+        match self.dtype {
+            ActDtype::F32 => to.copy_from_slice(values.as_primitive::<Float32Type>().values()),
+            ActDtype::F16 => {
+                let halves = values.as_primitive::<Float16Type>().values();
+                to.iter_mut().zip(halves.iter()).for_each(|(x, h)| *x = h.to_f32());
+            }
+        }
+        self.rest = rest;
+        Ok(())
+    }
+
+    /// All rows must have come.
+    fn finish(self) -> Result<(), BoxError> {
+        if self.rest.is_empty() { Ok(()) } else { Err("fewer rows than the marker says".into()) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use arrow::datatypes::{Float16Type, Float32Type, Schema, UInt32Type, UInt64Type};
+use arrow::datatypes::{Schema, UInt32Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter, add_encoded_arrow_schema_to_metadata};
@@ -17,8 +17,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
-use super::leaf::{Chunk, PAGE_BYTES, ZSTD_LEVEL};
-use super::{Acts, BoxError};
+use super::leaf::{Chunk, PAGE_BYTES};
+use super::page::ZSTD_LEVEL;
+use super::{Acts, BoxError, Rows};
 use crate::store::schema::{acts_schema, metadata, tokens_schema};
 use crate::store::{ActDtype, RowIds};
 
@@ -120,23 +121,14 @@ pub(super) fn read(file: Bytes, width: usize, dtype: ActDtype, out: &mut [f32]) 
     }
     let act = parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), [4]);
     let reader = builder.with_projection(act).with_batch_size(READ_ROWS).build()?;
-    let mut rest = &mut *out;
+    let mut rows = Rows::new(dtype, out);
     for batch in reader {
         let batch = batch?;
         let list = batch.column(0).as_fixed_size_list_opt().ok_or("`act` is not a list")?;
         let numbers = list.slice(0, list.len());
-        let values = numbers.values();
-        let (to, after) = rest.split_at_mut_checked(values.len()).ok_or("more rows than the marker says")?;
-        match dtype {
-            ActDtype::F32 => to.copy_from_slice(values.as_primitive::<Float32Type>().values()),
-            ActDtype::F16 => {
-                let halves = values.as_primitive::<Float16Type>().values();
-                to.iter_mut().zip(halves.iter()).for_each(|(x, h)| *x = h.to_f32());
-            }
-        }
-        rest = after;
+        rows.put(numbers.values())?;
     }
-    if rest.is_empty() { Ok(()) } else { Err("fewer rows than the marker says".into()) }
+    rows.finish()
 }
 
 /// Reads the ids of a token table.

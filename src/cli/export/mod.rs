@@ -1,3 +1,7 @@
+//! `export`: activations of a corpus to files.
+
+mod job;
+
 use std::{
     num::{NonZeroU64, NonZeroUsize},
     path::PathBuf,
@@ -11,21 +15,22 @@ use anyhow::anyhow;
 use clap::Args;
 use indicatif::ProgressBar;
 use layerscope::{
-    export::{self, ExportError, Watch, flops_per_token, needs_logits},
+    export::{self, ExportError, Watch},
     hook::{HookPoint, Selection},
-    model::hook_points,
-    run::{Counts, Manifest},
+    model::{Model, hook_points},
+    run::Manifest,
     store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
-    text::{WindowOptions, open_windows},
+    text::open_windows,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tch::Device;
 
+use self::job::Job;
 use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
-    output::{Output, human},
+    output::Output,
     session::Session,
     source::{Source, counts},
 };
@@ -76,18 +81,6 @@ pub(crate) struct Export {
     common: CommonArgs,
 }
 
-/// Everything decided before weights are read.
-struct Job {
-    points: Vec<(HookPoint, Column)>,
-    layout: Layout,
-    windows: WindowOptions,
-    batch_tokens: usize,
-    counts: Counts,
-    /// What is put in front of documents and why.
-    lead: String,
-    plan: Plan,
-}
-
 impl Export {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
@@ -98,7 +91,7 @@ impl Export {
         let job = self.plan(&source, points, &stop, output)?;
         output.note(format!("documents: {}", job.lead));
         if self.dry_run {
-            output.print(&job.describe(&source.session, &self))?;
+            output.print(&job.describe(&source.session, &self.positions))?;
             output.result(job.object(&source.session))?;
             return Ok(());
         }
@@ -106,11 +99,15 @@ impl Export {
             output.warn(warning);
         }
         let manifest = self.manifest(&source, &job, output)?;
-        let mut writer = StoreWriter::start(&self.out, manifest, job.layout.clone(), self.force)?;
-        if writer.is_complete() {
+        let claim = StoreWriter::claim(&self.out, manifest, job.layout.clone(), self.force)?;
+        if claim.is_complete() {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
         } else {
-            let parity = self.write(&source, &job, &mut writer, stop, output)?;
+            let model = source.session.load(output)?;
+            let verdict = |file: &PathBuf| super::verify::verdict(&source.session, &model, file, output);
+            let parity = self.reference.as_ref().map(verdict).transpose()?;
+            let mut writer = claim.begin()?;
+            self.write(&source, &model, &job, &mut writer, stop, output)?;
             writer.finish(job.counts, parity)?;
         }
         self.report(&job, output)
@@ -146,11 +143,7 @@ impl Export {
                 return Err(Failure::interrupted(ExportError::Interrupted));
             }
             let window = window?;
-            let selected = |s: &layerscope::text::Segment| {
-                (s.doc_pos..s.doc_pos + s.len).filter(|pos| self.positions.selects(*pos, s.doc_len)).count()
-                    as u64
-            };
-            rows += window.segments.iter().map(selected).sum::<u64>();
+            rows += export::rows(&window, &self.positions).count() as u64;
             bar.inc(window.ids.len() as u64);
         }
         bar.finish_and_clear();
@@ -192,26 +185,24 @@ impl Export {
         Ok(manifest)
     }
 
-    /// Runs the model over the text; returns the parity verdict where one was asked for.
+    /// Runs the model over the text.
     fn write(
         &self,
         source: &Source,
+        model: &Model,
         job: &Job,
         writer: &mut StoreWriter,
         stop: Arc<AtomicBool>,
         output: Output,
-    ) -> Result<Option<Value>, Failure> {
-        let Source { session, tokenizer, inputs } = source;
+    ) -> Result<(), Failure> {
+        let Source { tokenizer, inputs, .. } = source;
         if !writer.done().is_empty() {
             output.note(format!("resuming: {} of {} shards are there", writer.done().len(), job.plan.shards));
         }
-        let model = session.load(output)?;
-        let verdict = |file: &PathBuf| super::verify::verdict(session, &model, file, output);
-        let parity = self.reference.as_ref().map(verdict).transpose()?;
         let mut windows = open_windows(inputs.corpus()?, tokenizer, &job.windows)?;
         let bar = output.bar("exporting", "tokens", Some(job.counts.tokens));
         let export = export::Export {
-            model: &model,
+            model,
             tokenizer,
             points: &job.points,
             positions: &self.positions,
@@ -220,7 +211,7 @@ impl Export {
         let mut watch = Bar { bar: bar.clone(), stop };
         let ended = export.run(&mut windows, writer, &mut watch);
         bar.finish_and_clear();
-        ended.map(|_rows| parity).map_err(|e| match e {
+        ended.map(|_rows| ()).map_err(|e| match e {
             ExportError::Interrupted => Failure::interrupted(e),
             other => other.into(),
         })
@@ -252,55 +243,6 @@ impl Export {
             "columns": job.layout.columns,
         }))?;
         Ok(())
-    }
-}
-
-impl Job {
-    /// Matrix work of the whole export, FLOPs.
-    fn flops(&self, session: &Session) -> u64 {
-        let head = if needs_logits(&self.points) { 2 * session.spec.vocab * session.spec.d_model } else { 0 };
-        let per_token = flops_per_token(&session.spec, self.windows.seq_len) + head as u64;
-        self.counts.tokens.saturating_mul(per_token)
-    }
-
-    /// Weights, the states of one batch and the shard being filled, bytes; an estimate.
-    fn memory(&self, session: &Session) -> u64 {
-        let s = &session.spec;
-        let size = session.kind.elt_size_in_bytes();
-        let mlp = s.d_mlp * if s.names.mlp.gated() { 3 } else { 2 };
-        let per_token = 6 * s.d_model + (2 * s.n_heads + 2 * s.n_kv_heads) * s.d_head + mlp;
-        let logits = if needs_logits(&self.points) { s.vocab } else { 0 };
-        let batch = self.batch_tokens.max(self.windows.seq_len) * (per_token + logits) * size;
-        session.parameters * size as u64 + batch as u64 + self.plan.buffer_bytes
-    }
-
-    fn describe(&self, session: &Session, args: &Export) -> String {
-        let c = &self.counts;
-        let (disk, memory) = (human(self.plan.disk_bytes, "B"), human(self.memory(session), "B"));
-        [
-            format!("documents  {} ({} empty)", c.documents, c.empty_documents),
-            format!("tokens     {} ({})", c.tokens, self.lead),
-            format!("rows       {} at positions {}", c.rows, args.positions),
-            format!("columns    {}", self.points.len()),
-            format!("compute    {}", human(self.flops(session), "FLOP")),
-            format!("memory     about {memory} (weights, one batch, one shard)"),
-            format!("disk       at most {disk}, before compression, in {} shards", self.plan.shards),
-        ]
-        .join("\n")
-    }
-
-    fn object(&self, session: &Session) -> Value {
-        json!({
-            "dry_run": true,
-            "documents": self.counts.documents,
-            "tokens": self.counts.tokens,
-            "rows": self.counts.rows,
-            "columns": self.layout.columns,
-            "flops": self.flops(session),
-            "memory_bytes": self.memory(session),
-            "disk_bytes": self.plan.disk_bytes,
-            "shards": self.plan.shards,
-        })
     }
 }
 

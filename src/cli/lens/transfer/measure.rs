@@ -1,0 +1,181 @@
+//! The two passes of `lens transfer`: moments on one half of the documents, the matrix on the other.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::anyhow;
+use indicatif::ProgressBar;
+use layerscope::{
+    evaluate::EvalError,
+    hook::HookPoint,
+    lenses::{LayerIndex, Readout},
+    model::Model,
+    run::MetricRow,
+    score::Resamples,
+    states::States,
+    text::Window,
+    transfer::{BLOCK_BYTES, Corrections, Layers, Mean, Subjects, Transfer, blocks},
+};
+
+use super::{
+    super::super::{
+        exit::Failure,
+        output::{Output, human},
+        source::Source,
+    },
+    Plan, Readers, TransferArgs,
+    report::words,
+};
+use crate::cli::lens::eval::Cluster;
+
+/// Places of the windows that moments are taken from, and of those that are measured on.
+pub(super) struct Halves {
+    moments: Vec<usize>,
+    measured: Vec<usize>,
+}
+
+impl Halves {
+    /// Every other document (of one document: every other window).
+    pub(super) fn of(windows: &[Window], cluster: Cluster) -> Result<Self, Failure> {
+        let doc = |i: usize| windows[i].segments.first().map_or(0, |s| s.doc_id);
+        let several = (1..windows.len()).any(|i| doc(i) != doc(0));
+        let by = |i: &usize| if several && cluster == Cluster::Document { doc(*i) } else { *i as u64 };
+        let (moments, measured): (Vec<usize>, Vec<usize>) = (0..windows.len()).partition(|i| by(i) % 2 == 1);
+        if moments.is_empty() || measured.is_empty() {
+            return Err(Failure::usage(anyhow!(
+                "the text has one window: nothing is left to take moments from; give more text"
+            )));
+        }
+        Ok(Self { moments, measured })
+    }
+}
+
+/// What the first pass leaves for the second.
+struct FirstHalf {
+    mean: Mean,
+    corrections: Option<Corrections>,
+    geometry: Vec<MetricRow>,
+}
+
+impl TransferArgs {
+    /// Every number, and the verdict in words.
+    pub(super) fn measure(
+        &self,
+        source: &Source,
+        model: &Model,
+        readers: &Readers,
+        plan: &Plan,
+        stop: &AtomicBool,
+        output: Output,
+    ) -> Result<(Vec<MetricRow>, String), Failure> {
+        let readout =
+            Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
+        let pass = Pass { model, plan, stop };
+        let first = self.moments(&pass, &readout, output)?;
+        let measured = &plan.halves.measured;
+        let tokens = pass.tokens(measured);
+        let l = plan.layers.len();
+        let cells = l * l * if self.no_corrections { 1 } else { 4 };
+        let flops = tokens * (2 * cells * readout.vocab() * readout.d_model()) as u64;
+        output.note(format!("{l} × {l} cells, {}", human(flops, "FLOP")));
+        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let subjects = Subjects { lens: readers.lens.as_ref(), others: &readers.others };
+        let mut transfer =
+            Transfer::new(&readout, subjects, &plan.layers, first.corrections, &first.mean, resamples)?;
+        let bar = output.bar("transfer", "tokens", Some(tokens));
+        pass.run(&plan.layers, measured, &bar, &mut |states, windows| {
+            let by_window = (self.cluster == Cluster::Window).then(|| pass.clusters(windows));
+            transfer.add(states, by_window.as_deref().unwrap_or(&states.docs))
+        })?;
+        bar.finish_and_clear();
+        let mut rows = transfer.rows(&plan.hook());
+        rows.extend(first.geometry);
+        let words = words(&mut transfer, readers, &rows);
+        Ok((rows, words))
+    }
+
+    /// Runs the first half once for every block of pairs of layers.
+    fn moments(&self, pass: &Pass<'_>, readout: &Readout, output: Output) -> Result<FirstHalf, Failure> {
+        let plan = pass.plan;
+        let blocks = blocks(&plan.layers, readout.d_model(), BLOCK_BYTES);
+        let windows = &plan.halves.moments;
+        let bar = output.bar("moments", "tokens", Some(pass.tokens(windows) * blocks.len() as u64));
+        let mut half = FirstHalf {
+            mean: Mean::new(readout.vocab()),
+            corrections: (!self.no_corrections).then(Corrections::default),
+            geometry: Vec::new(),
+        };
+        for (i, pairs) in blocks.iter().enumerate() {
+            let mut block = Layers::new(pairs, readout.d_model(), pass.model.device());
+            let layers = block.layers().to_vec();
+            pass.run(&layers, windows, &bar, &mut |states, _| {
+                block.add(states)?;
+                if i == 0 {
+                    half.mean.add(readout, &readout.normalize(&states.last)?)?;
+                }
+                Ok(())
+            })?;
+            half.geometry.extend(block.rows(&plan.hook())?);
+            if let Some(corrections) = &mut half.corrections {
+                corrections.add(&block)?;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(half)
+    }
+}
+
+impl Plan {
+    /// The site as `metrics.parquet` names it.
+    fn hook(&self) -> String {
+        HookPoint::Block(0, self.site).short_name().to_owned()
+    }
+}
+
+/// Takes states, and the places of their windows.
+type Take<'a> = dyn FnMut(&States, &[usize]) -> Result<(), EvalError> + 'a;
+
+/// Passes over some of the windows.
+struct Pass<'a> {
+    model: &'a Model,
+    plan: &'a Plan,
+    stop: &'a AtomicBool,
+}
+
+impl Pass<'_> {
+    fn run(
+        &self,
+        layers: &[LayerIndex],
+        some: &[usize],
+        bar: &ProgressBar,
+        f: &mut Take<'_>,
+    ) -> Result<(), Failure> {
+        let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::Block(l.0, self.plan.site)).collect();
+        let windows: Vec<&Window> = some.iter().map(|i| &self.plan.text.windows[*i]).collect();
+        let ended = States::each(self.model, &points, &windows, self.plan.batch_tokens, |states, places| {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(EvalError::Interrupted);
+            }
+            let places: Vec<usize> = places.iter().map(|i| some[*i]).collect();
+            f(states, &places)?;
+            bar.inc(states.rows() as u64);
+            Ok(())
+        });
+        if ended.is_err() {
+            bar.finish_and_clear();
+        }
+        ended.map_err(|e| match e {
+            EvalError::Interrupted => Failure::interrupted(e),
+            other => other.into(),
+        })
+    }
+
+    fn tokens(&self, some: &[usize]) -> u64 {
+        some.iter().map(|i| self.plan.text.windows[*i].ids.len() as u64).sum()
+    }
+
+    /// The window of every row.
+    fn clusters(&self, some: &[usize]) -> Vec<u64> {
+        let of = |i: &usize| std::iter::repeat_n(*i as u64, self.plan.text.windows[*i].ids.len());
+        some.iter().flat_map(of).collect()
+    }
+}
