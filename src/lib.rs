@@ -17,6 +17,7 @@ pub mod fit;
 pub mod hash;
 pub mod hook;
 pub mod hub;
+pub mod labelled;
 pub mod model;
 pub mod run;
 pub mod score;

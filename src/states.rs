@@ -1,6 +1,5 @@
 //! Residuals of windows of text, as rows: what lenses are fitted to and evaluated on.
 
-use layerscope_lenses::LayerIndex;
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -20,6 +19,8 @@ pub struct States {
     pub ids: Vec<i64>,
     /// Every row's document.
     pub docs: Vec<u64>,
+    /// Every row's place in its document.
+    pub pos: Vec<u32>,
     /// Lengths of the runs of consecutive tokens of one document in one window, in order.
     pub runs: Vec<usize>,
 }
@@ -47,19 +48,36 @@ impl States {
         let mut capture = Capture::new(points.iter().copied().chain([end]).collect::<Selection>());
         let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
         model.forward(&Tensor::from_slice(&ids).view([windows.len() as i64, -1]), &mut capture)?;
+        Self::new(points, end, windows, |point| {
+            let kept =
+                capture.get(point).ok_or_else(|| ModelError::Input(format!("{point} was not computed")))?;
+            Ok(kept.f_to_kind(Kind::Float)?.f_reshape([ids.len() as i64, -1])?)
+        })
+    }
+
+    /// Rows of `windows` at `points` and at `end`, the last layer, where `rows` finds them: `[tokens, d_model]`, f32.
+    ///
+    /// # Errors
+    /// Those of `rows`, and when a state is not finite (named by hook and document).
+    pub fn new<E: From<ModelError>>(
+        points: &[HookPoint],
+        end: HookPoint,
+        windows: &[&Window],
+        rows: impl Fn(HookPoint) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
         let segments = || windows.iter().flat_map(|w| &w.segments);
         let docs: Vec<u64> = segments().flat_map(|s| std::iter::repeat_n(s.doc_id, s.len as usize)).collect();
-        let rows = |point: &HookPoint| -> Result<Tensor, ModelError> {
-            let kept =
-                capture.get(*point).ok_or_else(|| ModelError::Input(format!("{point} was not computed")))?;
-            let rows = kept.f_to_kind(Kind::Float)?.f_reshape([ids.len() as i64, -1])?;
+        let pos = segments().flat_map(|s| s.doc_pos..s.doc_pos + s.len).collect();
+        let rows = |point: &HookPoint| -> Result<Tensor, E> {
+            let rows = rows(*point)?;
             finite(&rows, *point, &docs)?;
             Ok(rows)
         };
         let layers = points.iter().map(rows).collect::<Result<_, _>>()?;
         let last = rows(&end)?;
+        let ids = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
         let runs = segments().map(|s| s.len as usize).collect();
-        Ok(Self { layers, last, ids, docs, runs })
+        Ok(Self { layers, last, ids, docs, pos, runs })
     }
 
     /// Rows of several parts, one after the other.
@@ -77,6 +95,7 @@ impl States {
             last: cat(&|p| p.last.shallow_clone())?,
             ids: parts.iter().flat_map(|p| p.ids.iter().copied()).collect(),
             docs: parts.iter().flat_map(|p| p.docs.iter().copied()).collect(),
+            pos: parts.iter().flat_map(|p| p.pos.iter().copied()).collect(),
             runs: parts.iter().flat_map(|p| p.runs.iter().copied()).collect(),
         })
     }
@@ -91,12 +110,25 @@ impl States {
         points: &[HookPoint],
         windows: &[&Window],
         rows: usize,
+        f: impl FnMut(&Self, &[usize]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        Self::each_from(windows, rows, |some| Ok(Self::of(model, points, some)?), f)
+    }
+
+    /// As [`States::each`], with states of windows of one length from anywhere.
+    ///
+    /// # Errors
+    /// Those of `of` and `f`.
+    pub fn each_from<E: From<ModelError>>(
+        windows: &[&Window],
+        rows: usize,
+        of: impl Fn(&[&Window]) -> Result<Self, E>,
         mut f: impl FnMut(&Self, &[usize]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut parts, mut places, mut held) = (Vec::new(), Vec::new(), 0);
         for batch in batches(windows, rows) {
             let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            let part = Self::of(model, points, &some)?;
+            let part = of(&some)?;
             held += part.rows();
             parts.push(part);
             places.extend(batch);
@@ -134,11 +166,6 @@ impl States {
     }
 }
 
-/// The hook point of a layer at a site: the residual stream entering the block, or a place inside the block.
-pub fn site_point(site: BlockHook, layer: LayerIndex) -> HookPoint {
-    HookPoint::Block(layer.0, site)
-}
-
 fn finite(rows: &Tensor, point: HookPoint, docs: &[u64]) -> Result<(), ModelError> {
     if rows.f_sum(Kind::Double)?.double_value(&[]).is_finite() {
         return Ok(());
@@ -160,6 +187,7 @@ mod tests {
             last: none(),
             ids: vec![10, 11, 12, 20],
             docs: vec![0, 0, 0, 1],
+            pos: vec![0, 1, 2, 0],
             runs: vec![3, 1],
         };
         let one = states.ahead(1);

@@ -25,6 +25,20 @@ pub struct Trajectory {
     pub readings: Vec<Readings>,
 }
 
+impl Trajectory {
+    /// Per position, the prediction depth: the first layer read from which on the lens's first token is the model's
+    /// (Baldock et al. 2021).
+    pub fn depth(&self) -> Vec<LayerIndex> {
+        let first = |layer: usize, position: usize| self.readings[layer].top_ids[position].first();
+        let last = self.layers.len().saturating_sub(1);
+        let depth = |position: usize| {
+            let other = (0..last).rfind(|layer| first(*layer, position) != first(last, position));
+            self.layers[other.map_or(0, |layer| layer + 1)]
+        };
+        (0..self.readings.last().map_or(0, |r| r.top_ids.len())).map(depth).collect()
+    }
+}
+
 /// Runs `ids` through the model once and reads `layers` through each lens, keeping the `k` likeliest tokens.
 ///
 /// # Errors
@@ -79,4 +93,24 @@ fn read_rows(
         parts.push(readings(&lens, &own, next, k)?);
     }
     Ok(Readings::concat(parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_the_layer_from_which_the_first_token_stays() {
+        let layer = |tops: [i64; 3]| Readings {
+            top_ids: tops.iter().map(|top| vec![*top]).collect(),
+            ..Readings::default()
+        };
+        // Three positions: known from the start; found, lost and found again; never before the end.
+        let trajectory = Trajectory {
+            lens: "logit".into(),
+            layers: [0, 2, 4, 6].map(LayerIndex).to_vec(),
+            readings: vec![layer([1, 5, 3]), layer([1, 9, 3]), layer([1, 5, 3]), layer([1, 5, 4])],
+        };
+        assert_eq!(trajectory.depth(), [0, 4, 6].map(LayerIndex));
+    }
 }

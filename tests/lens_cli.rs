@@ -23,15 +23,15 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 /// A short fit of every layer.
 const SHORT: &str = "--tokens 3000 --step-tokens 256 --batch-tokens 512";
 
-fn llama() -> String {
+pub(crate) fn llama() -> String {
     path(fixture("llama-alice-6l"))
 }
 
-fn stories() -> String {
+pub(crate) fn stories() -> String {
     path(fixture("stories.jsonl"))
 }
 
-fn lens(command: &str, model: &str, data: &str, out: &Path, extra: &str) -> Command {
+pub(crate) fn lens(command: &str, model: &str, data: &str, out: &Path, extra: &str) -> Command {
     let mut all = layerscope();
     all.args(["lens", command, "--quiet", "--threads", "1", "--model", model, "--data", data, "--out"]);
     all.arg(out).args(words(extra));
@@ -39,7 +39,7 @@ fn lens(command: &str, model: &str, data: &str, out: &Path, extra: &str) -> Comm
 }
 
 /// Runs a command that must succeed with `--json`; returns its events.
-fn events(command: &mut Command) -> Vec<Value> {
+pub(crate) fn events(command: &mut Command) -> Vec<Value> {
     let ended = end(command.arg("--json"));
     assert_eq!(ended.code, Some(0), "{command:?}: {}", ended.err);
     result(&ended.out);
@@ -47,7 +47,7 @@ fn events(command: &mut Command) -> Vec<Value> {
 }
 
 /// Losses per layer of every validation of `target`, in order. The first is of the identity.
-fn validations(events: &[Value], target: &str) -> Vec<Vec<f64>> {
+pub(crate) fn validations(events: &[Value], target: &str) -> Vec<Vec<f64>> {
     let of = |e: &&Value| e["event"] == "validated" && e["target"] == target;
     let losses = |e: &Value| e["layers"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
     events.iter().filter(of).map(losses).collect()
@@ -98,7 +98,13 @@ fn unseen(dir: &Path) -> String {
     path(file)
 }
 
-fn find<'a>(rows: &'a [MetricRow], subject: &str, layer: i32, horizon: i32, metric: &str) -> &'a MetricRow {
+pub(crate) fn find<'a>(
+    rows: &'a [MetricRow],
+    subject: &str,
+    layer: i32,
+    horizon: i32,
+    metric: &str,
+) -> &'a MetricRow {
     let same = |r: &&MetricRow| {
         (r.subject.as_str(), r.layer, r.horizon, r.metric.as_str()) == (subject, layer, horizon, metric)
             && r.source_layer.is_none()

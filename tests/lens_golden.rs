@@ -81,7 +81,7 @@ impl Case {
         let mut evaluation =
             Evaluation::new(readout, lenses, &kinds, &points, self.layers(), resamples, true).unwrap();
         States::each(&self.model, &points, windows, rows, |states, _| -> Result<(), EvalError> {
-            evaluation.add(states, None).map(drop)
+            evaluation.add(states, None, &mut |_, _, _| Ok(())).map(drop)
         })
         .unwrap();
         Table(evaluation.finish(None))

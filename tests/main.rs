@@ -5,6 +5,7 @@
 #![allow(clippy::items_after_statements, clippy::needless_range_loop, clippy::semicolon_if_nothing_returned)]
 #![allow(clippy::needless_for_each, clippy::too_many_lines, clippy::type_complexity)]
 
+mod cached_fit;
 mod cli;
 mod hostile;
 mod hub;
@@ -12,5 +13,6 @@ mod lens_cli;
 mod lens_golden;
 mod package_lens;
 mod parity;
+mod per_token;
 mod properties;
 mod text_numbers;

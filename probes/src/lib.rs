@@ -3,11 +3,32 @@
 //! Rows are `(n, d)` in f32 and know nothing of models, files or torch. A [`Fit`] holds the parameters of an estimator
 //! and makes a [`Probe`]; the two are different types, so that nothing unfitted can be asked for scores.
 
+mod best;
+mod bootstrap;
+mod control;
+mod draw;
 mod error;
+mod groups;
+mod mdl;
+mod permutation;
+mod resample;
+pub mod score;
+mod shared_texts;
+mod split;
+mod token_identity;
 
 use ndarray::{Array2, ArrayView2};
 
+pub use best::{Best, best};
+pub use bootstrap::{Bootstrap, Draws, Estimate};
+pub use control::{ControlTask, compact, selectivity, shuffled_labels};
 pub use error::Error;
+pub use mdl::{CodeLength, PORTIONS, online_code};
+pub use permutation::{Exchange, Permutations, max_p_values, p_value};
+pub use resample::Resamples;
+pub use shared_texts::{SharedTexts, shared_texts};
+pub use split::{Fold, Part, Shares, Split, folds};
+pub use token_identity::{TokenColumns, TokenCounts, TypeMajority, majority};
 
 /// A fitted probe.
 pub trait Probe: Send + Sync {

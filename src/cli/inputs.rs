@@ -23,7 +23,7 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// Checks every file; stdin is read to its end.
+    /// Checks every file (none where a command reads activations in place of text); stdin is read to its end.
     pub(crate) fn open(args: &TextArgs) -> Result<Self, Failure> {
         let names = args.data.iter().map(|p| p.display().to_string()).collect();
         let mut paths = args.data.clone();
@@ -40,7 +40,9 @@ impl Inputs {
             spool = Some(dir);
         }
         let inputs = Self { paths, names, text_column: args.text_column.clone(), _spool: spool };
-        inputs.corpus()?;
+        if !inputs.paths.is_empty() {
+            inputs.corpus()?;
+        }
         Ok(inputs)
     }
 
@@ -68,7 +70,9 @@ fn extension(format: Format) -> &'static str {
     match format {
         Format::Txt => "txt",
         Format::Jsonl => "jsonl",
+        Format::Json => "json",
         Format::Csv => "csv",
+        Format::Tsv => "tsv",
         Format::Parquet => "parquet",
     }
 }

@@ -4,17 +4,25 @@
 //! [`Tally`]; distributions over the whole vocabulary are kept as one running mean per lens and layer.
 
 mod baseline;
+mod exit;
 mod metric;
+mod per_token;
+mod reading;
+mod results;
 mod rows;
 
 pub use baseline::Baselines;
-use layerscope_lenses::{Ask, LayerIndex, Lens, Readout, Teacher};
+use exit::Exits;
+pub use exit::Rule;
+use layerscope_lenses::{LayerIndex, Lens, Readout, Teacher};
 pub use metric::{Column, Group, Metric, columns};
+pub use per_token::{TOKENS, TokenTable};
+use reading::Own;
+pub use reading::Reading;
 
 use crate::{
     hook::HookPoint,
     model::ModelError,
-    run::MetricRow,
     score::{Resamples, ScoreError, Tally},
     states::States,
 };
@@ -50,6 +58,9 @@ pub enum EvalError {
     /// A file cannot be written.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),
+    /// The table of tokens cannot be written.
+    #[error("the table of tokens: {0}")]
+    Tokens(#[from] parquet::errors::ParquetError),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to start over")]
     Interrupted,
@@ -66,6 +77,9 @@ pub struct Cell {
     pub horizon: usize,
 }
 
+/// Sees every reading of every cell, batch by batch.
+pub type Watch<'w> = dyn FnMut(&Cell, &States, &Reading) -> Result<(), EvalError> + 'w;
+
 /// What is being evaluated, and the sums so far.
 pub struct Evaluation<'a> {
     readout: &'a Readout,
@@ -73,6 +87,7 @@ pub struct Evaluation<'a> {
     kinds: &'a [String],
     points: &'a [HookPoint],
     cells: Vec<Cell>,
+    exits: Vec<Exits>,
     tally: Tally,
     /// Summed distribution of every cell, where it is asked for.
     marginals: Option<Vec<Vec<f64>>>,
@@ -107,11 +122,27 @@ impl<'a> Evaluation<'a> {
             }));
         }
         cells.push(Cell { lens: None, layer: points.len(), horizon: 1 });
-        let (groups_of, groups) = metric::groups(&cells);
+        let layer = |cell: &Cell| points.get(cell.layer).map_or(n_layers, |point| layer_of(*point).0);
+        let exits = Exits::plan(&cells, layer);
+        let (mut groups_of, groups) = metric::groups(&cells);
+        let more: usize = exits.iter().map(Exits::width).sum();
+        groups_of.extend(std::iter::repeat_n(metric::group(1, Group::All), more));
         let tally = Tally::new(groups_of, groups, resamples)?;
         let marginals = marginals.then(|| vec![vec![0.0; readout.vocab()]; cells.len()]);
         let positions = vec![0.0; cells.len()];
-        Ok(Self { readout, lenses, kinds, points, cells, tally, marginals, positions, groups, n_layers })
+        Ok(Self {
+            readout,
+            lenses,
+            kinds,
+            points,
+            cells,
+            exits,
+            tally,
+            marginals,
+            positions,
+            groups,
+            n_layers,
+        })
     }
 
     /// The cells, in the order of the columns.
@@ -120,117 +151,75 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Adds what every lens says of `states`, and returns what the model itself says. `clusters` gives, per row, what it
-    /// counts as in place of its document.
+    /// counts as in place of its document; `watch` sees every reading.
     ///
     /// # Errors
     /// See [`EvalError`].
-    pub fn add(&mut self, states: &States, clusters: Option<&[u64]>) -> Result<Teacher, EvalError> {
+    pub fn add(
+        &mut self,
+        states: &States,
+        clusters: Option<&[u64]>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Teacher, EvalError> {
         let docs = clusters.map_or_else(|| states.docs.clone(), <[u64]>::to_vec);
         let n = self.readout.normalize(&states.last).map_err(EvalError::Teacher)?;
-        let next = states.ahead(1).tokens;
-        let ask = Ask { expectation: true, tokens: &[&next], marginal: None };
-        let mut read = self.readout.sweep(&n, ask).map_err(EvalError::Teacher)?;
-        let own = rows::own(&mut read, n, &next)?;
-        let mut columns = rows::Columns::new(&docs, self.cells.len());
-        for (place, cell) in self.cells.iter().enumerate() {
-            let marginal = self.marginals.as_mut().map(|all| &mut all[place]);
-            let counted = match cell.lens {
-                None => columns.model(place, &own, self.readout, marginal)?,
-                Some(lens) => {
-                    let lens = self.lenses[lens].as_ref();
-                    let layer = layer_of(self.points[cell.layer]);
-                    let failed = |source| EvalError::Lens { lens: lens.name().to_owned(), layer, source };
-                    let ahead = states.ahead(cell.horizon);
-                    columns
-                        .lens(
-                            place,
-                            lens,
-                            layer,
-                            &states.layers[cell.layer],
-                            &own,
-                            &ahead,
-                            self.readout,
-                            marginal,
-                        )
-                        .map_err(failed)?
-                }
-            };
-            self.positions[place] += counted;
-        }
+        let own = Own::of(n, &states.ahead(1).tokens, self.readout)?;
+        let width = self.cells.len() * Metric::ALL.len() + self.exits.iter().map(Exits::width).sum::<usize>();
+        let mut columns = rows::Columns::new(&docs, width);
+        let cells = std::mem::take(&mut self.cells);
+        let added = self.add_cells(&cells, states, &own, &mut columns, watch);
+        self.cells = cells;
+        added?;
         for (doc, sums, counts) in columns.by_document(self.groups) {
             self.tally.add(doc, &sums, &counts)?;
         }
         Ok(own.teacher)
     }
 
-    /// Every number with its interval. `bytes_per_token` adds bits per byte to losses of horizon 1.
-    pub fn finish(&mut self, bytes_per_token: Option<f64>) -> Vec<MetricRow> {
-        let marginals = self.marginal_kl();
-        let (cells, lenses, kinds, points) = (&self.cells, self.lenses, self.kinds, self.points);
-        let scores = self.tally.scores();
-        let mut out = Vec::new();
-        for (place, cell) in cells.iter().enumerate() {
-            let (subject, hook, layer) = match cell.lens {
-                None => ("model".to_owned(), "resid_pre".to_owned(), self.n_layers),
-                Some(lens) => {
-                    let point = points[cell.layer];
-                    (lenses[lens].name().to_owned(), point.short_name().to_owned(), layer_of(point).0)
-                }
-            };
-            let row = |metric: &str, unit: &str, estimate: crate::score::Estimate| MetricRow {
-                subject: subject.clone(),
-                kind: cell.lens.map_or("model", |lens| kinds[lens].as_str()).into(),
-                hook: hook.clone(),
-                layer: layer as i32,
-                source_layer: None,
-                horizon: cell.horizon as i32,
-                metric: metric.into(),
-                unit: unit.into(),
-                estimate: estimate.estimate,
-                lower: estimate.lower,
-                upper: estimate.upper,
-                n: estimate.n as i64,
-                n_clusters: estimate.n_clusters as i64,
-            };
-            for column in columns(place) {
-                if cell.lens.is_none() && !column.metric.of_model() {
-                    continue;
-                }
-                let estimate = scores.estimate(column.index);
-                if estimate.n == 0 {
-                    continue;
-                }
-                out.push(row(column.metric.name(), column.metric.unit(), estimate));
-                let bpb = bytes_per_token.filter(|_| column.metric.in_bits() && cell.horizon == 1);
-                if let Some(bytes) = bpb {
-                    let factor = 1.0 / (std::f64::consts::LN_2 * bytes);
-                    let scaled = scores.contrast(|mean| mean(column.index) * factor);
-                    out.push(row(column.metric.name(), "bits/byte", scaled));
-                }
+    fn add_cells(
+        &mut self,
+        cells: &[Cell],
+        states: &States,
+        own: &Own,
+        columns: &mut rows::Columns<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), EvalError> {
+        let mut place = 0;
+        for lens in cells.chunk_by(|a, b| a.lens == b.lens) {
+            let mut readings = Vec::new();
+            for cell in lens {
+                let reading = self.read(place, cell, states, own)?;
+                columns.take(place, cell.horizon, &reading);
+                self.positions[place] += reading.rows.len() as f64;
+                watch(cell, states, &reading)?;
+                readings.push(reading);
+                place += 1;
             }
-            if let (Some(all), true) = (&marginals, cell.lens.is_some() && cell.horizon == 1) {
-                let entropy = scores.estimate(columns(place)[0].index);
-                let none =
-                    crate::score::Estimate { estimate: all[place], lower: None, upper: None, ..entropy };
-                out.push(row("marginal_kl", "nats", none));
+            if let Some(exits) = self.exits.iter().find(|exits| Some(exits.lens) == lens[0].lens) {
+                exits.take(columns, &readings, self.n_layers);
             }
         }
-        out
+        Ok(())
     }
 
-    /// `KL(mean p ‖ mean q)` per cell, in nats.
-    fn marginal_kl(&self) -> Option<Vec<f64>> {
-        let all = self.marginals.as_ref()?;
-        let model = all.last()?;
-        let own = *self.positions.last()?;
-        let kl = |q: &Vec<f64>, n: f64| -> f64 {
-            let term = |(p, q): (&f64, &f64)| {
-                let (p, q) = (p / own, q / n);
-                if p > 0.0 { p * (p / q.max(f64::MIN_POSITIVE)).ln() } else { 0.0 }
-            };
-            model.iter().zip(q).map(term).sum()
+    /// What a cell says, its distributions added to the marginals.
+    fn read(&mut self, place: usize, cell: &Cell, states: &States, own: &Own) -> Result<Reading, EvalError> {
+        let wanted = self.marginals.is_some();
+        let (reading, marginal) = match cell.lens {
+            None => (own.reading.clone(), if wanted { own.marginal(self.readout)? } else { None }),
+            Some(lens) => {
+                let lens = self.lenses[lens].as_ref();
+                let layer = layer_of(self.points[cell.layer]);
+                let failed = |source| EvalError::Lens { lens: lens.name().to_owned(), layer, source };
+                let ahead = states.ahead(cell.horizon);
+                let state = (layer, &states.layers[cell.layer]);
+                Reading::of_lens(lens, state, own, &ahead, self.readout, wanted).map_err(failed)?
+            }
         };
-        Some(all.iter().zip(&self.positions).map(|(q, n)| kl(q, *n)).collect())
+        if let (Some(all), Some(part)) = (&mut self.marginals, marginal) {
+            all[place].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        Ok(reading)
     }
 }
 
@@ -240,14 +229,4 @@ pub fn layer_of(point: HookPoint) -> LayerIndex {
         HookPoint::Block(layer, _) => LayerIndex(layer),
         _ => LayerIndex(0),
     }
-}
-
-/// The prediction of the model itself at every row.
-pub(crate) struct Own {
-    pub(crate) teacher: Teacher,
-    pub(crate) entropy: Vec<f64>,
-    pub(crate) argmax: Vec<i64>,
-    pub(crate) ce: Vec<f64>,
-    pub(crate) rank: Vec<i64>,
-    pub(crate) next: Vec<i64>,
 }

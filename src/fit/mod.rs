@@ -5,6 +5,7 @@
 //! last bit.
 
 mod log;
+mod residuals;
 mod split;
 
 use std::ops::Range;
@@ -14,15 +15,11 @@ use layerscope_lenses::{
     fit::{Fitter, Rows},
 };
 pub use log::{FitLog, LogRow, write_log};
+pub use residuals::{Exported, Residuals, windows};
 pub use split::{Split, split};
 use tch::Tensor;
 
-use crate::{
-    hook::HookPoint,
-    model::{Model, ModelError},
-    states::States,
-    text::Window,
-};
+use crate::{hook::HookPoint, model::ModelError, states::States, text::Window};
 
 /// A fit that cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +40,9 @@ pub enum FitError {
     /// The model cannot run, or a state is not finite.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An export cannot be read.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
     /// A translator cannot be fitted.
     #[error("{target}, step {step}: {source}")]
     Lens {
@@ -98,9 +98,9 @@ pub trait FitWatch {
 
 /// What runs.
 pub struct Fit<'a> {
-    /// The model.
-    pub model: &'a Model,
-    /// Its unembedding.
+    /// Where states come from.
+    pub residuals: &'a dyn Residuals,
+    /// The model's unembedding.
     pub readout: &'a Readout,
     /// The hook point of every layer, ascending.
     pub points: &'a [HookPoint],
@@ -310,13 +310,13 @@ impl Fit<'_> {
     /// States of `windows`, about `batch_tokens` rows at a time.
     ///
     /// # Errors
-    /// As [`States::of`] and `f`.
+    /// Those of the residuals' source and of `f`.
     pub fn each_batch(
         &self,
         windows: &[usize],
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
         let windows: Vec<&Window> = windows.iter().map(|i| &self.windows[*i]).collect();
-        States::each(self.model, self.points, &windows, self.batch_tokens, |states, _| f(states))
+        self.residuals.each(self.points, &windows, self.batch_tokens, f)
     }
 }

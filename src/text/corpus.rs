@@ -1,7 +1,7 @@
 //! Documents, streamed from data files in reading order.
 
 use super::error::TextError;
-use super::reader::{Format, Row, Rows, open_file, open_stream};
+use super::reader::{Columns, Format, Row, Rows, open_file, open_stream};
 use std::collections::VecDeque;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Document {
 pub struct Corpus {
     inputs: VecDeque<Input>,
     current: Option<Rows>,
-    column: Option<String>,
+    columns: Columns,
     names: String,
     documents: u64,
     skipped_empty: u64,
@@ -61,6 +61,7 @@ impl Corpus {
         stdin_format: Option<Format>,
         stdin: impl Fn() -> R,
     ) -> Result<Self, TextError> {
+        let columns = Columns::text(text_column);
         if paths.is_empty() {
             return Err(TextError::NoInput);
         }
@@ -72,18 +73,18 @@ impl Corpus {
         for path in paths {
             let format = if is_stdin(path) { stdin_format.unwrap_or(Format::Txt) } else { Format::of(path)? };
             if !is_stdin(path) {
-                drop(open_file(path, format, text_column)?);
+                drop(open_file(path, format, &columns)?);
             }
             inputs.push_back(Input { path: path.clone(), format, opened: None });
         }
         if let Some(input) = inputs.iter_mut().find(|input| is_stdin(&input.path)) {
-            input.opened = Some(open_stream("stdin".into(), stdin(), input.format, text_column)?);
+            input.opened = Some(open_stream("stdin".into(), stdin(), input.format, &columns)?);
         }
         let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
         Ok(Self {
             inputs,
             current: None,
-            column: text_column.map(Into::into),
+            columns,
             names: names.join(", "),
             documents: 0,
             skipped_empty: 0,
@@ -108,10 +109,7 @@ impl Corpus {
                 return Some(row);
             }
             let input = self.inputs.pop_front()?;
-            match input
-                .opened
-                .map_or_else(|| open_file(&input.path, input.format, self.column.as_deref()), Ok)
-            {
+            match input.opened.map_or_else(|| open_file(&input.path, input.format, &self.columns), Ok) {
                 Ok(rows) => self.current = Some(rows),
                 Err(error) => return Some(Err(error)),
             }
@@ -137,7 +135,7 @@ impl Iterator for Corpus {
             return None;
         }
         match self.next_row() {
-            Some(Ok(Row { place, text })) => {
+            Some(Ok(Row { place, text, .. })) => {
                 let id = self.documents;
                 self.documents += 1;
                 self.skipped_empty += u64::from(text.is_empty());
@@ -202,7 +200,7 @@ mod tests {
         let gone = dir.path().join("gone.csv");
         assert_eq!(open(gone.clone()), format!("{}: no such file", gone.display()));
         let odd = write(dir.path(), "a.docx", b"");
-        let expected = "unknown extension \"docx\", known are .txt, .jsonl, .csv, .parquet";
+        let expected = "unknown extension \"docx\", known are .txt, .jsonl, .json, .csv, .tsv, .parquet";
         assert_eq!(open(odd.clone()), format!("{}: {expected}", odd.display()));
         let folder = dir.path().join("f.txt");
         fs::create_dir(&folder).unwrap();

@@ -85,6 +85,24 @@ pub enum TextError {
         /// The type found.
         found: String,
     },
+    /// A column that is not the text holds something else than one value.
+    #[error("{place}: column {column:?} must be text or a number, got {found}")]
+    NotScalar {
+        /// File and line.
+        place: String,
+        /// The column.
+        column: String,
+        /// The type found.
+        found: String,
+    },
+    /// A `.json` file that is not a list.
+    #[error("{place}: expected a list of JSON objects, got {found}")]
+    NotAList {
+        /// The file.
+        place: String,
+        /// The JSON type found.
+        found: &'static str,
+    },
     /// A malformed CSV record.
     #[error("{place}: bad csv: {message}")]
     Csv {
@@ -219,7 +237,7 @@ pub enum TextError {
 }
 
 impl TextError {
-    pub(super) fn io(name: impl Into<String>, source: std::io::Error) -> Self {
+    pub(crate) fn io(name: impl Into<String>, source: std::io::Error) -> Self {
         Self::Io { name: name.into(), source }
     }
 }
@@ -233,7 +251,7 @@ fn hint(wanted: &str, present: &[String]) -> String {
 }
 
 /// Names for an error line, at most twelve of them.
-fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     const SHOWN: usize = 12;
     let mut shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
     if names.len() > SHOWN {

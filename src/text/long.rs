@@ -29,10 +29,10 @@ impl Default for Cut {
 
 /// A token and the bytes of the text it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
-    pub(super) id: u32,
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Placed {
+    pub(crate) id: u32,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// The tokens of `text` with their places: all of them, or at least the first `limit` if there are so many.

@@ -76,7 +76,7 @@ impl Tokenizer {
     }
 
     /// A text's own ids, without BOS.
-    pub(super) fn encode_content(&self, text: &str) -> Result<Vec<u32>, TextError> {
+    pub(crate) fn encode_content(&self, text: &str) -> Result<Vec<u32>, TextError> {
         if text.len() > LONG {
             let placed = encode_long(&self.inner, text, usize::MAX, Cut::default())?;
             return Ok(placed.into_iter().map(|token| token.id).collect());
@@ -88,15 +88,21 @@ impl Tokenizer {
 
     /// The first `limit` of a text's own ids, without encoding much more than these.
     pub(super) fn encode_start(&self, text: &str, limit: usize) -> Result<ContentStart, TextError> {
-        let cut =
-            if text.len() > LONG { Cut::default() } else { Cut { piece: text.len().max(1), context: 0 } };
-        let placed: Vec<Placed> = encode_long(&self.inner, text, limit, cut)?;
+        let placed = self.encode_placed(text, limit)?;
         let (ids, ends) = placed.into_iter().take(limit).map(|token| (token.id, token.end)).unzip();
         Ok(ContentStart { ids, ends })
     }
 
+    /// A text's own tokens with the bytes they cover: all of them, or at least the first `limit` if there are so many.
+    /// Tokens that are bytes of one character cover that character each.
+    pub(crate) fn encode_placed(&self, text: &str, limit: usize) -> Result<Vec<Placed>, TextError> {
+        let cut =
+            if text.len() > LONG { Cut::default() } else { Cut { piece: text.len().max(1), context: 0 } };
+        encode_long(&self.inner, text, limit, cut)
+    }
+
     /// The BOS to put in front of these ids: never a second one.
-    pub(super) fn bos_before(&self, ids: &[u32]) -> Option<u32> {
+    pub(crate) fn bos_before(&self, ids: &[u32]) -> Option<u32> {
         self.bos.id.filter(|bos| ids.first() != Some(bos))
     }
 

@@ -1,16 +1,21 @@
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use layerscope::{
-    evaluate::{Baselines, EvalError, Evaluation},
+    evaluate::{Baselines, Cell, EvalError, Evaluation, Reading, TOKENS, TokenTable, Watch},
     hook::HookPoint,
     lenses::Readout,
-    run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    model::Model,
+    run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_atomic, write_metrics},
     score::Resamples,
     states::States,
     text::Window,
@@ -26,9 +31,10 @@ use super::{
         output::Output,
         source::{Source, counts},
     },
-    fit::{ReadoutArg, block_hook},
     load::{self, Lenses},
+    readout::ReadoutArg,
     report,
+    site::block_hook,
 };
 
 /// What intervals resample.
@@ -68,6 +74,9 @@ pub(crate) struct EvalArgs {
     /// Leave out the marginal bias, which keeps one distribution per lens and layer
     #[arg(long)]
     no_marginals: bool,
+    /// Write tokens.parquet as well: every lens at every layer of every token, one row each
+    #[arg(long)]
+    per_token: bool,
     /// Use a lens that was fitted to another unembedding
     #[arg(long)]
     other_unembedding: bool,
@@ -110,6 +119,7 @@ impl EvalArgs {
             "cluster": format!("{:?}", self.cluster).to_lowercase(),
             "replicates": self.replicates,
             "marginals": !self.no_marginals,
+            "per_token": self.per_token,
             "vocab": source.vocab(),
             "tokens": self.text.tokens,
             "seq_len": options.seq_len,
@@ -117,7 +127,9 @@ impl EvalArgs {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
-        let dir = RunDir::start(&self.out, manifest, self.force, &|p| p == Path::new(METRICS))?;
+        let dir = RunDir::start(&self.out, manifest, self.force, &|p| {
+            p == Path::new(METRICS) || p == Path::new(TOKENS)
+        })?;
         if dir.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);
@@ -130,7 +142,6 @@ impl EvalArgs {
         let points = Self::points(&lenses, &layers)?;
         let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
-        let clusters = self.clusters(&text.windows);
         let resamples = Resamples::new(self.common.seed, self.replicates);
         let mut evaluation = Evaluation::new(
             &readout,
@@ -142,33 +153,29 @@ impl EvalArgs {
             !self.no_marginals,
         )?;
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
-        let bar = output.bar("evaluating", "tokens", Some(text.stats.tokens));
-        let batch_tokens = self
-            .batch_tokens
-            .map_or(if source.session.device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get);
-        for (first, some) in (0..).step_by(AT_ONCE).zip(text.windows.chunks(AT_ONCE)) {
-            let some: Vec<&Window> = some.iter().collect();
-            let ended = States::each(&model, &points, &some, batch_tokens, |states, places| {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(EvalError::Interrupted);
-                }
-                let of = clusters.as_ref().map(|c| -> Vec<u64> {
-                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
-                    places.iter().flat_map(of).collect()
-                });
-                let own = evaluation.add(states, of.as_deref())?;
-                if let Some(baselines) = &mut baselines {
-                    baselines.add(&readout, &own, &states.docs)?;
-                }
-                bar.inc(states.rows() as u64);
-                Ok(())
-            });
-            ended.map_err(|e| match e {
-                EvalError::Interrupted => Failure::interrupted(e),
-                other => other.into(),
+        let pass = Pass {
+            model: &model,
+            readout: &readout,
+            points: &points,
+            windows: &text.windows,
+            clusters: self.clusters(&text.windows),
+            batch_tokens: self.batch_tokens(source.session.device),
+            bar: output.bar("evaluating", "tokens", Some(text.stats.tokens)),
+            stop,
+        };
+        if self.per_token {
+            let names = lenses.all.iter().map(|lens| lens.name().to_owned()).collect();
+            let numbers = layers.iter().copied().chain([source.session.spec.n_layers]).collect();
+            write_atomic(&self.out.join(TOKENS), |file| {
+                let mut table = TokenTable::new(file, names, numbers);
+                let mut add =
+                    |cell: &Cell, states: &States, reading: &Reading| Ok(table.add(cell, states, reading)?);
+                pass.run(&mut evaluation, baselines.as_mut(), &mut add)?;
+                Ok::<_, Failure>(table.close()?)
             })?;
+        } else {
+            pass.run(&mut evaluation, baselines.as_mut(), &mut |_, _, _| Ok(()))?;
         }
-        bar.finish_and_clear();
         let spoken = text.stats.tokens - text.stats.added_tokens;
         let bytes = (spoken > 0).then(|| text.stats.text_bytes as f64 / spoken as f64);
         let mut rows = evaluation.finish(bytes);
@@ -178,6 +185,10 @@ impl EvalArgs {
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
         self.report(&rows, output)
+    }
+
+    fn batch_tokens(&self, device: Device) -> usize {
+        self.batch_tokens.map_or(if device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get)
     }
 
     fn points(lenses: &Lenses, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
@@ -201,6 +212,53 @@ impl EvalArgs {
         }
         output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
         output.result(json!({ "out": self.out, "rows": rows.len() }))?;
+        Ok(())
+    }
+}
+
+/// One pass of the text through the model.
+struct Pass<'a> {
+    model: &'a Model,
+    readout: &'a Readout,
+    points: &'a [HookPoint],
+    windows: &'a [Window],
+    /// Per window, what it counts as; none: its documents.
+    clusters: Option<Vec<u64>>,
+    batch_tokens: usize,
+    bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+}
+
+impl Pass<'_> {
+    fn run(
+        &self,
+        evaluation: &mut Evaluation<'_>,
+        mut baselines: Option<&mut Baselines>,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), Failure> {
+        for (first, some) in (0..).step_by(AT_ONCE).zip(self.windows.chunks(AT_ONCE)) {
+            let some: Vec<&Window> = some.iter().collect();
+            let ended = States::each(self.model, self.points, &some, self.batch_tokens, |states, places| {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(EvalError::Interrupted);
+                }
+                let of = self.clusters.as_ref().map(|c| -> Vec<u64> {
+                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
+                    places.iter().flat_map(of).collect()
+                });
+                let own = evaluation.add(states, of.as_deref(), watch)?;
+                if let Some(baselines) = &mut baselines {
+                    baselines.add(self.readout, &own, &states.docs)?;
+                }
+                self.bar.inc(states.rows() as u64);
+                Ok(())
+            });
+            ended.map_err(|e| match e {
+                EvalError::Interrupted => Failure::interrupted(e),
+                other => other.into(),
+            })?;
+        }
+        self.bar.finish_and_clear();
         Ok(())
     }
 }

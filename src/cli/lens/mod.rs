@@ -2,10 +2,10 @@
 
 mod eval;
 mod fit;
-mod kinds;
 pub(super) mod load;
-mod progress;
+mod readout;
 mod report;
+mod site;
 mod transfer;
 
 use clap::{Args, Subcommand};

@@ -11,6 +11,7 @@ fn lens(trajectory: &Trajectory, tokenizer: &Tokenizer) -> Value {
     let layers = trajectory.layers.iter().zip(&trajectory.readings);
     json!({
         "lens": trajectory.lens,
+        "depth": trajectory.depth().iter().map(|layer| layer.0).collect::<Vec<_>>(),
         "layers": layers.map(|(layer, r)| json!({
             "layer": layer.0,
             "positions": (0..r.entropy.len()).map(|i| cell(r, i, tokenizer)).collect::<Vec<_>>(),

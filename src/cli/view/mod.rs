@@ -161,6 +161,7 @@ impl View {
             ids: &prompt.ids,
             readings: &trajectory.readings,
             layers: &trajectory.layers,
+            depth: &trajectory.depth(),
             piece: &|id| tokenizer.piece(id as u32).shown,
         };
         format!("{} lens, {}\n{}", trajectory.lens, self.metric.describe(), table.draw(style))

@@ -32,6 +32,8 @@ pub(super) struct Table<'a> {
     pub(super) ids: &'a [u32],
     pub(super) readings: &'a [Readings],
     pub(super) layers: &'a [LayerIndex],
+    /// Prediction depth of every position.
+    pub(super) depth: &'a [LayerIndex],
     pub(super) piece: &'a dyn Fn(i64) -> String,
 }
 
@@ -51,7 +53,8 @@ impl Table<'_> {
             }
             text.push_str(&line("", range.clone().map(|_| "─".repeat(cell))));
             text.push_str(&line("token", range.clone().map(|i| pad(&self.prompt[i].shown, cell))));
-            text.push_str(&line("pos", range.map(|i| pad(&i.to_string(), cell))));
+            text.push_str(&line("pos", range.clone().map(|i| pad(&i.to_string(), cell))));
+            text.push_str(&line("depth", range.map(|i| pad(&self.depth[i].to_string(), cell))));
             text.push('\n');
         }
         text + &scale.legend(style)
@@ -126,7 +129,7 @@ impl Scale {
     }
 
     fn legend(&self, style: &Style) -> String {
-        let note = "* the true next token";
+        let note = "* the true next token; depth: the layer from which on the cell's token is the model's";
         if style.depth == ColorDepth::None {
             return note.to_owned();
         }

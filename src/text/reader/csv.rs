@@ -1,6 +1,7 @@
-//! `.csv`: RFC 4180 with a header row. Quoted fields may hold line breaks.
+//! `.csv`: RFC 4180 with a header row, where quoted fields may hold line breaks. `.tsv`: as text/tab-separated-values
+//! has it, where quotes mean nothing, so that a lone quote in a sentence cannot swallow the lines after it.
 
-use super::{Row, Rows, TextError, check_first};
+use super::{Cell, Columns, Row, Rows, TextError, check_first};
 use ::csv::{ByteRecord, Error, ErrorKind, Reader, ReaderBuilder};
 use std::io::{BufRead, Read};
 
@@ -9,32 +10,50 @@ struct Csv<R> {
     reader: Reader<R>,
     /// Whether lines end in CR LF.
     crlf: bool,
-    column: String,
     /// Fields of the header.
     width: usize,
-    /// The text column's place.
-    index: usize,
+    /// Names and places of the columns asked for, the text first.
+    columns: Vec<(String, usize)>,
     record: ByteRecord,
 }
 
-/// The rows of a CSV file, named by the line their record starts on. Blank lines are no rows.
+/// How fields are told apart.
+#[derive(Clone, Copy)]
+pub(super) enum Dialect {
+    /// Commas, and quotes around what needs them.
+    Csv,
+    /// Tabs alone.
+    Tsv,
+}
+
+/// The rows of a CSV or TSV file, named by the line their record starts on. Blank lines are no rows.
 pub(super) fn rows(
     name: String,
     mut input: impl BufRead + Send + 'static,
-    column: String,
+    columns: &Columns,
+    dialect: Dialect,
 ) -> Result<Rows, TextError> {
     let start = input.fill_buf().map_err(|source| TextError::io(&name, source))?;
     let newline = start.iter().position(|byte| *byte == b'\n');
     let crlf = newline.is_some_and(|at| start[..at].ends_with(b"\r"));
     // The line end behind the last record, where it is missing, so that lines are counted alike to the end.
-    let mut reader =
-        ReaderBuilder::new().flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
+    let mut builder = ReaderBuilder::new();
+    if let Dialect::Tsv = dialect {
+        builder.delimiter(b'\t').quoting(false);
+    }
+    let mut reader = builder.flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
     let header = reader.byte_headers().map_err(|error| csv_error(&name, error))?;
     let present: Vec<_> = header.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect();
-    let Some(index) = present.iter().position(|field| *field == column) else {
-        return Err(TextError::NoColumn { place: name, column, present });
+    let place = |column: &String| {
+        let index = present.iter().position(|field| field == column);
+        index.map(|index| (column.clone(), index)).ok_or_else(|| TextError::NoColumn {
+            place: name.clone(),
+            column: column.clone(),
+            present: present.clone(),
+        })
     };
-    check_first(Csv { name, reader, crlf, column, width: present.len(), index, record: ByteRecord::new() })
+    let columns = columns.names().map(place).collect::<Result<_, _>>()?;
+    check_first(Csv { name, reader, crlf, width: present.len(), columns, record: ByteRecord::new() })
 }
 
 impl<R: Read> Iterator for Csv<R> {
@@ -53,18 +72,23 @@ impl<R: Read> Csv<R> {
     fn row(&self) -> Result<Row, TextError> {
         let place = format!("{}:{}", self.name, self.line());
         let len = self.record.len();
-        let Some(field) = self.record.get(self.index).filter(|_| len == self.width) else {
+        if len != self.width {
             let message = format!("the record has {len} fields, the header {}", self.width);
             return Err(TextError::Csv { place, message });
-        };
-        match std::str::from_utf8(field) {
-            Ok(text) => Ok(Row { place, text: text.to_owned() }),
-            Err(error) => Err(TextError::InvalidUtf8 {
-                place: format!("{place}: column {:?}", self.column),
-                offset: error.valid_up_to() as u64,
-                within: "field",
-            }),
         }
+        let mut fields = self.columns.iter().map(|column| self.field(column, &place));
+        let text = fields.next().transpose()?.unwrap_or_default();
+        let cells = fields.map(|field| field.map(Cell::Text)).collect::<Result<_, _>>()?;
+        Ok(Row { place, text, cells })
+    }
+
+    fn field(&self, (column, index): &(String, usize), place: &str) -> Result<String, TextError> {
+        let field = self.record.get(*index).unwrap_or_default();
+        std::str::from_utf8(field).map(str::to_owned).map_err(|error| TextError::InvalidUtf8 {
+            place: format!("{place}: column {column:?}"),
+            offset: error.valid_up_to() as u64,
+            within: "field",
+        })
     }
 
     /// The line the record starts on, counted back from where the reader stands: it has read the record's own line
@@ -89,7 +113,8 @@ mod tests {
     use super::*;
 
     fn read(bytes: &'static [u8]) -> Result<Vec<(String, String)>, String> {
-        let rows = rows("a.csv".into(), bytes, "text".into()).map_err(|error| error.to_string())?;
+        let rows = rows("a.csv".into(), bytes, &Columns::text(None), Dialect::Csv)
+            .map_err(|error| error.to_string())?;
         rows.map(|row| row.map(|row| (row.place, row.text)).map_err(|error| error.to_string())).collect()
     }
 
@@ -117,5 +142,20 @@ mod tests {
         for (bytes, message) in cases {
             assert_eq!(read(bytes).unwrap_err(), message);
         }
+    }
+
+    #[test]
+    fn tabs_without_quoting_and_other_columns() {
+        let bytes = b"n\ttext\tlabel\r\n1\t\"a, b\t0\r\n2\t\tx\r\n";
+        let columns = Columns { text: "text".into(), others: vec!["label".into(), "n".into()] };
+        let rows = rows("a.tsv".into(), &bytes[..], &columns, Dialect::Tsv).unwrap();
+        let rows: Vec<_> = rows.map(Result::unwrap).collect();
+        let cells = |a: &str, b: &str| vec![Cell::Text(a.into()), Cell::Text(b.into())];
+        assert_eq!((rows[0].text.as_str(), &rows[0].cells), ("\"a, b", &cells("0", "1")));
+        assert_eq!((rows[1].place.as_str(), &rows[1].cells), ("a.tsv:3", &cells("x", "2")));
+        let columns = Columns { text: "text".into(), others: vec!["lable".into()] };
+        let error = super::rows("a.tsv".into(), &bytes[..], &columns, Dialect::Tsv).err().unwrap();
+        let says = "no column \"lable\" (did you mean \"label\"?), columns here: \"n\", \"text\", \"label\"";
+        assert_eq!(error.to_string(), format!("a.tsv: {says}"));
     }
 }

@@ -1,13 +1,13 @@
-//! `.jsonl`: one JSON object a line, the text in one of its keys.
+//! `.jsonl`: one JSON object a line, the columns are its keys.
 
-use super::{BOM, Row, Rows, TextError, check_first};
+use super::{BOM, Cell, Columns, Row, Rows, TextError, check_first};
 use serde_json::{Map, Value};
 use std::io::BufRead;
 
 struct Jsonl<R> {
     name: String,
     input: R,
-    column: String,
+    columns: Columns,
     /// Lines read so far, blank ones included.
     line: u64,
     /// Bytes read so far.
@@ -19,9 +19,9 @@ struct Jsonl<R> {
 pub(super) fn rows(
     name: String,
     input: impl BufRead + Send + 'static,
-    column: String,
+    columns: &Columns,
 ) -> Result<Rows, TextError> {
-    check_first(Jsonl { name, input, column, line: 0, offset: 0, buffer: Vec::new() })
+    check_first(Jsonl { name, input, columns: columns.clone(), line: 0, offset: 0, buffer: Vec::new() })
 }
 
 impl<R: BufRead> Iterator for Jsonl<R> {
@@ -59,36 +59,57 @@ impl<R> Jsonl<R> {
         let Value::Object(object) = value else {
             return Err(TextError::NotAnObject { place, found: json_type(&value) });
         };
-        let text = self.text(object, &place)?;
-        Ok(Row { place, text })
+        row(&object, &self.columns, place)
     }
+}
 
-    fn text(&self, mut object: Map<String, Value>, place: &str) -> Result<String, TextError> {
-        match object.get_mut(&self.column).map(Value::take) {
-            Some(Value::String(text)) => Ok(text),
-            Some(Value::Null) => Ok(String::new()),
-            Some(other) => Err(TextError::NotText {
-                place: place.into(),
-                column: self.column.clone(),
-                found: json_type(&other).into(),
-            }),
-            None => Err(TextError::NoColumn {
-                place: place.into(),
-                column: self.column.clone(),
-                present: object.keys().cloned().collect(),
-            }),
+/// The row that an object is.
+pub(super) fn row(object: &Map<String, Value>, columns: &Columns, place: String) -> Result<Row, TextError> {
+    let value = |column: &String| {
+        object.get(column).ok_or_else(|| TextError::NoColumn {
+            place: place.clone(),
+            column: column.clone(),
+            present: object.keys().cloned().collect(),
+        })
+    };
+    let bad = |column: &String, value: &Value| (place.clone(), column.clone(), json_type(value).to_owned());
+    let text = match value(&columns.text)? {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => {
+            let (place, column, found) = bad(&columns.text, other);
+            return Err(TextError::NotText { place, column, found });
         }
+    };
+    let cell = |column: &String| {
+        let value = value(column)?;
+        cell(value).ok_or_else(|| {
+            let (place, column, found) = bad(column, value);
+            TextError::NotScalar { place, column, found }
+        })
+    };
+    let cells = columns.others.iter().map(cell).collect::<Result<_, _>>()?;
+    Ok(Row { place, text, cells })
+}
+
+fn cell(value: &Value) -> Option<Cell> {
+    match value {
+        Value::Null => Some(Cell::Missing),
+        Value::Bool(b) => Some(Cell::Bool(*b)),
+        Value::String(text) => Some(Cell::Text(text.clone())),
+        Value::Number(n) => n.as_i64().map(Cell::Integer).or_else(|| n.as_f64().map(Cell::Number)),
+        Value::Array(_) | Value::Object(_) => None,
     }
 }
 
 /// `serde_json`'s message with the column only: it sees one line, so its line number is always 1.
-fn json_message(error: &serde_json::Error) -> String {
+pub(super) fn json_message(error: &serde_json::Error) -> String {
     let full = error.to_string();
     let message = full.split(" at line ").next().unwrap_or(&full);
     format!("{message} at column {}", error.column())
 }
 
-fn json_type(value: &Value) -> &'static str {
+pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -104,7 +125,8 @@ mod tests {
     use super::*;
 
     fn read(bytes: &'static [u8], column: &str) -> Result<Vec<(String, String)>, String> {
-        let rows = rows("a.jsonl".into(), bytes, column.into()).map_err(|error| error.to_string())?;
+        let rows =
+            rows("a.jsonl".into(), bytes, &Columns::text(Some(column))).map_err(|error| error.to_string())?;
         rows.map(|row| row.map(|row| (row.place, row.text)).map_err(|error| error.to_string())).collect()
     }
 
@@ -133,5 +155,21 @@ mod tests {
         for (bytes, message) in cases {
             assert_eq!(read(bytes, "text").unwrap_err(), message);
         }
+    }
+
+    #[test]
+    fn other_keys_are_scalars() {
+        let read = |line: &'static str| {
+            let columns = Columns { text: "text".into(), others: vec!["y".into()] };
+            let rows = rows("a.jsonl".into(), line.as_bytes(), &columns);
+            rows.map(|mut rows| rows.next().unwrap().unwrap().cells.remove(0)).map_err(|e| e.to_string())
+        };
+        assert_eq!(read("{\"text\":\"a\",\"y\":1}").unwrap(), Cell::Integer(1));
+        assert_eq!(read("{\"text\":\"a\",\"y\":1.5}").unwrap(), Cell::Number(1.5));
+        assert_eq!(read("{\"text\":\"a\",\"y\":true}").unwrap(), Cell::Bool(true));
+        assert_eq!(read("{\"text\":\"a\",\"y\":null}").unwrap(), Cell::Missing);
+        let says = "a.jsonl:1: column \"y\" must be text or a number, got an array";
+        assert_eq!(read("{\"text\":\"a\",\"y\":[1]}").unwrap_err(), says);
+        assert!(read("{\"text\":\"a\"}").unwrap_err().starts_with("a.jsonl:1: no column \"y\""));
     }
 }

@@ -27,7 +27,7 @@ fn read(name: String, mut input: impl Read) -> Result<Row, TextError> {
         offset: error.utf8_error().valid_up_to() as u64,
         within: "file",
     })?;
-    Ok(Row { place: name, text })
+    Ok(Row { place: name, text, cells: Vec::new() })
 }
 
 #[cfg(test)]

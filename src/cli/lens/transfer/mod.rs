@@ -32,9 +32,10 @@ use super::{
         source::{AllWindows, Source, counts},
     },
     eval::Cluster,
-    fit::{ReadoutArg, block_hook},
-    kinds::ROTATED,
+    fit::ROTATED,
     load,
+    readout::ReadoutArg,
+    site::block_hook,
 };
 
 /// Tokens that are read when `--tokens` is not given.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,12 +13,13 @@ use std::{
 use indicatif::ProgressBar;
 use layerscope::{
     fit::{FitError, FitLog, FitWatch, Target},
+    model::Weights,
     run::write_tensors,
 };
 use serde_json::json;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::super::output::Output;
+use super::super::super::{exit::Failure, output::Output};
 
 pub(super) struct Progress {
     output: Output,
@@ -81,4 +82,22 @@ impl FitWatch for Progress {
         }
         Ok(stop)
     }
+}
+
+/// Puts targets and log back to where a checkpoint was taken.
+pub(super) fn restore(path: &Path, targets: &mut [Target]) -> Result<FitLog, Failure> {
+    let file = Weights::open_file(path, Kind::Double)?;
+    let names: Vec<String> = targets.iter().map(|t| t.name.clone()).collect();
+    let mut parts: Vec<BTreeMap<String, Tensor>> = targets.iter().map(|_| BTreeMap::new()).collect();
+    for (name, _) in file.shapes() {
+        let place = name.split_once('/').and_then(|(place, rest)| Some((place.parse::<usize>().ok()?, rest)));
+        if let Some((place, rest)) = place.filter(|(place, _)| *place < parts.len()) {
+            parts[place].insert(rest.to_owned(), file.take_any(name)?);
+        }
+    }
+    for (target, state) in targets.iter_mut().zip(&parts) {
+        target.fitter.restore(state)?;
+        target.init = None;
+    }
+    Ok(FitLog::restore(&file.take_any("log")?, &names)?)
 }

@@ -1,0 +1,147 @@
+//! `lens fit`.
+
+mod args;
+mod cached;
+mod checkpoint;
+mod moments;
+mod plan;
+mod result;
+mod targets;
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+pub(super) use args::FitArgs;
+use layerscope::{
+    artifact::LensFolder,
+    fit::{Fit, FitError, FitLog, Residuals, Target, write_log},
+    lenses::Readout,
+    run::{Found, RunDir},
+    text::Window,
+};
+use serde_json::json;
+
+use self::{
+    checkpoint::{Progress, restore},
+    plan::Plan,
+};
+use super::super::{
+    exit::Failure,
+    interrupt::on_interrupt,
+    output::Output,
+    source::{AllWindows, Source, counts},
+};
+
+/// Tokens that are read when `--tokens` is not given: 2^18 to fit on and 2^14 to hold out.
+const TOKENS: u64 = (1 << 18) + (1 << 14);
+/// Where a fit that was stopped goes on from.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The control of the shared lens: one affine map over states that were rotated, every layer differently.
+pub(super) const ROTATED: &str = "rotated-affine";
+
+impl FitArgs {
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let stop = on_interrupt()?;
+        let source = Source::open(&self.model, &self.text.0, output)?;
+        source.session.announce(output);
+        let limited = self.text.0.tokens.is_none();
+        self.text.0.tokens.get_or_insert(TOKENS);
+        let cache = self.activations.as_deref().map(|dir| cached::open(dir, &source.session)).transpose()?;
+        let (text, seq_len) = match &cache {
+            Some(store) => cached::text(store, self.text.0.tokens)?,
+            None => self.read(&source, output)?,
+        };
+        let plan = self.plan(&source, &text, seq_len)?;
+        if limited && text.stats.reached_limit {
+            output.note(format!("the first {TOKENS} tokens of the text are used; --tokens N for more"));
+        }
+        output.note(format!("documents: {}; {}", text.lead, plan.split.note));
+        let mut manifest =
+            source.manifest("lens fit", &self.model, &text.lead, self.text.0.pack, &self.common, output)?;
+        manifest.config = self.config(&source, &plan);
+        if let Some(store) = &cache {
+            cached::record(store, &mut manifest);
+        }
+        let dir = RunDir::start(&self.out, manifest, self.force, &owns)?;
+        if dir.found() == Found::Complete {
+            output.note(format!("{} is complete already; nothing to do", self.out.display()));
+            output.result(json!({ "out": self.out, "complete": true }))?;
+            return Ok(());
+        }
+        let model = source.session.load(output)?;
+        let readout =
+            Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
+        self.readout.announce(source.session.device, output);
+        let cache = cache
+            .map(|store| cached::unpack(&store, &source, &plan, &text, &self.out, output))
+            .transpose()?;
+        let residuals = cache.as_ref().map_or(&model as &dyn Residuals, |cache| cache);
+        let (targets, log) = self.fit(residuals, &readout, &plan, &text.windows, stop, output)?;
+        let tensors = self.tensors(&plan, &targets)?;
+        let config = self.lens_config(&source, &plan, &readout, dir.manifest())?;
+        write_log(&self.out, &log, &plan.layers)?;
+        LensFolder::write(&self.out, &config, &tensors)?;
+        remove(&self.out.join(CHECKPOINT))?;
+        let rows = text.windows.iter().map(|w| w.ids.len() as u64).sum();
+        dir.finish(counts(text.stats, rows), None)?;
+        self.report(&plan, &log, output)
+    }
+
+    fn read(&self, source: &Source, output: Output) -> Result<(AllWindows, usize), Failure> {
+        let options = source.window_options(&self.text.0)?;
+        Ok((source.windows(&options, output)?, options.seq_len))
+    }
+
+    fn fit(
+        &self,
+        residuals: &dyn Residuals,
+        readout: &Readout,
+        plan: &Plan,
+        windows: &[Window],
+        stop: Arc<AtomicBool>,
+        output: Output,
+    ) -> Result<(Vec<Target>, FitLog), Failure> {
+        let fit = Fit {
+            residuals,
+            readout,
+            points: &plan.points,
+            windows,
+            split: &plan.split,
+            step_tokens: plan.step_tokens,
+            batch_tokens: plan.batch_tokens,
+        };
+        let path = self.out.join(CHECKPOINT);
+        let mut targets = targets::targets(self, &fit, plan, path.exists(), output)?;
+        let mut log = FitLog::default();
+        if path.exists() {
+            log = restore(&path, &mut targets)?;
+            output.note(format!("going on from step {}", targets[0].fitter.steps_done()));
+        }
+        let tokens = targets.iter().any(|t| t.fitter.recipe().steps > 0).then(|| fit.steps()).transpose();
+        let tokens = tokens.map_err(Failure::usage)?.map_or(0, |steps| fit.tokens_of(&steps));
+        let mut progress = Progress::new(output, tokens, path, self.checkpoint_seconds, stop);
+        let ended = fit.run(&mut targets, &mut log, &mut progress);
+        progress.close();
+        ended.map_err(|e| match e {
+            FitError::Interrupted => Failure::interrupted(e),
+            other => other.into(),
+        })?;
+        Ok((targets, log))
+    }
+}
+
+/// The files of a lens folder.
+fn owns(relative: &Path) -> bool {
+    let name = relative.to_string_lossy();
+    matches!(&*name, "config.json" | "params.safetensors" | "params.pt" | "fit.parquet" | CHECKPOINT)
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

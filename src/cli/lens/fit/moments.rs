@@ -1,0 +1,82 @@
+//! Closed forms: moments of the first tokens, streamed.
+
+use std::sync::atomic::Ordering;
+
+use layerscope::{
+    fit::{Fit, FitError},
+    hook::{BlockHook, HookPoint},
+    lenses::{Affine, Error, Horizon, LayerIndex, LinearFit, Ridge},
+    states::States,
+};
+use tch::Tensor;
+
+use super::{
+    super::super::{exit::Failure, interrupt::on_interrupt, output::Output},
+    args::FitArgs,
+    plan::Plan,
+};
+
+/// Tokens whose moments a tuned lens's closed form, or a shared lens's features, are made of.
+pub(super) const MOMENT_TOKENS: usize = 1 << 17;
+
+/// Streams the states of the first `tokens` tokens in fitting order to `add`.
+pub(super) fn stream(
+    fit: &Fit<'_>,
+    tokens: usize,
+    output: Output,
+    add: &mut dyn FnMut(&States) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let mut seen = 0;
+    let few = |i: &&usize| {
+        let take = seen < tokens;
+        seen += fit.windows[**i].ids.len();
+        take
+    };
+    let windows: Vec<usize> = fit.split.train.iter().take_while(few).copied().collect();
+    let all: usize = windows.iter().map(|i| fit.windows[*i].ids.len()).sum();
+    let stop = on_interrupt()?;
+    let bar = output.bar("closed form", "tokens", Some(all as u64));
+    let ended = fit.each_batch(&windows, &mut |states| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(FitError::Interrupted);
+        }
+        bar.inc(states.rows() as u64);
+        add(states).map_err(|source| FitError::Lens { target: "closed form".into(), step: 0, source })
+    });
+    bar.finish_and_clear();
+    ended.map_err(|e| match e {
+        FitError::Interrupted => Failure::interrupted(e),
+        other => other.into(),
+    })
+}
+
+/// Moments of every layer with the one that translators map to.
+pub(super) fn linear_moments(
+    fit: &Fit<'_>,
+    plan: &Plan,
+    tokens: usize,
+    output: Output,
+) -> Result<LinearFit, Failure> {
+    let to = LayerIndex(plan.target);
+    let points: Vec<HookPoint> =
+        fit.points.iter().copied().chain([HookPoint::Block(to.0, BlockHook::ResidPre)]).collect();
+    let fit = Fit { points: &points, ..*fit };
+    let layers: Vec<LayerIndex> = plan.layers.iter().copied().chain([to]).collect();
+    let mut moments =
+        LinearFit::new(&plan.layers, &[to], fit.readout.d_model(), fit.readout.weight().device());
+    stream(&fit, tokens, output, &mut |states| {
+        let states = states.layers.iter().map(Tensor::shallow_clone);
+        moments.add(&layers.iter().copied().zip(states).collect::<Vec<_>>())
+    })?;
+    Ok(moments)
+}
+
+pub(super) fn ridge(args: &FitArgs, horizon: Horizon) -> Ridge {
+    Ridge { lambda: args.ridge, ..Ridge::for_horizon(horizon) }
+}
+
+/// The regression of the last layer on every layer.
+pub(super) fn closed_form(moments: &LinearFit, plan: &Plan, args: &FitArgs) -> Result<Vec<Affine>, Failure> {
+    let lens = moments.finish("closed form", LayerIndex(plan.target), &ridge(args, Horizon::NEXT))?;
+    Ok(plan.layers.iter().filter_map(|l| lens.translators().get(l).map(Affine::copy)).collect())
+}
