@@ -70,7 +70,8 @@ mod tests {
         tch::manual_seed(4);
         let x = Tensor::randn([300, 6], (Kind::Float, Device::Cpu)) + 1.5;
         let own = moments(&x);
-        let of = |layer| rotate(&own, 7, LayerIndex(layer)).expect("it has rows").forward(&x).expect("it fits");
+        let of =
+            |layer| rotate(&own, 7, LayerIndex(layer)).expect("it has rows").forward(&x).expect("it fits");
         let centred =
             |t: &Tensor| (t - t.mean_dim([0i64].as_slice(), false, Kind::Float)).norm().double_value(&[]);
         let turned = of(2);
