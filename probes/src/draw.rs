@@ -36,6 +36,11 @@ pub(crate) fn shuffled(seed: u64, purpose: &Purpose, round: u64, ids: &[u64]) ->
     order
 }
 
+/// A random order of `0..ids.len()`, the place of each id by its own draw.
+pub fn shuffle(seed: u64, ids: &[u64]) -> Vec<u32> {
+    shuffled(seed, b"layerscope/shuffle order", 0, ids).into_iter().map(|place| place as u32).collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -42,6 +42,7 @@ pub use bootstrap::{Bootstrap, Draws, Estimate};
 pub use ccs::{Ccs, PairDirection, PairProbe, Pairs};
 pub use centroid::Centroid;
 pub use control::{ControlTask, compact, selectivity, shuffled_labels};
+pub use draw::shuffle;
 pub use error::Error;
 pub use features::{Csr, Dense, Features};
 pub use law::{Decay, Residual, residual};
@@ -83,6 +84,16 @@ pub enum Labels<'a> {
     },
     /// Numbers per row, `(n, k)`.
     Numbers(ArrayView2<'a, f64>),
+}
+
+impl Labels<'_> {
+    /// The same labels, for a shorter time.
+    pub fn view(&self) -> Labels<'_> {
+        match self {
+            Self::Classes { y, n_classes } => Labels::Classes { y, n_classes: *n_classes },
+            Self::Numbers(y) => Labels::Numbers(y.view()),
+        }
+    }
 }
 
 /// Rows with their labels.

@@ -53,17 +53,22 @@ impl Inputs {
 
     /// Every file with its size and hash.
     pub(crate) fn hashes(&self) -> Result<Vec<DataFile>, Failure> {
-        let record = |(path, name): (&PathBuf, &String)| {
-            let bytes = std::fs::metadata(path)?.len();
-            Ok(DataFile {
-                path: name.clone(),
-                sha256: sha256_file(path, &|_| ())
-                    .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?,
-                bytes,
-            })
-        };
-        self.paths.iter().zip(&self.names).map(record).collect()
+        hashes(&self.paths, &self.names)
     }
+}
+
+/// Files with their sizes and hashes, under the names that the user wrote.
+pub(crate) fn hashes(paths: &[PathBuf], names: &[String]) -> Result<Vec<DataFile>, Failure> {
+    let record = |(path, name): (&PathBuf, &String)| {
+        let bytes = std::fs::metadata(path)?.len();
+        Ok(DataFile {
+            path: name.clone(),
+            sha256: sha256_file(path, &|_| ())
+                .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?,
+            bytes,
+        })
+    };
+    paths.iter().zip(names).map(record).collect()
 }
 
 fn extension(format: Format) -> &'static str {

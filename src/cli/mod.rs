@@ -11,6 +11,7 @@ mod inputs;
 mod interrupt;
 mod lens;
 mod output;
+mod probe;
 mod session;
 mod source;
 mod table;
@@ -40,6 +41,7 @@ enum Command {
     View(view::View),
     Export(Box<export::Export>),
     Lens(lens::LensCommand),
+    Probe(probe::ProbeCommand),
     Demo(demo::Demo),
     Completions(completions::Completions),
 }
@@ -54,6 +56,7 @@ pub(crate) fn main() -> ExitCode {
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Lens(command) => command.run(),
+            Command::Probe(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

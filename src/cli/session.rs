@@ -10,8 +10,10 @@ use layerscope::{
     device::set_threads,
     hub::{self, HubError, ModelDir},
     model::{Config, Model, Spec, Weights, spec},
-    text::{Bos, TextError, Tokenizer},
+    run::{BosRecord, Manifest, ModelRecord},
+    text::{Bos, BosPolicy, TextError, Tokenizer},
 };
+use serde_json::json;
 use tch::{Device, Kind};
 
 use super::{args::ModelArgs, exit::Failure, output::Output};
@@ -86,6 +88,38 @@ impl Session {
             Model::load(&self.dir.path, self.kind, self.device, |done, _| bar.set_position(done as u64));
         bar.finish_and_clear();
         Ok(model?)
+    }
+
+    /// A manifest with everything filled in that the model and its tokenizer determine.
+    pub(crate) fn manifest(
+        &self,
+        kind: &str,
+        tokenizer: &Tokenizer,
+        policy: BosPolicy,
+        output: Output,
+    ) -> Result<Manifest, Failure> {
+        let bar = output.bar("hashing", "bytes", None);
+        let sha256 = hub::model_sha256(self.path(), |bytes| bar.inc(bytes))?;
+        bar.finish_and_clear();
+        let bos = tokenizer.bos();
+        let mut manifest = Manifest::new(kind);
+        manifest.argv = std::env::args().collect();
+        manifest.runtime = json!({ "threads": self.threads });
+        manifest.model = Some(ModelRecord {
+            path: self.path().display().to_string(),
+            family: self.spec.family.into(),
+            sha256,
+        });
+        manifest.tokenizer_sha256 = Some(hub::tokenizer_sha256(self.path())?);
+        manifest.bos = Some(BosRecord {
+            policy: format!("{policy:?}").to_lowercase(),
+            id: bos.id,
+            token: bos.token.clone(),
+            reason: bos.reason.clone(),
+        });
+        manifest.dtype = kind_name(self.kind).into();
+        manifest.device = device_name(self.device);
+        Ok(manifest)
     }
 
     /// The layers asked for, or all of 0..=L.

@@ -1,18 +1,15 @@
 //! A model and a text together, and what a manifest says of them.
 
-use layerscope::{
-    hub,
-    run::{BosRecord, Counts, Manifest, ModelRecord},
-    text::{TextStats, Tokenizer, Window, WindowOptions, open_windows, resolve_seq_len},
-};
-use serde_json::json;
-
 use super::{
     args::{CommonArgs, ModelArgs, TextArgs},
     exit::Failure,
     inputs::Inputs,
     output::Output,
-    session::{Session, device_name, kind_name},
+    session::Session,
+};
+use layerscope::{
+    run::{Counts, Manifest},
+    text::{TextStats, Tokenizer, Window, WindowOptions, open_windows, resolve_seq_len},
 };
 
 /// Where tokens come from and what reads them.
@@ -74,31 +71,15 @@ impl Source {
         common: &CommonArgs,
         output: Output,
     ) -> Result<Manifest, Failure> {
-        let session = &self.session;
-        let bar = output.bar("hashing", "bytes", None);
-        let sha256 = hub::model_sha256(session.path(), |bytes| bar.inc(bytes))?;
-        let data = self.inputs.hashes()?;
-        bar.finish_and_clear();
-        let bos = self.tokenizer.bos();
-        let mut manifest = Manifest::new(kind);
-        manifest.argv = std::env::args().collect();
-        manifest.runtime = json!({ "threads": session.threads });
-        manifest.model = Some(ModelRecord {
-            path: session.path().display().to_string(),
-            family: session.spec.family.into(),
-            sha256,
-        });
-        manifest.tokenizer_sha256 = Some(hub::tokenizer_sha256(session.path())?);
-        manifest.bos = Some(BosRecord {
-            policy: format!("{:?}", model.bos).to_lowercase(),
-            id: if pack { None } else { bos.id },
-            token: if pack { None } else { bos.token.clone() },
-            reason: lead.to_owned(),
-        });
-        manifest.dtype = kind_name(session.kind).into();
-        manifest.device = device_name(session.device);
+        let mut manifest = self.session.manifest(kind, &self.tokenizer, model.bos, output)?;
+        if let Some(bos) = &mut manifest.bos {
+            bos.reason = lead.to_owned();
+            if pack {
+                (bos.id, bos.token) = (None, None);
+            }
+        }
         manifest.seed = common.seed;
-        manifest.data = data;
+        manifest.data = self.inputs.hashes()?;
         Ok(manifest)
     }
 }

@@ -33,3 +33,8 @@ pub use row_ids::RowIds;
 pub use schema::{ActDtype, Column, Format, Layout};
 pub use shard::{ShardBuffer, ShardTarget};
 pub use writer::{StoreClaim, StoreWriter};
+
+/// Header of a `NumPy` file of f32 `[rows, width]`; the numbers follow, little-endian.
+pub(crate) fn npy_header(rows: usize, width: usize) -> Vec<u8> {
+    format::npy::header(rows, width, ActDtype::F32)
+}

@@ -31,7 +31,7 @@ use super::{
         output::Output,
         source::{Source, counts},
     },
-    load::{self, Lenses},
+    load,
     readout::ReadoutArg,
     report,
     site::block_hook,
@@ -103,6 +103,7 @@ impl EvalArgs {
         source.session.announce(output);
         let mut layers = source.session.layers(self.layers.as_ref())?;
         layers.retain(|l| *l < source.session.spec.n_layers);
+        let points = Self::points(load::site(&asked), &layers)?;
         let options = source.window_options(&self.text)?;
         let text = source.windows(&options, output)?;
         output.note(format!("documents: {}", text.lead));
@@ -139,7 +140,6 @@ impl EvalArgs {
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(TOKENS))?;
         let readout =
             Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
-        let points = Self::points(&lenses, &layers)?;
         let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
         let resamples = Resamples::new(self.common.seed, self.replicates);
@@ -191,9 +191,9 @@ impl EvalArgs {
         self.batch_tokens.map_or(if device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get)
     }
 
-    fn points(lenses: &Lenses, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
-        let site = block_hook(&lenses.site)
-            .ok_or_else(|| Failure::failed(anyhow!("a lens reads the unknown site {}", lenses.site)))?;
+    fn points(site: &str, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {
+        let site = block_hook(site)
+            .ok_or_else(|| Failure::failed(anyhow!("a lens reads the unknown site {site}")))?;
         if layers.is_empty() {
             return Err(Failure::usage(anyhow!("--layers: no layer below the last")));
         }
@@ -207,9 +207,7 @@ impl EvalArgs {
 
     fn report(&self, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
         output.print(&report::layers(rows))?;
-        if rows.iter().all(|r| r.n_clusters < 2) {
-            output.note("one document gives no interval; --cluster window resamples windows instead");
-        }
+        report::hint_clusters(rows, output);
         output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
         output.result(json!({ "out": self.out, "rows": rows.len() }))?;
         Ok(())

@@ -16,12 +16,11 @@ use super::super::{exit::Failure, output::Output};
 /// Where lenses read that do not say where.
 const SITE: &str = "resid_pre";
 
-/// Lenses, what each is, and where all of them read.
+/// Lenses, and what each is.
 pub(crate) struct Lenses {
     pub(crate) all: Vec<Box<dyn Lens>>,
     /// `logit`, `tuned` … per lens.
     pub(crate) kinds: Vec<String>,
-    pub(crate) site: String,
 }
 
 /// A lens as it was asked for, before the model is loaded.
@@ -124,7 +123,7 @@ impl Asked {
 pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) -> Result<Lenses, Failure> {
     let spec = model.spec();
     let hash = unembed_sha256(model.unembed())?;
-    let mut lenses = Lenses { all: Vec::new(), kinds: Vec::new(), site: site(asked).to_owned() };
+    let mut lenses = Lenses { all: Vec::new(), kinds: Vec::new() };
     for lens in asked {
         let Some((dir, folder)) = &lens.folder else {
             lenses.all.push(Box::new(LogitLens));

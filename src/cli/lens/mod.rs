@@ -9,6 +9,7 @@ mod site;
 mod transfer;
 
 use clap::{Args, Subcommand};
+pub(super) use report::with_interval;
 
 use super::exit::Failure;
 

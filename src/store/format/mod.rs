@@ -2,7 +2,7 @@
 
 mod arrow_ipc;
 mod leaf;
-mod npy;
+pub(super) mod npy;
 mod page;
 mod parquet;
 mod safetensors;

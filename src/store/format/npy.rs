@@ -15,7 +15,7 @@ pub(super) fn write(out: &mut impl Write, acts: &Acts<'_>) -> Result<(), BoxErro
 }
 
 /// The header of such an array, padded with spaces so that the numbers start at a multiple of 64.
-fn header(rows: usize, width: usize, dtype: ActDtype) -> Vec<u8> {
+pub(in crate::store) fn header(rows: usize, width: usize, dtype: ActDtype) -> Vec<u8> {
     let descr = match dtype {
         ActDtype::F32 => "<f4",
         ActDtype::F16 => "<f2",

@@ -1,0 +1,33 @@
+//! `probe`: what a linear reader finds in every layer.
+
+mod args;
+mod law;
+mod report;
+mod save;
+mod sweep;
+
+use clap::{Args, Subcommand};
+
+use super::exit::Failure;
+
+/// Fit probes to labelled data at every layer, and test the law of next-token prediction
+#[derive(Debug, Args)]
+pub(crate) struct ProbeCommand {
+    #[command(subcommand)]
+    command: Which,
+}
+
+#[derive(Debug, Subcommand)]
+enum Which {
+    Sweep(Box<args::SweepArgs>),
+    Law(Box<law::LawArgs>),
+}
+
+impl ProbeCommand {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Which::Sweep(command) => command.run(),
+            Which::Law(command) => command.run(),
+        }
+    }
+}

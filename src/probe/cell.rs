@@ -1,0 +1,274 @@
+//! One cell of a sweep: a hook, a layer and a split, with every estimator and its controls.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use layerscope_probes::{
+    ControlTask, Error, Labels, Linear, Link, Probe as _, compact, online_code, score::Classified,
+    score::Metric as _, score::R2, shuffled_labels,
+};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use tch::{Kind, Tensor};
+
+use super::{Estimator, Fitted, Options, ProbeError, Round, Target, Task, estimator::Prepared, task::pick};
+use crate::{model::Weights, run::write_tensors};
+
+/// Which cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellKey {
+    /// The hook's short name.
+    pub hook: String,
+    /// Its layer.
+    pub layer: usize,
+    /// Seed of the split.
+    pub seed: u64,
+    /// Which of its folds.
+    pub fold: usize,
+}
+
+impl CellKey {
+    /// The cell's file in the run directory.
+    pub fn path(&self, run: &Path) -> PathBuf {
+        let Self { hook, layer, seed, fold } = self;
+        run.join("cells").join(format!("{hook}.{layer}.seed{seed}.fold{fold}.safetensors"))
+    }
+}
+
+/// What one estimator found.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The probe, on raw states.
+    pub fitted: Fitted,
+    /// Scores of the test items `(n_test, k)`.
+    pub scores: Array2<f64>,
+    /// Accuracy (or R²) on the items it was fitted to.
+    pub train: f64,
+    /// 1 where the control task's label was found, per test item; none where items have no types.
+    pub control: Option<Vec<f64>>,
+    /// 1 where a probe fitted to shuffled labels is right, per test item.
+    pub shuffled: Option<Vec<f64>>,
+    /// Bits of the online code per item of the whole task.
+    pub bits: Option<Vec<f64>>,
+}
+
+/// All estimators of one cell.
+#[derive(Debug, Clone, Default)]
+pub struct Cell {
+    /// By estimator.
+    pub readings: BTreeMap<Estimator, Reading>,
+}
+
+/// Fits and tests every estimator on the states `x` `(n, d)` of all items. With `mdl` shuffles above 0 the logistic probe's
+/// online code is measured too.
+///
+/// # Errors
+/// [`ProbeError::Probe`] naming the place.
+pub fn run_cell(
+    (key, x): (&CellKey, ArrayView2<'_, f32>),
+    task: &Task,
+    round: &Round,
+    estimators: &[Estimator],
+    options: &Options,
+    mdl: usize,
+) -> Result<Cell, ProbeError> {
+    let place = |what: &str| format!("{what} at {} {}, seed {}", key.hook, key.layer, key.seed);
+    let part = |rows: &[usize]| (x.select(Axis(0), rows), task.select(rows));
+    let ((train_x, train), (test_x, test)) = (part(&round.train), part(&round.test));
+    let (validation_x, validation) = part(&round.validation);
+    let prepared = Prepared::new(train_x, options);
+    let mut cell = Cell::default();
+    for &estimator in estimators {
+        let reading = || -> Result<Reading, Error> {
+            let chosen = (validation_x.view(), &validation.labels());
+            let fitted = prepared.choose(estimator, &train.labels(), chosen)?;
+            let again =
+                Again { prepared: &prepared, estimator, l2: fitted.l2, train: &train, test_x: test_x.view() };
+            Ok(Reading {
+                scores: fitted.linear.scores(test_x.view())?,
+                train: in_sample(&fitted.linear, prepared.x(), &train)?,
+                control: again.control(&test, key.seed)?,
+                shuffled: again.shuffled(&test, key.seed)?,
+                bits: None,
+                fitted,
+            })
+        };
+        let reading = reading().map_err(ProbeError::at(place(estimator.name())))?;
+        cell.readings.insert(estimator, reading);
+    }
+    if let (Some(reading), true) = (cell.readings.get_mut(&Estimator::Logistic), mdl > 0) {
+        let l2 = reading.fitted.l2.unwrap_or(1.0);
+        reading.bits =
+            code(x, task, l2, options, mdl, key.seed).map_err(ProbeError::at(place("online code")))?;
+    }
+    Ok(cell)
+}
+
+/// The same probe with other labels.
+struct Again<'a> {
+    prepared: &'a Prepared<'a>,
+    estimator: Estimator,
+    l2: Option<f64>,
+    train: &'a Task,
+    test_x: ArrayView2<'a, f32>,
+}
+
+impl Again<'_> {
+    /// Right or wrong on the test items of a probe fitted to `y`; none where `y` has fewer classes than it needs.
+    fn correct(&self, y: &[u32], truth: &[u32]) -> Result<Option<Vec<f64>>, Error> {
+        let (y, classes) = compact(y);
+        if classes.len() < 2 || !self.estimator.suits(Some(classes.len())) {
+            return Ok(None);
+        }
+        let labels = Labels::Classes { y: &y, n_classes: classes.len() };
+        let l2: Vec<f64> = self.l2.into_iter().collect();
+        let fitted = self.prepared.fit(self.estimator, &labels, &l2)?.remove(0);
+        let scores = fitted.linear.scores(self.test_x)?;
+        let found = Classified::new(scores.view(), &vec![0; scores.nrows()])?;
+        let right = found.predicted().iter().zip(truth).map(|(c, y)| classes[*c as usize] == *y);
+        Ok(Some(right.map(|right| f64::from(u8::from(right))).collect()))
+    }
+
+    /// The control task of Hewitt and Liang (2019): every word type has a random label.
+    fn control(&self, test: &Task, seed: u64) -> Result<Option<Vec<f64>>, Error> {
+        let (Target::Classes { y, names }, Some(types), Some(test_types)) =
+            (&self.train.target, &self.train.types, &test.types)
+        else {
+            return Ok(None);
+        };
+        let control = ControlTask::new(y, names.len(), seed)?;
+        self.correct(&control.labels(types), &control.labels(test_types))
+    }
+
+    fn shuffled(&self, test: &Task, seed: u64) -> Result<Option<Vec<f64>>, Error> {
+        match (&self.train.target, &test.target) {
+            (Target::Classes { y, .. }, Target::Classes { y: truth, .. }) => {
+                self.correct(&shuffled_labels(y, &self.train.groups, seed)?, truth)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Accuracy, or R² of numbers, on the items of the fit.
+fn in_sample(linear: &Linear, x: ArrayView2<'_, f32>, task: &Task) -> Result<f64, Error> {
+    let scores = linear.scores(x)?;
+    match &task.target {
+        Target::Classes { y, .. } => {
+            let right = Classified::new(scores.view(), y)?.correct();
+            Ok(right.iter().sum::<f64>() / right.len() as f64)
+        }
+        Target::Numbers(y) => Ok(R2::new(scores.view(), y.view())?.point()),
+    }
+}
+
+/// Bits per item of the online code of Voita and Titov (2020).
+fn code(
+    x: ArrayView2<'_, f32>,
+    task: &Task,
+    l2: f64,
+    options: &Options,
+    shuffles: usize,
+    seed: u64,
+) -> Result<Option<Vec<f64>>, Error> {
+    let Target::Classes { y, names } = &task.target else { return Ok(None) };
+    let fit = |before: &[usize], block: &[usize]| -> Result<Array2<f64>, Error> {
+        let own = pick(y, before);
+        let prepared = Prepared::new(x.select(Axis(0), before), options);
+        let labels = Labels::Classes { y: &own, n_classes: names.len() };
+        let fitted = prepared.fit(Estimator::Logistic, &labels, &[l2])?.remove(0);
+        fitted.linear.scores(x.select(Axis(0), block).view())
+    };
+    Ok(Some(online_code(y, names.len(), &task.groups, shuffles as u64, seed, fit)?.bits))
+}
+
+impl Cell {
+    /// Writes the cell, whole or not at all.
+    ///
+    /// # Errors
+    /// [`ProbeError::Run`] naming the file.
+    pub fn write(&self, path: &Path) -> Result<(), ProbeError> {
+        let mut tensors = BTreeMap::new();
+        for (estimator, r) in &self.readings {
+            let mut put =
+                |name: &str, tensor: Tensor| tensors.insert(format!("{}/{name}", estimator.name()), tensor);
+            let (linear, l2) = (&r.fitted.linear, r.fitted.l2.unwrap_or(f64::NAN));
+            put("scores", two(&r.scores));
+            put("weights", two(&linear.weights));
+            put("bias", Tensor::from_slice(&linear.bias.to_vec()));
+            put(
+                "facts",
+                Tensor::from_slice(&[
+                    l2,
+                    f64::from(u8::from(r.fitted.converged)),
+                    r.train,
+                    link(linear.link),
+                ]),
+            );
+            for (name, values) in [("control", &r.control), ("shuffled", &r.shuffled), ("bits", &r.bits)] {
+                if let Some(values) = values {
+                    put(name, Tensor::from_slice(values));
+                }
+            }
+        }
+        Ok(write_tensors(path, &tensors)?)
+    }
+
+    /// Reads a cell back; none where there is no such file.
+    ///
+    /// # Errors
+    /// When the file is damaged or holds another estimator.
+    pub fn read(path: &Path, estimators: &[Estimator]) -> Result<Option<Self>, ProbeError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let file = Weights::open_file(path, Kind::Double)?;
+        let mut cell = Self::default();
+        for estimator in estimators {
+            let name = |what: &str| format!("{}/{what}", estimator.name());
+            let vector = |what: &str| -> Result<Vec<f64>, ProbeError> {
+                let tensor = file.take_any(&name(what))?.to_kind(Kind::Double).view([-1]);
+                Ok(Vec::<f64>::try_from(tensor).map_err(crate::model::ModelError::from)?)
+            };
+            let matrix = |what: &str| -> Result<Array2<f64>, ProbeError> {
+                let columns = file.take_any(&name(what))?.size().last().copied().unwrap_or(1).max(1) as usize;
+                let values = vector(what)?;
+                Ok(Array2::from_shape_vec((values.len() / columns, columns), values).unwrap_or_default())
+            };
+            let some = |what: &str| file.has(&name(what)).then(|| vector(what)).transpose();
+            let facts = vector("facts")?;
+            let linear = Linear::new(matrix("weights")?, Array1::from(vector("bias")?), link_of(facts[3]));
+            let linear = linear.map_err(ProbeError::at(path.display().to_string()))?;
+            let l2 = Some(facts[0]).filter(|l2| !l2.is_nan());
+            let reading = Reading {
+                fitted: Fitted { linear, l2, converged: facts[1] == 1.0 },
+                scores: matrix("scores")?,
+                train: facts[2],
+                control: some("control")?,
+                shuffled: some("shuffled")?,
+                bits: some("bits")?,
+            };
+            cell.readings.insert(*estimator, reading);
+        }
+        Ok(Some(cell))
+    }
+}
+
+fn two(values: &Array2<f64>) -> Tensor {
+    let flat: Vec<f64> = values.iter().copied().collect();
+    Tensor::from_slice(&flat).view([values.nrows() as i64, values.ncols() as i64])
+}
+
+fn link(link: Link) -> f64 {
+    match link {
+        Link::Identity => 0.0,
+        Link::Margin => 1.0,
+        Link::Sigmoid => 2.0,
+        Link::Softmax => 3.0,
+    }
+}
+
+fn link_of(number: f64) -> Link {
+    [Link::Identity, Link::Margin, Link::Sigmoid, Link::Softmax][(number as usize).min(3)]
+}

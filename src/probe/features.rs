@@ -1,0 +1,209 @@
+//! States of labelled items: one NumPy file of f32 rows per hook and layer, item by item.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use ndarray::Array2;
+use tch::{Kind, Tensor};
+
+use super::ProbeError;
+use crate::{
+    hook::{Capture, HookPoint, Selection},
+    labelled::{Item, Plan},
+    model::{Model, ModelError, Spec, width},
+    run::{RunError, write_atomic},
+    store::npy_header,
+    text::{Window, batches},
+};
+
+/// Folder of the files in the run directory.
+const FOLDER: &str = "features";
+/// Written last; holds what the files are of.
+const DONE: &str = "features/done";
+
+/// The states of all items at all points, on disk. One matrix is read at a time.
+#[derive(Debug)]
+pub struct Features {
+    dir: PathBuf,
+    columns: Vec<(HookPoint, usize)>,
+    rows: usize,
+    n_layers: usize,
+}
+
+impl Features {
+    /// Where the states of `rows` items at `points` are in the run directory `run`; makes no file.
+    pub fn new(run: &Path, spec: &Spec, points: &[HookPoint], rows: usize) -> Self {
+        let flat = |point: &HookPoint| width(spec, *point).map_or(0, |size| size.iter().product());
+        let columns = points.iter().map(|point| (*point, flat(point))).collect();
+        Self { dir: run.to_owned(), columns, rows, n_layers: spec.n_layers }
+    }
+
+    /// Whether an earlier run wrote all of it.
+    pub fn complete(&self) -> bool {
+        fs::read_to_string(self.dir.join(DONE)).is_ok_and(|text| text == self.stamp())
+    }
+
+    /// The hook points.
+    pub fn points(&self) -> impl Iterator<Item = HookPoint> + '_ {
+        self.columns.iter().map(|(point, _)| *point)
+    }
+
+    /// The point at `place` by hook and layer.
+    pub fn name(&self, place: usize) -> (&'static str, usize) {
+        let (point, _) = self.columns[place];
+        (point.short_name(), point.layer(self.n_layers))
+    }
+
+    /// The states of all items at the point `place`, `(n, d)`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is cut.
+    pub fn matrix(&self, place: usize) -> Result<Array2<f32>, ProbeError> {
+        let (path, d) = (self.path(place), self.columns[place].1);
+        let bytes = fs::read(&path).map_err(|e| RunError::io("read", &path, e))?;
+        let skip = npy_header(self.rows, d).len();
+        let values = bytes.get(skip..).unwrap_or_default().chunks_exact(4);
+        let values: Vec<f32> = values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let cut = |_| RunError::io("read", &path, std::io::Error::other("the file is cut short"));
+        Ok(Array2::from_shape_vec((self.rows, d), values).map_err(cut)?)
+    }
+
+    fn path(&self, place: usize) -> PathBuf {
+        let (hook, layer) = self.name(place);
+        self.dir.join(FOLDER).join(format!("{hook}.{layer}.npy"))
+    }
+
+    /// What tells finished files from those of another plan.
+    fn stamp(&self) -> String {
+        let columns = self.columns.iter().map(|(point, d)| format!("{point} {d}\n")).collect::<String>();
+        format!("{} rows\n{columns}", self.rows)
+    }
+
+    /// Empty files of the right size.
+    pub(super) fn create(&self) -> Result<Writer<'_>, ProbeError> {
+        let folder = self.dir.join(FOLDER);
+        fs::create_dir_all(&folder).map_err(|e| RunError::io("create", &folder, e))?;
+        let open = |place: usize| -> Result<(File, u64), RunError> {
+            let path = self.path(place);
+            let header = npy_header(self.rows, self.columns[place].1);
+            let io = |e| RunError::io("write", &path, e);
+            let file = File::create(&path).map_err(io)?;
+            file.set_len(header.len() as u64 + 4 * (self.rows * self.columns[place].1) as u64).map_err(io)?;
+            file.write_all_at(&header, 0).map_err(io)?;
+            Ok((file, header.len() as u64))
+        };
+        let files = (0..self.columns.len()).map(open).collect::<Result<_, _>>()?;
+        Ok(Writer { features: self, files })
+    }
+}
+
+/// Takes rows in any order.
+pub(super) struct Writer<'a> {
+    features: &'a Features,
+    files: Vec<(File, u64)>,
+}
+
+impl Writer<'_> {
+    /// Puts rows (one after the other) of the point `place` where item `first` belongs.
+    pub(super) fn put(&self, place: usize, first: usize, rows: &[f32]) -> Result<(), ProbeError> {
+        let (file, header) = &self.files[place];
+        let bytes: Vec<u8> = rows.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let at = header + 4 * (first * self.features.columns[place].1) as u64;
+        Ok(file.write_all_at(&bytes, at).map_err(|e| RunError::io("write", &self.features.path(place), e))?)
+    }
+
+    /// Everything is there.
+    pub(super) fn finish(self) -> Result<(), ProbeError> {
+        for (place, (file, _)) in self.files.iter().enumerate() {
+            file.sync_all().map_err(|e| RunError::io("write", &self.features.path(place), e))?;
+        }
+        let path = self.features.dir.join(DONE);
+        write_atomic(&path, |out| {
+            let text = self.features.stamp();
+            std::io::Write::write_all(out, text.as_bytes()).map_err(|e| RunError::io("write", &path, e))
+        })?;
+        Ok(())
+    }
+}
+
+/// Runs every window of `plan` once and writes the states of its items. `watch` hears of tokens and says whether to stop.
+///
+/// # Errors
+/// When the model cannot run, a state is not finite (named by hook and text), the disk is full, or `watch` stops it.
+pub fn extract(
+    features: &Features,
+    model: &Model,
+    plan: &Plan,
+    batch_tokens: usize,
+    watch: &mut dyn FnMut(usize) -> bool,
+) -> Result<(), ProbeError> {
+    let _no_grad = tch::no_grad_guard();
+    let writer = features.create()?;
+    let wanted: Selection = features.points().collect();
+    for batch in batches(&plan.windows, batch_tokens) {
+        let some: Vec<&Window> = batch.iter().map(|i| &plan.windows[*i]).collect();
+        let ids: Vec<i64> = some.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
+        let mut capture = Capture::new(wanted.clone());
+        model.forward(&Tensor::from_slice(&ids).view([some.len() as i64, -1]), &mut capture)?;
+        let seq = some[0].ids.len();
+        for (place, (point, d)) in features.columns.iter().enumerate() {
+            let missing = || ModelError::Input(format!("{point} was not computed"));
+            let states = capture.get(*point).ok_or_else(missing)?;
+            let flat = numbers(states)?;
+            for (row, window) in batch.iter().enumerate() {
+                let own = &flat[row * seq * d..(row + 1) * seq * d];
+                let items = plan.items_of(*window as u32);
+                let rows = rows(&plan.items[items.clone()], own, *d);
+                if let Some(bad) = rows.iter().position(|x| !x.is_finite()) {
+                    let text = plan.items[items.start + bad / d].text;
+                    let what = format!("{point} is not finite at an item of text {text}");
+                    return Err(ModelError::Input(what).into());
+                }
+                writer.put(place, items.start, &rows)?;
+            }
+        }
+        if watch(ids.len()) {
+            return Err(ProbeError::Interrupted);
+        }
+    }
+    writer.finish()
+}
+
+fn numbers(states: &Tensor) -> Result<Vec<f32>, ModelError> {
+    let flat = states.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_reshape([-1])?;
+    Ok(Vec::<f32>::try_from(flat)?)
+}
+
+/// The states of items of one window, whose states are `own [seq, d]`: means over the items' positions.
+pub(super) fn rows(items: &[Item], own: &[f32], d: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(items.len() * d);
+    for item in items {
+        let (start, end) = (item.rows.start as usize, item.rows.end as usize);
+        if end == start + 1 {
+            out.extend_from_slice(&own[start * d..end * d]);
+            continue;
+        }
+        let mut mean = vec![0f64; d];
+        for state in own[start * d..end * d].chunks_exact(d) {
+            mean.iter_mut().zip(state).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        out.extend(mean.iter().map(|sum| (sum / (end - start) as f64) as f32));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_is_the_mean_of_its_positions() {
+        let item = |rows| Item { window: 0, text: 0, rows, target: 0, group: 0, word: None };
+        let own = [1., 2., 3., 4., 5., 6.]; // three states of width 2
+        assert_eq!(rows(&[item(1..2), item(0..3)], &own, 2), [3., 4., 3., 4.]);
+        assert_eq!(rows(&[item(0..2)], &own, 2), [2., 3.]);
+    }
+}

@@ -1,0 +1,72 @@
+//! Probes over a model's layers: states of labelled items, a sweep over layers, hooks and splits, and honest numbers.
+//!
+//! ```text
+//! labelled::Plan ── extract ──> Features (one npy file per hook and layer)
+//!        └── Task (labels, groups, types) ── sweep ──> a Cell per hook, layer and split ── results ──> metrics.parquet
+//! ```
+//!
+//! The maths is in [`layerscope_probes`]; here it meets models, files and the run directory. A cell is fitted on one thread,
+//! cells run side by side, and each is written as it ends, so that a sweep that was killed goes on.
+
+mod baseline;
+mod cell;
+mod estimator;
+mod exported;
+mod features;
+mod law;
+mod results;
+mod split;
+mod task;
+
+pub use baseline::{Baseline, baselines};
+pub use cell::{Cell, CellKey, Reading, run_cell};
+pub use estimator::{Estimator, Fitted, Options};
+pub use exported::from_export;
+pub use features::{Features, extract};
+pub use law::{Control, Law, LawRow, Norming, decay, disagreement, documents, metric_rows};
+pub use results::{Measured, Summary, results};
+pub use split::{Protocol, Round, rounds};
+pub use task::{Target, Task};
+
+/// A probe that cannot be fitted or measured.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The maths.
+    #[error("{place}: {source}")]
+    Probe {
+        /// Hook, layer and split, or what else was at work.
+        place: String,
+        /// Why.
+        source: layerscope_probes::Error,
+    },
+    /// The model cannot run, or a state is not finite.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+    /// A file cannot be written or read.
+    #[error(transparent)]
+    Run(#[from] crate::run::RunError),
+    /// An export cannot be read.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The export is not of these texts.
+    #[error("the export has {found} where the text {text} has {expected}")]
+    OtherText {
+        /// File and line.
+        text: String,
+        /// The token of the text.
+        expected: String,
+        /// The export's.
+        found: String,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted; repeat the command to go on")]
+    Interrupted,
+}
+
+impl ProbeError {
+    /// Names where the maths failed.
+    pub(crate) fn at(place: impl Into<String>) -> impl FnOnce(layerscope_probes::Error) -> Self {
+        let place = place.into();
+        move |source| Self::Probe { place, source }
+    }
+}

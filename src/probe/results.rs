@@ -1,0 +1,298 @@
+//! From cells to rows of `metrics.parquet`.
+//!
+//! A number is the mean over the seeds of the splits; within a seed folds are put together. Intervals resample groups: a
+//! group has the same weight in every seed, layer, control and baseline, so that differences are paired.
+
+use std::collections::BTreeMap;
+
+use layerscope_probes::{
+    Best, Bootstrap, Draws, Error, Resamples, best,
+    score::{Classified, R2},
+    selectivity,
+};
+use ndarray::{Array2, Axis, concatenate};
+
+use super::{Estimator, ProbeError, Round, Target, Task, baseline::Baseline, cell::Cell};
+use crate::run::MetricRow;
+
+/// Layer of what reads no layer.
+const NO_LAYER: i32 = -1;
+
+/// The best layer of an estimator on a hook.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The estimator.
+    pub estimator: Estimator,
+    /// The hook.
+    pub hook: String,
+    /// `accuracy` or `r2`.
+    pub metric: &'static str,
+    /// The layers, ascending.
+    pub layers: Vec<usize>,
+    /// Which of them is best, which cannot be told from it, and what is left of its value after the choice.
+    pub best: Best,
+    /// Whether every fit came to its end.
+    pub converged: bool,
+}
+
+/// Everything measured.
+pub struct Measured<'a> {
+    /// The items.
+    pub task: &'a Task,
+    /// The splits, in order.
+    pub rounds: &'a [Round],
+    /// Hook and layer of every point.
+    pub points: &'a [(String, usize)],
+    /// Cells by point, then split.
+    pub cells: &'a [Vec<Cell>],
+    /// Baselines by split.
+    pub baselines: &'a [Vec<Baseline>],
+    /// The estimators.
+    pub estimators: &'a [Estimator],
+    /// Of the intervals.
+    pub resamples: Resamples,
+}
+
+/// Every number with its interval, and the best layers.
+///
+/// # Errors
+/// [`ProbeError::Probe`].
+pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>), ProbeError> {
+    let seeds = Seeds::new(measured)?;
+    let mut rows = baseline_rows(measured, &seeds).map_err(ProbeError::at("baselines"))?;
+    let mut summaries = Vec::new();
+    for &estimator in measured.estimators {
+        let mut by_hook: BTreeMap<&str, Vec<(usize, Draws, bool)>> = BTreeMap::new();
+        for (place, (hook, layer)) in measured.points.iter().enumerate() {
+            let at = format!("{} at {hook} {layer}", estimator.name());
+            let numbers = seeds.numbers(measured, place, estimator).map_err(ProbeError::at(at))?;
+            for (metric, draws) in &numbers {
+                rows.push(row(estimator.name(), "probe", (hook, *layer as i32), metric, draws));
+            }
+            let converged = measured.cells[place].iter().all(|c| c.readings[&estimator].fitted.converged);
+            if let Some((_, draws)) = numbers.into_iter().next() {
+                by_hook.entry(hook).or_default().push((*layer, draws, converged));
+            }
+        }
+        for (hook, layers) in by_hook {
+            let summary = summary(estimator, hook, &layers, measured.task)?;
+            rows.extend(best_rows(&summary, &layers));
+            summaries.push(summary);
+        }
+    }
+    Ok((rows, summaries))
+}
+
+/// The test items of every seed, folds one after the other, with their resamples.
+struct Seeds {
+    of: Vec<Seed>,
+}
+
+struct Seed {
+    /// Its rounds.
+    rounds: Vec<usize>,
+    task: Task,
+    bootstrap: Bootstrap,
+}
+
+impl Seeds {
+    fn new(measured: &Measured<'_>) -> Result<Self, ProbeError> {
+        let mut of: Vec<Seed> = Vec::new();
+        let groups = measured.rounds.chunk_by(|a, b| a.seed == b.seed);
+        let mut first = 0;
+        for rounds in groups {
+            let items: Vec<usize> = rounds.iter().flat_map(|r| r.test.iter().copied()).collect();
+            let task = measured.task.select(&items);
+            let bootstrap =
+                Bootstrap::new(&task.groups, measured.resamples).map_err(ProbeError::at("resamples"))?;
+            of.push(Seed { rounds: (first..first + rounds.len()).collect(), task, bootstrap });
+            first += rounds.len();
+        }
+        Ok(Self { of })
+    }
+
+    /// The estimator's numbers at one point; the first is what layers are compared by.
+    fn numbers(
+        &self,
+        measured: &Measured<'_>,
+        place: usize,
+        estimator: Estimator,
+    ) -> Result<Vec<(String, Draws)>, Error> {
+        let mut all: Vec<Vec<(String, Draws)>> = Vec::new();
+        for seed in &self.of {
+            let readings: Vec<_> =
+                seed.rounds.iter().map(|round| &measured.cells[place][*round].readings[&estimator]).collect();
+            let scores: Vec<_> = readings.iter().map(|r| r.scores.view()).collect();
+            let scores = concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?;
+            let mut numbers = metrics(seed, &scores)?;
+            let train = readings.iter().map(|r| r.train).sum::<f64>() / readings.len() as f64;
+            let name = format!("train_{}", numbers[0].0);
+            numbers.push((name, constant(train, &numbers[0].1)));
+            let joined = |of: fn(&super::Reading) -> Option<&Vec<f64>>| -> Option<Vec<f64>> {
+                readings
+                    .iter()
+                    .map(|r| of(r))
+                    .collect::<Option<Vec<_>>>()
+                    .map(|parts| parts.into_iter().flatten().copied().collect())
+            };
+            if let Some(control) = joined(|r| r.control.as_ref()) {
+                let control = seed.bootstrap.mean(&control)?;
+                numbers.push(("selectivity".into(), selectivity(&numbers[0].1, &control)?));
+                numbers.push(("control_accuracy".into(), control));
+            }
+            if let Some(shuffled) = joined(|r| r.shuffled.as_ref()) {
+                numbers.push(("shuffled_accuracy".into(), seed.bootstrap.mean(&shuffled)?));
+            }
+            all.push(numbers);
+        }
+        let mut mean = mean_over_seeds(&all);
+        mean.extend(compression(measured, place, estimator)?);
+        Ok(mean)
+    }
+}
+
+fn metrics(seed: &Seed, scores: &Array2<f64>) -> Result<Vec<(String, Draws)>, Error> {
+    match &seed.task.target {
+        Target::Numbers(y) => {
+            let r2 = R2::new(scores.view(), y.view())?;
+            Ok(vec![("r2".into(), seed.bootstrap.metric(&r2)?)])
+        }
+        Target::Classes { y, .. } => {
+            let all = Classified::new(scores.view(), y)?.metrics(&seed.bootstrap)?;
+            let finite = all.into_iter().filter(|(_, draws)| draws.value.is_finite());
+            Ok(finite.map(|(name, draws)| (name.to_owned(), draws)).collect())
+        }
+    }
+}
+
+/// The uniform code's length over the online code's, where it was measured.
+fn compression(
+    measured: &Measured<'_>,
+    place: usize,
+    estimator: Estimator,
+) -> Result<Option<(String, Draws)>, Error> {
+    let bits = measured.cells[place].iter().find_map(|cell| cell.readings[&estimator].bits.as_ref());
+    let (Some(bits), Some(k)) = (bits, measured.task.n_classes()) else { return Ok(None) };
+    let all = Bootstrap::new(&measured.task.groups, measured.resamples)?;
+    let log2 = (k as f64).log2();
+    Ok(Some(("compression".into(), all.mean(bits)?.map(|mean| log2 / mean))))
+}
+
+/// A number without resamples of its own.
+fn constant(value: f64, like: &Draws) -> Draws {
+    Draws { value, replicates: Vec::new(), ..like.clone() }
+}
+
+/// Means of the numbers that every seed has.
+fn mean_over_seeds(all: &[Vec<(String, Draws)>]) -> Vec<(String, Draws)> {
+    let Some(first) = all.first() else { return Vec::new() };
+    let mut out = Vec::new();
+    for (name, _) in first {
+        let same: Vec<&Draws> =
+            all.iter().filter_map(|n| n.iter().find(|(other, _)| other == name)).map(|(_, d)| d).collect();
+        if same.len() == all.len() {
+            out.push((name.clone(), average(&same)));
+        }
+    }
+    out
+}
+
+/// The mean of numbers resampled alike. Items and groups are those of all seeds together.
+fn average(draws: &[&Draws]) -> Draws {
+    let n = draws.len() as f64;
+    let replicates = draws.iter().map(|d| d.replicates.len()).min().unwrap_or(0);
+    let mean = |r: usize| draws.iter().map(|d| d.replicates[r]).sum::<f64>() / n;
+    Draws {
+        value: draws.iter().map(|d| d.value).sum::<f64>() / n,
+        replicates: (0..replicates).map(mean).collect(),
+        n: draws.iter().map(|d| d.n).sum(),
+        n_clusters: draws.iter().map(|d| d.n_clusters).max().unwrap_or(0),
+    }
+}
+
+fn baseline_rows(measured: &Measured<'_>, seeds: &Seeds) -> Result<Vec<MetricRow>, Error> {
+    let mut rows = Vec::new();
+    let Some(first) = measured.baselines.first() else { return Ok(rows) };
+    for (place, baseline) in first.iter().enumerate() {
+        let mut all = Vec::new();
+        for seed in &seeds.of {
+            let parts: Vec<&Baseline> = seed.rounds.iter().map(|r| &measured.baselines[*r][place]).collect();
+            let scores: Option<Vec<_>> = parts.iter().map(|b| b.scores.as_ref().map(Array2::view)).collect();
+            all.push(match scores {
+                Some(scores) => metrics(seed, &concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?)?,
+                None => {
+                    let correct: Vec<f64> = parts.iter().flat_map(|b| b.correct.iter().copied()).collect();
+                    vec![("accuracy".to_owned(), seed.bootstrap.mean(&correct)?)]
+                }
+            });
+        }
+        for (metric, draws) in mean_over_seeds(&all) {
+            let name = if baseline.name == "majority" { format!("majority_{metric}") } else { metric };
+            rows.push(row(baseline.name, "baseline", ("none", NO_LAYER), &name, &draws));
+        }
+    }
+    Ok(rows)
+}
+
+fn summary(
+    estimator: Estimator,
+    hook: &str,
+    layers: &[(usize, Draws, bool)],
+    task: &Task,
+) -> Result<Summary, ProbeError> {
+    let draws: Vec<Draws> = layers.iter().map(|(_, draws, _)| draws.clone()).collect();
+    let best = best(&draws).map_err(ProbeError::at(format!("best layer of {}", estimator.name())))?;
+    Ok(Summary {
+        estimator,
+        hook: hook.to_owned(),
+        metric: if task.n_classes().is_some() { "accuracy" } else { "r2" },
+        layers: layers.iter().map(|(layer, ..)| *layer).collect(),
+        best,
+        converged: layers.iter().all(|(.., converged)| *converged),
+    })
+}
+
+/// The best layer's corrected value, and for every layer whether it is tied with it.
+fn best_rows(summary: &Summary, layers: &[(usize, Draws, bool)]) -> Vec<MetricRow> {
+    let (name, hook) = (summary.estimator.name(), summary.hook.as_str());
+    let tied = |(place, (layer, draws, _)): (usize, &(usize, Draws, bool))| {
+        let value = constant(f64::from(u8::from(summary.best.tied[place])), draws);
+        row(name, "probe", (hook, *layer as i32), "tied_with_best", &value)
+    };
+    let mut rows: Vec<MetricRow> = layers.iter().enumerate().map(tied).collect();
+    let corrected = summary.best.corrected;
+    let at = (hook, summary.layers[summary.best.place] as i32);
+    let one = row(name, "probe", at, &format!("best_{}", summary.metric), &layers[summary.best.place].1);
+    rows.push(MetricRow {
+        estimate: corrected.estimate,
+        lower: corrected.lower,
+        upper: corrected.upper,
+        ..one
+    });
+    rows
+}
+
+fn row(subject: &str, kind: &str, (hook, layer): (&str, i32), metric: &str, draws: &Draws) -> MetricRow {
+    let estimate = draws.estimate();
+    let unit = match metric {
+        "nll" => "nats",
+        "compression" => "ratio",
+        "tied_with_best" => "flag",
+        _ => "share",
+    };
+    MetricRow {
+        subject: subject.into(),
+        kind: kind.into(),
+        hook: hook.into(),
+        layer,
+        source_layer: None,
+        horizon: 0,
+        metric: metric.into(),
+        unit: unit.into(),
+        estimate: estimate.estimate,
+        lower: estimate.lower,
+        upper: estimate.upper,
+        n: draws.n as i64,
+        n_clusters: draws.n_clusters as i64,
+    }
+}
