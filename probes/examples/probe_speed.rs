@@ -116,6 +116,17 @@ fn main() -> Result<(), Boxed> {
         "ridge" => by_layer(&|_, x| work.ridge(x))?,
         other => return Err(format!("no kind {other}").into()),
     };
+    if std::env::var("SHOW").is_ok() {
+        let rows = Whitened::new(x.index_axis(ndarray::Axis(0), 0), true)?;
+        let labels = Labels::Classes { y: work.y, n_classes: work.k };
+        let start = Instant::now();
+        for p in
+            (Logistic { tolerance: work.tolerance, ..Logistic::default() }.path(&rows, &labels, &work.l2)?)
+        {
+            eprintln!("{} {} {:e}", p.l2, p.convergence.evaluations, p.convergence.objective);
+        }
+        eprintln!("{:?}", start.elapsed());
+    }
     let passes: Vec<usize> = found.iter().map(|(_, passes)| *passes).collect();
     let mut seconds = Vec::new();
     for _ in 0..rounds.parse()? {

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::labels::{counts, positive, same_rows};
-use crate::lbfgs::{Stop, minimise};
+use crate::lbfgs::{Memory, Stop, minimise};
 use crate::loss::Loss;
 use crate::{Convergence, Error, Features, Fit, Labelled, Labels, Linear, Link, Probe, Whitened};
 
@@ -127,13 +127,14 @@ impl Logistic {
         };
         let mut loss = Loss::new(x, y, n_classes, y.iter().map(weight).collect(), price);
         let stop = Stop { gap: self.tolerance, iterations: self.max_iterations };
-        let mut at = loss.start();
+        let (mut at, mut memory) = (loss.start(), Memory::default());
         let mut order: Vec<usize> = (0..l2.len()).collect();
         order.sort_by(|a, b| l2[*b].total_cmp(&l2[*a]));
         let mut solved: Vec<(usize, Solved)> = Vec::with_capacity(l2.len());
         for i in order {
-            loss.set_lambda(l2[i]);
-            let convergence = minimise(&mut loss, &mut at, stop);
+            memory.add(&loss.penalty_change(l2[i]));
+            loss.set_lambda(l2[i], &at)?;
+            let convergence = minimise(&mut loss, &mut at, &mut memory, stop);
             solved.push((i, Solved::new(&at, x.cols(), loss.k(), l2[i], convergence)));
         }
         solved.sort_by_key(|(i, _)| *i);
