@@ -10,6 +10,7 @@ mod error;
 mod features;
 #[cfg(test)]
 mod golden;
+mod hessian;
 mod labels;
 mod law;
 mod lbfgs;

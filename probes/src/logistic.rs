@@ -2,6 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2};
 
+use crate::hessian::Hessian;
 use crate::labels::{counts, positive, same_rows};
 use crate::lbfgs::{Memory, Stop, minimise};
 use crate::loss::Loss;
@@ -14,7 +15,8 @@ use crate::{Convergence, Error, Features, Fit, Labelled, Labels, Linear, Link, P
 /// (`class_weight="balanced"`). Biases of several classes, which are free up to a constant, sum to 0.
 ///
 /// The minimum is found by L-BFGS in the coordinates of [`Whitened`] rows, in which the Hessian is near the identity
-/// whatever the spectrum of the activations.
+/// whatever the spectrum of the activations; when that does not do and there are few parameters (`k (d + 1)` up to 2048),
+/// with their exact Hessian.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Logistic {
     /// λ of [`Fit::fit`], above 0.
@@ -128,17 +130,48 @@ impl Logistic {
         let mut loss = Loss::new(x, y, n_classes, y.iter().map(weight).collect(), price);
         let stop = Stop { gap: self.tolerance, iterations: self.max_iterations };
         let (mut at, mut memory) = (loss.start(), Memory::default());
+        let mut hard = false;
         let mut order: Vec<usize> = (0..l2.len()).collect();
         order.sort_by(|a, b| l2[*b].total_cmp(&l2[*a]));
         let mut solved: Vec<(usize, Solved)> = Vec::with_capacity(l2.len());
         for i in order {
             memory.add(&loss.penalty_change(l2[i]));
             loss.set_lambda(l2[i], &at)?;
-            let convergence = minimise(&mut loss, &mut at, &mut memory, stop);
+            let convergence = descend(&mut loss, &mut at, &mut memory, &mut hard, stop);
             solved.push((i, Solved::new(&at, x.cols(), loss.k(), l2[i], convergence)));
         }
         solved.sort_by_key(|(i, _)| *i);
         Ok(solved.into_iter().map(|(_, solved)| solved).collect())
+    }
+}
+
+/// Minimises with the cheap preconditioner for as many passes as the exact Hessian costs, then with that, made anew
+/// whenever it has been used for as long. After a λ for which it was needed, the next (`hard`) begin with it.
+fn descend<F: Features>(
+    loss: &mut Loss<'_, F>,
+    at: &mut Vec<f64>,
+    memory: &mut Memory,
+    hard: &mut bool,
+    stop: Stop,
+) -> Convergence {
+    let patience = Hessian::passes(at.len() / loss.k() - 1, loss.k());
+    let mut exact = *hard && loss.be_exact(at);
+    if exact {
+        *memory = Memory::default();
+    }
+    let (mut iterations, mut evaluations) = (0, 0);
+    loop {
+        let left = stop.iterations - iterations;
+        let some = patience.map_or(left, |patience| patience.min(left));
+        let mut end = minimise(loss, at, memory, Stop { iterations: some, ..stop });
+        let stuck = exact && end.iterations == 0;
+        iterations += end.iterations;
+        evaluations += end.evaluations;
+        (end.iterations, end.evaluations) = (iterations, evaluations);
+        if end.converged || iterations == stop.iterations || stuck || !loss.be_exact(at) {
+            return end;
+        }
+        (exact, *hard, *memory) = (true, true, Memory::default());
     }
 }
 

@@ -3,6 +3,7 @@
 use multiversion::multiversion;
 use ndarray::{Array1, Array2};
 
+use crate::hessian::{Factor, Hessian};
 use crate::lbfgs::Objective;
 use crate::linalg::{BLOCK, eigh, product, rows, rows_mut};
 use crate::linear::softplus;
@@ -25,6 +26,8 @@ pub(crate) struct Loss<'a, F> {
     lambda: f64,
     /// `A = Σ s (diag(p) - p pᵀ)` `(k, k)` where λ was set: eigenvalues, and eigenvectors as rows.
     curvature: (Array1<f64>, Array2<f64>),
+    /// The exact Hessian near here, instead.
+    exact: Option<Factor>,
 }
 
 impl<'a, F: Features> Loss<'a, F> {
@@ -37,7 +40,17 @@ impl<'a, F: Features> Loss<'a, F> {
     ) -> Self {
         let k = if n_classes == 2 { 1 } else { n_classes };
         let squares = x.squares() / (x.rows() as f64).max(1.0);
-        Self { x, y, weights, k, price, squares, lambda: 1.0, curvature: (Array1::ones(k), Array2::eye(k)) }
+        Self {
+            x,
+            y,
+            weights,
+            k,
+            price,
+            squares,
+            lambda: 1.0,
+            curvature: (Array1::ones(k), Array2::eye(k)),
+            exact: None,
+        }
     }
 
     /// Columns of `W`.
@@ -73,8 +86,25 @@ impl<'a, F: Features> Loss<'a, F> {
             product(rows_mut(&mut part, k, k), true, p.transpose(), p);
             sum.iter_mut().zip(&part).for_each(|(s, p)| *s -= f64::from(*p));
         });
-        (self.lambda, self.curvature) = (lambda, eigh(&sum)?);
+        (self.lambda, self.curvature, self.exact) = (lambda, eigh(&sum)?, None);
         Ok(())
+    }
+
+    /// Takes the exact Hessian at `at` for the preconditioner, if it is small enough and can be factorised.
+    pub(crate) fn be_exact(&mut self, at: &[f64]) -> bool {
+        let (d, k) = (self.x.cols(), self.k);
+        let Some(mut hessian) = Hessian::new(d, k) else { return false };
+        let identity: Vec<f64> = Array2::eye(d).into_iter().collect();
+        let mut x = vec![0.0; BLOCK * d];
+        self.blocks(at, |from, values, buffer| {
+            probabilities(values, k, buffer);
+            let m = values.len() / k;
+            self.x.times(from..from + m, &identity, d, &mut x[..m * d]);
+            hessian.add(&x[..m * d], &self.weights[from..from + m], buffer);
+        });
+        let gauge = self.weights.iter().sum::<f64>() / (k * k) as f64;
+        self.exact = hessian.factor(&(self.price * self.lambda), &self.squares, gauge);
+        self.exact.is_some()
     }
 
     /// By how much the diagonal of the Hessian becomes larger when λ becomes `lambda`.
@@ -138,6 +168,9 @@ impl<F: Features> Objective for Loss<'_, F> {
     /// By `A ⊗ diag(Σ x² / n) + λ diag(q)`: the Hessian, were the columns independent of each other and of `p`. The
     /// weights common to all classes, of which only the penalty knows, are left at 0.
     fn precondition(&self, v: &mut [f64]) {
+        if let Some(exact) = &self.exact {
+            return exact.divide(v);
+        }
         let (k, (values, vectors)) = (self.k, &self.curvature);
         let floor = if k > 1 { 1e-10 * values[k - 1] } else { 0.0 };
         let (mut along, mut scratch) = (vec![0.0; k], vec![0.0; k]);
@@ -265,6 +298,36 @@ mod tests {
             w.iter().zip(n).map(|(w, n)| n * (w - mean) + 6.0 * w).chain([0.0; 3]).collect();
         loss.precondition(&mut v);
         assert!(v.iter().zip(w).all(|(a, b)| (a - b).abs() < 1e-5), "{v:?}");
+    }
+
+    #[test]
+    fn the_exact_hessian_is_the_slope_of_the_gradient() {
+        let x = normal(300, 3, 1);
+        let (dense, price) = (Dense::new(x.view()).unwrap(), Array1::from(vec![1.0, 2.0, 3.0]));
+        for n_classes in [2, 4] {
+            let y: Vec<u32> = (0..300u32).map(|i| (i * 7 + i / 5) % n_classes).collect();
+            let mut loss = Loss::new(&dense, &y, n_classes as usize, vec![1.5; 300], &price);
+            let k = loss.k();
+            // A step that is not common to all classes; its change of gradient, divided by the Hessian, is the step.
+            let at: Vec<f64> = (0..4 * k).map(|i| (i as f64).sin()).collect();
+            let mut step: Vec<f64> = (0..4 * k).map(|i| (i as f64 * 2.7).cos()).collect();
+            for class in step.chunks_exact_mut(k).filter(|_| k > 1) {
+                let mean = class.iter().sum::<f64>() / k as f64;
+                class.iter_mut().for_each(|v| *v -= mean);
+            }
+            loss.set_lambda(3.0, &at).unwrap();
+            let mut slope = |by: f64| {
+                let moved: Vec<f64> = at.iter().zip(&step).map(|(a, s)| a + by * s).collect();
+                let mut gradient = vec![0.0; at.len()];
+                loss.evaluate(&moved, &mut gradient);
+                gradient
+            };
+            let (up, down) = (slope(1e-2), slope(-1e-2));
+            let mut change: Vec<f64> = up.iter().zip(down).map(|(u, d)| (u - d) / 2e-2).collect();
+            assert!(loss.be_exact(&at));
+            loss.precondition(&mut change);
+            assert!(change.iter().zip(&step).all(|(a, b)| (a - b).abs() < 2e-3), "{change:?} {step:?}");
+        }
     }
 
     #[test]
