@@ -165,24 +165,38 @@ impl<F: Features> Objective for Loss<'_, F> {
         value
     }
 
-    /// By `A ⊗ diag(Σ x² / n) + λ diag(q)`: the Hessian, were the columns independent of each other and of `p`. The
-    /// weights common to all classes, of which only the penalty knows, are left at 0.
+    /// By the exact Hessian, or by `A ⊗ diag(Σ x² / n) + λ diag(q)`: the Hessian, were the columns independent of each
+    /// other and of `p`. What is common to all classes, of which only the penalty knows, stays at 0.
     fn precondition(&self, v: &mut [f64]) {
-        if let Some(exact) = &self.exact {
-            return exact.divide(v);
+        self.centre(v);
+        match &self.exact {
+            Some(exact) => exact.divide(v),
+            None => self.divide(v),
         }
+        self.centre(v);
+    }
+}
+
+impl<F: Features> Loss<'_, F> {
+    /// Subtracts the mean over the classes.
+    fn centre(&self, v: &mut [f64]) {
+        for classes in v.chunks_exact_mut(self.k).filter(|_| self.k > 1) {
+            let mean = classes.iter().sum::<f64>() / self.k as f64;
+            classes.iter_mut().for_each(|v| *v -= mean);
+        }
+    }
+
+    fn divide(&self, v: &mut [f64]) {
         let (k, (values, vectors)) = (self.k, &self.curvature);
         let floor = if k > 1 { 1e-10 * values[k - 1] } else { 0.0 };
-        let (mut along, mut scratch) = (vec![0.0; k], vec![0.0; k]);
+        let mut scratch = vec![0.0; k];
         let bias = (&1.0, &0.0);
         for (v, (square, q)) in v.chunks_exact_mut(k).zip(self.squares.iter().zip(self.price).chain([bias])) {
             scratch.fill(0.0);
-            for ((u, a), along) in vectors.outer_iter().zip(values).zip(&mut along) {
-                *along = u.iter().zip(v.iter()).map(|(u, v)| u * v).sum();
-                *along /= a * square + self.lambda * q;
-                if *a > floor {
-                    scratch.iter_mut().zip(u).for_each(|(s, u)| *s += *along * u);
-                }
+            for (u, a) in vectors.outer_iter().zip(values).filter(|(_, a)| **a > floor) {
+                let along =
+                    u.iter().zip(v.iter()).map(|(u, v)| u * v).sum::<f64>() / (a * square + self.lambda * q);
+                scratch.iter_mut().zip(u).for_each(|(s, u)| *s += along * u);
             }
             v.copy_from_slice(&scratch);
         }
