@@ -200,3 +200,56 @@ impl Solved {
         LogisticProbe { linear, l2: self.l2, convergence: self.convergence }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::tests::normal;
+    use crate::{Csr, Dense};
+
+    #[test]
+    fn sparse_rows_give_the_probe_of_dense_ones() {
+        // Tokens 0 to 4; class 1 has more of token 0, class 2 of token 1.
+        let x = normal(90, 5, 1).mapv(|v| (v * 2.0).max(0.0).floor());
+        let y: Vec<u32> =
+            (0..90).map(|i| u32::from(x[[i, 0]] > 1.0) + 2 * u32::from(x[[i, 1]] > 2.0)).collect();
+        let y: Vec<u32> = y.iter().map(|c| *c.min(&2)).collect();
+        let tokens: Vec<Vec<u32>> = x
+            .outer_iter()
+            .map(|row| row.iter().zip(0..).flat_map(|(n, t)| vec![t; *n as usize]).collect())
+            .collect();
+        let sparse = Csr::counts(5, tokens.iter().map(Vec::as_slice)).unwrap();
+        let labels = Labels::Classes { y: &y, n_classes: 3 };
+        let (logistic, l2) = (Logistic::default(), [0.1, 10.0]);
+        let by_counts = logistic.path_plain(&sparse, &labels, &l2).unwrap();
+        let by_rows = logistic.path_plain(&Dense::new(x.view()).unwrap(), &labels, &l2).unwrap();
+        let whitened = logistic.path(&Whitened::new(x.view(), false).unwrap(), &labels, &l2).unwrap();
+        for ((a, b), c) in by_counts.iter().zip(&by_rows).zip(&whitened) {
+            assert!(a.convergence.converged && b.convergence.converged && c.convergence.converged);
+            assert!((&a.linear.weights - &b.linear.weights).mapv(f64::abs).sum() < 1e-3);
+            assert!((&a.linear.weights - &c.linear.weights).mapv(f64::abs).sum() < 1e-3);
+            assert!((&a.linear.bias - &c.linear.bias).mapv(f64::abs).sum() < 1e-3);
+            let scores = a.linear.scores_of(&sparse).unwrap() - c.scores(x.view()).unwrap();
+            assert!(scores.mapv(f64::abs).sum() < 0.1);
+        }
+    }
+
+    #[test]
+    fn not_to_converge_is_an_error_and_parameters_are_checked() {
+        let x = normal(60, 4, 1);
+        let y: Vec<u32> = (0..60).map(|i| u32::from(x[[i, 0]] > 0.0)).collect();
+        let data = Labelled { x: x.view(), y: Labels::Classes { y: &y, n_classes: 2 } };
+        let fit = |logistic: Logistic| logistic.fit(&data);
+        assert!(fit(Logistic::default()).is_ok());
+        assert!(matches!(
+            fit(Logistic { max_iterations: 1, ..Logistic::default() }),
+            Err(Error::NotConverged { .. })
+        ));
+        assert!(matches!(
+            fit(Logistic { l2: 0.0, ..Logistic::default() }),
+            Err(Error::Parameter { name: "l2", .. })
+        ));
+        let missing = Labelled { y: Labels::Classes { y: &y, n_classes: 3 }, ..data };
+        assert!(matches!(Logistic::default().fit(&missing), Err(Error::EmptyClass { class: 2, .. })));
+    }
+}
