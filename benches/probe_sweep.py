@@ -213,6 +213,7 @@ def model_states(args):
         hidden = torch.cat([torch.stack(model(part, output_hidden_states=True).hidden_states[:-1]) for part in ids.split(16)], 1)
     x = hidden[:, :, :-1].flatten(1, 2)[:, : args.rows].numpy()
     following = ids[:, 1:].flatten()[: args.rows].numpy()
+    x = x[np.linspace(0, len(x) - 1, min(args.layers, len(x))).astype(int)]
     frequent = np.argsort(-np.bincount(following), kind="stable")[: args.classes - 1]
     rank = np.full(following.max() + 1, args.classes - 1)
     rank[frequent] = np.arange(args.classes - 1)
@@ -223,7 +224,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", default="random")
     parser.add_argument("--text", type=Path, default=ROOT / "fixtures/stories.jsonl")
-    parser.add_argument("--layers", type=int, default=12, help="of random states")
+    parser.add_argument("--layers", type=int, default=12, help="of random states, or so many of a model's")
     parser.add_argument("--width", type=int, default=768, help="of random states")
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--classes", type=int, default=2)

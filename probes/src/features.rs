@@ -10,7 +10,8 @@ use crate::linalg::{BLOCK, product, rows, rows_mut};
 
 /// A matrix `X` `(n, d)` read block by block.
 ///
-/// Blocks are of 256 rows or fewer. Products are in f32, sums over blocks in f64.
+/// Blocks are of 256 rows or fewer. Values are in f64: with large weights that cancel, f32 would leave an objective with
+/// six digits. Their residuals are small numbers, which f32 holds well enough.
 pub trait Features: Sync {
     /// `n`
     fn rows(&self) -> usize;
@@ -19,7 +20,7 @@ pub trait Features: Sync {
     fn cols(&self) -> usize;
 
     /// `out = X[block] w`; `w` is `(d, k)` and `out` `(m, k)`, row by row.
-    fn times(&self, block: Range<usize>, w: &[f32], k: usize, out: &mut [f32]);
+    fn times(&self, block: Range<usize>, w: &[f64], k: usize, out: &mut [f64]);
 
     /// `sum += X[block]ᵀ r`; `r` is `(m, k)` and `sum` `(d, k)`, row by row.
     fn add_transposed(&self, block: Range<usize>, r: &[f32], k: usize, sum: &mut [f64]);
@@ -27,6 +28,9 @@ pub trait Features: Sync {
     /// `Σ x²` of each column `(d,)`.
     fn squares(&self) -> Array1<f64>;
 }
+
+/// Rows that are made f64 at once, so that they are still in the innermost cache for their product.
+const WIDE: usize = 32;
 
 /// Dense rows that lie one after the other.
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +66,15 @@ impl Features for Dense<'_> {
         self.d
     }
 
-    fn times(&self, block: Range<usize>, w: &[f32], k: usize, out: &mut [f32]) {
-        product(rows_mut(out, block.len(), k), true, self.block(&block), rows(w, self.d, k));
+    fn times(&self, block: Range<usize>, w: &[f64], k: usize, out: &mut [f64]) {
+        let mut wide = Vec::with_capacity(WIDE * self.d);
+        let x = &self.x[block.start * self.d..block.end * self.d];
+        for (x, out) in x.chunks((WIDE * self.d).max(1)).zip(out.chunks_mut(WIDE * k)) {
+            wide.clear();
+            wide.extend(x.iter().map(|v| f64::from(*v)));
+            let m = out.len() / k;
+            product(rows_mut(out, m, k), true, rows(&wide, m, self.d), rows(w, self.d, k));
+        }
     }
 
     fn add_transposed(&self, block: Range<usize>, r: &[f32], k: usize, sum: &mut [f64]) {
@@ -151,11 +162,11 @@ impl Features for Csr {
         self.cols
     }
 
-    fn times(&self, block: Range<usize>, w: &[f32], k: usize, out: &mut [f32]) {
+    fn times(&self, block: Range<usize>, w: &[f64], k: usize, out: &mut [f64]) {
         for (i, out) in block.zip(out.chunks_exact_mut(k)) {
             out.fill(0.0);
             for (c, v) in self.row(i) {
-                out.iter_mut().zip(&w[c * k..]).for_each(|(o, w)| *o += v * w);
+                out.iter_mut().zip(&w[c * k..]).for_each(|(o, w)| *o += f64::from(v) * w);
             }
         }
     }
@@ -177,24 +188,17 @@ impl Features for Csr {
     }
 }
 
-/// `X wᵀ + b` `(n, k)` for `w` `(k, d)`, with `w` rounded to f32.
+/// `X wᵀ + b` `(n, k)` for `w` `(k, d)`.
 pub(crate) fn affine<F: Features>(x: &F, w: &Array2<f64>, b: &Array1<f64>) -> Result<Array2<f64>, Error> {
     let (k, d) = w.dim();
     crate::labels::same_width(d, x.cols())?;
-    let w: Vec<f32> = w.t().iter().map(|v| *v as f32).collect();
-    let mut out = Array2::zeros((x.rows(), k));
-    let mut part = vec![0f32; BLOCK * k];
-    for from in (0..x.rows()).step_by(BLOCK) {
-        let to = (from + BLOCK).min(x.rows());
-        let part = &mut part[..(to - from) * k];
-        x.times(from..to, &w, k, part);
-        for (mut out, part) in
-            out.slice_mut(ndarray::s![from..to, ..]).outer_iter_mut().zip(part.chunks_exact(k))
-        {
-            out.iter_mut().zip(part).zip(b).for_each(|((o, p), b)| *o = f64::from(*p) + b);
-        }
+    let w: Vec<f64> = w.t().iter().copied().collect();
+    let mut out = vec![0.0; x.rows() * k];
+    for (i, part) in out.chunks_mut((BLOCK * k).max(1)).enumerate() {
+        x.times(i * BLOCK..i * BLOCK + part.len() / k, &w, k, part);
     }
-    Ok(out)
+    let out = Array2::from_shape_fn((x.rows(), k), |(i, j)| out[i * k + j]);
+    Ok(out + b)
 }
 
 #[cfg(test)]
@@ -209,14 +213,14 @@ mod tests {
         let sparse = Csr::counts(3, [&[0u32][..], &[], &[2, 0, 2]]).unwrap();
         let x = array![[1f32, 0., 0.], [0., 0., 0.], [1., 0., 2.]];
         let dense = Dense::new(x.view()).unwrap();
-        let w = normal(3, 2, 1);
-        let (mut a, mut b) = ([0f32; 6], [0f32; 6]);
+        let (w, residuals) = (normal(3, 2, 1).mapv(f64::from), normal(2, 2, 2));
+        let (mut a, mut b) = ([0f64; 6], [0f64; 6]);
         sparse.times(0..3, w.as_slice().unwrap(), 2, &mut a);
         dense.times(0..3, w.as_slice().unwrap(), 2, &mut b);
         assert_eq!(a, b);
         let (mut a, mut b) = ([1f64; 6], [1f64; 6]);
-        sparse.add_transposed(1..3, &w.as_slice().unwrap()[..4], 2, &mut a);
-        dense.add_transposed(1..3, &w.as_slice().unwrap()[..4], 2, &mut b);
+        sparse.add_transposed(1..3, residuals.as_slice().unwrap(), 2, &mut a);
+        dense.add_transposed(1..3, residuals.as_slice().unwrap(), 2, &mut b);
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6));
         assert_eq!((sparse.squares(), dense.squares()), (array![2., 0., 4.], array![2., 0., 4.]));
     }
@@ -226,7 +230,7 @@ mod tests {
         let x = normal(600, 7, 2);
         let (w, b) = (normal(3, 7, 3).mapv(f64::from), array![1., 2., 3.]);
         let found = affine(&Dense::new(x.view()).unwrap(), &w, &b).unwrap();
-        assert!((found - (x.mapv(f64::from).dot(&w.t()) + &b)).mapv(f64::abs).sum() < 1e-3);
+        assert!((found - (x.mapv(f64::from).dot(&w.t()) + &b)).mapv(f64::abs).sum() < 1e-9);
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub(crate) struct Stop {
 /// Pairs of a step and a change of gradient that are kept.
 const MEMORY: usize = 20;
 
-/// What rounding may add to an objective, relative to it: the products are in f32.
-const NOISE: f64 = 1e-7;
+/// What rounding may add to an objective, relative to it.
+const NOISE: f64 = 1e-8;
 
 /// A point with its value and gradient.
 struct Point {
@@ -56,20 +56,41 @@ struct Pair {
     rho: f64,
 }
 
-/// Minimises from `x` on, which becomes the best point found (Nocedal and Wright 2006, algorithm 7.5).
-pub(crate) fn minimise(objective: &mut impl Objective, x: &mut Vec<f64>, stop: Stop) -> Convergence {
+/// What was seen of the Hessian. It serves another objective too, once told how that differs.
+#[derive(Default)]
+pub(crate) struct Memory(VecDeque<Pair>);
+
+impl Memory {
+    /// The Hessian has become larger by a diagonal matrix.
+    pub(crate) fn add(&mut self, diagonal: &[f64]) {
+        for pair in &mut self.0 {
+            pair.change.iter_mut().zip(&pair.step).zip(diagonal).for_each(|((c, s), d)| *c += d * s);
+            pair.rho = 1.0 / dot(&pair.step, &pair.change);
+        }
+        self.0.retain(|pair| pair.rho.is_finite() && pair.rho > 0.0);
+    }
+}
+
+/// Minimises from `x` on, which becomes the last point (Nocedal and Wright 2006, algorithm 7.5).
+pub(crate) fn minimise(
+    objective: &mut impl Objective,
+    x: &mut Vec<f64>,
+    memory: &mut Memory,
+    stop: Stop,
+) -> Convergence {
+    let pairs = &mut memory.0;
     let mut at = Point { gradient: vec![0.0; x.len()], x: std::mem::take(x), value: 0.0 };
     at.value = objective.evaluate(&at.x, &mut at.gradient);
-    let (mut pairs, mut iterations, mut evaluations) = (VecDeque::new(), 0, 1);
+    let (mut iterations, mut evaluations) = (0, 1);
     let (gap, converged) = loop {
-        let direction = direction(objective, &pairs, &at.gradient);
+        let direction = direction(objective, pairs, &at.gradient);
         let gap = gap(objective, &at, &direction);
         if gap <= stop.gap || iterations == stop.iterations {
             break (gap, gap <= stop.gap);
         }
         let Some((next, tries)) = search(objective, &at, &direction) else { break (gap, false) };
         (iterations, evaluations) = (iterations + 1, evaluations + tries);
-        remember(&mut pairs, &at, &next);
+        remember(pairs, &at, &next);
         at = next;
     };
     *x = at.x;
@@ -191,7 +212,7 @@ mod tests {
             let mut valley =
                 Valley { scales: (0..8).map(|i| 10f64.powf(f64::from(i) / 2.0)).collect(), preconditioned };
             let mut x = vec![0.0; 8];
-            let end = minimise(&mut valley, &mut x, Stop { gap: 1e-12, iterations });
+            let end = minimise(&mut valley, &mut x, &mut Memory::default(), Stop { gap: 1e-12, iterations });
             (end, x)
         };
         let (slow, _) = run(false, 500);

@@ -14,6 +14,7 @@ mod features;
 #[cfg(test)]
 mod golden;
 mod groups;
+mod hessian;
 mod labels;
 mod law;
 mod lbfgs;

@@ -28,8 +28,8 @@ pub(crate) fn product<T: ComplexField>(
     matmul(out, accum, a, b, T::one_impl(), Par::Seq);
 }
 
-/// The lower half of `out += aᵀ a`.
-pub(crate) fn add_gram(out: MatMut<'_, f64>, a: MatRef<'_, f64>) {
+/// The lower half of `out += scale aᵀ a`.
+pub(crate) fn add_gram(out: MatMut<'_, f64>, scale: f64, a: MatRef<'_, f64>) {
     use triangular::BlockStructure::{Rectangular, TriangularLower};
     triangular::matmul(
         out,
@@ -39,7 +39,7 @@ pub(crate) fn add_gram(out: MatMut<'_, f64>, a: MatRef<'_, f64>) {
         Rectangular,
         a,
         Rectangular,
-        1.0,
+        scale,
         Par::Seq,
     );
 }
@@ -124,7 +124,7 @@ mod tests {
             Err(Error::Singular { .. })
         ));
         let mut gram = array![[1., 0.], [0., 0.]];
-        add_gram(of_mut(&mut gram), of(&array![[1., 2.], [3., 4.]]));
+        add_gram(of_mut(&mut gram), 1.0, of(&array![[1., 2.], [3., 4.]]));
         mirror(&mut gram);
         assert_eq!(gram, array![[11., 14.], [14., 20.]]);
     }

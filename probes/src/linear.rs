@@ -3,8 +3,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::features::affine;
-use crate::labels::{finite, same_width};
-use crate::{Error, Features, Probe, Standardise};
+use crate::labels::same_width;
+use crate::{Dense, Error, Features, Probe, Standardise};
 
 /// How the `k` values `x · weights + bias` become scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,18 +72,11 @@ impl Linear {
     /// When `x` has another width, or a value is not finite.
     pub fn values(&self, x: ArrayView2<'_, f32>) -> Result<Array2<f64>, Error> {
         same_width(self.d(), x.ncols())?;
-        finite(x)?;
-        // In f64, row by row: massive dimensions would cost f32 its digits.
-        let mut out = Array2::zeros((x.nrows(), self.bias.len()));
-        let mut row = Array1::<f64>::zeros(self.d());
-        for (x, mut out) in x.outer_iter().zip(out.outer_iter_mut()) {
-            row.zip_mut_with(&x, |r, v| *r = f64::from(*v));
-            out.assign(&(self.weights.dot(&row) + &self.bias));
-        }
-        Ok(out)
+        let x = x.as_standard_layout();
+        affine(&Dense::new(x.view())?, &self.weights, &self.bias)
     }
 
-    /// Scores of sparse or blocked rows; products in f32.
+    /// Scores of sparse rows.
     ///
     /// # Errors
     /// When `x` has another width.
@@ -131,7 +124,6 @@ pub(crate) fn softplus(z: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dense;
     use ndarray::array;
 
     #[test]

@@ -2,8 +2,9 @@
 
 use ndarray::{Array1, Array2, ArrayView2};
 
+use crate::hessian::Hessian;
 use crate::labels::{counts, positive, same_rows};
-use crate::lbfgs::{Stop, minimise};
+use crate::lbfgs::{Memory, Stop, minimise};
 use crate::loss::Loss;
 use crate::{Convergence, Error, Features, Fit, Labelled, Labels, Linear, Link, Probe, Whitened};
 
@@ -14,7 +15,8 @@ use crate::{Convergence, Error, Features, Fit, Labelled, Labels, Linear, Link, P
 /// (`class_weight="balanced"`). Biases of several classes, which are free up to a constant, sum to 0.
 ///
 /// The minimum is found by L-BFGS in the coordinates of [`Whitened`] rows, in which the Hessian is near the identity
-/// whatever the spectrum of the activations.
+/// whatever the spectrum of the activations; when that does not do and there are few parameters (`k (d + 1)` up to 2048),
+/// with their exact Hessian.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Logistic {
     /// λ of [`Fit::fit`], above 0.
@@ -127,17 +129,49 @@ impl Logistic {
         };
         let mut loss = Loss::new(x, y, n_classes, y.iter().map(weight).collect(), price);
         let stop = Stop { gap: self.tolerance, iterations: self.max_iterations };
-        let mut at = loss.start();
+        let (mut at, mut memory) = (loss.start(), Memory::default());
+        let mut hard = false;
         let mut order: Vec<usize> = (0..l2.len()).collect();
         order.sort_by(|a, b| l2[*b].total_cmp(&l2[*a]));
         let mut solved: Vec<(usize, Solved)> = Vec::with_capacity(l2.len());
         for i in order {
-            loss.set_lambda(l2[i]);
-            let convergence = minimise(&mut loss, &mut at, stop);
+            memory.add(&loss.penalty_change(l2[i]));
+            loss.set_lambda(l2[i], &at)?;
+            let convergence = descend(&mut loss, &mut at, &mut memory, &mut hard, stop);
             solved.push((i, Solved::new(&at, x.cols(), loss.k(), l2[i], convergence)));
         }
         solved.sort_by_key(|(i, _)| *i);
         Ok(solved.into_iter().map(|(_, solved)| solved).collect())
+    }
+}
+
+/// Minimises with the cheap preconditioner for as many passes as the exact Hessian costs, then with that, made anew
+/// whenever it has been used for as long. After a λ for which it was needed, the next (`hard`) begin with it.
+fn descend<F: Features>(
+    loss: &mut Loss<'_, F>,
+    at: &mut Vec<f64>,
+    memory: &mut Memory,
+    hard: &mut bool,
+    stop: Stop,
+) -> Convergence {
+    let patience = Hessian::passes(at.len() / loss.k() - 1, loss.k());
+    let mut exact = *hard && loss.be_exact(at);
+    if exact {
+        *memory = Memory::default();
+    }
+    let (mut iterations, mut evaluations) = (0, 0);
+    loop {
+        let left = stop.iterations - iterations;
+        let some = patience.map_or(left, |patience| patience.min(left));
+        let mut end = minimise(loss, at, memory, Stop { iterations: some, ..stop });
+        let stuck = exact && end.iterations == 0;
+        iterations += end.iterations;
+        evaluations += end.evaluations;
+        (end.iterations, end.evaluations) = (iterations, evaluations);
+        if end.converged || iterations == stop.iterations || stuck || !loss.be_exact(at) {
+            return end;
+        }
+        (exact, *hard, *memory) = (true, true, Memory::default());
     }
 }
 
@@ -164,5 +198,58 @@ impl Solved {
         let link = if bias.len() == 1 { Link::Sigmoid } else { Link::Softmax };
         let linear = Linear { weights, bias, link };
         LogisticProbe { linear, l2: self.l2, convergence: self.convergence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::tests::normal;
+    use crate::{Csr, Dense};
+
+    #[test]
+    fn sparse_rows_give_the_probe_of_dense_ones() {
+        // Tokens 0 to 4; class 1 has more of token 0, class 2 of token 1.
+        let x = normal(90, 5, 1).mapv(|v| (v * 2.0).max(0.0).floor());
+        let y: Vec<u32> =
+            (0..90).map(|i| u32::from(x[[i, 0]] > 1.0) + 2 * u32::from(x[[i, 1]] > 2.0)).collect();
+        let y: Vec<u32> = y.iter().map(|c| *c.min(&2)).collect();
+        let tokens: Vec<Vec<u32>> = x
+            .outer_iter()
+            .map(|row| row.iter().zip(0..).flat_map(|(n, t)| vec![t; *n as usize]).collect())
+            .collect();
+        let sparse = Csr::counts(5, tokens.iter().map(Vec::as_slice)).unwrap();
+        let labels = Labels::Classes { y: &y, n_classes: 3 };
+        let (logistic, l2) = (Logistic::default(), [0.1, 10.0]);
+        let by_counts = logistic.path_plain(&sparse, &labels, &l2).unwrap();
+        let by_rows = logistic.path_plain(&Dense::new(x.view()).unwrap(), &labels, &l2).unwrap();
+        let whitened = logistic.path(&Whitened::new(x.view(), false).unwrap(), &labels, &l2).unwrap();
+        for ((a, b), c) in by_counts.iter().zip(&by_rows).zip(&whitened) {
+            assert!(a.convergence.converged && b.convergence.converged && c.convergence.converged);
+            assert!((&a.linear.weights - &b.linear.weights).mapv(f64::abs).sum() < 1e-3);
+            assert!((&a.linear.weights - &c.linear.weights).mapv(f64::abs).sum() < 1e-3);
+            assert!((&a.linear.bias - &c.linear.bias).mapv(f64::abs).sum() < 1e-3);
+            let scores = a.linear.scores_of(&sparse).unwrap() - c.scores(x.view()).unwrap();
+            assert!(scores.mapv(f64::abs).sum() < 0.1);
+        }
+    }
+
+    #[test]
+    fn not_to_converge_is_an_error_and_parameters_are_checked() {
+        let x = normal(60, 4, 1);
+        let y: Vec<u32> = (0..60).map(|i| u32::from(x[[i, 0]] > 0.0)).collect();
+        let data = Labelled { x: x.view(), y: Labels::Classes { y: &y, n_classes: 2 } };
+        let fit = |logistic: Logistic| logistic.fit(&data);
+        assert!(fit(Logistic::default()).is_ok());
+        assert!(matches!(
+            fit(Logistic { max_iterations: 1, ..Logistic::default() }),
+            Err(Error::NotConverged { .. })
+        ));
+        assert!(matches!(
+            fit(Logistic { l2: 0.0, ..Logistic::default() }),
+            Err(Error::Parameter { name: "l2", .. })
+        ));
+        let missing = Labelled { y: Labels::Classes { y: &y, n_classes: 3 }, ..data };
+        assert!(matches!(Logistic::default().fit(&missing), Err(Error::EmptyClass { class: 2, .. })));
     }
 }

@@ -168,7 +168,7 @@ impl Moments {
         if m == 0 {
             return;
         }
-        add_gram(of_mut(&mut self.gram), rows(&self.pending, m, d));
+        add_gram(of_mut(&mut self.gram), 1.0, rows(&self.pending, m, d));
         if let Target::Numbers { cross, .. } = &mut self.target {
             let y = rows(&self.pending_y, m, cross.ncols());
             product(of_mut(cross), false, rows(&self.pending, m, d).transpose(), y);

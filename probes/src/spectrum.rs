@@ -64,7 +64,7 @@ impl Spectrum {
             by.row(row, &inverse, |j, v| zt[[j, i]] = v);
         }
         let mut products = Array2::zeros((n, n));
-        add_gram(of_mut(&mut products), of(&zt));
+        add_gram(of_mut(&mut products), 1.0, of(&zt));
         mirror(&mut products);
         let (values, u) = eigh(&products)?;
         let keep = kept(&values, x.ncols() as u64);

@@ -86,6 +86,8 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
 /// The test items of every seed, folds one after the other, with their resamples.
 struct Seeds {
     of: Vec<Seed>,
+    /// Different groups among all test items.
+    groups: u64,
 }
 
 struct Seed {
@@ -108,7 +110,10 @@ impl Seeds {
             of.push(Seed { rounds: (first..first + rounds.len()).collect(), task, bootstrap });
             first += rounds.len();
         }
-        Ok(Self { of })
+        let mut groups: Vec<u64> = of.iter().flat_map(|seed| seed.task.groups.iter().copied()).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        Ok(Self { of, groups: groups.len() as u64 })
     }
 
     /// The estimator's numbers at one point; the first is what layers are compared by.
@@ -145,7 +150,7 @@ impl Seeds {
             }
             all.push(numbers);
         }
-        let mut mean = mean_over_seeds(&all);
+        let mut mean = mean_over_seeds(&all, self.groups);
         mean.extend(compression(measured, place, estimator)?);
         Ok(mean)
     }
@@ -184,29 +189,32 @@ fn constant(value: f64, like: &Draws) -> Draws {
 }
 
 /// Means of the numbers that every seed has.
-fn mean_over_seeds(all: &[Vec<(String, Draws)>]) -> Vec<(String, Draws)> {
+fn mean_over_seeds(all: &[Vec<(String, Draws)>], groups: u64) -> Vec<(String, Draws)> {
     let Some(first) = all.first() else { return Vec::new() };
     let mut out = Vec::new();
     for (name, _) in first {
         let same: Vec<&Draws> =
             all.iter().filter_map(|n| n.iter().find(|(other, _)| other == name)).map(|(_, d)| d).collect();
         if same.len() == all.len() {
-            out.push((name.clone(), average(&same)));
+            out.push((name.clone(), average(&same, groups)));
         }
     }
     out
 }
 
-/// The mean of numbers resampled alike. Items and groups are those of all seeds together.
-fn average(draws: &[&Draws]) -> Draws {
-    let n = draws.len() as f64;
+/// The mean of numbers resampled alike, over the seeds that have a value in a resample: with few groups some draw none. Items
+/// are those of all seeds together; `groups` are the different ones among them.
+fn average(draws: &[&Draws], groups: u64) -> Draws {
+    let mean = |values: &mut dyn Iterator<Item = f64>| {
+        let (sum, n) = values.filter(|x| x.is_finite()).fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
+        sum / n
+    };
     let replicates = draws.iter().map(|d| d.replicates.len()).min().unwrap_or(0);
-    let mean = |r: usize| draws.iter().map(|d| d.replicates[r]).sum::<f64>() / n;
     Draws {
-        value: draws.iter().map(|d| d.value).sum::<f64>() / n,
-        replicates: (0..replicates).map(mean).collect(),
+        value: draws.iter().map(|d| d.value).sum::<f64>() / draws.len() as f64,
+        replicates: (0..replicates).map(|r| mean(&mut draws.iter().map(|d| d.replicates[r]))).collect(),
         n: draws.iter().map(|d| d.n).sum(),
-        n_clusters: draws.iter().map(|d| d.n_clusters).max().unwrap_or(0),
+        n_clusters: groups,
     }
 }
 
@@ -226,7 +234,7 @@ fn baseline_rows(measured: &Measured<'_>, seeds: &Seeds) -> Result<Vec<MetricRow
                 }
             });
         }
-        for (metric, draws) in mean_over_seeds(&all) {
+        for (metric, draws) in mean_over_seeds(&all, seeds.groups) {
             let name = if baseline.name == "majority" { format!("majority_{metric}") } else { metric };
             rows.push(row(baseline.name, "baseline", ("none", NO_LAYER), &name, &draws));
         }
