@@ -14,5 +14,6 @@ mod lens_golden;
 mod package_lens;
 mod parity;
 mod per_token;
+mod probe_cli;
 mod properties;
 mod text_numbers;

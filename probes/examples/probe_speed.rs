@@ -94,6 +94,9 @@ impl Work<'_> {
 }
 
 #[allow(clippy::print_stdout)]
+/// Fits one layer.
+type FitLayer<'a> = dyn Fn(usize, ArrayView2<'_, f32>) -> Result<Layer, Boxed> + Sync + 'a;
+
 fn main() -> Result<(), Boxed> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [folder, layers, n, d, k, kind, tolerance, threads, rounds, l2 @ ..] = &args[..] else {
@@ -107,7 +110,7 @@ fn main() -> Result<(), Boxed> {
     let l2 = l2.iter().map(|v| v.parse()).collect::<Result<Vec<f64>, _>>()?;
     let work = Work { y: &y, k: k.parse()?, tolerance: tolerance.parse()?, l2 };
     rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
-    let by_layer = |fit: &(dyn Fn(usize, ArrayView2<'_, f32>) -> Result<Layer, Boxed> + Sync)| {
+    let by_layer = |fit: &FitLayer<'_>| {
         let each = |i: usize| fit(i, x.index_axis(ndarray::Axis(0), i));
         (0..layers).into_par_iter().with_max_len(1).map(each).collect::<Result<Vec<Layer>, Boxed>>()
     };
@@ -148,5 +151,6 @@ fn words(path: &Path) -> Result<impl Iterator<Item = [u8; 4]>, Boxed> {
     if !rest.is_empty() {
         return Err(format!("{}: not a whole number of words", path.display()).into());
     }
-    Ok(words.to_vec().into_iter())
+    let words: Vec<[u8; 4]> = words.into();
+    Ok(words.into_iter())
 }

@@ -40,7 +40,7 @@ pub enum PairDirection {
     TopComponent,
 }
 
-/// The descent of CCS: AdamW, every restart at once, of which the one of least loss is kept. The defaults are those
+/// The descent of CCS: `AdamW`, every restart at once, of which the one of least loss is kept. The defaults are those
 /// of the published code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ccs {

@@ -112,7 +112,9 @@ fn direction(objective: &impl Objective, pairs: &VecDeque<Pair>, gradient: &[f64
         let mut changed = last.change.clone();
         objective.precondition(&mut changed);
         let scale = 1.0 / (last.rho * dot(&last.change, &changed));
-        v.iter_mut().for_each(|v| *v *= scale);
+        for v in &mut v {
+            *v *= scale;
+        }
     }
     for (pair, alpha) in pairs.iter().zip(alphas.iter().rev()) {
         let beta = pair.rho * dot(&pair.change, &v);

@@ -80,7 +80,9 @@ impl<'a, F: Features> Loss<'a, F> {
             probabilities(values, k, buffer);
             for (row, s) in buffer.chunks_exact_mut(k).zip(&self.weights[from..]) {
                 row.iter().enumerate().for_each(|(j, p)| sum[[j, j]] += s * f64::from(*p));
-                row.iter_mut().for_each(|p| *p *= s.sqrt() as f32);
+                for p in row.iter_mut() {
+                    *p *= s.sqrt() as f32;
+                }
             }
             let p = rows(buffer, buffer.len() / k, k);
             product(rows_mut(&mut part, k, k), true, p.transpose(), p);
@@ -182,7 +184,9 @@ impl<F: Features> Loss<'_, F> {
     fn centre(&self, v: &mut [f64]) {
         for classes in v.chunks_exact_mut(self.k).filter(|_| self.k > 1) {
             let mean = classes.iter().sum::<f64>() / self.k as f64;
-            classes.iter_mut().for_each(|v| *v -= mean);
+            for v in classes.iter_mut() {
+                *v -= mean;
+            }
         }
     }
 
@@ -212,7 +216,9 @@ fn probabilities(values: &mut [f64], k: usize, out: &mut [f32]) {
     exponentials(values, k, out);
     for row in out.chunks_exact_mut(k) {
         let total: f32 = row.iter().sum();
-        row.iter_mut().for_each(|v| *v /= total);
+        for v in row.iter_mut() {
+            *v /= total;
+        }
     }
 }
 
@@ -233,7 +239,9 @@ fn softmax(row: &mut [f32], class: usize, mine: f64, s: f32) -> f64 {
     let others = row.iter().sum::<f32>();
     let total = others + at;
     let scale = s / total;
-    row.iter_mut().for_each(|v| *v *= scale);
+    for v in row.iter_mut() {
+        *v *= scale;
+    }
     row[class] = -others * scale;
     if mine == 0.0 { f64::from(others).ln_1p() } else { f64::from(total).ln() - mine }
 }
@@ -247,7 +255,9 @@ fn exponentials(values: &mut [f64], k: usize, out: &mut [f32]) {
     const SHIFT: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to an integer, in the low bits
     for row in values.chunks_exact_mut(k) {
         let largest = row.iter().fold(f64::NEG_INFINITY, |a, v| if *v > a { *v } else { a });
-        row.iter_mut().for_each(|v| *v -= largest);
+        for v in row.iter_mut() {
+            *v -= largest;
+        }
     }
     for (out, v) in out.iter_mut().zip(values.iter()) {
         let x = *v as f32;
@@ -327,7 +337,9 @@ mod tests {
             let mut step: Vec<f64> = (0..4 * k).map(|i| (i as f64 * 2.7).cos()).collect();
             for class in step.chunks_exact_mut(k).filter(|_| k > 1) {
                 let mean = class.iter().sum::<f64>() / k as f64;
-                class.iter_mut().for_each(|v| *v -= mean);
+                for v in class.iter_mut() {
+                    *v -= mean;
+                }
             }
             loss.set_lambda(3.0, &at).unwrap();
             let mut slope = |by: f64| {

@@ -130,7 +130,7 @@ impl Whitened {
             from.outer_iter()
                 .for_each(|row| spectrum.standardise.row(row, &inverse, |_, v| block.push(v as f32)));
             let m = out.nrows();
-            let out = rows_mut(out.as_slice_mut().expect("rows of an owned array"), m, r);
+            let out = rows_mut(out.as_slice_mut().ok_or(Error::Layout)?, m, r);
             product(out, true, crate::linalg::rows(&block, m, d), of(&map).transpose());
         }
         Ok(Self { spectrum, z, factor })

@@ -11,11 +11,12 @@ use super::{
 };
 
 /// The bundled model (GPT-2, 8 layers, trained on old English books) and texts sampled from it.
-const FILES: [(&str, &[u8]); 4] = [
+const FILES: [(&str, &[u8]); 5] = [
     ("model/config.json", include_bytes!("../../fixtures/gpt2-alice-8l/config.json")),
     ("model/tokenizer.json", include_bytes!("../../fixtures/gpt2-alice-8l/tokenizer.json")),
     ("model/model.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/model.safetensors")),
     ("stories.jsonl", include_bytes!("../../fixtures/stories.jsonl")),
+    ("statements.csv", include_bytes!("../../fixtures/probes/statements.csv")),
 ];
 
 /// Tokens that the demo's lenses are fitted on.
@@ -24,7 +25,7 @@ const TOKENS: &str = "40000";
 const PROMPT: &str =
     "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do";
 
-/// Run the main job on the bundled model: a logit-lens table, an export, fitted lenses and what they say; a few minutes
+/// Run the main job on the bundled model: a logit-lens table, an export, fitted lenses, what they say, and probes; a few minutes
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Folder to write
@@ -62,6 +63,23 @@ impl Demo {
         self.step(&["export", "--model", &model, "--data", &data, "--tokens", "50000", "--out", &export])?;
         summary(Path::new(&export), output)?;
         self.lenses(&model)?;
+        output.note("\n6. At which layer does the model know who did it to whom? Probes for the subject of a sentence, split by");
+        output.note("   pairs of sentences that have the same words.\n");
+        let (statements, probes) = (self.out.join("statements.csv"), self.out.join("probes"));
+        self.step(&[
+            "probe",
+            "sweep",
+            "--model",
+            &model,
+            "--data",
+            &statements.display().to_string(),
+            "--group-column",
+            "pair",
+            "--probe",
+            "logistic",
+            "--out",
+            &probes.display().to_string(),
+        ])?;
         output.note("\nNext, on a model of yours:");
         output.note("  layerscope info --model DIR-OR-HUB-ID");
         output.note("  layerscope view --model DIR-OR-HUB-ID --text \"The Eiffel Tower is in\" --metric kl");
@@ -140,6 +158,7 @@ impl Demo {
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Lens(command) => command.run(),
+            Command::Probe(command) => command.run(),
             _ => Ok(()),
         }
     }

@@ -73,7 +73,7 @@ impl Source {
     ) -> Result<Manifest, Failure> {
         let mut manifest = self.session.manifest(kind, &self.tokenizer, model.bos, output)?;
         if let Some(bos) = &mut manifest.bos {
-            bos.reason = lead.to_owned();
+            lead.clone_into(&mut bos.reason);
             if pack {
                 (bos.id, bos.token) = (None, None);
             }

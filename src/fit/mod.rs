@@ -42,7 +42,7 @@ pub enum FitError {
     Model(#[from] ModelError),
     /// An export cannot be read.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(Box<crate::store::StoreError>),
     /// A translator cannot be fitted.
     #[error("{target}, step {step}: {source}")]
     Lens {
@@ -59,6 +59,12 @@ pub enum FitError {
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to go on")]
     Interrupted,
+}
+
+impl From<crate::store::StoreError> for FitError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 /// One fit: what it is called, how far ahead it reads, and its translators.

@@ -1,9 +1,9 @@
 //! What is known without a model: the commonest class, and the tokens themselves.
 
-use layerscope_probes::{Csr, Error, Logistic, TokenColumns, TypeMajority, majority, score::Classified};
+use layerscope_probes::{Csr, Error, TokenColumns, TypeMajority, majority, score::Classified};
 use ndarray::Array2;
 
-use super::{Options, ProbeError, Round, Target, Task, task::pick};
+use super::{Options, ProbeError, Round, Target, Task, estimator::logistic, task::pick};
 use crate::labelled::Plan;
 
 /// A baseline on the test items of one split.
@@ -71,7 +71,7 @@ fn bag(
     let Target::Classes { y, .. } = &task.target else { return Err(Error::Empty) };
     let own = pick(y, &round.train);
     let labels = layerscope_probes::Labels::Classes { y: &own, n_classes };
-    let logistic = Logistic { balanced: options.balanced, ..Logistic::default() };
+    let logistic = logistic(options);
     let known = pick(y, &round.validation);
     let mut best: Option<(f64, Array2<f64>)> = None;
     for probe in logistic.path_plain(&train, &labels, &options.l2)? {

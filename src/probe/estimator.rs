@@ -10,6 +10,9 @@ use layerscope_probes::{
 };
 use ndarray::{Array2, ArrayView2};
 
+/// Where logistic regression stops: its estimated distance to the minimum, relative to the objective.
+const TOLERANCE: f64 = 1e-6;
+
 /// Which probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Estimator {
@@ -119,7 +122,7 @@ impl<'a> Prepared<'a> {
         let plain = |linear: Linear| vec![Fitted { linear, l2: None, converged: true }];
         match estimator {
             Estimator::Logistic => {
-                let logistic = Logistic { balanced: self.options.balanced, ..Logistic::default() };
+                let logistic = logistic(self.options);
                 let path = logistic.path(self.whitened()?, y, l2)?;
                 Ok(path
                     .into_iter()
@@ -148,6 +151,11 @@ impl<'a> Prepared<'a> {
         let made = Whitened::new(self.x.view(), self.options.standardise)?;
         Ok(self.whitened.get_or_init(|| made))
     }
+}
+
+/// Logistic regression as sweeps use it.
+pub(super) fn logistic(options: &Options) -> Logistic {
+    Logistic { balanced: options.balanced, tolerance: TOLERANCE, ..Logistic::default() }
 }
 
 /// What a penalty is chosen by: minus the NLL of probabilities, accuracy of other classifiers, R² of numbers.

@@ -1,4 +1,4 @@
-//! States of labelled items: one NumPy file of f32 rows per hook and layer, item by item.
+//! States of labelled items: one `NumPy` file of f32 rows per hook and layer, item by item.
 
 use std::{
     fs::{self, File},
@@ -78,8 +78,8 @@ impl Features {
 
     /// What tells finished files from those of another plan.
     fn stamp(&self) -> String {
-        let columns = self.columns.iter().map(|(point, d)| format!("{point} {d}\n")).collect::<String>();
-        format!("{} rows\n{columns}", self.rows)
+        let columns: Vec<String> = self.columns.iter().map(|(point, d)| format!("{point} {d}\n")).collect();
+        format!("{} rows\n{}", self.rows, columns.concat())
     }
 
     /// Empty files of the right size.

@@ -270,6 +270,9 @@ pub fn metric_rows(rows: &[LawRow], documents: [usize; 2]) -> Result<Vec<MetricR
 }
 
 /// What to warn of: residuals or a trend that do not hold on other documents.
+///
+/// # Errors
+/// As [`decay`].
 pub fn disagreement(rows: &[LawRow]) -> Result<Option<String>, ProbeError> {
     let [fitted, held] = decay(rows, Control::Next)?;
     let gap = rows.iter().filter(|r| r.control == Control::Next).map(|r| r.held_out - r.in_sample);

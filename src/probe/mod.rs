@@ -47,7 +47,7 @@ pub enum ProbeError {
     Run(#[from] crate::run::RunError),
     /// An export cannot be read.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(Box<crate::store::StoreError>),
     /// The export is not of these texts.
     #[error("the export has {found} where the text {text} has {expected}")]
     OtherText {
@@ -61,6 +61,12 @@ pub enum ProbeError {
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to go on")]
     Interrupted,
+}
+
+impl From<crate::store::StoreError> for ProbeError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 impl ProbeError {

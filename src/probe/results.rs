@@ -226,12 +226,11 @@ fn baseline_rows(measured: &Measured<'_>, seeds: &Seeds) -> Result<Vec<MetricRow
         for seed in &seeds.of {
             let parts: Vec<&Baseline> = seed.rounds.iter().map(|r| &measured.baselines[*r][place]).collect();
             let scores: Option<Vec<_>> = parts.iter().map(|b| b.scores.as_ref().map(Array2::view)).collect();
-            all.push(match scores {
-                Some(scores) => metrics(seed, &concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?)?,
-                None => {
-                    let correct: Vec<f64> = parts.iter().flat_map(|b| b.correct.iter().copied()).collect();
-                    vec![("accuracy".to_owned(), seed.bootstrap.mean(&correct)?)]
-                }
+            all.push(if let Some(scores) = scores {
+                metrics(seed, &concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?)?
+            } else {
+                let correct: Vec<f64> = parts.iter().flat_map(|b| b.correct.iter().copied()).collect();
+                vec![("accuracy".to_owned(), seed.bootstrap.mean(&correct)?)]
             });
         }
         for (metric, draws) in mean_over_seeds(&all, seeds.groups) {

@@ -79,6 +79,7 @@ impl Task {
     }
 
     /// The items `rows` alone.
+    #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
         let target = match &self.target {
             Target::Classes { y, names } => Target::Classes { y: pick(y, rows), names: names.clone() },

@@ -63,12 +63,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "K")]
     kfold: Option<usize>,
     /// L2 penalties to choose from on the validation part
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "0.0001,0.001,0.01,0.1,1,10,100,1000,10000",
-        value_name = "LAMBDAS"
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "0.1,1,10,100,1000,10000", value_name = "LAMBDAS")]
     l2: Vec<f64>,
     /// Weigh classes equally in logistic regression
     #[arg(long)]

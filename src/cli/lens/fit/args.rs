@@ -33,9 +33,9 @@ pub(crate) struct FitArgs {
     pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) text: OptionalText,
-    /// In place of --data: an export of resid_pre (or the site) and of the last layer's resid_pre at all positions
     #[arg(
         long,
+        help = "In place of --data: an export of resid_pre (or the site) and of the last layer's resid_pre at all positions",
         conflicts_with_all = ["data", "text_column", "stdin_format", "seq_len", "pack", "bos"],
         value_name = "EXPORT"
     )]

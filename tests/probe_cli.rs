@@ -1,0 +1,255 @@
+//! `probe sweep` and `probe law` from the outside.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use layerscope::{
+    model::Weights,
+    run::{MetricRow, read_metrics},
+};
+use serde_json::Value;
+use tch::Kind;
+
+use crate::cli::{end, files, gpt2, layerscope, path, refuse_all, result, words};
+use crate::lens_cli::{llama, stories};
+use crate::properties::fixture;
+
+fn statements() -> String {
+    path(fixture("probes/statements.csv"))
+}
+
+fn sweep(model: &str, data: &str, out: &Path, extra: &str) -> Command {
+    let mut all = layerscope();
+    all.args(["probe", "sweep", "--quiet", "--model", model, "--data", data, "--out"])
+        .arg(out)
+        .args(words(extra));
+    all
+}
+
+fn run(command: &mut Command) -> Value {
+    let ended = end(command.arg("--json"));
+    assert_eq!(ended.code, Some(0), "{command:?}: {}", ended.err);
+    result(&ended.out)
+}
+
+fn find<'a>(rows: &'a [MetricRow], subject: &str, layer: i32, metric: &str) -> &'a MetricRow {
+    let same = |r: &&MetricRow| (r.subject.as_str(), r.layer, r.metric.as_str()) == (subject, layer, metric);
+    rows.iter().find(same).unwrap_or_else(|| panic!("no {metric} of {subject} at layer {layer}"))
+}
+
+fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = files(dir);
+    files.remove(Path::new("manifest.json")).expect("a manifest");
+    files
+}
+
+#[test]
+fn a_label_that_no_token_tells_is_found_late_and_not_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let extra = "--group-column pair --kfold 4 --seeds 1 --mdl 1";
+    let summary = run(&mut sweep(&gpt2(), &statements(), &out, extra));
+    let rows = read_metrics(&out).unwrap();
+    let accuracy = |layer| find(&rows, "logistic", layer, "accuracy");
+    // Both orders of a pair hold the same tokens and end in the same one: the embedding and the bag of tokens know nothing.
+    assert!((accuracy(0).estimate - 0.5).abs() < 0.02, "{:?}", accuracy(0));
+    assert!((find(&rows, "bag-of-tokens", -1, "accuracy").estimate - 0.5).abs() < 0.02);
+    assert!((find(&rows, "majority", -1, "majority_accuracy").estimate - 0.5).abs() < 1e-9);
+    assert!(accuracy(8).lower.unwrap() > 0.55, "{:?}", accuracy(8));
+    assert!((find(&rows, "logistic", 8, "shuffled_accuracy").estimate - 0.5).abs() < 0.15);
+    assert!(find(&rows, "logistic", 8, "compression").estimate > 1.0);
+    assert_eq!((accuracy(8).n, accuracy(8).n_clusters), (560, 28), "every item is tested once");
+    assert_eq!(find(&rows, "logistic", 0, "tied_with_best").estimate, 0.0);
+    let best = summary["best"].as_array().unwrap().iter().find(|b| b["probe"] == "logistic").unwrap();
+    assert!(best["layer"].as_u64().unwrap() >= 5, "{best}");
+    assert!(
+        best["corrected"].as_f64().unwrap()
+            <= accuracy(best["layer"].as_u64().unwrap() as i32).estimate + 1e-9
+    );
+    // Every metric of the contract, and a saved probe that is the one measured.
+    for metric in ["accuracy", "macro_f1", "auroc", "nll", "ece"] {
+        find(&rows, "lda", 4, metric);
+    }
+    let probe =
+        Weights::open_file(&out.join("probes/logistic.resid_pre.8.safetensors"), Kind::Double).unwrap();
+    assert_eq!(probe.take_any("weight").unwrap().size(), [1, 128]);
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(out.join("probes/logistic.resid_pre.8.json")).unwrap())
+            .unwrap();
+    assert_eq!(config["classes"], serde_json::json!(["man", "woman"]));
+}
+
+/// Words whose tag is a function of the word: selectivity is near zero for a probe that can memorise words.
+#[test]
+fn a_label_that_is_the_token_has_no_selectivity() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("words.conllu");
+    let vocabulary =
+        ["the", "cat", "dog", "house", "river", "king", "queen", "door", "garden", "book", "tree", "ship"];
+    let mut text = String::new();
+    for sentence in 0..120 {
+        let _ = writeln!(text, "# newdoc id = d{sentence}");
+        for place in 0..6 {
+            let word = (sentence * 7 + place * 5 + sentence * place) % vocabulary.len();
+            let tag = ["A", "B"][word % 2];
+            let _ = writeln!(text, "{}\t{}\t_\t{tag}\t_\t_\t_\t_\t_\t_", place + 1, vocabulary[word]);
+        }
+        text.push('\n');
+    }
+    std::fs::write(&data, text).unwrap();
+    let out = dir.path().join("run");
+    run(&mut sweep(&llama(), &path(data), &out, "--layers 0,2 --probe logistic --seeds 1 --mdl 0"));
+    let rows = read_metrics(&out).unwrap();
+    assert!(find(&rows, "token-identity", -1, "accuracy").estimate > 0.99);
+    for layer in [0, 2] {
+        assert!(find(&rows, "logistic", layer, "accuracy").estimate > 0.97);
+        let selectivity = find(&rows, "logistic", layer, "selectivity").estimate;
+        assert!(selectivity.abs() < 0.06, "layer {layer}: {selectivity}");
+    }
+}
+
+#[test]
+fn threads_batches_a_kill_and_an_export_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let extra =
+        "--group-column pair --layers 0,4,8 --probe logistic,ridge,mean-diff,lda,centroid --seeds 2 --mdl 1";
+    run(sweep(&gpt2(), &statements(), &at("a"), extra).args(["--threads", "1"]));
+    run(sweep(&gpt2(), &statements(), &at("b"), extra).args(["--threads", "2"]));
+    assert!(content(&at("a")) == content(&at("b")), "threads change the result");
+
+    let mut child = sweep(&gpt2(), &statements(), &at("c"), extra).spawn().unwrap();
+    while !at("c").join("features/done").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    run(&mut sweep(&gpt2(), &statements(), &at("c"), extra));
+    assert!(content(&at("a")) == content(&at("c")), "a killed sweep ends differently");
+
+    // States of other batches differ by rounding; the numbers by no more than that can change.
+    run(sweep(&gpt2(), &statements(), &at("d"), extra).args(["--batch-tokens", "64"]));
+    same_numbers(&at("a"), &at("d"));
+
+    let ended = end(layerscope()
+        .args(words("export --quiet --hooks resid_pre --text-column text --model"))
+        .arg(gpt2())
+        .args(["--data".into(), statements(), "--out".into(), path(at("states"))]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let mut cached = layerscope();
+    cached.args(["probe", "sweep", "--quiet", "--activations"]).arg(at("states")).args([
+        "--data",
+        &statements(),
+        "--out",
+    ]);
+    run(cached.arg(at("e")).args(words(extra)));
+    same_numbers(&at("a"), &at("e"));
+}
+
+fn same_numbers(a: &Path, b: &Path) {
+    let (a, b) = (read_metrics(a).unwrap(), read_metrics(b).unwrap());
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!((&a.subject, a.layer, &a.metric), (&b.subject, b.layer, &b.metric));
+        // An item in a hundred may change sides.
+        assert!((a.estimate - b.estimate).abs() < 0.03 * a.estimate.abs().max(1.0), "{a:?}\n{b:?}");
+    }
+}
+
+#[test]
+fn grouped_data_without_a_group_column_warns() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("a.csv");
+    let mut text = "text,label,city\n".to_owned();
+    for i in 0..60 {
+        for copy in 0..4 {
+            let _ = writeln!(
+                text,
+                "The old town of name{i} lies on the river number {i} near place{copy},{},{i}",
+                i % 2
+            );
+        }
+    }
+    std::fs::write(&data, text).unwrap();
+    let mut args =
+        vec!["probe".to_owned(), "sweep".into(), "--model".into(), gpt2(), "--data".into(), path(data)];
+    args.extend(words("--layers 0 --probe mean-diff --seeds 1 --out"));
+    let with =
+        |name: &str, more: &[&str]| end(layerscope().args(&args).arg(dir.path().join(name)).args(more));
+    let alone = with("alone", &[]);
+    assert!(alone.err.contains("warning: ") && alone.err.contains("--group-column"), "{}", alone.err);
+    let grouped = with("grouped", &["--group-column", "city"]);
+    assert!(!grouped.err.contains("--group-column"), "{}", grouped.err);
+}
+
+#[test]
+fn numbers_are_regressed_and_what_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(dir.path().join(name));
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        at(name)
+    };
+    let mut numbers = "text,label\n".to_owned();
+    for i in 1..80 {
+        let _ = writeln!(numbers, "{} said Alice number{i},{i}", "very ".repeat(i % 9));
+    }
+    let numbers = write("n.csv", &numbers);
+    run(&mut sweep(&gpt2(), &numbers, Path::new(&at("r")), "--numbers --layers 0,8 --seeds 2"));
+    let rows = read_metrics(Path::new(&at("r"))).unwrap();
+    assert!(find(&rows, "ridge", 8, "r2").estimate < 1.0);
+    let one = write("one.csv", "text,label\na,x\nb,x\nc,x\n");
+    let few = write("few.csv", "text,label\na,x\nb,y\nc,x\n");
+    let case = |data: &str, extra: &str, code: i32, says: &[&str]| {
+        let mut args = words("probe sweep --model");
+        args.extend([gpt2(), "--data".into(), data.into(), "--out".into(), at("none")]);
+        args.extend(words(extra));
+        (args, code, says.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    };
+    refuse_all(&[
+        case(&one, "", 2, &["\"x\"", "two classes"]),
+        case(&few, "", 2, &["groups"]),
+        case(&numbers, "--numbers --probe logistic", 2, &["--probe logistic", "numbers"]),
+        case(&statements(), "--label-column labell", 2, &["labell", "label"]),
+        case(&statements(), "--hooks nonsense", 2, &["nonsense"]),
+        case(&statements(), "--layers 99", 2, &["99"]),
+        case(&statements(), "--positions mean-piece", 2, &["mean-piece", "span"]),
+    ]);
+    assert!(!Path::new(&at("none")).exists());
+}
+
+#[test]
+fn the_law_says_what_a_regression_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("law");
+    let mut command = layerscope();
+    command.args(["probe", "law", "--quiet", "--model", &llama(), "--data", &stories(), "--out"]).arg(&out);
+    let ended = end(command.args(words("--tokens 4000 --json")));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("in-sample and held-out residuals disagree"), "{}", ended.err);
+    let rows = read_metrics(&out).unwrap();
+    let golden: Value = serde_json::from_slice(
+        &std::fs::read(fixture("probes/law_golden.json"))
+            .expect("fixtures/probes/make_law_golden.py writes it"),
+    )
+    .unwrap();
+    for (layer, expected) in golden["pr"].as_array().unwrap().iter().enumerate() {
+        for (control, expected) in expected.as_object().unwrap() {
+            for (place, metric) in ["pr", "pr_held_out"].into_iter().enumerate() {
+                let got = find(&rows, control, layer as i32, metric).estimate;
+                let want = expected[place].as_f64().unwrap();
+                assert!(
+                    (got - want).abs() < 2e-3 * want,
+                    "{control} {metric} at layer {layer}: {got}, numpy {want}"
+                );
+            }
+        }
+    }
+    let pearson = find(&rows, "next", 6, "law_pearson").estimate;
+    assert!((pearson - golden["pearson"].as_f64().unwrap()).abs() < 1e-2, "{pearson}");
+}
