@@ -10,6 +10,7 @@
 //! coefficients `(layers, l2, k, d + 1)`, bias last, to `FOLDER/coef` in f64.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -141,7 +142,11 @@ fn main() -> Result<(), Boxed> {
             .flat_map(|(w, b)| w.iter().copied().chain([*b]).collect::<Vec<_>>())
     });
     std::fs::write(folder.join("coef"), coefficients.flat_map(f64::to_le_bytes).collect::<Vec<_>>())?;
-    println!("{{\"seconds\": {:.5}, \"passes\": {passes:?}}}", seconds[seconds.len() / 2]);
+    writeln!(
+        std::io::stdout(),
+        "{{\"seconds\": {:.5}, \"passes\": {passes:?}}}",
+        seconds[seconds.len() / 2]
+    )?;
     Ok(())
 }
 
