@@ -253,3 +253,43 @@ fn the_law_says_what_a_regression_says() {
     let pearson = find(&rows, "next", 6, "law_pearson").estimate;
     assert!((pearson - golden["pearson"].as_f64().unwrap()).abs() < 1e-2, "{pearson}");
 }
+
+#[test]
+fn a_probe_on_its_own_set_and_layer_is_the_sweeps() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // The other set is the first with its labels turned round: what is right on one is wrong on the other.
+    let text = std::fs::read_to_string(statements()).unwrap();
+    let turned: Vec<String> = text
+        .lines()
+        .map(|line| line.replace(",woman,", ",?,").replace(",man,", ",woman,").replace(",?,", ",man,"))
+        .collect();
+    assert_ne!(turned.join("\n"), text.trim_end());
+    std::fs::write(at("turned.csv"), turned.join("\n")).unwrap();
+    let mut command = layerscope();
+    command
+        .args(["probe", "transfer", "--quiet", "--model", &gpt2(), "--data", &statements()])
+        .arg(at("turned.csv"));
+    command.arg("--out").arg(at("t")).args(words("--group-column pair --layers 0,7,8"));
+    run(&mut command);
+    run(&mut sweep(
+        &gpt2(),
+        &statements(),
+        &at("s"),
+        "--group-column pair --layers 0,7,8 --probe logistic --seeds 1 --mdl 0",
+    ));
+    let (rows, sweep) = (read_metrics(&at("t")).unwrap(), read_metrics(&at("s")).unwrap());
+    for layer in [0, 7, 8] {
+        let own = find(&sweep, "logistic", layer, "accuracy").estimate;
+        let within = find(&rows, "logistic:statements>statements", layer, "accuracy").estimate;
+        assert!((own - within).abs() < 1e-12, "layer {layer}: {own} and {within}");
+        let diagonal = |r: &&MetricRow| {
+            r.subject == "logistic:statements" && r.layer == layer && r.source_layer == Some(layer)
+        };
+        assert_eq!(rows.iter().find(diagonal).unwrap().estimate, within);
+        let across = find(&rows, "logistic:statements>turned", layer, "accuracy").estimate;
+        assert!((across - (1.0 - own)).abs() < 0.35, "layer {layer}: {across} where {own} is right at home");
+    }
+    assert!(find(&rows, "logistic:statements>turned", 8, "accuracy").estimate < 0.5);
+    assert_eq!(rows.iter().filter(|r| r.kind == "probe-transfer").count(), 2 * 3 * 3);
+}

@@ -17,6 +17,7 @@ mod law;
 mod results;
 mod split;
 mod task;
+mod transfer;
 
 pub use baseline::{Baseline, baselines};
 pub use cell::{Cell, CellKey, Reading, run_cell};
@@ -27,6 +28,7 @@ pub use law::{Control, Law, LawRow, Norming, decay, disagreement, documents, met
 pub use results::{Measured, Summary, results};
 pub use split::{Protocol, Round, rounds};
 pub use task::{Target, Task};
+pub use transfer::{Set, transfer};
 
 /// A probe that cannot be fitted or measured.
 #[derive(Debug, thiserror::Error)]

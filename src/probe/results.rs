@@ -279,7 +279,13 @@ fn best_rows(summary: &Summary, layers: &[(usize, Draws, bool)]) -> Vec<MetricRo
     rows
 }
 
-fn row(subject: &str, kind: &str, (hook, layer): (&str, i32), metric: &str, draws: &Draws) -> MetricRow {
+pub(super) fn row(
+    subject: &str,
+    kind: &str,
+    (hook, layer): (&str, i32),
+    metric: &str,
+    draws: &Draws,
+) -> MetricRow {
     let estimate = draws.estimate();
     let unit = match metric {
         "nll" => "nats",

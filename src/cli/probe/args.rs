@@ -10,25 +10,12 @@ use layerscope::{
 
 use super::super::args::{CommonArgs, Layers, ModelArgs};
 
-/// Fit probes to labelled data at every layer, with baselines, controls and intervals
-///
-/// Killed and repeated, it goes on with the cells that are missing and ends with the same bytes.
+/// How labels and states are read.
 #[derive(Debug, Args)]
-pub(crate) struct SweepArgs {
-    #[command(flatten)]
-    pub(super) model: OptionalModel,
-    /// In place of running the model: an export of the same files at the positions that are read
-    #[arg(long, value_name = "EXPORT")]
-    pub(super) activations: Option<PathBuf>,
-    /// Labelled data: .csv, .tsv, .jsonl, .json, .parquet or .conllu
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
-    pub(super) data: Vec<PathBuf>,
-    /// Folder to write
-    #[arg(long, value_name = "RUN")]
-    pub(super) out: PathBuf,
+pub(super) struct LabelArgs {
     /// Column of the text; by default `text`
     #[arg(long, value_name = "NAME")]
-    text_column: Option<String>,
+    pub(super) text_column: Option<String>,
     /// Column of the label; by default `label`. In .conllu UPOS (the default), XPOS, DEPREL or a key such as Number
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
@@ -53,6 +40,49 @@ pub(crate) struct SweepArgs {
     /// Only these layers, such as 0,4,8-12
     #[arg(long, value_name = "LAYERS")]
     pub(super) layers: Option<Layers>,
+    /// Longest text in tokens; by default the model's context
+    #[arg(long, value_name = "N")]
+    pub(super) seq_len: Option<usize>,
+    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
+    #[arg(long, value_name = "N")]
+    pub(super) batch_tokens: Option<NonZeroUsize>,
+}
+
+impl LabelArgs {
+    pub(super) fn options(&self) -> LabelledOptions {
+        LabelledOptions {
+            text_column: self.text_column.clone(),
+            label_column: self.label_column.clone(),
+            group_column: self.group_column.clone(),
+            span_columns: self.span_columns.as_ref().map(|names| (names[0].clone(), names[1].clone())),
+            numbers: self.numbers,
+            strict: self.strict,
+        }
+    }
+
+    pub(super) fn batch_tokens(&self, device: tch::Device) -> usize {
+        self.batch_tokens.map_or(if device == tch::Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get)
+    }
+}
+
+/// Fit probes to labelled data at every layer, with baselines, controls and intervals
+///
+/// Killed and repeated, it goes on with the cells that are missing and ends with the same bytes.
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    #[command(flatten)]
+    pub(super) model: OptionalModel,
+    /// In place of running the model: an export of the same files at the positions that are read
+    #[arg(long, value_name = "EXPORT")]
+    pub(super) activations: Option<PathBuf>,
+    /// Labelled data: .csv, .tsv, .jsonl, .json, .parquet or .conllu
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    pub(super) data: Vec<PathBuf>,
+    /// Folder to write
+    #[arg(long, value_name = "RUN")]
+    pub(super) out: PathBuf,
+    #[command(flatten)]
+    pub(super) labels: LabelArgs,
     /// Probes; by default logistic and lda (and mean-diff for two classes), ridge for numbers
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., value_name = "PROBE")]
     pub(super) probe: Vec<Estimator>,
@@ -77,12 +107,6 @@ pub(crate) struct SweepArgs {
     /// Bootstrap replicates
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub(super) replicates: usize,
-    /// Longest text in tokens; by default the model's context
-    #[arg(long, value_name = "N")]
-    pub(super) seq_len: Option<usize>,
-    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
-    #[arg(long, value_name = "N")]
-    pub(super) batch_tokens: Option<NonZeroUsize>,
     /// Start over in a folder that holds another run
     #[arg(long)]
     pub(super) force: bool,
@@ -91,17 +115,6 @@ pub(crate) struct SweepArgs {
 }
 
 impl SweepArgs {
-    pub(super) fn labelled(&self) -> LabelledOptions {
-        LabelledOptions {
-            text_column: self.text_column.clone(),
-            label_column: self.label_column.clone(),
-            group_column: self.group_column.clone(),
-            span_columns: self.span_columns.as_ref().map(|names| (names[0].clone(), names[1].clone())),
-            numbers: self.numbers,
-            strict: self.strict,
-        }
-    }
-
     pub(super) fn protocol(&self) -> Protocol {
         Protocol { seed: self.common.seed, seeds: self.seeds, kfold: self.kfold }
     }

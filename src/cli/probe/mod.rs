@@ -5,6 +5,7 @@ mod law;
 mod report;
 mod save;
 mod sweep;
+mod transfer;
 
 use clap::{Args, Subcommand};
 
@@ -21,6 +22,7 @@ pub(crate) struct ProbeCommand {
 enum Which {
     Sweep(Box<args::SweepArgs>),
     Law(Box<law::LawArgs>),
+    Transfer(Box<transfer::TransferArgs>),
 }
 
 impl ProbeCommand {
@@ -28,6 +30,7 @@ impl ProbeCommand {
         match self.command {
             Which::Sweep(command) => command.run(),
             Which::Law(command) => command.run(),
+            Which::Transfer(command) => command.run(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `probe sweep`: labelled data, states, cells, numbers.
 
 use std::{
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -73,17 +72,17 @@ impl SweepArgs {
     }
 
     fn plan(&self, session: &Session, output: Output) -> Result<Job, Failure> {
-        let set = LabelledSet::open(&self.data, &self.labelled()).map_err(Failure::usage)?;
+        let set = LabelledSet::open(&self.data, &self.labels.options()).map_err(Failure::usage)?;
         output.note(check(&set).map_err(Failure::usage)?.to_string());
         let tokenizer = session.tokenizer(&self.model.0)?;
-        let context = resolve_seq_len(self.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
-        let positions = Positions::resolve(self.positions, set.unit).map_err(Failure::usage)?;
+        let context = resolve_seq_len(self.labels.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
+        let positions = Positions::resolve(self.labels.positions, set.unit).map_err(Failure::usage)?;
         let plan = Plan::new(&set, &tokenizer, positions, context).map_err(Failure::usage)?;
         output.note(plan.to_string());
         let task = Task::of(&plan, set.unit);
-        let layers = self.layers.as_ref().map(|l| l.0.as_slice());
-        let points =
-            Selection::new(&self.hooks, layers, &hook_points(&session.spec)).map_err(Failure::usage)?;
+        let layers = self.labels.layers.as_ref().map(|l| l.0.as_slice());
+        let points = Selection::new(&self.labels.hooks, layers, &hook_points(&session.spec))
+            .map_err(Failure::usage)?;
         let rows = |p: &HookPoint| layerscope::model::width(&session.spec, *p).is_some();
         let points: Vec<HookPoint> = points.iter().filter(rows).collect();
         if points.is_empty() {
@@ -134,7 +133,7 @@ impl SweepArgs {
         manifest.seed = self.common.seed;
         let names: Vec<String> = self.data.iter().map(|path| path.display().to_string()).collect();
         manifest.data = inputs::hashes(&self.data, &names)?;
-        let (labelled, protocol, options) = (self.labelled(), self.protocol(), self.options());
+        let (labelled, protocol, options) = (self.labels.options(), self.protocol(), self.options());
         manifest.config = json!({
             "unit": format!("{:?}", job.set.unit).to_lowercase(),
             "positions": job.plan.positions.to_string(),
@@ -152,8 +151,8 @@ impl SweepArgs {
             "balanced": options.balanced,
             "mdl": self.mdl,
             "replicates": self.replicates,
-            "seq_len": self.seq_len,
-            "batch_tokens": self.batch_tokens,
+            "seq_len": self.labels.seq_len,
+            "batch_tokens": self.labels.batch_tokens,
             "activations": store.map(|s| s.manifest().job.clone()),
         });
         Ok(manifest)
@@ -185,8 +184,7 @@ impl SweepArgs {
         let model = session.load(output)?;
         let tokens: usize = job.plan.windows.iter().map(|w| w.ids.len()).sum();
         let bar = output.bar("running the model", "tokens", Some(tokens as u64));
-        let default = if session.device == tch::Device::Cpu { 2048 } else { 16_384 };
-        let batch = self.batch_tokens.map_or(default, NonZeroUsize::get);
+        let batch = self.labels.batch_tokens(session.device);
         let done = extract(features, &model, &job.plan, batch, &mut |tokens| {
             bar.inc(tokens as u64);
             stop.load(Ordering::Relaxed)

@@ -1,0 +1,301 @@
+//! `probe transfer`: probes read on other sets and other layers.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use anyhow::anyhow;
+use clap::Args;
+use layerscope::{
+    hook::{HookPoint, Selection},
+    labelled::{LabelValues, LabelledSet, Plan, Positions, check},
+    model::hook_points,
+    probe::{
+        Estimator, Features, Options, ProbeError, Protocol, Round, Set, Task, extract, rounds, transfer,
+    },
+    probes::Resamples,
+    run::{Counts, Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    text::resolve_seq_len,
+};
+use serde_json::json;
+
+use super::{
+    super::{
+        args::{CommonArgs, ModelArgs},
+        exit::Failure,
+        inputs,
+        interrupt::on_interrupt,
+        lens::with_interval,
+        output::Output,
+        session::Session,
+        table::Table,
+    },
+    args::LabelArgs,
+};
+
+/// Test probes on other data sets and at other layers than they were fitted on
+///
+/// Each --data file is a set with its own split; all have the same classes.
+#[derive(Debug, Args)]
+pub(crate) struct TransferArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Labelled sets, one file each
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    data: Vec<PathBuf>,
+    /// Folder to write
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    #[command(flatten)]
+    labels: LabelArgs,
+    /// The probe
+    #[arg(long, value_enum, default_value_t = Estimator::Logistic, value_name = "PROBE")]
+    probe: Estimator,
+    /// L2 penalties to choose from on the validation part
+    #[arg(long, value_delimiter = ',', default_value = "0.1,1,10,100,1000,10000", value_name = "LAMBDAS")]
+    l2: Vec<f64>,
+    /// Bootstrap replicates
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    replicates: usize,
+    /// Start over in a folder that holds another run
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// One set, ready to run.
+struct Ready {
+    name: String,
+    plan: Plan,
+    task: Task,
+    round: Round,
+}
+
+impl TransferArgs {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let stop = on_interrupt()?;
+        let session = Session::open(&self.model, output)?;
+        session.announce(output);
+        let sets: Vec<Ready> =
+            self.data.iter().map(|path| self.ready(&session, path, output)).collect::<Result<_, _>>()?;
+        check_sets(&sets, self.probe)?;
+        let layers = self.labels.layers.as_ref().map(|l| l.0.as_slice());
+        let points = Selection::new(&self.labels.hooks, layers, &hook_points(&session.spec))
+            .map_err(Failure::usage)?;
+        let rows = |p: &HookPoint| layerscope::model::width(&session.spec, *p).is_some();
+        let points: Vec<HookPoint> = points.iter().filter(rows).collect();
+        let claim = RunDir::claim(&self.out, self.manifest(&session, &points, output)?, self.force)?;
+        if claim.found() == Found::Complete {
+            output.note(format!("{} is complete already", self.out.display()));
+            return self.report(&read_metrics(&self.out)?, output);
+        }
+        let dir = claim.begin(&|p| p == Path::new(METRICS) || p.starts_with("sets"))?;
+        let features = self.states(&session, &sets, &points, &stop, output)?;
+        let named: Vec<(String, usize)> = (0..points.len())
+            .map(|place| features[0].name(place))
+            .map(|(hook, layer)| (hook.to_owned(), layer))
+            .collect();
+        let of = |(set, features)| {
+            let Ready { name, task, round, .. }: &Ready = set;
+            Set { name, task, round, features }
+        };
+        let tested: Vec<Set<'_>> = sets.iter().zip(&features).map(of).collect();
+        let options = Options { l2: self.l2.clone(), standardise: true, balanced: false };
+        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(session.threads).build()?;
+        let bar = output.bar("fitting and testing", "cells", Some(2 * (sets.len() * points.len()) as u64));
+        let done = || {
+            bar.inc(1);
+            stop.load(Ordering::Relaxed)
+        };
+        let rows = pool.install(|| transfer(&tested, &named, self.probe, &options, resamples, &done));
+        bar.finish_and_clear();
+        let rows = rows.map_err(interrupted)?;
+        write_metrics(&self.out, &rows)?;
+        let documents = sets.iter().map(|set| set.plan.windows.len() as u64).sum();
+        dir.finish(Counts { documents, rows: rows.len() as u64, ..Counts::default() }, None)?;
+        self.report(&rows, output)
+    }
+
+    fn ready(&self, session: &Session, path: &Path, output: Output) -> Result<Ready, Failure> {
+        let set = LabelledSet::open(&[path.to_owned()], &self.labels.options()).map_err(Failure::usage)?;
+        let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        output.note(format!("{name}\n{}", check(&set).map_err(Failure::usage)?));
+        let tokenizer = session.tokenizer(&self.model)?;
+        let context = resolve_seq_len(self.labels.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
+        let positions = Positions::resolve(self.labels.positions, set.unit).map_err(Failure::usage)?;
+        let plan = Plan::new(&set, &tokenizer, positions, context).map_err(Failure::usage)?;
+        let task = Task::of(&plan, set.unit);
+        let protocol = Protocol { seed: self.common.seed, seeds: 1, kfold: None };
+        let round = rounds(&task, protocol).map_err(Failure::usage)?.remove(0);
+        Ok(Ready { name, plan, task, round })
+    }
+
+    fn manifest(
+        &self,
+        session: &Session,
+        points: &[HookPoint],
+        output: Output,
+    ) -> Result<layerscope::run::Manifest, Failure> {
+        let tokenizer = session.tokenizer(&self.model)?;
+        let mut manifest = session.manifest("probe transfer", &tokenizer, self.model.bos, output)?;
+        manifest.seed = self.common.seed;
+        let names: Vec<String> = self.data.iter().map(|path| path.display().to_string()).collect();
+        manifest.data = inputs::hashes(&self.data, &names)?;
+        let labels = self.labels.options();
+        manifest.config = json!({
+            "probe": self.probe.name(),
+            "positions": self.labels.positions.map(|p| p.to_string()),
+            "text_column": labels.text_column,
+            "label_column": labels.label_column,
+            "group_column": labels.group_column,
+            "span_columns": labels.span_columns,
+            "numbers": labels.numbers,
+            "hooks": points.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "l2": self.l2,
+            "replicates": self.replicates,
+            "seq_len": self.labels.seq_len,
+        });
+        Ok(manifest)
+    }
+
+    fn states(
+        &self,
+        session: &Session,
+        sets: &[Ready],
+        points: &[HookPoint],
+        stop: &std::sync::atomic::AtomicBool,
+        output: Output,
+    ) -> Result<Vec<Features>, Failure> {
+        let folder = |number: usize| self.out.join("sets").join(number.to_string());
+        let features: Vec<Features> = sets
+            .iter()
+            .enumerate()
+            .map(|(number, set)| Features::new(&folder(number), &session.spec, points, set.task.len()))
+            .collect();
+        if features.iter().all(Features::complete) {
+            return Ok(features);
+        }
+        let model = session.load(output)?;
+        let tokens: usize = sets.iter().flat_map(|set| &set.plan.windows).map(|w| w.ids.len()).sum();
+        let bar = output.bar("running the model", "tokens", Some(tokens as u64));
+        for (features, set) in features.iter().zip(sets) {
+            let batch = self.labels.batch_tokens(session.device);
+            extract(features, &model, &set.plan, batch, &mut |tokens| {
+                bar.inc(tokens as u64);
+                stop.load(Ordering::Relaxed)
+            })
+            .map_err(interrupted)?;
+        }
+        bar.finish_and_clear();
+        Ok(features)
+    }
+
+    /// At every layer, every set's probe on every set; then of each set every layer's probe on every layer.
+    fn report(&self, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
+        let metric = rows.first().map_or("accuracy", |row| row.metric.as_str());
+        let across = || rows.iter().filter(|r| r.kind == "generalisation" && r.metric == metric);
+        let mut pairs: Vec<&str> = Vec::new();
+        for row in across() {
+            if !pairs.contains(&row.subject.as_str()) {
+                pairs.push(&row.subject);
+            }
+        }
+        let places = layers(rows.iter().filter(|r| r.kind == "generalisation"));
+        let mut table = Table::new(["layer"].into_iter().chain(pairs.iter().copied()));
+        for (hook, layer) in &places {
+            let cell = |pair: &&str| {
+                let row =
+                    across().find(|r| r.subject == *pair && (r.hook.as_str(), r.layer) == (hook, *layer));
+                row.map_or_else(String::new, with_interval)
+            };
+            table.row(std::iter::once(format!("{hook} {layer}")).chain(pairs.iter().map(cell)));
+        }
+        let mut text = format!(
+            "{metric} of a probe fitted on one set and tested on another (± half of the 95 % interval)\n{table}"
+        );
+        let within = || rows.iter().filter(|r| r.kind == "probe-transfer");
+        let mut subjects: Vec<&str> = Vec::new();
+        for row in within() {
+            if !subjects.contains(&row.subject.as_str()) {
+                subjects.push(&row.subject);
+            }
+        }
+        for subject in subjects {
+            let own = || within().filter(|r| r.subject == subject);
+            let places = layers(own());
+            let mut table = Table::new(
+                ["layer of the probe".to_owned()]
+                    .into_iter()
+                    .chain(places.iter().map(|(_, l)| l.to_string())),
+            );
+            for (hook, from) in &places {
+                let cell = |(other, to): &(&str, i32)| {
+                    let same = |r: &&MetricRow| {
+                        (r.hook.as_str(), r.layer, r.source_layer) == (*other, *to, Some(*from))
+                            && hook == other
+                    };
+                    own().find(same).map_or_else(String::new, |r| format!("{:.3}", r.estimate))
+                };
+                table.row(std::iter::once(format!("{hook} {from}")).chain(places.iter().map(cell)));
+            }
+            let _ = write!(
+                text,
+                "\n{subject}: {metric} of a layer's probe (rows) on a layer's states (columns)\n{table}"
+            );
+        }
+        output.print(text.trim_end())?;
+        output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
+        output.result(json!({ "out": self.out, "rows": rows.len() }))?;
+        Ok(())
+    }
+}
+
+/// Hooks and layers, in order.
+fn layers<'a>(rows: impl Iterator<Item = &'a MetricRow>) -> Vec<(&'a str, i32)> {
+    let mut places: Vec<(&str, i32)> = rows.map(|r| (r.hook.as_str(), r.layer)).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+fn interrupted(error: ProbeError) -> Failure {
+    match error {
+        ProbeError::Interrupted => Failure::interrupted(error),
+        other => Failure::failed(other),
+    }
+}
+
+/// All sets must have the same classes, names of their own, and labels that the probe fits.
+fn check_sets(sets: &[Ready], probe: Estimator) -> Result<(), Failure> {
+    let names = |set: &Ready| match &set.plan.labels {
+        LabelValues::Classes { names, .. } => Some(names.clone()),
+        LabelValues::Numbers(_) => None,
+    };
+    for (number, set) in sets.iter().enumerate() {
+        if names(set) != names(&sets[0]) {
+            return Err(Failure::usage(anyhow!(
+                "{} has the classes {}, {} has {}: a probe cannot be read across them",
+                sets[0].name,
+                names(&sets[0]).unwrap_or_default().join(", "),
+                set.name,
+                names(set).unwrap_or_default().join(", ")
+            )));
+        }
+        if sets[..number].iter().any(|other| other.name == set.name) {
+            return Err(Failure::usage(anyhow!("--data: two sets are called {}", set.name)));
+        }
+        if !probe.suits(set.task.n_classes()) {
+            return Err(Failure::usage(anyhow!(
+                "--probe {}: it does not fit the labels of {}",
+                probe.name(),
+                set.name
+            )));
+        }
+    }
+    Ok(())
+}
