@@ -21,7 +21,7 @@ pub(super) struct LabelArgs {
     label_column: Option<String>,
     /// Rows of equal value here (an entity, a template, a document) stay on one side of every split
     #[arg(long, value_name = "NAME")]
-    group_column: Option<String>,
+    pub(super) group_column: Option<String>,
     /// Columns with the first character of a span and the one behind its last
     #[arg(long, num_args = 2, value_names = ["START", "END"])]
     span_columns: Option<Vec<String>>,

@@ -90,7 +90,7 @@ impl SweepArgs {
         }
         let rounds = rounds(&task, self.protocol()).map_err(Failure::usage)?;
         let estimators = self.estimators(&task)?;
-        warn_of_shared_texts(&set, &plan, &rounds, output);
+        warn_of_shared_texts(&set, &plan, &rounds, self.labels.group_column.is_some(), output);
         Ok(Job { set, plan, task, points, rounds, estimators })
     }
 
@@ -279,7 +279,7 @@ impl SweepArgs {
 }
 
 /// Texts on both sides of the first split that are equal or nearly so: what a group column would have kept together.
-fn warn_of_shared_texts(set: &LabelledSet, plan: &Plan, rounds: &[Round], output: Output) {
+fn warn_of_shared_texts(set: &LabelledSet, plan: &Plan, rounds: &[Round], grouped: bool, output: Output) {
     let Some(round) = rounds.first() else { return };
     let texts: Vec<&str> = set.texts.iter().map(|t| t.text.as_str()).collect();
     let of = |rows: &[usize]| -> Vec<usize> {
@@ -289,7 +289,8 @@ fn warn_of_shared_texts(set: &LabelledSet, plan: &Plan, rounds: &[Round], output
     };
     let (train, validation, test) = (of(&round.train), of(&round.validation), of(&round.test));
     if let Some(shared) = shared_texts(&texts, &[&train, &validation, &test]) {
-        output.warn(format!("{shared}; --group-column keeps what belongs together on one side"));
+        let hint = if grouped { "" } else { "; --group-column keeps what belongs together on one side" };
+        output.warn(format!("{shared}{hint}"));
     }
 }
 
