@@ -61,7 +61,7 @@ pub use shared_texts::{SharedTexts, shared_texts};
 pub use spectrum::{Spectrum, Whitened};
 pub use split::{Fold, Part, Shares, Split, folds};
 pub use standardise::Standardise;
-pub use token_identity::{TokenColumns, TokenCounts, TypeMajority, majority};
+pub use token_identity::{TokenColumns, TypeMajority, majority};
 
 /// A fitted probe.
 pub trait Probe: Send + Sync {

@@ -34,7 +34,7 @@ const CUMULATIVE: [u32; 12] = [
 /// The u32 is word r of the `ChaCha8` stream (Bernstein 2008, 64-bit counter from 0) of nonce `doc_id` under the key
 /// `seed` (8 bytes, little-endian) followed by `layerscope/poisson-boot1`.
 ///
-/// The same draws as `layerscope`'s own scores, so that probes and lenses see the same resampled documents.
+/// Scores of lenses and of probes draw from here, so that both see the same resampled documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resamples {
     seed: u64,
@@ -61,8 +61,15 @@ impl Resamples {
 
     /// The document's count in each replicate, `[replicates]`, each 0 to 12.
     pub fn weights(self, doc_id: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.replicates);
+        self.append_weights(doc_id, &mut out);
+        out
+    }
+
+    /// As [`Self::weights`], at the end of `out`.
+    pub fn append_weights(self, doc_id: u64, out: &mut Vec<u8>) {
         let mut random = stream(self.seed, PURPOSE, doc_id);
-        (0..self.replicates).map(|_| poisson(random.next_u32())).collect()
+        out.extend((0..self.replicates).map(|_| poisson(random.next_u32())));
     }
 }
 
@@ -85,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_weights_as_numpy_and_the_scores_of_the_root() {
+    fn the_same_weights_as_numpy() {
         let golden: serde_json::Value =
             serde_json::from_str(include_str!("../../fixtures/score/expected.json")).unwrap();
         let resamples = Resamples::new(golden["seed"].as_u64().unwrap(), 40);
@@ -93,5 +100,40 @@ mod tests {
             let expected: Vec<u8> = serde_json::from_value(weights.clone()).unwrap();
             assert_eq!(resamples.weights(document), expected, "document {document}");
         }
+    }
+
+    #[test]
+    fn mean_and_variance_are_one_and_documents_are_independent() {
+        let (docs, replicates) = (400, 1000);
+        let draws: Vec<Vec<f64>> = (0..docs)
+            .map(|d| {
+                Resamples::new(3, replicates).weights(d).into_iter().map(|w| f64::from(w) - 1.0).collect()
+            })
+            .collect();
+        let n = (docs as usize * replicates) as f64;
+        let moment = |power| draws.iter().flatten().map(|x| x.powi(power)).sum::<f64>() / n;
+        // Central moments of Poisson(1): 0, 1, 1, 4, 11, 41; five standard errors.
+        for (power, expected, variance) in [(1, 0.0, 1.0), (2, 1.0, 3.0), (3, 1.0, 40.0_f64)] {
+            assert!((moment(power) - expected).abs() < 5.0 * (variance / n).sqrt(), "moment {power}");
+        }
+        let correlation =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>() / a.len() as f64;
+        let limit = 5.5 / (replicates as f64).sqrt();
+        for (i, a) in draws.iter().enumerate() {
+            assert!(draws[..i].iter().all(|b| correlation(a, b).abs() < limit), "document {i}");
+            assert!(correlation(&a[1..], &a[..replicates - 1]).abs() < limit, "document {i}: neighbours");
+        }
+    }
+
+    #[test]
+    fn draws_depend_on_seed_and_document_only() {
+        let one = Resamples::new(1, 50);
+        let forth: Vec<_> = (0..20).map(|d| one.weights(d)).collect();
+        let mut back: Vec<_> = (0..20).rev().map(|d| one.weights(d)).collect();
+        back.reverse();
+        assert_eq!(forth, back);
+        assert_eq!(Resamples::new(1, 500).weights(7)[..50], forth[7]);
+        assert_ne!(Resamples::new(2, 50).weights(7), forth[7]);
+        assert_ne!(one.weights(7 + (1 << 32)), forth[7]);
     }
 }

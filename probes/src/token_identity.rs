@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::Error;
+use crate::{Csr, Error};
 
 /// The most frequent class of `y`; of equally frequent ones the first.
 ///
@@ -59,19 +59,6 @@ impl TypeMajority {
     }
 }
 
-/// A sparse matrix by rows: row i has `values[indptr[i]..indptr[i + 1]]` in the columns `indices[…]`, ascending.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenCounts {
-    /// `(n + 1,)`
-    pub indptr: Vec<usize>,
-    /// Columns.
-    pub indices: Vec<u32>,
-    /// Counts.
-    pub values: Vec<f32>,
-    /// Number of columns.
-    pub n_columns: usize,
-}
-
 /// The tokens of the training texts, a column each, ascending by id: bag-of-tokens features know no other token.
 #[derive(Debug, Clone)]
 pub struct TokenColumns {
@@ -88,20 +75,16 @@ impl TokenColumns {
     }
 
     /// How often each token is in each text, `(n, columns)`. Tokens that training has not seen are left out.
-    pub fn counts<T: AsRef<[u32]>>(&self, texts: &[T]) -> TokenCounts {
-        let n_columns = self.tokens.len();
-        let mut out = TokenCounts { indptr: vec![0], indices: Vec::new(), values: Vec::new(), n_columns };
-        for text in texts {
+    ///
+    /// # Errors
+    /// None in practice; [`Csr::counts`] checks its columns.
+    pub fn counts<T: AsRef<[u32]>>(&self, texts: &[T]) -> Result<Csr, Error> {
+        let columns = |text: &T| -> Vec<u32> {
             let known = text.as_ref().iter().filter_map(|token| self.tokens.binary_search(token).ok());
-            let mut columns: Vec<u32> = known.map(|column| column as u32).collect();
-            columns.sort_unstable();
-            for run in columns.chunk_by(|a, b| a == b) {
-                out.indices.push(run[0]);
-                out.values.push(run.len() as f32);
-            }
-            out.indptr.push(out.indices.len());
-        }
-        out
+            known.map(|column| column as u32).collect()
+        };
+        let rows: Vec<Vec<u32>> = texts.iter().map(columns).collect();
+        Csr::counts(self.tokens.len(), rows.iter().map(Vec::as_slice))
     }
 }
 
@@ -123,15 +106,11 @@ mod tests {
     #[test]
     fn counts_of_tokens() {
         let columns = TokenColumns::fit(&[vec![50, 3, 50], vec![], vec![7]]);
-        let counts = columns.counts(&[vec![50, 3, 50, 999], vec![], vec![7, 7, 7]]);
-        let expected = TokenCounts {
-            indptr: vec![0, 2, 2, 3],
-            indices: vec![0, 2, 1],
-            values: vec![1.0, 2.0, 3.0],
-            n_columns: 3,
-        };
+        let counts = columns.counts(&[vec![50, 3, 50, 999], vec![], vec![7, 7, 7]]).unwrap();
+        let expected = Csr::new(3, vec![0, 2, 2, 3], vec![0, 2, 1], vec![1.0, 2.0, 3.0]).unwrap();
         assert_eq!(counts, expected);
-        assert_eq!(TokenColumns::fit::<Vec<u32>>(&[]).counts(&[[1]]).indptr, [0, 0]);
+        let nothing = Csr::new(0, vec![0, 0], vec![], vec![]).unwrap();
+        assert_eq!(TokenColumns::fit::<Vec<u32>>(&[]).counts(&[[1]]).unwrap(), nothing);
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl Session {
         Ok(manifest)
     }
 
+    /// Most tokens in a forward pass: as asked, by default 2048 on the CPU and 16384 on CUDA.
+    pub(crate) fn batch_tokens(&self, asked: Option<NonZeroUsize>) -> usize {
+        asked.map_or(if self.device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get)
+    }
+
     /// The layers asked for, or all of 0..=L.
     pub(crate) fn layers(&self, asked: Option<&super::args::Layers>) -> Result<Vec<usize>, Failure> {
         let last = self.spec.n_layers;

@@ -196,15 +196,8 @@ fn row(subject: &str, horizon: usize, metric: &str, unit: &str, estimate: Estima
         kind: "baseline".into(),
         hook: "tokens".into(),
         layer: 0,
-        source_layer: None,
         horizon: horizon as i32,
-        metric: metric.into(),
-        unit: unit.into(),
-        estimate: estimate.estimate,
-        lower: estimate.lower,
-        upper: estimate.upper,
-        n: estimate.n as i64,
-        n_clusters: estimate.n_clusters as i64,
+        ..MetricRow::of(metric, unit, estimate)
     }
 }
 

@@ -68,15 +68,8 @@ impl Evaluation<'_> {
             kind: kind.into(),
             hook: hook.into(),
             layer: layer as i32,
-            source_layer: None,
             horizon: cell.horizon as i32,
-            metric: metric.into(),
-            unit: unit.into(),
-            estimate: estimate.estimate,
-            lower: estimate.lower,
-            upper: estimate.upper,
-            n: estimate.n as i64,
-            n_clusters: estimate.n_clusters as i64,
+            ..MetricRow::of(metric, unit, estimate)
         }
     }
 

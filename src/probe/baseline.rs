@@ -1,6 +1,6 @@
 //! What is known without a model: the commonest class, and the tokens themselves.
 
-use layerscope_probes::{Csr, Error, TokenColumns, TypeMajority, majority, score::Classified};
+use layerscope_probes::{Error, TokenColumns, TypeMajority, majority, score::Classified};
 use ndarray::Array2;
 
 use super::{Options, ProbeError, Round, Target, Task, estimator::logistic, task::pick};
@@ -63,10 +63,7 @@ fn bag(
         rows.iter().map(|row| plan.windows[task.windows[*row] as usize].ids.as_slice()).collect()
     };
     let columns = TokenColumns::fit(&texts(&round.train));
-    let counts = |rows: &[usize]| {
-        let counts = columns.counts(&texts(rows));
-        Csr::new(counts.n_columns, counts.indptr, counts.indices, counts.values)
-    };
+    let counts = |rows: &[usize]| columns.counts(&texts(rows));
     let (train, validation, test) = (counts(&round.train)?, counts(&round.validation)?, counts(&round.test)?);
     let Target::Classes { y, .. } = &task.target else { return Err(Error::Empty) };
     let own = pick(y, &round.train);

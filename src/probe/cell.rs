@@ -227,13 +227,15 @@ impl Cell {
         let mut cell = Self::default();
         for estimator in estimators {
             let name = |what: &str| format!("{}/{what}", estimator.name());
-            let vector = |what: &str| -> Result<Vec<f64>, ProbeError> {
-                let tensor = file.take_any(&name(what))?.to_kind(Kind::Double).view([-1]);
-                Ok(Vec::<f64>::try_from(tensor).map_err(crate::model::ModelError::from)?)
+            let take = |what: &str| -> Result<(Vec<f64>, usize), ProbeError> {
+                let tensor = file.take_any(&name(what))?.to_kind(Kind::Double);
+                let columns = tensor.size().last().copied().unwrap_or(1).max(1) as usize;
+                let values = Vec::<f64>::try_from(tensor.view([-1]));
+                Ok((values.map_err(crate::model::ModelError::from)?, columns))
             };
+            let vector = |what: &str| take(what).map(|(values, _)| values);
             let matrix = |what: &str| -> Result<Array2<f64>, ProbeError> {
-                let columns = file.take_any(&name(what))?.size().last().copied().unwrap_or(1).max(1) as usize;
-                let values = vector(what)?;
+                let (values, columns) = take(what)?;
                 Ok(Array2::from_shape_vec((values.len() / columns, columns), values).unwrap_or_default())
             };
             let some = |what: &str| file.has(&name(what)).then(|| vector(what)).transpose();

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use clap::ValueEnum;
 use layerscope_probes::{
-    Centroid, Error, Labelled, Labels, Lda, Linear, Logistic, MeanDifference, Moments, Probe as _, Ridge,
+    Centroid, Error, Fit as _, Labelled, Labels, Lda, Linear, Logistic, MeanDifference, Probe as _, Ridge,
     Whitened,
     score::{Classified, Metric as _, R2},
 };
@@ -49,7 +49,7 @@ impl Estimator {
         }
     }
 
-    /// Whether its scores are probabilities' logarithms, whose NLL chooses the penalty.
+    /// Whether there is a penalty to choose.
     fn has_penalty(self) -> bool {
         matches!(self, Self::Logistic | Self::Ridge)
     }
@@ -134,13 +134,9 @@ impl<'a> Prepared<'a> {
                 let one = |(linear, l2): (Linear, &f64)| Fitted { linear, l2: Some(*l2), converged: true };
                 Ok(path.into_iter().zip(l2).map(one).collect())
             }
-            Estimator::MeanDiff => {
-                Ok(plain(MeanDifference { standardise }.fit_moments(&Moments::of(&data)?)?))
-            }
-            Estimator::Lda => {
-                Ok(plain(Lda { standardise, ..Lda::default() }.fit_moments(&Moments::of(&data)?)?))
-            }
-            Estimator::Centroid => Ok(plain(Centroid { standardise }.fit_moments(&Moments::of(&data)?)?)),
+            Estimator::MeanDiff => Ok(plain(MeanDifference { standardise }.fit(&data)?)),
+            Estimator::Lda => Ok(plain(Lda { standardise, ..Lda::default() }.fit(&data)?)),
+            Estimator::Centroid => Ok(plain(Centroid { standardise }.fit(&data)?)),
         }
     }
 

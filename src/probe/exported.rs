@@ -6,7 +6,6 @@ use super::{ProbeError, features::Features, features::rows};
 use crate::{
     labelled::Plan,
     store::{ActivationStore, RowIds},
-    text::Window,
 };
 
 /// Reads the items of `plan` from `store` in place of running a model. The export must hold the labelled files' texts, in
@@ -21,7 +20,7 @@ pub fn from_export(
     watch: &mut dyn FnMut(usize) -> bool,
 ) -> Result<(), ProbeError> {
     let index = index(&store.rows()?);
-    let places = plan.windows.iter().map(|w| place(w, plan, &index)).collect::<Result<Vec<_>, _>>()?;
+    let places = (0..plan.windows.len()).map(|w| place(w, plan, &index)).collect::<Result<Vec<_>, _>>()?;
     let writer = features.create()?;
     for column in 0..features.points().count() {
         let (hook, layer) = features.name(column);
@@ -52,11 +51,11 @@ fn index(ids: &RowIds) -> Index {
 }
 
 /// Where the states of a window that its items read are: place in the window, row of the export.
-fn place(window: &Window, plan: &Plan, index: &Index) -> Result<Vec<(usize, usize)>, ProbeError> {
+fn place(number: usize, plan: &Plan, index: &Index) -> Result<Vec<(usize, usize)>, ProbeError> {
+    let window = &plan.windows[number];
     let doc = window.segments[0].doc_id;
-    let number = plan.windows.partition_point(|w| w.segments[0].doc_id < doc) as u32;
     let mut needed: Vec<u32> =
-        plan.items[plan.items_of(number)].iter().flat_map(|i| i.rows.clone()).collect();
+        plan.items[plan.items_of(number as u32)].iter().flat_map(|i| i.rows.clone()).collect();
     needed.sort_unstable();
     needed.dedup();
     let find = |pos: u32| {

@@ -86,6 +86,8 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
 /// The test items of every seed, folds one after the other, with their resamples.
 struct Seeds {
     of: Vec<Seed>,
+    /// Of all items, whatever the split.
+    whole: Bootstrap,
     /// Different groups among all test items.
     groups: u64,
 }
@@ -113,7 +115,8 @@ impl Seeds {
         let mut groups: Vec<u64> = of.iter().flat_map(|seed| seed.task.groups.iter().copied()).collect();
         groups.sort_unstable();
         groups.dedup();
-        Ok(Self { of, groups: groups.len() as u64 })
+        let whole = Bootstrap::new(&measured.task.groups, measured.resamples);
+        Ok(Self { of, whole: whole.map_err(ProbeError::at("resamples"))?, groups: groups.len() as u64 })
     }
 
     /// The estimator's numbers at one point; the first is what layers are compared by.
@@ -151,8 +154,21 @@ impl Seeds {
             all.push(numbers);
         }
         let mut mean = mean_over_seeds(&all, self.groups);
-        mean.extend(compression(measured, place, estimator)?);
+        mean.extend(self.compression(measured, place, estimator)?);
         Ok(mean)
+    }
+
+    /// The uniform code's length over the online code's, where it was measured.
+    fn compression(
+        &self,
+        measured: &Measured<'_>,
+        place: usize,
+        estimator: Estimator,
+    ) -> Result<Option<(String, Draws)>, Error> {
+        let bits = measured.cells[place].iter().find_map(|cell| cell.readings[&estimator].bits.as_ref());
+        let (Some(bits), Some(k)) = (bits, measured.task.n_classes()) else { return Ok(None) };
+        let log2 = (k as f64).log2();
+        Ok(Some(("compression".into(), self.whole.mean(bits)?.map(|mean| log2 / mean))))
     }
 }
 
@@ -168,19 +184,6 @@ fn metrics(seed: &Seed, scores: &Array2<f64>) -> Result<Vec<(String, Draws)>, Er
             Ok(finite.map(|(name, draws)| (name.to_owned(), draws)).collect())
         }
     }
-}
-
-/// The uniform code's length over the online code's, where it was measured.
-fn compression(
-    measured: &Measured<'_>,
-    place: usize,
-    estimator: Estimator,
-) -> Result<Option<(String, Draws)>, Error> {
-    let bits = measured.cells[place].iter().find_map(|cell| cell.readings[&estimator].bits.as_ref());
-    let (Some(bits), Some(k)) = (bits, measured.task.n_classes()) else { return Ok(None) };
-    let all = Bootstrap::new(&measured.task.groups, measured.resamples)?;
-    let log2 = (k as f64).log2();
-    Ok(Some(("compression".into(), all.mean(bits)?.map(|mean| log2 / mean))))
 }
 
 /// A number without resamples of its own.
@@ -286,7 +289,6 @@ pub(super) fn row(
     metric: &str,
     draws: &Draws,
 ) -> MetricRow {
-    let estimate = draws.estimate();
     let unit = match metric {
         "nll" => "nats",
         "compression" => "ratio",
@@ -298,14 +300,7 @@ pub(super) fn row(
         kind: kind.into(),
         hook: hook.into(),
         layer,
-        source_layer: None,
         horizon: 0,
-        metric: metric.into(),
-        unit: unit.into(),
-        estimate: estimate.estimate,
-        lower: estimate.lower,
-        upper: estimate.upper,
-        n: draws.n as i64,
-        n_clusters: draws.n_clusters as i64,
+        ..MetricRow::of(metric, unit, draws.estimate())
     }
 }

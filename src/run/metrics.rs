@@ -17,6 +17,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::{RunError, Written, write_atomic};
+use crate::score::Estimate;
 
 /// The file's name in the run directory.
 pub const METRICS: &str = "metrics.parquet";
@@ -53,6 +54,25 @@ pub struct MetricRow {
 }
 
 impl MetricRow {
+    /// A number of the next token without saying yet whose it is: for `MetricRow { subject, kind, hook, layer, ..of }`.
+    pub fn of(metric: &str, unit: &str, number: Estimate) -> Self {
+        Self {
+            subject: String::new(),
+            kind: String::new(),
+            hook: String::new(),
+            layer: 0,
+            source_layer: None,
+            horizon: 1,
+            metric: metric.into(),
+            unit: unit.into(),
+            estimate: number.estimate,
+            lower: number.lower,
+            upper: number.upper,
+            n: number.n as i64,
+            n_clusters: number.n_clusters as i64,
+        }
+    }
+
     /// `tuned ce at layer 3` and what else tells the row from others.
     fn name(&self) -> String {
         let source = self.source_layer.map_or_else(String::new, |layer| format!(" (lens of layer {layer})"));

@@ -7,13 +7,12 @@
 
 mod docs;
 mod error;
-mod resample;
 mod scores;
 mod tally;
 #[cfg(test)]
 mod tests;
 
 pub use error::ScoreError;
-pub use resample::Resamples;
-pub use scores::{Estimate, Scores};
+pub use layerscope_probes::{Estimate, Resamples};
+pub use scores::Scores;
 pub use tally::Tally;

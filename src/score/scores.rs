@@ -2,25 +2,10 @@
 
 use std::cell::Cell;
 
-use super::docs::DocSet;
+use super::{Estimate, docs::DocSet};
 
 /// Columns per tile of the table: their running sums stay in registers.
 pub(super) const TILE: usize = 16;
-
-/// A number with its 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimate {
-    /// The value on the corpus itself.
-    pub estimate: f64,
-    /// The 2.5 % quantile over replicates; none without replicates or with fewer than two documents.
-    pub lower: Option<f64>,
-    /// The 97.5 % quantile.
-    pub upper: Option<f64>,
-    /// Tokens (or what the group counts); of several groups the smallest.
-    pub n: u64,
-    /// Documents with a count; of several groups the smallest.
-    pub n_clusters: u64,
-}
 
 /// The reading side of a [`super::Tally`]. Columns are those of [`super::Tally::new`]; another number is a bug and panics as an index does.
 #[derive(Debug, Clone)]

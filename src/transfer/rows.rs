@@ -38,14 +38,7 @@ impl Table<'_> {
             hook: self.hook.into(),
             layer: self.layers[of.layer].0 as i32,
             source_layer: of.source.map(|i| self.layers[i].0 as i32),
-            horizon: 1,
-            metric: metric.into(),
-            unit: unit.into(),
-            estimate: e.estimate,
-            lower: e.lower,
-            upper: e.upper,
-            n: e.n as i64,
-            n_clusters: e.n_clusters as i64,
+            ..MetricRow::of(metric, unit, e)
         });
     }
 

@@ -8,16 +8,16 @@ const UNDEFINED: f64 = 0.01;
 /// A number with its 95 % percentile interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// The value on the rows themselves.
+    /// The value on the corpus (of probes: the rows) itself.
     pub estimate: f64,
-    /// The 2.5 % quantile over replicates; none with fewer than two groups, without replicates, or when more than 1 % of
-    /// them have no value (of four groups, 1.8 % draw none).
+    /// The 2.5 % quantile over replicates; none with fewer than two groups, without replicates, or (of probes) when more
+    /// than 1 % of them have no value (of four groups, 1.8 % draw none).
     pub lower: Option<f64>,
     /// The 97.5 % quantile.
     pub upper: Option<f64>,
-    /// Rows.
+    /// Tokens or rows; of several count groups the smallest.
     pub n: u64,
-    /// Groups.
+    /// Documents or groups with a count; of several count groups the smallest.
     pub n_clusters: u64,
 }
 

@@ -23,7 +23,6 @@ use layerscope::{
     text::open_windows,
 };
 use serde_json::json;
-use tch::Device;
 
 use self::job::Job;
 use super::{
@@ -165,8 +164,7 @@ impl Export {
         };
         let plan = Plan::new(&layout, rows);
         let counts = counts(stats, rows);
-        let default = if session.device == Device::Cpu { 2048 } else { 16_384 };
-        let batch_tokens = self.batch_tokens.map_or(default, NonZeroUsize::get);
+        let batch_tokens = session.batch_tokens(self.batch_tokens);
         Ok(Job { points, layout, windows, batch_tokens, counts, lead: stream.reason().to_owned(), plan })
     }
 

@@ -21,7 +21,6 @@ use layerscope::{
     text::Window,
 };
 use serde_json::json;
-use tch::Device;
 
 use super::{
     super::{
@@ -159,7 +158,7 @@ impl EvalArgs {
             points: &points,
             windows: &text.windows,
             clusters: self.clusters(&text.windows),
-            batch_tokens: self.batch_tokens(source.session.device),
+            batch_tokens: source.session.batch_tokens(self.batch_tokens),
             bar: output.bar("evaluating", "tokens", Some(text.stats.tokens)),
             stop,
         };
@@ -185,10 +184,6 @@ impl EvalArgs {
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
         self.report(&rows, output)
-    }
-
-    fn batch_tokens(&self, device: Device) -> usize {
-        self.batch_tokens.map_or(if device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get)
     }
 
     fn points(site: &str, layers: &[usize]) -> Result<Vec<HookPoint>, Failure> {

@@ -59,10 +59,6 @@ impl LabelArgs {
             strict: self.strict,
         }
     }
-
-    pub(super) fn batch_tokens(&self, device: tch::Device) -> usize {
-        self.batch_tokens.map_or(if device == tch::Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get)
-    }
 }
 
 /// Fit probes to labelled data at every layer, with baselines, controls and intervals

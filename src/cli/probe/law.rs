@@ -17,13 +17,16 @@ use layerscope::{
 };
 use serde_json::json;
 
-use super::super::{
-    args::{CommonArgs, ModelArgs, TextArgs},
-    exit::Failure,
-    interrupt::on_interrupt,
-    output::Output,
-    source::{Source, counts},
-    table::Table,
+use super::{
+    super::{
+        args::{CommonArgs, ModelArgs, TextArgs},
+        exit::Failure,
+        interrupt::on_interrupt,
+        output::Output,
+        source::{Source, counts},
+        table::Table,
+    },
+    ended,
 };
 
 /// Regress the next token's id on every layer's states, and fit the decay of what is left over
@@ -89,10 +92,10 @@ impl LawArgs {
         let tokens: usize =
             split.train.iter().chain(&split.held_out).map(|i| text.windows[*i].ids.len()).sum();
         let bar = output.bar("summing", "tokens", Some(tokens as u64));
-        let batch = self.batch_tokens.map_or(2048, NonZeroUsize::get);
+        let batch = source.session.batch_tokens(self.batch_tokens);
         for (side, held_out) in [(&split.train, false), (&split.held_out, true)] {
             let windows: Vec<&Window> = side.iter().map(|i| &text.windows[*i]).collect();
-            let ended = States::each(&model, &points, &windows, batch, |states, _| {
+            let pass = States::each(&model, &points, &windows, batch, |states, _| {
                 if stop.load(Ordering::Relaxed) {
                     return Err(ProbeError::Interrupted);
                 }
@@ -100,10 +103,7 @@ impl LawArgs {
                 bar.inc(states.rows() as u64);
                 Ok(())
             });
-            ended.map_err(|e| match e {
-                ProbeError::Interrupted => Failure::interrupted(e),
-                other => Failure::failed(other),
-            })?;
+            pass.map_err(ended)?;
         }
         bar.finish_and_clear();
         let rows = law.rows()?;

@@ -8,6 +8,7 @@ mod sweep;
 mod transfer;
 
 use clap::{Args, Subcommand};
+use layerscope::probe::ProbeError;
 
 use super::exit::Failure;
 
@@ -23,6 +24,14 @@ enum Which {
     Sweep(Box<args::SweepArgs>),
     Law(Box<law::LawArgs>),
     Transfer(Box<transfer::TransferArgs>),
+}
+
+/// A stop that a repeated command goes on from, or a failure.
+fn ended(error: ProbeError) -> Failure {
+    match error {
+        ProbeError::Interrupted => Failure::interrupted(error),
+        other => Failure::failed(other),
+    }
 }
 
 impl ProbeCommand {

@@ -28,7 +28,7 @@ use serde_json::json;
 use super::{
     super::{exit::Failure, inputs, interrupt::on_interrupt, output::Output, session::Session},
     args::SweepArgs,
-    report, save,
+    ended, report, save,
 };
 
 /// Everything decided before weights are read.
@@ -167,10 +167,6 @@ impl SweepArgs {
         stop: &AtomicBool,
         output: Output,
     ) -> Result<(), Failure> {
-        let interrupted = |e| match e {
-            ProbeError::Interrupted => Failure::interrupted(e),
-            other => Failure::failed(other),
-        };
         if let Some(store) = store {
             let bar =
                 output.bar("reading states", "rows", Some(store.n_rows() as u64 * job.points.len() as u64));
@@ -179,18 +175,18 @@ impl SweepArgs {
                 stop.load(Ordering::Relaxed)
             });
             bar.finish_and_clear();
-            return read.map_err(interrupted);
+            return read.map_err(ended);
         }
         let model = session.load(output)?;
         let tokens: usize = job.plan.windows.iter().map(|w| w.ids.len()).sum();
         let bar = output.bar("running the model", "tokens", Some(tokens as u64));
-        let batch = self.labels.batch_tokens(session.device);
+        let batch = session.batch_tokens(self.labels.batch_tokens);
         let done = extract(features, &model, &job.plan, batch, &mut |tokens| {
             bar.inc(tokens as u64);
             stop.load(Ordering::Relaxed)
         });
         bar.finish_and_clear();
-        done.map_err(interrupted)
+        done.map_err(ended)
     }
 
     /// Every cell by point, then split; those that an earlier run wrote are read.
@@ -228,11 +224,7 @@ impl SweepArgs {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(session.threads).build()?;
         let done: Result<Vec<Cell>, ProbeError> = pool.install(|| all.par_iter().map(one).collect());
         bar.finish_and_clear();
-        let done = done.map_err(|e| match e {
-            ProbeError::Interrupted => Failure::interrupted(e),
-            other => Failure::failed(other),
-        })?;
-        let mut done = done.into_iter();
+        let mut done = done.map_err(ended)?.into_iter();
         Ok(job.points.iter().map(|_| done.by_ref().take(job.rounds.len()).collect()).collect())
     }
 

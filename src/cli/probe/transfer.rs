@@ -12,9 +12,7 @@ use layerscope::{
     hook::{HookPoint, Selection},
     labelled::{LabelValues, LabelledSet, Plan, Positions, check},
     model::hook_points,
-    probe::{
-        Estimator, Features, Options, ProbeError, Protocol, Round, Set, Task, extract, rounds, transfer,
-    },
+    probe::{Estimator, Features, Options, Protocol, Round, Set, Task, extract, rounds, transfer},
     probes::Resamples,
     run::{Counts, Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
     text::resolve_seq_len,
@@ -33,6 +31,7 @@ use super::{
         table::Table,
     },
     args::LabelArgs,
+    ended,
 };
 
 /// Test probes on other data sets and at other layers than they were fitted on
@@ -114,7 +113,7 @@ impl TransferArgs {
         };
         let rows = pool.install(|| transfer(&tested, &named, self.probe, &options, resamples, &done));
         bar.finish_and_clear();
-        let rows = rows.map_err(interrupted)?;
+        let rows = rows.map_err(ended)?;
         write_metrics(&self.out, &rows)?;
         let documents = sets.iter().map(|set| set.plan.windows.len() as u64).sum();
         dir.finish(Counts { documents, rows: rows.len() as u64, ..Counts::default() }, None)?;
@@ -184,12 +183,12 @@ impl TransferArgs {
         let tokens: usize = sets.iter().flat_map(|set| &set.plan.windows).map(|w| w.ids.len()).sum();
         let bar = output.bar("running the model", "tokens", Some(tokens as u64));
         for (features, set) in features.iter().zip(sets) {
-            let batch = self.labels.batch_tokens(session.device);
+            let batch = session.batch_tokens(self.labels.batch_tokens);
             extract(features, &model, &set.plan, batch, &mut |tokens| {
                 bar.inc(tokens as u64);
                 stop.load(Ordering::Relaxed)
             })
-            .map_err(interrupted)?;
+            .map_err(ended)?;
         }
         bar.finish_and_clear();
         Ok(features)
@@ -261,13 +260,6 @@ fn layers<'a>(rows: impl Iterator<Item = &'a MetricRow>) -> Vec<(&'a str, i32)> 
     places.sort_unstable();
     places.dedup();
     places
-}
-
-fn interrupted(error: ProbeError) -> Failure {
-    match error {
-        ProbeError::Interrupted => Failure::interrupted(error),
-        other => Failure::failed(other),
-    }
 }
 
 /// All sets must have the same classes, names of their own, and labels that the probe fits.

@@ -75,8 +75,7 @@ impl FitArgs {
             || (tokens / 62).clamp(4096, 16_384).min((tokens / 16).max(1024)),
             NonZeroUsize::get,
         );
-        let device_default = if source.session.device == tch::Device::Cpu { 2048 } else { 16_384 };
-        let batch_tokens = self.batch_tokens.map_or(device_default, NonZeroUsize::get);
+        let batch_tokens = source.session.batch_tokens(self.batch_tokens);
         let rate = self.rate.unwrap_or_else(|| self.default_rate(step_tokens, spec.d_model));
         if !(rate > 0.0 && rate.is_finite() && self.trust > 0.0 && self.ridge >= 0.0) {
             return Err(Failure::usage(anyhow!("--rate and --trust must be above 0, --ridge not below")));

@@ -20,7 +20,6 @@ use layerscope::{
     text::WindowOptions,
 };
 use serde_json::json;
-use tch::Device;
 
 use self::measure::Halves;
 use super::{
@@ -158,8 +157,7 @@ impl TransferArgs {
         let text = source.windows(options, output)?;
         output.note(format!("documents: {}", text.lead));
         let halves = Halves::of(&text.windows, self.cluster)?;
-        let default = if source.session.device == Device::Cpu { 2048 } else { 16_384 };
-        let batch_tokens = self.batch_tokens.map_or(default, NonZeroUsize::get);
+        let batch_tokens = source.session.batch_tokens(self.batch_tokens);
         Ok(Plan { site, layers: layers.into_iter().map(LayerIndex).collect(), text, halves, batch_tokens })
     }
 
