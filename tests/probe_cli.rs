@@ -8,10 +8,16 @@ use std::{
     time::Duration,
 };
 
+use arrow::{
+    array::{AsArray as _, RecordBatch},
+    datatypes::{Float64Type, Int32Type},
+};
+use bytes::Bytes;
 use layerscope::{
     model::Weights,
     run::{MetricRow, read_metrics},
 };
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use tch::Kind;
 
@@ -221,6 +227,193 @@ fn numbers_are_regressed_and_what_does_not_fit_is_refused() {
         case(&statements(), "--positions mean-piece", 2, &["mean-piece", "span"]),
     ]);
     assert!(!Path::new(&at("none")).exists());
+}
+
+/// Of every pair one text ends in "yes" and one in "no", and which of them does is the label: no text has it alone.
+fn pairs(dir: &Path) -> PathBuf {
+    let mut text = "text,negation,label\n".to_owned();
+    for (i, who) in
+        ["the king", "a queen", "my brother", "the cat", "an old man", "the Hatter"].iter().enumerate()
+    {
+        for (j, what) in
+            ["went home", "sat down", "looked up", "laughed", "was tired", "ran away"].iter().enumerate()
+        {
+            let truth = (i * i + j * (i + 2)) % 5 < 2;
+            let [a, b] = if truth { ["yes", "no"] } else { ["no", "yes"] };
+            let _ = writeln!(
+                text,
+                "Did {who} say that she {what}? {a},Did {who} say that she {what}? {b},{truth}"
+            );
+        }
+    }
+    std::fs::write(dir.join("pairs.csv"), text).unwrap();
+    dir.join("pairs.csv")
+}
+
+#[test]
+fn a_direction_over_pairs_is_found_without_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (path(pairs(dir.path())), dir.path().join("run"));
+    let extra = "--negation-column negation --layers 0,8 --seeds 2 --mdl 0 --permutations 40";
+    run(&mut sweep(&gpt2(), &data, &out, extra));
+    let rows = read_metrics(&out).unwrap();
+    for probe in ["ccs", "crc", "logistic"] {
+        for layer in [0, 8] {
+            assert_eq!(find(&rows, probe, layer, "accuracy").estimate, 1.0, "{probe} at layer {layer}");
+            // 1 / 41 is the least that 40 permutations can give.
+            let p = find(&rows, probe, layer, "p_value_corrected").estimate;
+            assert!((1.0 / 41.0..0.1).contains(&p), "{probe} at layer {layer}: p = {p}");
+        }
+    }
+    // Saved directions read both states: the first half the statement's, the second the negation's.
+    let probe = Weights::open_file(&out.join("probes/ccs.resid_pre.8.safetensors"), Kind::Double).unwrap();
+    assert_eq!(probe.take_any("weight").unwrap().size(), [1, 256]);
+
+    std::fs::write(dir.path().join("gap.csv"), "text,negation,label\na b,,0\nc d,e f,1\ng h,i j,0\n")
+        .unwrap();
+    let case = |data: &str, extra: &str, says: &[&str]| {
+        let mut args = words("probe sweep --model");
+        args.extend([gpt2(), "--data".into(), data.into(), "--out".into(), path(dir.path().join("none"))]);
+        args.extend(words(extra));
+        (args, 2, says.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    };
+    refuse_all(&[
+        case(&path(dir.path().join("gap.csv")), "--negation-column negation", &["gap.csv", "one side"]),
+        case(&data, "--probe ccs", &["--probe ccs", "2 classes"]),
+        case(&data, "--negation-column nothing", &["nothing"]),
+        case(&data, "--negation-column negation --positions all", &["--negation-column", "whole texts"]),
+        case(&data, "--probe logistic --stream", &["--stream", "logistic"]),
+    ]);
+}
+
+#[test]
+fn permuted_labels_tell_what_is_there_from_what_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let extra = "--group-column pair --layers 0,8 --probe lda --seeds 1 --permutations 60";
+    run(&mut sweep(&gpt2(), &statements(), &out, extra));
+    let rows = read_metrics(&out).unwrap();
+    let p = |layer, metric| find(&rows, "lda", layer, metric).estimate;
+    // Layer 0 reads the same token for both labels: as good as any permutation. 1 / 61 is the least p.
+    assert!(p(0, "p_value") > 0.2, "{}", p(0, "p_value"));
+    assert!(p(8, "p_value") < 0.05, "{}", p(8, "p_value"));
+    assert!(p(8, "p_value_corrected") >= p(8, "p_value"));
+    assert!(p(0, "p_value_corrected") >= p(0, "p_value"));
+}
+
+#[test]
+fn a_saved_probe_on_other_data_says_what_its_weights_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    run(&mut sweep(&gpt2(), &statements(), &at("fit"), "--group-column pair --layers 7,8 --seeds 1 --mdl 0"));
+    let apply = |probe: &Path, data: &str, out: &str, extra: &str| {
+        let mut command = layerscope();
+        command.args(["probe", "apply", "--quiet", "--model", &gpt2(), "--data", data, "--probe"]).arg(probe);
+        command.arg("--out").arg(at(out)).args(words(extra));
+        command
+    };
+    run(&mut apply(&at("fit"), &statements(), "applied", "--group-column pair"));
+    let rows = read_metrics(&at("applied")).unwrap();
+    let accuracy = find(&rows, "logistic", 8, "accuracy");
+    assert_eq!((accuracy.kind.as_str(), accuracy.n, accuracy.n_clusters), ("applied", 560, 28));
+    assert!((find(&rows, "majority", -1, "majority_accuracy").estimate - 0.5).abs() < 1e-12);
+
+    // By hand from the files: z = x · w + b, log-probabilities log σ(∓z), right where the larger is the label's.
+    let weights =
+        Weights::open_file(&at("fit/probes/logistic.resid_pre.8.safetensors"), Kind::Double).unwrap();
+    let flat = |name: &str| Vec::<f64>::try_from(weights.take_any(name).unwrap().view([-1])).unwrap();
+    let (w, b) = (flat("weight"), flat("bias")[0]);
+    let npy = std::fs::read(at("applied/features/resid_pre.8.npy")).unwrap();
+    let states: Vec<f64> = npy[npy.len() - 560 * 128 * 4..]
+        .chunks_exact(4)
+        .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+        .collect();
+    let scores = scores(&at("applied/scores.parquet"));
+    let mine: Vec<_> = scores.iter().filter(|s| (s.subject.as_str(), s.layer) == ("logistic", 8)).collect();
+    assert_eq!(mine.len(), 560);
+    let mut right = 0;
+    for (row, x) in mine.iter().zip(states.chunks_exact(128)) {
+        let z = x.iter().zip(&w).map(|(x, w)| x * w).sum::<f64>() + b;
+        for (sign, score) in [1.0, -1.0].into_iter().zip(&row.scores) {
+            assert!((score + (sign * z).exp().ln_1p()).abs() < 1e-6, "{z}: {:?}", row.scores);
+        }
+        assert_eq!(row.predicted, if z > 0.0 { "woman" } else { "man" });
+        right += u32::from(row.predicted == row.label);
+    }
+    assert!((accuracy.estimate - f64::from(right) / 560.0).abs() < 1e-12);
+
+    // A class that the probe does not know, no probe, another model.
+    std::fs::write(at("child.csv"), "text,label\nthe child sat,child\nthe man sat,man\n").unwrap();
+    let refused = |probe: &Path, data: &str, says: &[&str]| {
+        let command = apply(probe, data, "none", "");
+        let args = command.get_args().map(|a| a.to_string_lossy().into_owned());
+        let args: Vec<String> = args.filter(|a| a != "--quiet").collect();
+        (args, 2, says.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    };
+    let mut other = refused(&at("fit"), &statements(), &["layer", "7"]);
+    let model = other.0.iter().position(|a| *a == gpt2()).unwrap();
+    other.0[model] = llama();
+    refuse_all(&[
+        refused(&at("fit"), &path(at("child.csv")), &["child", "man, woman"]),
+        refused(&at("nowhere"), &statements(), &["nowhere"]),
+        refused(dir.path(), &statements(), &["no saved probe"]),
+        other,
+    ]);
+}
+
+/// A row of `scores.parquet`.
+struct Score {
+    subject: String,
+    layer: i32,
+    label: String,
+    predicted: String,
+    scores: Vec<f64>,
+}
+
+fn scores(path: &Path) -> Vec<Score> {
+    let file = Bytes::from(std::fs::read(path).unwrap());
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let rows = |batch: RecordBatch| -> Vec<Score> {
+        let text = |name: &str, i: usize| batch[name].as_string::<i32>().value(i).to_owned();
+        let row = |i: usize| Score {
+            subject: text("subject", i),
+            layer: batch["layer"].as_primitive::<Int32Type>().value(i),
+            label: text("label", i),
+            predicted: text("predicted", i),
+            scores: batch["scores"].as_list::<i32>().value(i).as_primitive::<Float64Type>().values().to_vec(),
+        };
+        (0..batch.num_rows()).map(row).collect()
+    };
+    batches.flat_map(|batch| rows(batch.unwrap())).collect()
+}
+
+#[test]
+fn streamed_sums_give_what_states_on_disk_give() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let words = path(fixture("probes/words.conllu"));
+    for (name, data, extra) in [
+        (
+            "words",
+            &words,
+            "--label-column Quoted --layers 0,4 --probe ridge,mean-diff,lda,centroid --seeds 2",
+        ),
+        ("texts", &statements(), "--group-column pair --layers 0,8 --probe ridge,lda --kfold 3 --seeds 1"),
+    ] {
+        let (disk, stream) = (at(name), at(&format!("{name}-streamed")));
+        run(&mut sweep(&gpt2(), data, &disk, extra));
+        run(sweep(&gpt2(), data, &stream, extra).args(["--stream", "--batch-tokens", "100"]));
+        assert!(!stream.join("features").exists(), "states were written");
+        let kinds = |dir: &Path| -> Vec<String> {
+            read_metrics(dir)
+                .unwrap()
+                .into_iter()
+                .map(|row| format!("{} {}", row.subject, row.metric))
+                .collect()
+        };
+        assert_eq!(kinds(&disk), kinds(&stream));
+        same_numbers(&disk, &stream);
+    }
 }
 
 #[test]

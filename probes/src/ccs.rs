@@ -36,7 +36,8 @@ impl Pairs<'_> {
 pub enum PairDirection {
     /// CCS (Burns et al. 2022): the least `mean[(p⁺ - (1 - p⁻))² + min(p⁺, p⁻)²]`, `p = σ(w · z + b)`.
     Consistency(Ccs),
-    /// CRC-TPC (the same): the top principal component of `z⁺ - z⁻`. In closed form.
+    /// CRC-TPC (the same): the top principal component of `z⁺ - z⁻`. In closed form. Where differences do not vary there is
+    /// none: a direction of zeros, whose scores are all ½.
     TopComponent,
 }
 
@@ -86,9 +87,8 @@ impl PairDirection {
             Self::Consistency(ccs) => ccs.descend(&z)?,
             Self::TopComponent => {
                 let spectrum = Spectrum::of_rows((&z[0] - &z[1]).view(), false)?;
-                let top =
-                    spectrum.vectors.outer_iter().next_back().ok_or(Error::Singular { what: "direction" })?;
-                (top.to_owned(), 0.0)
+                let top = spectrum.vectors.outer_iter().next_back();
+                (top.map_or_else(|| Array1::zeros(z[0].ncols()), |top| top.to_owned()), 0.0)
             }
         };
         let linear = |by| {
@@ -276,6 +276,15 @@ mod tests {
             let slope = (value(1e-3) - value(-1e-3)) / 2e-3;
             assert!((slope - g).abs() < 1e-3, "{slope} {g}");
         }
+    }
+
+    #[test]
+    fn pairs_that_do_not_vary_have_no_direction() {
+        let same = normal(5, 3, 1);
+        let pairs = Pairs { positive: same.view(), negative: same.view() };
+        let mut probe = PairDirection::TopComponent.fit(pairs).unwrap();
+        assert_eq!(probe.scores(pairs).unwrap(), Array1::from_elem(5, 0.5));
+        assert_eq!(probe.orient(pairs, &[true, false, false, false, false]).unwrap(), 0.8);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use layerscope_probes::{Error, TokenColumns, TypeMajority, majority, score::Clas
 use ndarray::Array2;
 
 use super::{Options, ProbeError, Round, Target, Task, estimator::logistic, task::pick};
-use crate::labelled::Plan;
 
 /// A baseline on the test items of one split.
 #[derive(Debug, Clone)]
@@ -18,13 +17,13 @@ pub struct Baseline {
 }
 
 /// The baselines of classes: the majority class of the training part; for words the class a word type has most often there;
-/// for texts logistic regression on the counts of their tokens. Numbers have none.
+/// for texts logistic regression on the counts of their `tokens` (of each window). Numbers have none.
 ///
 /// # Errors
 /// [`ProbeError::Probe`].
 pub fn baselines(
     task: &Task,
-    plan: &Plan,
+    tokens: &[Vec<u32>],
     round: &Round,
     options: &Options,
 ) -> Result<Vec<Baseline>, ProbeError> {
@@ -39,7 +38,8 @@ pub fn baselines(
         let correct = right(found.into_iter().zip(test.iter().copied()));
         all.push(Baseline { name: "token-identity", correct, scores: None });
     } else {
-        let scores = bag(task, plan, round, options, names.len()).map_err(ProbeError::at("bag of tokens"))?;
+        let scores =
+            bag(task, tokens, round, options, names.len()).map_err(ProbeError::at("bag of tokens"))?;
         let correct =
             Classified::new(scores.view(), &test).map_err(ProbeError::at("bag of tokens"))?.correct();
         all.push(Baseline { name: "bag-of-tokens", correct, scores: Some(scores) });
@@ -54,13 +54,13 @@ fn right(pairs: impl Iterator<Item = (u32, u32)>) -> Vec<f64> {
 /// Scores of logistic regression on token counts, its penalty chosen on the validation part.
 fn bag(
     task: &Task,
-    plan: &Plan,
+    tokens: &[Vec<u32>],
     round: &Round,
     options: &Options,
     n_classes: usize,
 ) -> Result<Array2<f64>, Error> {
     let texts = |rows: &[usize]| -> Vec<&[u32]> {
-        rows.iter().map(|row| plan.windows[task.windows[*row] as usize].ids.as_slice()).collect()
+        rows.iter().map(|row| tokens[task.windows[*row] as usize].as_slice()).collect()
     };
     let columns = TokenColumns::fit(&texts(&round.train));
     let counts = |rows: &[usize]| columns.counts(&texts(rows));

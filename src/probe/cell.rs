@@ -6,13 +6,18 @@ use std::{
 };
 
 use layerscope_probes::{
-    ControlTask, Error, Labels, Linear, Link, Probe as _, compact, online_code, score::Classified,
-    score::Metric as _, score::R2, shuffled_labels,
+    Error, Labels, Linear, Link, Permutations, Probe as _, online_code, score::Classified,
+    score::Metric as _, score::R2,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use tch::{Kind, Tensor};
 
-use super::{Estimator, Fitted, Options, ProbeError, Round, Target, Task, estimator::Prepared, task::pick};
+use super::{
+    Estimator, Fitted, Options, ProbeError, Round, Target, Task,
+    estimator::Prepared,
+    labelling::{Labelling, Labellings},
+    task::pick,
+};
 use crate::{model::Weights, run::write_tensors};
 
 /// Which cell.
@@ -51,6 +56,17 @@ pub struct Reading {
     pub shuffled: Option<Vec<f64>>,
     /// Bits of the online code per item of the whole task.
     pub bits: Option<Vec<f64>>,
+    /// Accuracy (or R²) on the test items, first as measured, then of probes fitted and tested on permuted labels.
+    pub permuted: Option<Vec<f64>>,
+}
+
+/// What is measured beside the probe itself, at the first split of a sweep.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    /// Shuffles of the logistic probe's online code; 0 leaves it out.
+    pub mdl: usize,
+    /// Permutations of the labels; 0 leaves them out.
+    pub permutations: usize,
 }
 
 /// All estimators of one cell.
@@ -60,8 +76,7 @@ pub struct Cell {
     pub readings: BTreeMap<Estimator, Reading>,
 }
 
-/// Fits and tests every estimator on the states `x` `(n, d)` of all items. With `mdl` shuffles above 0 the logistic probe's
-/// online code is measured too.
+/// Fits and tests every estimator on the states `x` `(n, d)` of all items.
 ///
 /// # Errors
 /// [`ProbeError::Probe`] naming the place.
@@ -71,25 +86,26 @@ pub fn run_cell(
     round: &Round,
     estimators: &[Estimator],
     options: &Options,
-    mdl: usize,
+    extras: Extras,
 ) -> Result<Cell, ProbeError> {
     let place = |what: &str| format!("{what} at {} {}, seed {}", key.hook, key.layer, key.seed);
     let part = |rows: &[usize]| (x.select(Axis(0), rows), task.select(rows));
-    let ((train_x, train), (test_x, test)) = (part(&round.train), part(&round.test));
+    let ((train_x, train), test_x) = (part(&round.train), x.select(Axis(0), &round.test));
     let (validation_x, validation) = part(&round.validation);
     let prepared = Prepared::new(train_x, options);
+    let labels = Labellings::new(task, round).map_err(ProbeError::at(place("labels")))?;
     let mut cell = Cell::default();
     for &estimator in estimators {
         let reading = || -> Result<Reading, Error> {
             let chosen = (validation_x.view(), &validation.labels());
             let fitted = prepared.choose(estimator, &train.labels(), chosen)?;
-            let again =
-                Again { prepared: &prepared, estimator, l2: fitted.l2, train: &train, test_x: test_x.view() };
+            let again = Again { prepared: &prepared, estimator, l2: fitted.l2, test_x: test_x.view() };
             Ok(Reading {
                 scores: fitted.linear.scores(test_x.view())?,
-                train: in_sample(&fitted.linear, prepared.x(), &train)?,
-                control: again.control(&test, key.seed)?,
-                shuffled: again.shuffled(&test, key.seed)?,
+                train: goodness(&fitted.linear, prepared.x(), &train.target)?,
+                control: again.right(labels.control.as_ref())?,
+                shuffled: again.right(labels.shuffled.as_ref())?,
+                permuted: again.permuted(task, round, extras.permutations, key.seed)?,
                 bits: None,
                 fitted,
             })
@@ -97,10 +113,10 @@ pub fn run_cell(
         let reading = reading().map_err(ProbeError::at(place(estimator.name())))?;
         cell.readings.insert(estimator, reading);
     }
-    if let (Some(reading), true) = (cell.readings.get_mut(&Estimator::Logistic), mdl > 0) {
+    if let (Some(reading), true) = (cell.readings.get_mut(&Estimator::Logistic), extras.mdl > 0) {
         let l2 = reading.fitted.l2.unwrap_or(1.0);
         reading.bits =
-            code(x, task, l2, options, mdl, key.seed).map_err(ProbeError::at(place("online code")))?;
+            code(x, task, l2, options, extras.mdl, key.seed).map_err(ProbeError::at(place("online code")))?;
     }
     Ok(cell)
 }
@@ -110,51 +126,52 @@ struct Again<'a> {
     prepared: &'a Prepared<'a>,
     estimator: Estimator,
     l2: Option<f64>,
-    train: &'a Task,
     test_x: ArrayView2<'a, f32>,
 }
 
 impl Again<'_> {
-    /// Right or wrong on the test items of a probe fitted to `y`; none where `y` has fewer classes than it needs.
-    fn correct(&self, y: &[u32], truth: &[u32]) -> Result<Option<Vec<f64>>, Error> {
-        let (y, classes) = compact(y);
-        if classes.len() < 2 || !self.estimator.suits(Some(classes.len())) {
+    /// 1 where a probe fitted to other labels is right, per test item; none where it cannot be fitted to them.
+    fn right(&self, labels: Option<&Labelling>) -> Result<Option<Vec<f64>>, Error> {
+        let Some(labels) = labels else { return Ok(None) };
+        if !labels.fits(self.estimator, self.prepared.paired()) {
             return Ok(None);
         }
-        let labels = Labels::Classes { y: &y, n_classes: classes.len() };
         let l2: Vec<f64> = self.l2.into_iter().collect();
-        let fitted = self.prepared.fit(self.estimator, &labels, &l2)?.remove(0);
+        let fitted = self.prepared.fit(self.estimator, &labels.train.labels(), &l2)?.remove(0);
         let scores = fitted.linear.scores(self.test_x)?;
         let found = Classified::new(scores.view(), &vec![0; scores.nrows()])?;
-        let right = found.predicted().iter().zip(truth).map(|(c, y)| classes[*c as usize] == *y);
-        Ok(Some(right.map(|right| f64::from(u8::from(right))).collect()))
+        let right = found.predicted().iter().enumerate().map(|(item, found)| labels.right(*found, item));
+        Ok(Some(right.collect()))
     }
 
-    /// The control task of Hewitt and Liang (2019): every word type has a random label.
-    fn control(&self, test: &Task, seed: u64) -> Result<Option<Vec<f64>>, Error> {
-        let (Target::Classes { y, names }, Some(types), Some(test_types)) =
-            (&self.train.target, &self.train.types, &test.types)
-        else {
+    /// Fits and tests with the labels of all items permuted as groups allow. The same permutations at every layer, the
+    /// penalty as chosen.
+    fn permuted(
+        &self,
+        task: &Task,
+        round: &Round,
+        permutations: usize,
+        seed: u64,
+    ) -> Result<Option<Vec<f64>>, Error> {
+        if permutations == 0 {
             return Ok(None);
-        };
-        let control = ControlTask::new(y, names.len(), seed)?;
-        self.correct(&control.labels(types), &control.labels(test_types))
-    }
-
-    fn shuffled(&self, test: &Task, seed: u64) -> Result<Option<Vec<f64>>, Error> {
-        match (&self.train.target, &test.target) {
-            (Target::Classes { y, .. }, Target::Classes { y: truth, .. }) => {
-                self.correct(&shuffled_labels(y, &self.train.groups, seed)?, truth)
-            }
-            _ => Ok(None),
         }
+        let shuffles = Permutations::new(&task.labels(), &task.groups, seed)?;
+        let l2: Vec<f64> = self.l2.into_iter().collect();
+        let fit = |task: &Task| -> Result<f64, Error> {
+            let train = task.select(&round.train);
+            let fitted = self.prepared.fit(self.estimator, &train.labels(), &l2)?.remove(0);
+            goodness(&fitted.linear, self.test_x, &task.select(&round.test).target)
+        };
+        let all = (0..permutations as u64).map(|p| fit(&task.relabelled(&shuffles.rows(p))));
+        std::iter::once(fit(task)).chain(all).collect::<Result<_, _>>().map(Some)
     }
 }
 
-/// Accuracy, or R² of numbers, on the items of the fit.
-fn in_sample(linear: &Linear, x: ArrayView2<'_, f32>, task: &Task) -> Result<f64, Error> {
+/// Accuracy, or R² of numbers.
+fn goodness(linear: &Linear, x: ArrayView2<'_, f32>, target: &Target) -> Result<f64, Error> {
     let scores = linear.scores(x)?;
-    match &task.target {
+    match target {
         Target::Classes { y, .. } => {
             let right = Classified::new(scores.view(), y)?.correct();
             Ok(right.iter().sum::<f64>() / right.len() as f64)
@@ -206,7 +223,12 @@ impl Cell {
                     link(linear.link),
                 ]),
             );
-            for (name, values) in [("control", &r.control), ("shuffled", &r.shuffled), ("bits", &r.bits)] {
+            for (name, values) in [
+                ("control", &r.control),
+                ("shuffled", &r.shuffled),
+                ("bits", &r.bits),
+                ("permuted", &r.permuted),
+            ] {
                 if let Some(values) = values {
                     put(name, Tensor::from_slice(values));
                 }
@@ -250,6 +272,7 @@ impl Cell {
                 control: some("control")?,
                 shuffled: some("shuffled")?,
                 bits: some("bits")?,
+                permuted: some("permuted")?,
             };
             cell.readings.insert(*estimator, reading);
         }

@@ -4,11 +4,11 @@ use std::cell::OnceCell;
 
 use clap::ValueEnum;
 use layerscope_probes::{
-    Centroid, Error, Fit as _, Labelled, Labels, Lda, Linear, Logistic, MeanDifference, Probe as _, Ridge,
-    Whitened,
+    Ccs, Centroid, Error, Labelled, Labels, Lda, Linear, Link, Logistic, MeanDifference, Moments,
+    PairDirection, PairProbe, Pairs, Probe as _, Ridge, Whitened,
     score::{Classified, Metric as _, R2},
 };
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 /// Where logistic regression stops: its estimated distance to the minimum, relative to the objective.
 const TOLERANCE: f64 = 1e-6;
@@ -26,6 +26,10 @@ pub enum Estimator {
     Lda,
     /// Nearest class mean
     Centroid,
+    /// Contrast-consistent search over pairs (--negation-column)
+    Ccs,
+    /// Top component of the differences of pairs (--negation-column)
+    Crc,
 }
 
 impl Estimator {
@@ -37,20 +41,28 @@ impl Estimator {
             Self::MeanDiff => "mean-diff",
             Self::Lda => "lda",
             Self::Centroid => "centroid",
+            Self::Ccs => "ccs",
+            Self::Crc => "crc",
         }
     }
 
-    /// Whether it fits labels of `n_classes` classes (none: numbers).
-    pub fn suits(self, n_classes: Option<usize>) -> bool {
+    /// Whether it fits labels of `n_classes` classes (none: numbers), of pairs of texts or of single ones.
+    pub fn suits(self, n_classes: Option<usize>, paired: bool) -> bool {
         match (self, n_classes) {
             (Self::Ridge, _) => true,
             (Self::MeanDiff, Some(k)) => k == 2,
+            (Self::Ccs | Self::Crc, Some(k)) => k == 2 && paired,
             (_, classes) => classes.is_some(),
         }
     }
 
+    /// Whether it is fitted from sums over the rows alone.
+    pub fn closed_form(self) -> bool {
+        matches!(self, Self::Ridge | Self::MeanDiff | Self::Lda | Self::Centroid)
+    }
+
     /// Whether there is a penalty to choose.
-    fn has_penalty(self) -> bool {
+    pub(super) fn has_penalty(self) -> bool {
         matches!(self, Self::Logistic | Self::Ridge)
     }
 }
@@ -64,6 +76,8 @@ pub struct Options {
     pub standardise: bool,
     /// Weigh classes equally (logistic).
     pub balanced: bool,
+    /// Rows are the states of two texts side by side: a statement, whose truth is the label, and its negation.
+    pub paired: bool,
 }
 
 /// A fitted probe on raw states.
@@ -82,11 +96,17 @@ pub(super) struct Prepared<'a> {
     x: Array2<f32>,
     options: &'a Options,
     whitened: OnceCell<Whitened>,
+    /// Of CCS and CRC, which read no label: only their sign does.
+    directions: [OnceCell<PairProbe>; 2],
 }
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(x: Array2<f32>, options: &'a Options) -> Self {
-        Self { x, options, whitened: OnceCell::new() }
+        Self { x, options, whitened: OnceCell::new(), directions: [OnceCell::new(), OnceCell::new()] }
+    }
+
+    pub(super) fn paired(&self) -> bool {
+        self.options.paired
     }
 
     pub(super) fn x(&self) -> ArrayView2<'_, f32> {
@@ -117,8 +137,7 @@ impl<'a> Prepared<'a> {
 
     /// A probe for each penalty of `l2`; one where there is none.
     pub(super) fn fit(&self, estimator: Estimator, y: &Labels<'_>, l2: &[f64]) -> Result<Vec<Fitted>, Error> {
-        let (x, standardise) = (self.x.view(), self.options.standardise);
-        let data = Labelled { x, y: y.view() };
+        let data = Labelled { x: self.x.view(), y: y.view() };
         let plain = |linear: Linear| vec![Fitted { linear, l2: None, converged: true }];
         match estimator {
             Estimator::Logistic => {
@@ -134,10 +153,31 @@ impl<'a> Prepared<'a> {
                 let one = |(linear, l2): (Linear, &f64)| Fitted { linear, l2: Some(*l2), converged: true };
                 Ok(path.into_iter().zip(l2).map(one).collect())
             }
-            Estimator::MeanDiff => Ok(plain(MeanDifference { standardise }.fit(&data)?)),
-            Estimator::Lda => Ok(plain(Lda { standardise, ..Lda::default() }.fit(&data)?)),
-            Estimator::Centroid => Ok(plain(Centroid { standardise }.fit(&data)?)),
+            Estimator::MeanDiff | Estimator::Lda | Estimator::Centroid => {
+                of_moments(estimator, &Moments::of(&data)?, self.options, l2)
+            }
+            Estimator::Ccs => {
+                Ok(plain(self.direction(0, PairDirection::Consistency(Ccs::default()), &data)?))
+            }
+            Estimator::Crc => Ok(plain(self.direction(1, PairDirection::TopComponent, &data)?)),
         }
+    }
+
+    /// A direction over pairs, its sign by the labels: log-odds of the statement less those of the negation.
+    fn direction(&self, place: usize, how: PairDirection, data: &Labelled<'_>) -> Result<Linear, Error> {
+        let (positive, negative) = data.x.split_at(Axis(1), data.x.ncols() / 2);
+        let pairs = Pairs { positive, negative };
+        let cell = &self.directions[place];
+        let mut found = if let Some(found) = cell.get() {
+            found.clone()
+        } else {
+            let made = how.fit(pairs)?;
+            cell.get_or_init(|| made).clone()
+        };
+        let truth: Vec<bool> = data.y.classes()?.0.iter().map(|y| *y == 1).collect();
+        found.orient(pairs, &truth)?;
+        let weights = concatenate![Axis(1), found.positive.weights, -found.negative.weights];
+        Linear::new(weights, found.positive.bias - found.negative.bias, Link::Margin)
     }
 
     fn whitened(&self) -> Result<&Whitened, Error> {
@@ -147,6 +187,30 @@ impl<'a> Prepared<'a> {
         let made = Whitened::new(self.x.view(), self.options.standardise)?;
         Ok(self.whitened.get_or_init(|| made))
     }
+}
+
+/// A closed-form probe from sums, for each penalty of `l2`; one where there is none.
+pub(super) fn of_moments(
+    estimator: Estimator,
+    moments: &Moments,
+    options: &Options,
+    l2: &[f64],
+) -> Result<Vec<Fitted>, Error> {
+    let standardise = options.standardise;
+    let linear = match estimator {
+        Estimator::Ridge => {
+            let path = Ridge::path_of_moments(moments, standardise, l2)?;
+            let one = |(linear, l2): (Linear, &f64)| Fitted { linear, l2: Some(*l2), converged: true };
+            return Ok(path.into_iter().zip(l2).map(one).collect());
+        }
+        Estimator::MeanDiff => MeanDifference { standardise }.fit_moments(moments)?,
+        Estimator::Lda => Lda { standardise, ..Lda::default() }.fit_moments(moments)?,
+        Estimator::Centroid => Centroid { standardise }.fit_moments(moments)?,
+        Estimator::Logistic | Estimator::Ccs | Estimator::Crc => {
+            return Err(Error::Kind { expected: "a closed-form probe", got: estimator.name() });
+        }
+    };
+    Ok(vec![Fitted { linear, l2: None, converged: true }])
 }
 
 /// Logistic regression as sweeps use it.

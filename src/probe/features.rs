@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
+    ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis, concatenate};
 use tch::{Kind, Tensor};
 
 use super::ProbeError;
@@ -36,9 +37,7 @@ pub struct Features {
 impl Features {
     /// Where the states of `rows` items at `points` are in the run directory `run`; makes no file.
     pub fn new(run: &Path, spec: &Spec, points: &[HookPoint], rows: usize) -> Self {
-        let flat = |point: &HookPoint| width(spec, *point).map_or(0, |size| size.iter().product());
-        let columns = points.iter().map(|point| (*point, flat(point))).collect();
-        Self { dir: run.to_owned(), columns, rows, n_layers: spec.n_layers }
+        Self { dir: run.to_owned(), columns: columns(spec, points), rows, n_layers: spec.n_layers }
     }
 
     /// Whether an earlier run wrote all of it.
@@ -100,6 +99,26 @@ impl Features {
     }
 }
 
+/// The states of all items at the point `place` of every part side by side, `(n, Σ d)`: the two texts of pairs, or of single
+/// texts one part alone.
+///
+/// # Errors
+/// As [`Features::matrix`]; the parts must have the same items.
+pub fn side_by_side(parts: &[Features], place: usize) -> Result<Array2<f32>, ProbeError> {
+    let mut all = parts.iter().map(|part| part.matrix(place)).collect::<Result<Vec<_>, _>>()?;
+    if all.len() == 1 {
+        return Ok(all.remove(0));
+    }
+    let views: Vec<_> = all.iter().map(Array2::view).collect();
+    concatenate(Axis(1), &views).map_err(|e| ModelError::Input(e.to_string()).into())
+}
+
+/// Points with the widths of their states; of heads side by side.
+pub(super) fn columns(spec: &Spec, points: &[HookPoint]) -> Vec<(HookPoint, usize)> {
+    let flat = |point: &HookPoint| width(spec, *point).map_or(0, |size| size.iter().product());
+    points.iter().map(|point| (*point, flat(point))).collect()
+}
+
 /// Takes rows in any order.
 pub(super) struct Writer<'a> {
     features: &'a Features,
@@ -140,36 +159,85 @@ pub fn extract(
     batch_tokens: usize,
     watch: &mut dyn FnMut(usize) -> bool,
 ) -> Result<(), ProbeError> {
-    let _no_grad = tch::no_grad_guard();
     let writer = features.create()?;
-    let wanted: Selection = features.points().collect();
-    for batch in batches(&plan.windows, batch_tokens) {
-        let some: Vec<&Window> = batch.iter().map(|i| &plan.windows[*i]).collect();
-        let ids: Vec<i64> = some.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-        let mut capture = Capture::new(wanted.clone());
-        model.forward(&Tensor::from_slice(&ids).view([some.len() as i64, -1]), &mut capture)?;
-        let seq = some[0].ids.len();
-        for (place, (point, d)) in features.columns.iter().enumerate() {
-            let missing = || ModelError::Input(format!("{point} was not computed"));
-            let states = capture.get(*point).ok_or_else(missing)?;
-            let flat = numbers(states)?;
-            for (row, window) in batch.iter().enumerate() {
-                let own = &flat[row * seq * d..(row + 1) * seq * d];
-                let items = plan.items_of(*window as u32);
-                let rows = rows(&plan.items[items.clone()], own, *d);
-                if let Some(bad) = rows.iter().position(|x| !x.is_finite()) {
-                    let text = plan.items[items.start + bad / d].text;
-                    let what = format!("{point} is not finite at an item of text {text}");
-                    return Err(ModelError::Input(what).into());
-                }
-                writer.put(place, items.start, &rows)?;
+    let reader = Reader { model, plan, columns: &features.columns, batch_tokens };
+    reader.each(&|_| true, watch, &mut |items, rows| {
+        for (place, rows) in rows.iter().enumerate() {
+            let (d, mut at) = (features.columns[place].1, 0);
+            for items in items {
+                writer.put(place, items.start, &rows[at * d..(at + items.len()) * d])?;
+                at += items.len();
             }
         }
-        if watch(ids.len()) {
-            return Err(ProbeError::Interrupted);
-        }
-    }
+        Ok(())
+    })?;
     writer.finish()
+}
+
+/// Runs windows and reads the states of their items.
+pub(super) struct Reader<'a> {
+    pub(super) model: &'a Model,
+    pub(super) plan: &'a Plan,
+    /// Hook points with their widths.
+    pub(super) columns: &'a [(HookPoint, usize)],
+    pub(super) batch_tokens: usize,
+}
+
+/// Takes the items of a batch, and by point their states one after the other.
+pub(super) type Take<'a> = &'a mut dyn FnMut(&[Range<usize>], &[Vec<f32>]) -> Result<(), ProbeError>;
+
+impl Reader<'_> {
+    /// Runs the windows that are `wanted`, a batch at a time.
+    pub(super) fn each(
+        &self,
+        wanted: &dyn Fn(usize) -> bool,
+        watch: &mut dyn FnMut(usize) -> bool,
+        take: Take<'_>,
+    ) -> Result<(), ProbeError> {
+        let _no_grad = tch::no_grad_guard();
+        let points: Selection = self.columns.iter().map(|(point, _)| *point).collect();
+        for batch in batches(&self.plan.windows, self.batch_tokens) {
+            let batch: Vec<usize> = batch.into_iter().filter(|window| wanted(*window)).collect();
+            let some: Vec<&Window> = batch.iter().map(|i| &self.plan.windows[*i]).collect();
+            let Some(first) = some.first() else { continue };
+            let ids: Vec<i64> = some.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
+            let mut capture = Capture::new(points.clone());
+            let tokens = Tensor::from_slice(&ids).view([some.len() as i64, -1]);
+            self.model.forward(&tokens, &mut capture)?;
+            let items: Vec<Range<usize>> =
+                batch.iter().map(|window| self.plan.items_of(*window as u32)).collect();
+            let read = |column: &(HookPoint, usize)| self.rows(*column, &capture, &items, first.ids.len());
+            let rows = self.columns.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            take(&items, &rows)?;
+            if watch(ids.len()) {
+                return Err(ProbeError::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// The states of the items of windows of `seq` tokens at one point.
+    fn rows(
+        &self,
+        (point, d): (HookPoint, usize),
+        capture: &Capture,
+        items: &[Range<usize>],
+        seq: usize,
+    ) -> Result<Vec<f32>, ProbeError> {
+        let missing = || ModelError::Input(format!("{point} was not computed"));
+        let flat = numbers(capture.get(point).ok_or_else(missing)?)?;
+        let mut all = Vec::new();
+        for (row, items) in items.iter().enumerate() {
+            let rows = rows(&self.plan.items[items.clone()], &flat[row * seq * d..(row + 1) * seq * d], d);
+            if let Some(bad) = rows.iter().position(|x| !x.is_finite()) {
+                let text = self.plan.items[items.start + bad / d].text;
+                let what = format!("{point} is not finite at an item of text {text}");
+                return Err(ModelError::Input(what).into());
+            }
+            all.extend(rows);
+        }
+        Ok(all)
+    }
 }
 
 fn numbers(states: &Tensor) -> Result<Vec<f32>, ModelError> {

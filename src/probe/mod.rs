@@ -8,25 +8,30 @@
 //! The maths is in [`layerscope_probes`]; here it meets models, files and the run directory. A cell is fitted on one thread,
 //! cells run side by side, and each is written as it ends, so that a sweep that was killed goes on.
 
+mod applied;
 mod baseline;
 mod cell;
 mod estimator;
 mod exported;
 mod features;
+mod labelling;
 mod law;
 mod results;
 mod split;
+mod streamed;
 mod task;
 mod transfer;
 
+pub use applied::{Applied, SCORES, write_scores};
 pub use baseline::{Baseline, baselines};
-pub use cell::{Cell, CellKey, Reading, run_cell};
+pub use cell::{Cell, CellKey, Extras, Reading, run_cell};
 pub use estimator::{Estimator, Fitted, Options};
 pub use exported::from_export;
-pub use features::{Features, extract};
+pub use features::{Features, extract, side_by_side};
 pub use law::{Control, Law, LawRow, Norming, decay, disagreement, documents, metric_rows};
 pub use results::{Measured, Summary, results};
 pub use split::{Protocol, Round, rounds};
+pub use streamed::Stream;
 pub use task::{Target, Task};
 pub use transfer::{Set, transfer};
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use layerscope_probes::{
-    Best, Bootstrap, Draws, Error, Resamples, best,
+    Best, Bootstrap, Draws, Error, Resamples, best, max_p_values, p_value,
     score::{Classified, R2},
     selectivity,
 };
@@ -62,7 +62,7 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
     let mut rows = baseline_rows(measured, &seeds).map_err(ProbeError::at("baselines"))?;
     let mut summaries = Vec::new();
     for &estimator in measured.estimators {
-        let mut by_hook: BTreeMap<&str, Vec<(usize, Draws, bool)>> = BTreeMap::new();
+        let mut by_hook: BTreeMap<&str, Vec<At>> = BTreeMap::new();
         for (place, (hook, layer)) in measured.points.iter().enumerate() {
             let at = format!("{} at {hook} {layer}", estimator.name());
             let numbers = seeds.numbers(measured, place, estimator).map_err(ProbeError::at(at))?;
@@ -71,16 +71,26 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
             }
             let converged = measured.cells[place].iter().all(|c| c.readings[&estimator].fitted.converged);
             if let Some((_, draws)) = numbers.into_iter().next() {
-                by_hook.entry(hook).or_default().push((*layer, draws, converged));
+                by_hook.entry(hook).or_default().push(At { place, layer: *layer, draws, converged });
             }
         }
         for (hook, layers) in by_hook {
             let summary = summary(estimator, hook, &layers, measured.task)?;
             rows.extend(best_rows(&summary, &layers));
+            rows.extend(p_rows(measured, &summary, &layers).map_err(ProbeError::at("permutations"))?);
             summaries.push(summary);
         }
     }
     Ok((rows, summaries))
+}
+
+/// What layers are compared by, at one layer.
+struct At {
+    /// Of the point.
+    place: usize,
+    layer: usize,
+    draws: Draws,
+    converged: bool,
 }
 
 /// The test items of every seed, folds one after the other, with their resamples.
@@ -132,7 +142,7 @@ impl Seeds {
                 seed.rounds.iter().map(|round| &measured.cells[place][*round].readings[&estimator]).collect();
             let scores: Vec<_> = readings.iter().map(|r| r.scores.view()).collect();
             let scores = concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?;
-            let mut numbers = metrics(seed, &scores)?;
+            let mut numbers = metrics(&seed.task.target, &seed.bootstrap, &scores)?;
             let train = readings.iter().map(|r| r.train).sum::<f64>() / readings.len() as f64;
             let name = format!("train_{}", numbers[0].0);
             numbers.push((name, constant(train, &numbers[0].1)));
@@ -172,14 +182,19 @@ impl Seeds {
     }
 }
 
-fn metrics(seed: &Seed, scores: &Array2<f64>) -> Result<Vec<(String, Draws)>, Error> {
-    match &seed.task.target {
+/// Every metric that a target has and that is defined.
+pub(super) fn metrics(
+    target: &Target,
+    bootstrap: &Bootstrap,
+    scores: &Array2<f64>,
+) -> Result<Vec<(String, Draws)>, Error> {
+    match target {
         Target::Numbers(y) => {
             let r2 = R2::new(scores.view(), y.view())?;
-            Ok(vec![("r2".into(), seed.bootstrap.metric(&r2)?)])
+            Ok(vec![("r2".into(), bootstrap.metric(&r2)?)])
         }
         Target::Classes { y, .. } => {
-            let all = Classified::new(scores.view(), y)?.metrics(&seed.bootstrap)?;
+            let all = Classified::new(scores.view(), y)?.metrics(bootstrap)?;
             let finite = all.into_iter().filter(|(_, draws)| draws.value.is_finite());
             Ok(finite.map(|(name, draws)| (name.to_owned(), draws)).collect())
         }
@@ -230,7 +245,11 @@ fn baseline_rows(measured: &Measured<'_>, seeds: &Seeds) -> Result<Vec<MetricRow
             let parts: Vec<&Baseline> = seed.rounds.iter().map(|r| &measured.baselines[*r][place]).collect();
             let scores: Option<Vec<_>> = parts.iter().map(|b| b.scores.as_ref().map(Array2::view)).collect();
             all.push(if let Some(scores) = scores {
-                metrics(seed, &concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?)?
+                metrics(
+                    &seed.task.target,
+                    &seed.bootstrap,
+                    &concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?,
+                )?
             } else {
                 let correct: Vec<f64> = parts.iter().flat_map(|b| b.correct.iter().copied()).collect();
                 vec![("accuracy".to_owned(), seed.bootstrap.mean(&correct)?)]
@@ -244,35 +263,30 @@ fn baseline_rows(measured: &Measured<'_>, seeds: &Seeds) -> Result<Vec<MetricRow
     Ok(rows)
 }
 
-fn summary(
-    estimator: Estimator,
-    hook: &str,
-    layers: &[(usize, Draws, bool)],
-    task: &Task,
-) -> Result<Summary, ProbeError> {
-    let draws: Vec<Draws> = layers.iter().map(|(_, draws, _)| draws.clone()).collect();
+fn summary(estimator: Estimator, hook: &str, layers: &[At], task: &Task) -> Result<Summary, ProbeError> {
+    let draws: Vec<Draws> = layers.iter().map(|at| at.draws.clone()).collect();
     let best = best(&draws).map_err(ProbeError::at(format!("best layer of {}", estimator.name())))?;
     Ok(Summary {
         estimator,
         hook: hook.to_owned(),
         metric: if task.n_classes().is_some() { "accuracy" } else { "r2" },
-        layers: layers.iter().map(|(layer, ..)| *layer).collect(),
+        layers: layers.iter().map(|at| at.layer).collect(),
         best,
-        converged: layers.iter().all(|(.., converged)| *converged),
+        converged: layers.iter().all(|at| at.converged),
     })
 }
 
 /// The best layer's corrected value, and for every layer whether it is tied with it.
-fn best_rows(summary: &Summary, layers: &[(usize, Draws, bool)]) -> Vec<MetricRow> {
+fn best_rows(summary: &Summary, layers: &[At]) -> Vec<MetricRow> {
     let (name, hook) = (summary.estimator.name(), summary.hook.as_str());
-    let tied = |(place, (layer, draws, _)): (usize, &(usize, Draws, bool))| {
-        let value = constant(f64::from(u8::from(summary.best.tied[place])), draws);
-        row(name, "probe", (hook, *layer as i32), "tied_with_best", &value)
+    let tied = |(place, at): (usize, &At)| {
+        let value = constant(f64::from(u8::from(summary.best.tied[place])), &at.draws);
+        row(name, "probe", (hook, at.layer as i32), "tied_with_best", &value)
     };
     let mut rows: Vec<MetricRow> = layers.iter().enumerate().map(tied).collect();
     let corrected = summary.best.corrected;
     let at = (hook, summary.layers[summary.best.place] as i32);
-    let one = row(name, "probe", at, &format!("best_{}", summary.metric), &layers[summary.best.place].1);
+    let one = row(name, "probe", at, &format!("best_{}", summary.metric), &layers[summary.best.place].draws);
     rows.push(MetricRow {
         estimate: corrected.estimate,
         lower: corrected.lower,
@@ -280,6 +294,25 @@ fn best_rows(summary: &Summary, layers: &[(usize, Draws, bool)]) -> Vec<MetricRo
         ..one
     });
     rows
+}
+
+/// What labels permuted on the first split say: p of every layer, and p corrected for looking at all of them.
+fn p_rows(measured: &Measured<'_>, summary: &Summary, layers: &[At]) -> Result<Vec<MetricRow>, Error> {
+    let permuted = |at: &At| measured.cells[at.place].first()?.readings[&summary.estimator].permuted.clone();
+    let Some(all) = layers.iter().map(permuted).collect::<Option<Vec<_>>>() else { return Ok(Vec::new()) };
+    let observed: Vec<f64> = all.iter().map(|values| values[0]).collect();
+    let n = all.iter().map(|values| values.len() - 1).min().unwrap_or(0);
+    let null = Array2::from_shape_fn((n, all.len()), |(permutation, layer)| all[layer][permutation + 1]);
+    let corrected = max_p_values(&observed, null.view())?;
+    let mut rows = Vec::new();
+    for (place, at) in layers.iter().enumerate() {
+        let own = p_value(observed[place], &null.column(place).to_vec())?;
+        for (metric, p) in [("p_value", own), ("p_value_corrected", corrected[place])] {
+            let point = (summary.hook.as_str(), at.layer as i32);
+            rows.push(row(summary.estimator.name(), "probe", point, metric, &constant(p, &at.draws)));
+        }
+    }
+    Ok(rows)
 }
 
 pub(super) fn row(
@@ -293,6 +326,7 @@ pub(super) fn row(
         "nll" => "nats",
         "compression" => "ratio",
         "tied_with_best" => "flag",
+        "p_value" | "p_value_corrected" => "probability",
         _ => "share",
     };
     MetricRow {

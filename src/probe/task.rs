@@ -64,29 +64,25 @@ impl Task {
 
     /// Number of classes; none for numbers.
     pub fn n_classes(&self) -> Option<usize> {
-        match &self.target {
-            Target::Classes { names, .. } => Some(names.len()),
-            Target::Numbers(_) => None,
-        }
+        self.target.n_classes()
     }
 
     /// The labels as estimators take them.
     pub fn labels(&self) -> Labels<'_> {
-        match &self.target {
-            Target::Classes { y, names } => Labels::Classes { y, n_classes: names.len() },
-            Target::Numbers(y) => Labels::Numbers(y.view()),
-        }
+        self.target.labels()
+    }
+
+    /// The same items, each with the label of another: item i has that of `rows[i]`.
+    #[must_use]
+    pub fn relabelled(&self, rows: &[usize]) -> Self {
+        Self { target: self.target.select(rows), ..self.clone() }
     }
 
     /// The items `rows` alone.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
-        let target = match &self.target {
-            Target::Classes { y, names } => Target::Classes { y: pick(y, rows), names: names.clone() },
-            Target::Numbers(y) => Target::Numbers(y.select(ndarray::Axis(0), rows)),
-        };
         Self {
-            target,
+            target: self.target.select(rows),
             groups: pick(&self.groups, rows),
             types: self.types.as_ref().map(|types| pick(types, rows)),
             windows: pick(&self.windows, rows),

@@ -8,7 +8,8 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::{
-    Estimator, Features, Fitted, Options, ProbeError, Round, Target, Task, estimator::Prepared, results::row,
+    Estimator, Features, Fitted, Options, ProbeError, Round, Target, Task, estimator::Prepared,
+    features::side_by_side, results::row,
 };
 use crate::run::MetricRow;
 
@@ -20,8 +21,8 @@ pub struct Set<'a> {
     pub task: &'a Task,
     /// Fitted on its training part, tested on its test part.
     pub round: &'a Round,
-    /// States at every point.
-    pub features: &'a Features,
+    /// States at every point, of both sides of pairs.
+    pub features: &'a [Features],
 }
 
 /// Every set's probe on every set's test part (kind `generalisation`, subject `probe:A>B`), at each of `points`; and within a set
@@ -56,7 +57,7 @@ pub fn transfer(
     let tests: Vec<Vec<MetricRow>> = places
         .par_iter()
         .map(|&(set, place)| -> Result<Vec<MetricRow>, ProbeError> {
-            let x = sets[set].features.matrix(place)?.select(Axis(0), &sets[set].round.test);
+            let x = side_by_side(sets[set].features, place)?.select(Axis(0), &sets[set].round.test);
             let test = Test::new(&sets[set], x.view(), resamples).map_err(at((set, place)))?;
             let mut rows = Vec::new();
             for (from, source) in sets.iter().enumerate() {
@@ -91,7 +92,7 @@ fn fit(
     estimator: Estimator,
     options: &Options,
 ) -> Result<Result<Fitted, Error>, ProbeError> {
-    let x = set.features.matrix(place)?;
+    let x = side_by_side(set.features, place)?;
     let part = |rows: &[usize]| (x.select(Axis(0), rows), set.task.select(rows));
     let ((train_x, train), (validation_x, validation)) =
         (part(&set.round.train), part(&set.round.validation));

@@ -1,65 +1,14 @@
 //! The options of `probe sweep`.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, builder::ArgPredicate};
-use layerscope::{
-    labelled::{LabelledOptions, Positions},
-    probe::{Estimator, Options, Protocol},
+use layerscope::probe::{Estimator, Extras, Options, Protocol};
+
+use super::{
+    super::args::{CommonArgs, ModelArgs},
+    labels::{LabelArgs, PointArgs},
 };
-
-use super::super::args::{CommonArgs, Layers, ModelArgs};
-
-/// How labels and states are read.
-#[derive(Debug, Args)]
-pub(super) struct LabelArgs {
-    /// Column of the text; by default `text`
-    #[arg(long, value_name = "NAME")]
-    pub(super) text_column: Option<String>,
-    /// Column of the label; by default `label`. In .conllu UPOS (the default), XPOS, DEPREL or a key such as Number
-    #[arg(long, value_name = "NAME")]
-    label_column: Option<String>,
-    /// Rows of equal value here (an entity, a template, a document) stay on one side of every split
-    #[arg(long, value_name = "NAME")]
-    pub(super) group_column: Option<String>,
-    /// Columns with the first character of a span and the one behind its last
-    #[arg(long, num_args = 2, value_names = ["START", "END"])]
-    span_columns: Option<Vec<String>>,
-    /// Labels are numbers to regress on, not classes
-    #[arg(long)]
-    numbers: bool,
-    /// A missing label is an error, not left out and counted
-    #[arg(long)]
-    strict: bool,
-    /// Tokens whose state is read; by default `last` of a text, `last-piece` of a word or span
-    #[arg(long, value_enum, value_name = "POSITIONS")]
-    pub(super) positions: Option<Positions>,
-    /// Hooks: names, short names (`resid_pre`: every layer) or globs (`blocks.*.hook_mlp_out`)
-    #[arg(long, num_args = 1.., default_value = "resid_pre", value_name = "GLOB")]
-    pub(super) hooks: Vec<String>,
-    /// Only these layers, such as 0,4,8-12
-    #[arg(long, value_name = "LAYERS")]
-    pub(super) layers: Option<Layers>,
-    /// Longest text in tokens; by default the model's context
-    #[arg(long, value_name = "N")]
-    pub(super) seq_len: Option<usize>,
-    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
-    #[arg(long, value_name = "N")]
-    pub(super) batch_tokens: Option<NonZeroUsize>,
-}
-
-impl LabelArgs {
-    pub(super) fn options(&self) -> LabelledOptions {
-        LabelledOptions {
-            text_column: self.text_column.clone(),
-            label_column: self.label_column.clone(),
-            group_column: self.group_column.clone(),
-            span_columns: self.span_columns.as_ref().map(|names| (names[0].clone(), names[1].clone())),
-            numbers: self.numbers,
-            strict: self.strict,
-        }
-    }
-}
 
 /// Fit probes to labelled data at every layer, with baselines, controls and intervals
 ///
@@ -79,7 +28,9 @@ pub(crate) struct SweepArgs {
     pub(super) out: PathBuf,
     #[command(flatten)]
     pub(super) labels: LabelArgs,
-    /// Probes; by default logistic and lda (and mean-diff for two classes), ridge for numbers
+    #[command(flatten)]
+    pub(super) points: PointArgs,
+    /// Probes; by default logistic and lda (and mean-diff for two classes; ccs and crc for pairs), ridge for numbers
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., value_name = "PROBE")]
     pub(super) probe: Vec<Estimator>,
     /// Number of splits, seeded from --seed on; numbers are means over them
@@ -99,7 +50,13 @@ pub(crate) struct SweepArgs {
     no_standardise: bool,
     /// Shuffles of the online code (MDL) of the logistic probe; 0 leaves it out
     #[arg(long, default_value_t = 3, value_name = "N")]
-    pub(super) mdl: usize,
+    mdl: usize,
+    /// Keep no states on disk: sum in one pass over the texts and score in later ones (ridge, mean-diff, lda, centroid)
+    #[arg(long, conflicts_with_all = ["activations", "negation_column", "permutations"])]
+    pub(super) stream: bool,
+    /// Permutations of the labels on the first split, for p-values; 0 leaves them out
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    permutations: usize,
     /// Bootstrap replicates
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub(super) replicates: usize,
@@ -116,7 +73,16 @@ impl SweepArgs {
     }
 
     pub(super) fn options(&self) -> Options {
-        Options { l2: self.l2.clone(), standardise: !self.no_standardise, balanced: self.balanced }
+        Options {
+            l2: self.l2.clone(),
+            standardise: !self.no_standardise,
+            balanced: self.balanced,
+            paired: self.labels.paired(),
+        }
+    }
+
+    pub(super) fn extras(&self) -> Extras {
+        Extras { mdl: self.mdl, permutations: self.permutations }
     }
 }
 

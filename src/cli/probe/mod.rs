@@ -1,9 +1,11 @@
 //! `probe`: what a linear reader finds in every layer.
 
+mod apply;
 mod args;
+mod labels;
 mod law;
 mod report;
-mod save;
+mod saved;
 mod sweep;
 mod transfer;
 
@@ -24,6 +26,7 @@ enum Which {
     Sweep(Box<args::SweepArgs>),
     Law(Box<law::LawArgs>),
     Transfer(Box<transfer::TransferArgs>),
+    Apply(Box<apply::ApplyArgs>),
 }
 
 /// A stop that a repeated command goes on from, or a failure.
@@ -40,6 +43,7 @@ impl ProbeCommand {
             Which::Sweep(command) => command.run(),
             Which::Law(command) => command.run(),
             Which::Transfer(command) => command.run(),
+            Which::Apply(command) => command.run(),
         }
     }
 }

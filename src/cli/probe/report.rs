@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::{lens::with_interval, output::Output, table::Table};
 
 /// What a table shows of a layer, where it was measured.
-const COLUMNS: [(&str, &str); 9] = [
+const COLUMNS: [(&str, &str); 11] = [
     ("accuracy", "accuracy"),
     ("r2", "R²"),
     ("macro_f1", "macro-F1"),
@@ -18,12 +18,15 @@ const COLUMNS: [(&str, &str); 9] = [
     ("control_accuracy", "control"),
     ("shuffled_accuracy", "shuffled"),
     ("compression", "compression"),
+    ("p_value", "p"),
+    ("p_value_corrected", "p corrected"),
 ];
 
-/// A table per probe and hook, a row per layer; a star marks layers that cannot be told from the best. Baselines below.
-pub(super) fn table(rows: &[MetricRow]) -> String {
+/// A table per probe and hook of the rows of a kind, a row per layer; a star marks layers that cannot be told from the best.
+/// Baselines below.
+pub(super) fn table(rows: &[MetricRow], kind: &str) -> String {
     let mut text = String::new();
-    let probes = || rows.iter().filter(|r| r.kind == "probe");
+    let probes = || rows.iter().filter(|r| r.kind == kind);
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for row in probes() {
         let key = (row.subject.as_str(), row.hook.as_str());
@@ -44,10 +47,8 @@ pub(super) fn table(rows: &[MetricRow]) -> String {
                 columns.iter().map(|(metric, _)| find(metric).map_or_else(String::new, with_interval));
             table.row(std::iter::once(label).chain(cells));
         }
-        let _ = writeln!(
-            text,
-            "{subject}, {hook} (± half of the 95 % interval; * cannot be told from the best)\n{table}"
-        );
+        let star = if kind == "probe" { "; * cannot be told from the best" } else { "" };
+        let _ = writeln!(text, "{subject}, {hook} (± half of the 95 % interval{star})\n{table}");
     }
     for row in rows.iter().filter(|r| r.kind == "baseline" && r.metric.ends_with("accuracy")) {
         let _ = writeln!(text, "baseline {}: accuracy {}", row.subject, with_interval(row));

@@ -2,25 +2,20 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::anyhow;
 use layerscope::{
-    hook::{HookPoint, Selection},
-    labelled::{LabelledSet, Plan, Positions, check},
-    model::hook_points,
+    hook::HookPoint,
     probe::{
-        Cell, CellKey, Estimator, Features, Measured, ProbeError, Round, Task, baselines, extract,
-        from_export, results, rounds, run_cell,
+        Cell, CellKey, Estimator, Extras, Features, Measured, ProbeError, Round, Stream, Task, baselines,
+        from_export, results, rounds, run_cell, side_by_side,
     },
     probes::{Resamples, shared_texts},
     run::{Counts, Found, METRICS, Manifest, RunDir, read_metrics, write_metrics},
     store::ActivationStore,
-    text::resolve_seq_len,
+    text::Tokenizer,
 };
 use rayon::prelude::*;
 use serde_json::json;
@@ -28,14 +23,15 @@ use serde_json::json;
 use super::{
     super::{exit::Failure, inputs, interrupt::on_interrupt, output::Output, session::Session},
     args::SweepArgs,
-    ended, report, save,
+    ended,
+    labels::{Labelled, Side},
+    report, saved,
 };
 
 /// Everything decided before weights are read.
 pub(super) struct Job {
-    pub(super) set: LabelledSet,
-    pub(super) plan: Plan,
-    pub(super) task: Task,
+    pub(super) labelled: Labelled,
+    pub(super) tokenizer: Tokenizer,
     pub(super) points: Vec<HookPoint>,
     pub(super) rounds: Vec<Round>,
     pub(super) estimators: Vec<Estimator>,
@@ -45,12 +41,7 @@ impl SweepArgs {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
-        let store =
-            self.activations.as_deref().map(ActivationStore::open).transpose().map_err(Failure::usage)?;
-        if let (Some(store), true) = (&store, self.model.0.model.is_empty()) {
-            let model = store.manifest().model.as_ref();
-            self.model.0.model = model.map_or_else(String::new, |model| model.path.clone());
-        }
+        let store = self.store()?;
         let session = Session::open(&self.model.0, output)?;
         session.announce(output);
         let job = self.plan(&session, output)?;
@@ -58,54 +49,74 @@ impl SweepArgs {
         let claim = RunDir::claim(&self.out, manifest, self.force)?;
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
-            output.print(&report::table(&read_metrics(&self.out)?))?;
+            output.print(&report::table(&read_metrics(&self.out)?, "probe"))?;
             output.result(json!({ "out": self.out, "complete": true }))?;
             return Ok(());
         }
         let dir = claim.begin(&owns)?;
-        let features = Features::new(&self.out, &session.spec, &job.points, job.task.len());
-        if !features.complete() {
-            self.states(&session, &job, &features, store.as_ref(), &stop, output)?;
+        let features = job.labelled.features(&self.out, &session, &job.points);
+        let cells = if self.stream {
+            self.streamed(&session, &job, &stop, output)?
+        } else {
+            match &store {
+                Some(store) if !features[0].complete() => read(&features[0], &job, store, &stop, output)?,
+                Some(_) => {}
+                None => self.labels.states(&session, &[(&features, &job.labelled)], &stop, output)?,
+            }
+            self.cells(&session, &job, &features, &stop, output)?
+        };
+        self.finish(dir, &session, &job, &features[0], &cells, output)
+    }
+
+    /// The export to read, which can name the model.
+    fn store(&mut self) -> Result<Option<ActivationStore>, Failure> {
+        let Some(path) = &self.activations else { return Ok(None) };
+        if self.labels.paired() {
+            return Err(Failure::usage(anyhow!(
+                "--activations: an export has one text a row; pairs (--negation-column) are read with --model"
+            )));
         }
-        let cells = self.cells(&session, &job, &features, &stop, output)?;
-        self.finish(dir, &job, &features, &cells, output)
+        let store = ActivationStore::open(path).map_err(Failure::usage)?;
+        if self.model.0.model.is_empty() {
+            let model = store.manifest().model.as_ref();
+            self.model.0.model = model.map_or_else(String::new, |model| model.path.clone());
+        }
+        Ok(Some(store))
     }
 
     fn plan(&self, session: &Session, output: Output) -> Result<Job, Failure> {
-        let set = LabelledSet::open(&self.data, &self.labels.options()).map_err(Failure::usage)?;
-        output.note(check(&set).map_err(Failure::usage)?.to_string());
         let tokenizer = session.tokenizer(&self.model.0)?;
-        let context = resolve_seq_len(self.labels.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
-        let positions = Positions::resolve(self.labels.positions, set.unit).map_err(Failure::usage)?;
-        let plan = Plan::new(&set, &tokenizer, positions, context).map_err(Failure::usage)?;
-        output.note(plan.to_string());
-        let task = Task::of(&plan, set.unit);
-        let layers = self.labels.layers.as_ref().map(|l| l.0.as_slice());
-        let points = Selection::new(&self.labels.hooks, layers, &hook_points(&session.spec))
-            .map_err(Failure::usage)?;
-        let rows = |p: &HookPoint| layerscope::model::width(&session.spec, *p).is_some();
-        let points: Vec<HookPoint> = points.iter().filter(rows).collect();
-        if points.is_empty() {
-            return Err(Failure::usage(anyhow!("--hooks: none has a state per token")));
-        }
-        let rounds = rounds(&task, self.protocol()).map_err(Failure::usage)?;
-        let estimators = self.estimators(&task)?;
-        warn_of_shared_texts(&set, &plan, &rounds, self.labels.group_column.is_some(), output);
-        Ok(Job { set, plan, task, points, rounds, estimators })
+        let labelled = self.labels.read(&self.data, session, &tokenizer, output)?;
+        let points = self.points.resolve(session)?;
+        let rounds = rounds(&labelled.task, self.protocol()).map_err(Failure::usage)?;
+        let estimators = self.estimators(&labelled.task)?;
+        warn_of_shared_texts(&labelled.sides[0], &rounds, self.labels.grouped(), output);
+        Ok(Job { labelled, tokenizer, points, rounds, estimators })
     }
 
     fn estimators(&self, task: &Task) -> Result<Vec<Estimator>, Failure> {
         let k = task.n_classes();
+        let paired = self.labels.paired();
         if self.probe.is_empty() {
-            let all = [Estimator::Logistic, Estimator::MeanDiff, Estimator::Lda];
-            let suits: Vec<Estimator> = all.into_iter().filter(|e| e.suits(k)).collect();
+            let [logistic, mean_diff, lda] = [Estimator::Logistic, Estimator::MeanDiff, Estimator::Lda];
+            let all = if paired {
+                vec![logistic, Estimator::Ccs, Estimator::Crc]
+            } else {
+                vec![logistic, mean_diff, lda]
+            };
+            let fits = |e: &Estimator| e.suits(k, paired) && (!self.stream || e.closed_form());
+            let suits: Vec<Estimator> = all.into_iter().filter(fits).collect();
             return Ok(if suits.is_empty() { vec![Estimator::Ridge] } else { suits });
         }
-        match self.probe.iter().find(|e| !e.suits(k)) {
+        if let Some(e) = self.probe.iter().find(|e| self.stream && !e.closed_form()) {
+            return Err(Failure::usage(anyhow!("--stream: {} has no closed form", e.name())));
+        }
+        match self.probe.iter().find(|e| !e.suits(k, paired)) {
             Some(e) => Err(Failure::usage(anyhow!(
-                "--probe {}: it does not fit {}",
+                "--probe {}: it does not fit {}{}",
                 e.name(),
-                k.map_or("numbers".into(), |k| format!("{k} classes"))
+                k.map_or("numbers".into(), |k| format!("{k} classes")),
+                if paired { " of pairs" } else { "" }
             ))),
             None => Ok(self.probe.clone()),
         }
@@ -118,8 +129,7 @@ impl SweepArgs {
         store: Option<&ActivationStore>,
         output: Output,
     ) -> Result<Manifest, Failure> {
-        let tokenizer = session.tokenizer(&self.model.0)?;
-        let mut manifest = session.manifest("probe sweep", &tokenizer, self.model.0.bos, output)?;
+        let mut manifest = session.manifest("probe sweep", &job.tokenizer, self.model.0.bos, output)?;
         if let Some(store) = store {
             let made_by = store.manifest().model.as_ref().map(|m| &m.sha256);
             if made_by != manifest.model.as_ref().map(|m| &m.sha256) {
@@ -133,60 +143,52 @@ impl SweepArgs {
         manifest.seed = self.common.seed;
         let names: Vec<String> = self.data.iter().map(|path| path.display().to_string()).collect();
         manifest.data = inputs::hashes(&self.data, &names)?;
-        let (labelled, protocol, options) = (self.labels.options(), self.protocol(), self.options());
-        manifest.config = json!({
-            "unit": format!("{:?}", job.set.unit).to_lowercase(),
-            "positions": job.plan.positions.to_string(),
-            "text_column": labelled.text_column,
-            "label_column": labelled.label_column,
-            "group_column": labelled.group_column,
-            "span_columns": labelled.span_columns,
-            "numbers": labelled.numbers,
-            "hooks": job.points.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "probes": job.estimators.iter().map(|e| e.name()).collect::<Vec<_>>(),
-            "seeds": protocol.seeds,
-            "kfold": protocol.kfold,
-            "l2": options.l2,
-            "standardise": options.standardise,
-            "balanced": options.balanced,
-            "mdl": self.mdl,
-            "replicates": self.replicates,
-            "seq_len": self.labels.seq_len,
-            "batch_tokens": self.labels.batch_tokens,
-            "activations": store.map(|s| s.manifest().job.clone()),
-        });
+        let (protocol, options, extras) = (self.protocol(), self.options(), self.extras());
+        let own = [
+            ("probes", json!(job.estimators.iter().map(|e| e.name()).collect::<Vec<_>>())),
+            ("seeds", json!(protocol.seeds)),
+            ("kfold", json!(protocol.kfold)),
+            ("l2", json!(options.l2)),
+            ("standardise", json!(options.standardise)),
+            ("balanced", json!(options.balanced)),
+            ("mdl", json!(extras.mdl)),
+            ("permutations", json!(extras.permutations)),
+            ("replicates", json!(self.replicates)),
+            ("stream", json!(self.stream)),
+            ("activations", json!(store.map(|s| s.manifest().job.clone()))),
+        ];
+        manifest.config = self.labels.config(&job.labelled, &job.points).into_iter().chain(own).collect();
         Ok(manifest)
     }
 
-    fn states(
+    /// Every cell, from passes over the texts.
+    fn streamed(
         &self,
         session: &Session,
         job: &Job,
-        features: &Features,
-        store: Option<&ActivationStore>,
         stop: &AtomicBool,
         output: Output,
-    ) -> Result<(), Failure> {
-        if let Some(store) = store {
-            let bar =
-                output.bar("reading states", "rows", Some(store.n_rows() as u64 * job.points.len() as u64));
-            let read = from_export(features, store, &job.plan, &mut |rows| {
-                bar.inc(rows as u64);
-                stop.load(Ordering::Relaxed)
-            });
-            bar.finish_and_clear();
-            return read.map_err(ended);
-        }
+    ) -> Result<Vec<Vec<Cell>>, Failure> {
         let model = session.load(output)?;
-        let tokens: usize = job.plan.windows.iter().map(|w| w.ids.len()).sum();
-        let bar = output.bar("running the model", "tokens", Some(tokens as u64));
-        let batch = session.batch_tokens(self.labels.batch_tokens);
-        let done = extract(features, &model, &job.plan, batch, &mut |tokens| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(session.threads).build()?;
+        let stream = Stream {
+            model: &model,
+            plan: &job.labelled.sides[0].plan,
+            task: &job.labelled.task,
+            rounds: &job.rounds,
+            points: &job.points,
+            estimators: &job.estimators,
+            options: &self.options(),
+            batch_tokens: self.labels.batch_tokens(session),
+            pool: &pool,
+        };
+        let bar = output.bar("passes over the texts", "tokens", None);
+        let cells = stream.cells(&mut |tokens| {
             bar.inc(tokens as u64);
             stop.load(Ordering::Relaxed)
         });
         bar.finish_and_clear();
-        done.map_err(ended)
+        cells.map_err(ended)
     }
 
     /// Every cell by point, then split; those that an earlier run wrote are read.
@@ -194,16 +196,16 @@ impl SweepArgs {
         &self,
         session: &Session,
         job: &Job,
-        features: &Features,
-        stop: &Arc<AtomicBool>,
+        features: &[Features],
+        stop: &AtomicBool,
         output: Output,
     ) -> Result<Vec<Vec<Cell>>, Failure> {
         let all: Vec<(usize, usize)> =
             (0..job.points.len()).flat_map(|p| (0..job.rounds.len()).map(move |r| (p, r))).collect();
         let bar = output.bar("fitting", "cells", Some(all.len() as u64));
-        let options = self.options();
+        let (options, extras) = (self.options(), self.extras());
         let one = |&(place, number): &(usize, usize)| -> Result<Cell, ProbeError> {
-            let (hook, layer) = features.name(place);
+            let (hook, layer) = features[0].name(place);
             let round = &job.rounds[number];
             let key = CellKey { hook: hook.into(), layer, seed: round.seed, fold: round.fold };
             let path = key.path(&self.out);
@@ -212,9 +214,10 @@ impl SweepArgs {
             } else if stop.load(Ordering::Relaxed) {
                 return Err(ProbeError::Interrupted);
             } else {
-                let x = features.matrix(place)?;
-                let mdl = if number == 0 { self.mdl } else { 0 };
-                let cell = run_cell((&key, x.view()), &job.task, round, &job.estimators, &options, mdl)?;
+                let x = side_by_side(features, place)?;
+                let extras = if number == 0 { extras } else { Extras::default() };
+                let task = &job.labelled.task;
+                let cell = run_cell((&key, x.view()), task, round, &job.estimators, &options, extras)?;
                 cell.write(&path)?;
                 cell
             };
@@ -231,38 +234,34 @@ impl SweepArgs {
     fn finish(
         &self,
         dir: RunDir,
+        session: &Session,
         job: &Job,
         features: &Features,
         cells: &[Vec<Cell>],
         output: Output,
     ) -> Result<(), Failure> {
         let options = self.options();
-        let tokens = job.rounds.iter().map(|r| baselines(&job.task, &job.plan, r, &options));
-        let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+        let (task, tokens) = (&job.labelled.task, job.labelled.tokens(session.spec.vocab));
+        let baselines = job.rounds.iter().map(|round| baselines(task, &tokens, round, &options));
+        let baselines = baselines.collect::<Result<Vec<_>, _>>()?;
         let points: Vec<(String, usize)> = (0..job.points.len())
             .map(|place| features.name(place))
             .map(|(hook, layer)| (hook.to_owned(), layer))
             .collect();
         let (rows, summaries) = results(&Measured {
-            task: &job.task,
+            task,
             rounds: &job.rounds,
             points: &points,
             cells,
-            baselines: &tokens,
+            baselines: &baselines,
             estimators: &job.estimators,
             resamples: Resamples::new(self.common.seed, self.replicates),
         })?;
-        save::probes(&self.out, job, &points, cells, dir.manifest())?;
+        saved::write(&self.out, job, &points, cells, dir.manifest())?;
         write_metrics(&self.out, &rows)?;
-        let n = |x: usize| x as u64;
-        let counts = Counts {
-            documents: n(job.plan.windows.len()),
-            tokens: job.plan.windows.iter().map(|w| n(w.ids.len())).sum(),
-            rows: n(rows.len()),
-            ..Counts::default()
-        };
-        dir.finish(counts, None)?;
-        output.print(&report::table(&rows))?;
+        let (documents, tokens) = job.labelled.size();
+        dir.finish(Counts { documents, tokens, rows: rows.len() as u64, ..Counts::default() }, None)?;
+        output.print(&report::table(&rows, "probe"))?;
         report::summaries(&summaries, output);
         output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
         output.result(json!({ "out": self.out, "rows": rows.len(), "best": report::best(&summaries) }))?;
@@ -270,9 +269,28 @@ impl SweepArgs {
     }
 }
 
+/// Reads the states from an export.
+fn read(
+    features: &Features,
+    job: &Job,
+    store: &ActivationStore,
+    stop: &AtomicBool,
+    output: Output,
+) -> Result<(), Failure> {
+    let rows = store.n_rows() as u64 * job.points.len() as u64;
+    let bar = output.bar("reading states", "rows", Some(rows));
+    let read = from_export(features, store, &job.labelled.sides[0].plan, &mut |rows| {
+        bar.inc(rows as u64);
+        stop.load(Ordering::Relaxed)
+    });
+    bar.finish_and_clear();
+    read.map_err(ended)
+}
+
 /// Texts on both sides of the first split that are equal or nearly so: what a group column would have kept together.
-fn warn_of_shared_texts(set: &LabelledSet, plan: &Plan, rounds: &[Round], grouped: bool, output: Output) {
+fn warn_of_shared_texts(side: &Side, rounds: &[Round], grouped: bool, output: Output) {
     let Some(round) = rounds.first() else { return };
+    let Side { set, plan } = side;
     let texts: Vec<&str> = set.texts.iter().map(|t| t.text.as_str()).collect();
     let of = |rows: &[usize]| -> Vec<usize> {
         let mut texts: Vec<usize> = rows.iter().map(|row| plan.items[*row].text as usize).collect();
@@ -290,5 +308,5 @@ fn warn_of_shared_texts(set: &LabelledSet, plan: &Plan, rounds: &[Round], groupe
 fn owns(relative: &Path) -> bool {
     let mut parts = relative.components().map(|c| PathBuf::from(c.as_os_str()));
     let first = parts.next().unwrap_or_default();
-    [METRICS, "features", "cells", "probes"].iter().any(|name| first == Path::new(name))
+    [METRICS, "features", "negations", "cells", "probes"].iter().any(|name| first == Path::new(name))
 }

@@ -9,13 +9,12 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    hook::{HookPoint, Selection},
-    labelled::{LabelValues, LabelledSet, Plan, Positions, check},
-    model::hook_points,
-    probe::{Estimator, Features, Options, Protocol, Round, Set, Task, extract, rounds, transfer},
+    hook::HookPoint,
+    labelled::LabelValues,
+    probe::{Estimator, Features, Options, Protocol, Round, Set, rounds, transfer},
     probes::Resamples,
-    run::{Counts, Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    text::resolve_seq_len,
+    run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
+    text::Tokenizer,
 };
 use serde_json::json;
 
@@ -30,8 +29,8 @@ use super::{
         session::Session,
         table::Table,
     },
-    args::LabelArgs,
     ended,
+    labels::{LabelArgs, Labelled, PointArgs},
 };
 
 /// Test probes on other data sets and at other layers than they were fitted on
@@ -49,6 +48,8 @@ pub(crate) struct TransferArgs {
     out: PathBuf,
     #[command(flatten)]
     labels: LabelArgs,
+    #[command(flatten)]
+    points: PointArgs,
     /// The probe
     #[arg(long, value_enum, default_value_t = Estimator::Logistic, value_name = "PROBE")]
     probe: Estimator,
@@ -68,8 +69,7 @@ pub(crate) struct TransferArgs {
 /// One set, ready to run.
 struct Ready {
     name: String,
-    plan: Plan,
-    task: Task,
+    labelled: Labelled,
     round: Round,
 }
 
@@ -79,31 +79,39 @@ impl TransferArgs {
         let stop = on_interrupt()?;
         let session = Session::open(&self.model, output)?;
         session.announce(output);
-        let sets: Vec<Ready> =
-            self.data.iter().map(|path| self.ready(&session, path, output)).collect::<Result<_, _>>()?;
-        check_sets(&sets, self.probe)?;
-        let layers = self.labels.layers.as_ref().map(|l| l.0.as_slice());
-        let points = Selection::new(&self.labels.hooks, layers, &hook_points(&session.spec))
-            .map_err(Failure::usage)?;
-        let rows = |p: &HookPoint| layerscope::model::width(&session.spec, *p).is_some();
-        let points: Vec<HookPoint> = points.iter().filter(rows).collect();
-        let claim = RunDir::claim(&self.out, self.manifest(&session, &points, output)?, self.force)?;
+        let tokenizer = session.tokenizer(&self.model)?;
+        let ready = |path| self.ready(&session, &tokenizer, path, output);
+        let sets: Vec<Ready> = self.data.iter().map(|path| ready(path)).collect::<Result<_, _>>()?;
+        check_sets(&sets, self.probe, self.labels.paired())?;
+        let points = self.points.resolve(&session)?;
+        let manifest = self.manifest(&session, &tokenizer, &sets, &points, output)?;
+        let claim = RunDir::claim(&self.out, manifest, self.force)?;
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);
         }
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p.starts_with("sets"))?;
-        let features = self.states(&session, &sets, &points, &stop, output)?;
+        let folder = |number: usize| self.out.join("sets").join(number.to_string());
+        let features: Vec<Vec<Features>> = sets
+            .iter()
+            .enumerate()
+            .map(|(number, set)| set.labelled.features(&folder(number), &session, &points))
+            .collect();
+        let jobs: Vec<_> =
+            features.iter().map(Vec::as_slice).zip(sets.iter().map(|set| &set.labelled)).collect();
+        self.labels.states(&session, &jobs, &stop, output)?;
         let named: Vec<(String, usize)> = (0..points.len())
-            .map(|place| features[0].name(place))
+            .map(|place| features[0][0].name(place))
             .map(|(hook, layer)| (hook.to_owned(), layer))
             .collect();
         let of = |(set, features)| {
-            let Ready { name, task, round, .. }: &Ready = set;
-            Set { name, task, round, features }
+            let Ready { name, labelled, round }: &Ready = set;
+            let features: &Vec<Features> = features;
+            Set { name, task: &labelled.task, round, features }
         };
         let tested: Vec<Set<'_>> = sets.iter().zip(&features).map(of).collect();
-        let options = Options { l2: self.l2.clone(), standardise: true, balanced: false };
+        let paired = self.labels.paired();
+        let options = Options { l2: self.l2.clone(), standardise: true, balanced: false, paired };
         let resamples = Resamples::new(self.common.seed, self.replicates);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(session.threads).build()?;
         let bar = output.bar("fitting and testing", "cells", Some(2 * (sets.len() * points.len()) as u64));
@@ -115,83 +123,46 @@ impl TransferArgs {
         bar.finish_and_clear();
         let rows = rows.map_err(ended)?;
         write_metrics(&self.out, &rows)?;
-        let documents = sets.iter().map(|set| set.plan.windows.len() as u64).sum();
-        dir.finish(Counts { documents, rows: rows.len() as u64, ..Counts::default() }, None)?;
+        let sizes = sets.iter().map(|set| set.labelled.size());
+        let (documents, tokens) = sizes.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        dir.finish(Counts { documents, tokens, rows: rows.len() as u64, ..Counts::default() }, None)?;
         self.report(&rows, output)
     }
 
-    fn ready(&self, session: &Session, path: &Path, output: Output) -> Result<Ready, Failure> {
-        let set = LabelledSet::open(&[path.to_owned()], &self.labels.options()).map_err(Failure::usage)?;
+    fn ready(
+        &self,
+        session: &Session,
+        tokenizer: &Tokenizer,
+        path: &Path,
+        output: Output,
+    ) -> Result<Ready, Failure> {
         let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        output.note(format!("{name}\n{}", check(&set).map_err(Failure::usage)?));
-        let tokenizer = session.tokenizer(&self.model)?;
-        let context = resolve_seq_len(self.labels.seq_len, session.spec.n_ctx).map_err(Failure::usage)?;
-        let positions = Positions::resolve(self.labels.positions, set.unit).map_err(Failure::usage)?;
-        let plan = Plan::new(&set, &tokenizer, positions, context).map_err(Failure::usage)?;
-        let task = Task::of(&plan, set.unit);
+        output.note(&name);
+        let labelled = self.labels.read(&[path.to_owned()], session, tokenizer, output)?;
         let protocol = Protocol { seed: self.common.seed, seeds: 1, kfold: None };
-        let round = rounds(&task, protocol).map_err(Failure::usage)?.remove(0);
-        Ok(Ready { name, plan, task, round })
+        let round = rounds(&labelled.task, protocol).map_err(Failure::usage)?.remove(0);
+        Ok(Ready { name, labelled, round })
     }
 
     fn manifest(
         &self,
         session: &Session,
+        tokenizer: &Tokenizer,
+        sets: &[Ready],
         points: &[HookPoint],
         output: Output,
-    ) -> Result<layerscope::run::Manifest, Failure> {
-        let tokenizer = session.tokenizer(&self.model)?;
-        let mut manifest = session.manifest("probe transfer", &tokenizer, self.model.bos, output)?;
+    ) -> Result<Manifest, Failure> {
+        let mut manifest = session.manifest("probe transfer", tokenizer, self.model.bos, output)?;
         manifest.seed = self.common.seed;
         let names: Vec<String> = self.data.iter().map(|path| path.display().to_string()).collect();
         manifest.data = inputs::hashes(&self.data, &names)?;
-        let labels = self.labels.options();
-        manifest.config = json!({
-            "probe": self.probe.name(),
-            "positions": self.labels.positions.map(|p| p.to_string()),
-            "text_column": labels.text_column,
-            "label_column": labels.label_column,
-            "group_column": labels.group_column,
-            "span_columns": labels.span_columns,
-            "numbers": labels.numbers,
-            "hooks": points.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "l2": self.l2,
-            "replicates": self.replicates,
-            "seq_len": self.labels.seq_len,
-        });
+        let own = [
+            ("probe", json!(self.probe.name())),
+            ("l2", json!(self.l2)),
+            ("replicates", json!(self.replicates)),
+        ];
+        manifest.config = self.labels.config(&sets[0].labelled, points).into_iter().chain(own).collect();
         Ok(manifest)
-    }
-
-    fn states(
-        &self,
-        session: &Session,
-        sets: &[Ready],
-        points: &[HookPoint],
-        stop: &std::sync::atomic::AtomicBool,
-        output: Output,
-    ) -> Result<Vec<Features>, Failure> {
-        let folder = |number: usize| self.out.join("sets").join(number.to_string());
-        let features: Vec<Features> = sets
-            .iter()
-            .enumerate()
-            .map(|(number, set)| Features::new(&folder(number), &session.spec, points, set.task.len()))
-            .collect();
-        if features.iter().all(Features::complete) {
-            return Ok(features);
-        }
-        let model = session.load(output)?;
-        let tokens: usize = sets.iter().flat_map(|set| &set.plan.windows).map(|w| w.ids.len()).sum();
-        let bar = output.bar("running the model", "tokens", Some(tokens as u64));
-        for (features, set) in features.iter().zip(sets) {
-            let batch = session.batch_tokens(self.labels.batch_tokens);
-            extract(features, &model, &set.plan, batch, &mut |tokens| {
-                bar.inc(tokens as u64);
-                stop.load(Ordering::Relaxed)
-            })
-            .map_err(ended)?;
-        }
-        bar.finish_and_clear();
-        Ok(features)
     }
 
     /// At every layer, every set's probe on every set; then of each set every layer's probe on every layer.
@@ -263,8 +234,8 @@ fn layers<'a>(rows: impl Iterator<Item = &'a MetricRow>) -> Vec<(&'a str, i32)> 
 }
 
 /// All sets must have the same classes, names of their own, and labels that the probe fits.
-fn check_sets(sets: &[Ready], probe: Estimator) -> Result<(), Failure> {
-    let names = |set: &Ready| match &set.plan.labels {
+fn check_sets(sets: &[Ready], probe: Estimator, paired: bool) -> Result<(), Failure> {
+    let names = |set: &Ready| match &set.labelled.sides[0].plan.labels {
         LabelValues::Classes { names, .. } => Some(names.clone()),
         LabelValues::Numbers(_) => None,
     };
@@ -281,7 +252,7 @@ fn check_sets(sets: &[Ready], probe: Estimator) -> Result<(), Failure> {
         if sets[..number].iter().any(|other| other.name == set.name) {
             return Err(Failure::usage(anyhow!("--data: two sets are called {}", set.name)));
         }
-        if !probe.suits(set.task.n_classes()) {
+        if !probe.suits(set.labelled.task.n_classes(), paired) {
             return Err(Failure::usage(anyhow!(
                 "--probe {}: it does not fit the labels of {}",
                 probe.name(),
