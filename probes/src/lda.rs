@@ -17,7 +17,8 @@ pub enum Shrinkage {
 /// Classes as normal distributions with one covariance: the direction `Σ⁻¹ (μ₁ - μ₀)` and its form for `k` classes.
 ///
 /// Scores are log-posteriors with the training frequencies as priors. `Σ` is the pooled within-class covariance (with
-/// `1 / n`), shrunk. It is scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=γ)`.
+/// `1 / n`), shrunk; where rows do not vary within classes, the sphere of all rows' variance, and where they do not vary at
+/// all the priors decide. It is scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=γ)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lda {
     /// γ.
@@ -46,6 +47,9 @@ impl Lda {
         let n = moments.n() as f64;
         let mut covariance = by.scaled(moments.within()?) / n;
         self.shrinkage.apply(&mut covariance, n)?;
+        if covariance.diag().sum() == 0.0 {
+            covariance = Array2::eye(moments.d()) * spread(&by.scaled(moments.scatter()), n);
+        }
         let (counts, means) = moments.classes()?;
         let means = (means - &by.mean) * &by.inverse();
         let transposed = means.t().as_standard_layout().into_owned();
@@ -54,6 +58,12 @@ impl Lda {
         let bias = prior - (&weights * &means).sum_axis(Axis(1)) / 2.0;
         Linear::new(weights, bias, Link::Softmax)?.fold(&by)
     }
+}
+
+/// Mean variance of a dimension of rows with this scatter; 1 where none varies.
+fn spread(scatter: &Array2<f64>, n: f64) -> f64 {
+    let mean = scatter.diag().sum() / (n * scatter.nrows() as f64);
+    if mean > 0.0 { mean } else { 1.0 }
 }
 
 impl Shrinkage {
@@ -103,6 +113,21 @@ mod tests {
             let odds = |i: usize| scores[[i, 1]] - scores[[i, 0]];
             assert!((odds(0) + 2f64.ln()).abs() < 1e-9 && (odds(1) - 4. + 2f64.ln()).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn rows_that_do_not_vary() {
+        let fit = |x: &Array2<f32>| {
+            let data = Labelled { x: x.view(), y: Labels::Classes { y: &[0, 0, 1], n_classes: 2 } };
+            Lda::default().fit(&data).unwrap().scores(x.view()).unwrap()
+        };
+        // Nowhere: the priors 2/3 and 1/3 are the scores of all.
+        for row in fit(&array![[3f32, 1.], [3., 1.], [3., 1.]]).outer_iter() {
+            assert!((row[0] - (2f64 / 3.).ln()).abs() < 1e-12 && (row[1] - (1f64 / 3.).ln()).abs() < 1e-12);
+        }
+        // Not within classes: classes are told apart.
+        let scores = fit(&array![[3f32, 1.], [3., 1.], [4., 1.]]);
+        assert!(scores[[0, 0]] > scores[[0, 1]] && scores[[2, 1]] > scores[[2, 0]], "{scores}");
     }
 
     #[test]
