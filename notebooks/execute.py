@@ -57,6 +57,7 @@ def execute(python: Path, notebook: Path) -> bool:
     command = [str(python), "-m", "nbconvert", "--execute", "--to", "html", "--log-level", "ERROR", "--output-dir", str(PAGES), str(notebook)]
     options = ["ExecutePreprocessor.startup_timeout=300", "HTMLExporter.require_js_url=", "HTMLExporter.mathjax_url="]
     start = time.monotonic()
+    shutil.rmtree(PAGES / "runs" / notebook.stem, ignore_errors=True)  # from nothing, or it would only read earlier results
     done = subprocess.run([*command, *(f"--{option}" for option in options)], env=clean, check=False)
     print(f"notebooks: {notebook.name}: {'ok' if done.returncode == 0 else 'FAILED'} ({time.monotonic() - start:.0f} s)", flush=True)
     return done.returncode == 0
@@ -71,8 +72,7 @@ def main(words: list[str]) -> int:
     if "--check" in words:
         return 0
     python = environment()
-    shutil.rmtree(PAGES, ignore_errors=True)
-    (PAGES / "runs/.ipython").mkdir(parents=True)
+    (PAGES / "runs/.ipython").mkdir(parents=True, exist_ok=True)
     failed = [notebook.name for notebook in notebooks if not execute(python, notebook)]
     print(f"notebooks: {', '.join(failed)} failed" if failed else f"notebooks: pages are in {PAGES}")
     return 1 if failed else 0
