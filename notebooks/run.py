@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import polars as pl
 from IPython.display import Markdown, display
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,6 +90,14 @@ def level(ax, row: dict, label: str, colour: str = BLACK, style: str = "--") -> 
     ax.axhline(row["estimate"], color=colour, linestyle=style, linewidth=1.2, label=label)
     if row["lower"] is not None:
         ax.axhspan(row["lower"], row["upper"], color=colour, alpha=0.1, linewidth=0)
+
+
+def log_axis(ax) -> None:
+    """A logarithmic y axis with ticks at 1, 2, 5, 10, 20 …"""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
 
 
 def drawn(ax) -> dict[str, list[float]]:
