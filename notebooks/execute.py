@@ -42,7 +42,7 @@ def environment() -> Path:
     python = folder / "bin/python"
     if not (folder / ".done").exists():
         print(f"notebooks: making {folder}", flush=True)
-        venv.create(folder, clear=True)
+        venv.create(folder, clear=True, symlinks=os.name != "nt")
         pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install", "--quiet"]
         subprocess.run([*pip, "-r", str(HERE / "requirements.txt")], check=True)
         (folder / ".done").touch()
