@@ -23,6 +23,8 @@ mod frame;
 mod heatmap;
 pub mod palette;
 mod scene;
+#[cfg(test)]
+mod tests;
 mod trajectory;
 
 pub use axis::{Axis, layer_ticks};

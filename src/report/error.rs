@@ -28,6 +28,10 @@ pub enum ReportError {
     /// A run cannot be read.
     #[error(transparent)]
     Input(RunError),
+    /// The folder to write is a run, which not even force may take the place of.
+    #[error("{} is the folder of `{kind}`, not of a report; choose another folder", path.display())]
+    #[allow(missing_docs)]
+    IsRun { path: PathBuf, kind: String },
     /// The folder to write holds something else, or another report.
     #[error(transparent)]
     Folder(RunError),

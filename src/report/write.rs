@@ -35,6 +35,10 @@ impl Report {
         done: &(dyn Fn() + Sync),
     ) -> Result<Written, ReportError> {
         let manifest = self.manifest(argv)?;
+        let there = Manifest::read(out).map_err(ReportError::Folder)?;
+        if let Some(there) = there.filter(|there| there.kind != manifest.kind) {
+            return Err(ReportError::IsRun { path: out.into(), kind: there.kind });
+        }
         let claim = RunDir::claim(out, manifest, force).map_err(ReportError::Folder)?;
         let dir = claim.begin(&owns).map_err(ReportError::Output)?;
         let put = |name: PathBuf, bytes: &[u8]| -> Result<PathBuf, ReportError> {
