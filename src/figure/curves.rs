@@ -206,13 +206,13 @@ impl Curves {
 
     /// Draws the legend from `y` on and returns the height below it.
     fn legend(&self, scene: &mut Scene, y: f64) -> f64 {
-        const SAMPLE: f64 = 30.0;
+        const SAMPLE: f64 = 28.0;
         let room = WIDTH - 2.0 * MARGIN;
         let (mut x, mut y) = (MARGIN, y + LEADING * 0.7);
         let mut entry = |scene: &mut Scene, name: &str, sample: &dyn Fn(&mut Scene, f64, f64)| {
             let name = font::fit(name, SMALL, (room - SAMPLE - 6.0).min(330.0));
-            let wide = SAMPLE + 6.0 + font::width(&name, SMALL) + 18.0;
-            if x > MARGIN && x + wide - 18.0 > MARGIN + room {
+            let wide = SAMPLE + 6.0 + font::width(&name, SMALL) + 16.0;
+            if x > MARGIN && x + wide - 16.0 > MARGIN + room {
                 (x, y) = (MARGIN, y + LEADING + 2.0);
             }
             sample(scene, x, y - SMALL * 0.36);

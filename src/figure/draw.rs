@@ -85,6 +85,8 @@ pub fn png(scene: &Scene) -> Result<Vec<u8>, FigureError> {
     let mut encoder = png::Encoder::new(&mut out, w, h);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Best);
+    encoder.set_adaptive_filter(png::AdaptiveFilterType::Adaptive);
     let dpi = Some(png::PixelDimensions {
         xppu: 96 * DOTS * 10_000 / 254,
         yppu: 96 * DOTS * 10_000 / 254,

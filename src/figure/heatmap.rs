@@ -13,7 +13,7 @@ const CELL: f64 = 9.5;
 /// Ground of a cell without a value.
 const NONE: Colour = Colour(0xec, 0xec, 0xec);
 /// No narrower than this, for the title's sake.
-const NARROWEST: f64 = 420.0;
+const NARROWEST: f64 = 480.0;
 
 /// What rows or columns are.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,7 +132,7 @@ impl Default for Heatmap {
             text: CellText::Values,
             texts: Vec::new(),
             diagonal: false,
-            cell: (52.0, 52.0),
+            cell: (56.0, 56.0),
             most: (580.0, 580.0),
         }
     }
@@ -286,7 +286,7 @@ impl Heatmap {
             Labels::Names(_) => ((SMALL + 1.0) / tall).ceil().max(1.0) as usize,
             Labels::Layers(_) => 1,
         };
-        for (i, text) in self.rows.ticks(tall, SMALL + 3.0).into_iter().step_by(stride) {
+        for (i, text) in self.rows.ticks(tall, SMALL * 2.2).into_iter().step_by(stride) {
             let y = plot.top + (i as f64 + 0.5) * tall;
             let text = font::fit(&text, SMALL, room.max(20.0));
             scene.text((plot.left - 6.0, y + SMALL * 0.36), &text, SMALL, Align::End, Colour::SOFT);

@@ -145,14 +145,18 @@ pub struct Scene {
 impl Scene {
     /// Adds a text from left to right.
     pub fn text(&mut self, (x, y): (f64, f64), text: &str, size: f64, align: Align, colour: Colour) {
-        let text = font::clean(text);
-        self.marks.push(Mark::Text(Text { x, y, text, size, align, colour, upwards: false }));
+        self.letter(Text { x, y, text: font::clean(text), size, align, colour, upwards: false });
     }
 
     /// Adds a text that runs upwards.
     pub fn upwards(&mut self, (x, y): (f64, f64), text: &str, size: f64, align: Align, colour: Colour) {
-        let text = font::clean(text);
-        self.marks.push(Mark::Text(Text { x, y, text, size, align, colour, upwards: true }));
+        self.letter(Text { x, y, text: font::clean(text), size, align, colour, upwards: true });
+    }
+
+    fn letter(&mut self, text: Text) {
+        if !text.text.is_empty() {
+            self.marks.push(Mark::Text(text));
+        }
     }
 
     /// Adds a line.
@@ -165,17 +169,15 @@ impl Scene {
         self.marks.push(Mark::Box { bounds, colour, opacity });
     }
 
-    /// Adds the outline of a box.
+    /// Adds the outline of a box, inside it: four strips, whose corners are sharp in every backend.
     pub fn outline(&mut self, b: Bounds, colour: Colour, width: f64) {
-        let corners = vec![
-            (b.left, b.top),
-            (b.right, b.top),
-            (b.right, b.bottom),
-            (b.left, b.bottom),
-            (b.left, b.top),
-            (b.right, b.top), // once more, so that the first corner is as sharp as the others
+        let strips = [
+            Bounds { bottom: b.top + width, ..b },
+            Bounds { top: b.bottom - width, ..b },
+            Bounds { right: b.left + width, ..b },
+            Bounds { left: b.right - width, ..b },
         ];
-        self.path(corners, colour, width, &[]);
+        strips.into_iter().for_each(|strip| self.fill(strip, colour, 1.0));
     }
 
     /// Every text.

@@ -262,6 +262,7 @@ fn for_latex(text: &str) -> String {
         '"' => "\\textquotedbl{}".to_owned(),
         '‖' => "$\\Vert$".to_owned(),
         '−' => "$-$".to_owned(),
+        '\u{a0}' => "~".to_owned(),
         '²' => "$^2$".to_owned(),
         '\u{fffd}' => "?".to_owned(),
         '$' | '&' | '#' | '%' | '_' | '{' | '}' => format!("\\{c}"),

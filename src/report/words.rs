@@ -18,10 +18,13 @@ pub(super) fn metric(name: &str, unit: &str) -> (String, String) {
         "rank" => ("Mean rank of the true token (0 is first)", "rank of the true token"),
         "surprisal" => ("How surprised the model is by the lens's first token", "surprisal"),
         "decided" => ("Share of predictions that no later layer changes", "decided"),
-        "penalty_state" => {
-            ("Penalty for not using the state's own translator, CE[i, j] − CE[j, j]", "penalty")
+        "penalty_state" => (
+            "Penalty for not using the state's own translator, CE[i,\u{a0}j]\u{a0}−\u{a0}CE[j,\u{a0}j]",
+            "penalty",
+        ),
+        "penalty_lens" => {
+            ("Penalty for reading another layer's state, CE[i,\u{a0}j]\u{a0}−\u{a0}CE[i,\u{a0}i]", "penalty")
         }
-        "penalty_lens" => ("Penalty for reading another layer's state, CE[i, j] − CE[i, i]", "penalty"),
         "cka" => ("Linear CKA of layers (blind to rotation)", "CKA"),
         "covariance_cosine" => ("Similarity of the layers' covariances", "cosine of covariances"),
         "cosine" => ("Cosine of centred states", "cosine"),
