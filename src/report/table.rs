@@ -74,28 +74,29 @@ pub(super) fn of(run: &Run, figures: &[Figure]) -> Result<Vec<Table>, ReportErro
     Ok(tables)
 }
 
-/// A row per layer, a column per line; levels below.
+/// A row per layer, a column per line; levels below, in a column of their own.
 fn by_layer(figure: &Figure) -> Table {
     let layers: BTreeSet<i32> = figure.lines.iter().flat_map(|(_, rows)| rows).map(|r| r.layer).collect();
-    let names = figure.lines.iter().map(|(name, _)| name.clone());
     let at = |layer: i32| {
         let cells =
             figure.lines.iter().map(move |(_, rows)| Cell::of(rows.iter().find(|r| r.layer == layer)));
         std::iter::once(Cell::Text(layer.to_string())).chain(cells).collect::<Vec<Cell>>()
     };
     let mut rows: Vec<Vec<Cell>> = layers.into_iter().map(at).collect();
+    let names = figure.lines.iter().map(|(name, _)| name.clone());
+    let mut headers: Vec<String> = std::iter::once("layer".to_owned()).chain(names).collect();
+    if !figure.levels.is_empty() {
+        headers.push("reference".into());
+        rows.iter_mut().for_each(|row| row.push(Cell::Empty));
+    }
     for (name, level) in &figure.levels {
-        let others = figure.lines.len().saturating_sub(1);
-        let first = [Cell::Text(name.clone()), Cell::of(Some(level))];
-        rows.push(first.into_iter().chain(std::iter::repeat_n(Cell::Empty, others)).collect());
+        let mut row = vec![Cell::Empty; headers.len()];
+        row[0] = Cell::Text(name.clone());
+        row[headers.len() - 1] = Cell::of(Some(level));
+        rows.push(row);
     }
-    Table {
-        name: figure.name.clone(),
-        title: figure.title.clone(),
-        caption: figure.caption.clone(),
-        headers: std::iter::once("layer".to_owned()).chain(names).collect(),
-        rows,
-    }
+    let Figure { name, title, caption, .. } = figure.clone();
+    Table { name, title, caption, headers, rows }
 }
 
 /// A row per metric, a column per subject.

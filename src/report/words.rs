@@ -86,7 +86,8 @@ pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
         .model
         .as_ref()
         .map(|m| m.path.trim_end_matches('/').rsplit('/').next().unwrap_or("").to_owned());
-    let model = model.filter(|m| !m.is_empty()).map_or_else(String::new, |m| format!("{m}. "));
+    let model =
+        model.filter(|m| !["", "model"].contains(&m.as_str())).map_or_else(String::new, |m| format!("{m}. "));
     let n = format!("n = {} {items}, {} {clusters}.", span(|r| r.n), span(|r| r.n_clusters));
     format!("{model}{n} {more}").trim_end().to_owned()
 }
