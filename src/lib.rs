@@ -7,12 +7,13 @@
 //!
 //! [`text`] cuts documents into windows of tokens; [`model`] runs a Hugging Face checkpoint over them; a
 //! [`hook::Tap`] watches or edits it on the way; [`export`] streams what it saw into a [`store`];
-//! [`trajectory`] reads a prompt through a lens, layer by layer.
+//! [`trajectory`] reads a prompt through a lens, layer by layer; [`report`] draws what finished runs found, with [`figure`].
 
 pub mod artifact;
 pub mod device;
 pub mod evaluate;
 pub mod export;
+pub mod figure;
 pub mod fit;
 pub mod hash;
 pub mod hook;
@@ -20,6 +21,7 @@ pub mod hub;
 pub mod labelled;
 pub mod model;
 pub mod probe;
+pub mod report;
 pub mod run;
 pub mod score;
 pub mod states;

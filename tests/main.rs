@@ -16,4 +16,5 @@ mod parity;
 mod per_token;
 mod probe_cli;
 mod properties;
+mod report_cli;
 mod text_numbers;

@@ -12,6 +12,7 @@ mod interrupt;
 mod lens;
 mod output;
 mod probe;
+mod report;
 mod session;
 mod source;
 mod table;
@@ -42,6 +43,7 @@ enum Command {
     Export(Box<export::Export>),
     Lens(lens::LensCommand),
     Probe(probe::ProbeCommand),
+    Report(report::Report),
     Demo(demo::Demo),
     Completions(completions::Completions),
 }
@@ -57,6 +59,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Export(command) => command.run(),
             Command::Lens(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Report(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

@@ -1,0 +1,86 @@
+//! `report`: figures and tables of finished runs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use layerscope::report::{Report as Shown, ReportError, Written};
+use serde_json::json;
+
+use super::{args::OutputArgs, exit::Failure, output::Output};
+
+/// Draw what runs found: figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Folders written by lens eval, lens transfer or probe
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Replace another report
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Report {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.output);
+        let shown = Shown::of(&self.runs).map_err(ended)?;
+        let bar = output.bar("drawing", "figures", Some(shown.figures.len() as u64));
+        let argv = std::env::args().collect();
+        let written = shown.write(&self.out, argv, self.force, &|| bar.inc(1)).map_err(ended)?;
+        bar.finish_and_clear();
+        for caveat in &shown.caveats {
+            output.note(format!("{}: {}", caveat.run, caveat.text));
+        }
+        self.tell(&shown, &written, output)
+    }
+
+    /// What was written, a line per folder.
+    fn tell(&self, shown: &Shown, written: &Written, output: Output) -> Result<(), Failure> {
+        let figures: Vec<&str> = shown.figures.iter().map(|f| f.name.as_str()).collect();
+        let tables: Vec<&str> = shown.tables.iter().map(|t| t.name.as_str()).collect();
+        let place = |folder: &str| self.out.join(folder).display().to_string();
+        output.print(&format!(
+            "{}: {} figures (svg, png, csv)\n  {}",
+            place("figures"),
+            figures.len(),
+            wrapped(&figures)
+        ))?;
+        output.print(&format!(
+            "{}: {} tables (csv, md, tex)\n  {}",
+            place("tables"),
+            tables.len(),
+            wrapped(&tables)
+        ))?;
+        let figure = |f: &layerscope::report::Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
+        let table = |t: &layerscope::report::Table| json!({ "name": t.name, "title": t.title });
+        let caveat = |c: &layerscope::report::Caveat| json!({ "run": c.run, "text": c.text });
+        output.result(json!({
+            "out": self.out,
+            "figures": shown.figures.iter().map(figure).collect::<Vec<_>>(),
+            "tables": shown.tables.iter().map(table).collect::<Vec<_>>(),
+            "caveats": shown.caveats.iter().map(caveat).collect::<Vec<_>>(),
+            "files": written.files,
+        }))?;
+        Ok(())
+    }
+}
+
+fn ended(error: ReportError) -> Failure {
+    if error.is_usage() { Failure::usage(error) } else { Failure::failed(error) }
+}
+
+/// Names in lines of about a hundred letters.
+fn wrapped(names: &[&str]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for name in names {
+        match lines.last_mut() {
+            Some(line) if line.len() + name.len() < 100 => line.extend(["  ", name]),
+            _ => lines.push((*name).to_owned()),
+        }
+    }
+    lines.join("\n  ")
+}

@@ -1,0 +1,87 @@
+//! What a reader must know before believing a number.
+
+use std::{collections::BTreeSet, fs};
+
+use super::{ReportError, Run, words};
+use crate::run::MetricRow;
+
+/// Intervals over fewer clusters than this are rough.
+const FEW: i64 = 20;
+
+/// Something to be careful about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caveat {
+    /// The run, by name.
+    pub run: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// All of a run.
+pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
+    let rows = run.rows(&run.frame)?;
+    let mut texts = Vec::new();
+    texts.extend(few_clusters(run, &rows));
+    texts.extend(no_interval(&rows));
+    texts.extend(unconverged(run));
+    texts.extend(in_sample(&rows));
+    Ok(texts.into_iter().map(|text| Caveat { run: run.name.clone(), text }).collect())
+}
+
+fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {
+    let fewest = rows.iter().map(|r| r.n_clusters).filter(|n| *n > 0).min().filter(|n| *n < FEW)?;
+    let (_, clusters) = words::counted(run);
+    Some(match fewest {
+        1 => format!(
+            "Some numbers rest on a single one of the {clusters}: nothing says how far they would carry over to others."
+        ),
+        n => format!(
+            "Some numbers rest on {n} {clusters}: intervals over fewer than {FEW} are rough, and often too narrow."
+        ),
+    })
+}
+
+/// Metrics that never have an interval although they are estimates.
+fn no_interval(rows: &[MetricRow]) -> Option<String> {
+    let with: BTreeSet<&str> = rows.iter().filter(|r| r.lower.is_some()).map(|r| r.metric.as_str()).collect();
+    let none =
+        rows.iter().filter(|r| r.unit != "flag").map(|r| r.metric.as_str()).filter(|m| !with.contains(m));
+    let none: BTreeSet<&str> = none.collect();
+    if with.is_empty() {
+        return Some("No number has an interval.".into());
+    }
+    (!none.is_empty())
+        .then(|| format!("Without an interval: {}.", none.into_iter().collect::<Vec<_>>().join(", ")))
+}
+
+/// Probes whose fit stopped before its tolerance, from the facts saved beside them.
+fn unconverged(run: &Run) -> Option<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(run.path.join("probes")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let facts: Option<serde_json::Value> =
+            fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if facts.is_some_and(|f| f.get("converged") == Some(&serde_json::Value::Bool(false))) {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    (!names.is_empty()).then(|| format!("Fits that did not reach their tolerance: {}.", names.join(", ")))
+}
+
+/// Residuals of the law that do not hold on other documents.
+fn in_sample(rows: &[MetricRow]) -> Option<String> {
+    let of = |metric: &str, layer: i32| {
+        rows.iter()
+            .find(|r| r.subject == "next" && r.metric == metric && r.layer == layer)
+            .map(|r| r.estimate)
+    };
+    let gaps = rows.iter().filter(|r| r.subject == "next" && r.metric == "pr");
+    let gap = gaps.filter_map(|r| Some(of("pr_held_out", r.layer)? - r.estimate)).fold(0.0, f64::max);
+    (gap > 0.02).then(|| {
+        format!("In-sample residuals of the law are lower than held-out ones by up to {gap:.3}: trust the held-out ones.")
+    })
+}

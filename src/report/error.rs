@@ -1,0 +1,56 @@
+//! What can go wrong with a report.
+
+use std::path::PathBuf;
+
+use polars::error::PolarsError;
+
+use crate::{figure::FigureError, run::RunError};
+
+/// A report could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The folder holds no run.
+    #[error("{} is not a run of layerscope: it has no manifest.json", path.display())]
+    #[allow(missing_docs)]
+    NotARun { path: PathBuf },
+    /// The run has not come to its end.
+    #[error("{} is not complete; repeat its command ({kind}) first", path.display())]
+    #[allow(missing_docs)]
+    Incomplete { path: PathBuf, kind: String },
+    /// The run has no numbers that a figure is made for.
+    #[error("{} has nothing to draw: it is the folder of `{kind}`; give those of lens eval, lens transfer or probe", path.display())]
+    #[allow(missing_docs)]
+    Nothing { path: PathBuf, kind: String },
+    /// The same folder twice.
+    #[error("{} is given twice", path.display())]
+    #[allow(missing_docs)]
+    Twice { path: PathBuf },
+    /// A run cannot be read.
+    #[error(transparent)]
+    Input(RunError),
+    /// The folder to write is a run, which not even force may take the place of.
+    #[error("{} is the folder of `{kind}`, not of a report; choose another folder", path.display())]
+    #[allow(missing_docs)]
+    IsRun { path: PathBuf, kind: String },
+    /// The folder to write holds something else, or another report.
+    #[error(transparent)]
+    Folder(RunError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Output(RunError),
+    /// The numbers do not fit together.
+    #[error("cannot group the numbers of {}: {source}", path.display())]
+    #[allow(missing_docs)]
+    Frame { path: PathBuf, source: PolarsError },
+    /// A figure cannot be drawn.
+    #[error("figure {name}: {source}")]
+    #[allow(missing_docs)]
+    Figure { name: String, source: FigureError },
+}
+
+impl ReportError {
+    /// Whether the command was wrong, rather than the machine.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Output(_) | Self::Frame { .. } | Self::Figure { .. })
+    }
+}

@@ -1,0 +1,225 @@
+//! A drawing with the rows it shows.
+
+use super::{ReportError, Run, run::slug, words};
+use crate::{
+    figure::{Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point, Scene, png, svg},
+    run::MetricRow,
+};
+
+/// A figure of a report.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Name of its files, without an ending.
+    pub name: String,
+    /// What it shows.
+    pub title: String,
+    /// What it rests on.
+    pub caption: String,
+    /// The drawing.
+    pub scene: Scene,
+    /// The numbers it shows, as they stand in `metrics.parquet` (a fitted line has rows of its own).
+    pub rows: Vec<MetricRow>,
+    /// Its lines, by name, for the table; none of a matrix.
+    pub(super) lines: Vec<(String, Vec<MetricRow>)>,
+    /// Its levels.
+    pub(super) levels: Vec<(String, MetricRow)>,
+}
+
+impl Figure {
+    /// The SVG.
+    ///
+    /// # Errors
+    /// [`ReportError::Figure`].
+    pub fn svg(&self) -> Result<String, ReportError> {
+        svg(&self.scene, &format!("{}. {}", self.title, self.caption)).map_err(|source| self.failed(source))
+    }
+
+    /// The PNG, two dots to the pixel.
+    ///
+    /// # Errors
+    /// [`ReportError::Figure`].
+    pub fn png(&self) -> Result<Vec<u8>, ReportError> {
+        png(&self.scene).map_err(|source| self.failed(source))
+    }
+
+    /// Its numbers: the columns of `metrics.parquet`, every number so that it is read back as it was.
+    pub fn csv(&self) -> String {
+        let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
+        let mut out = csv::Writer::from_writer(Vec::new());
+        let header =
+            "subject,kind,hook,layer,source_layer,horizon,metric,unit,estimate,lower,upper,n,n_clusters";
+        let rows = self.rows.iter().map(|r| {
+            let source = r.source_layer.map_or_else(String::new, |l| l.to_string());
+            vec![
+                r.subject.clone(),
+                r.kind.clone(),
+                r.hook.clone(),
+                r.layer.to_string(),
+                source,
+                r.horizon.to_string(),
+                r.metric.clone(),
+                r.unit.clone(),
+                number(Some(r.estimate)),
+                number(r.lower),
+                number(r.upper),
+                r.n.to_string(),
+                r.n_clusters.to_string(),
+            ]
+        });
+        let header = header.split(',').map(str::to_owned).collect();
+        let written =
+            std::iter::once(header).chain(rows).try_for_each(|row: Vec<String>| out.write_record(row));
+        debug_assert!(written.is_ok(), "records of one length, written to memory");
+        String::from_utf8(out.into_inner().unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn failed(&self, source: crate::figure::FigureError) -> ReportError {
+        ReportError::Figure { name: self.name.clone(), source }
+    }
+}
+
+/// The rows of one panel.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rows {
+    pub(super) title: String,
+    /// By name, each by ascending layer.
+    pub(super) lines: Vec<(String, Vec<MetricRow>)>,
+    pub(super) levels: Vec<(String, MetricRow)>,
+    pub(super) best: Option<i32>,
+    pub(super) tied: Vec<i32>,
+}
+
+impl Rows {
+    /// Rows by subject, in the order of the first of each.
+    pub(super) fn by_subject(rows: &[MetricRow]) -> Self {
+        let mut lines = Self::default();
+        for row in rows {
+            lines.add(&row.subject.clone(), row.clone());
+        }
+        lines
+    }
+
+    /// Adds a point.
+    pub(super) fn add(&mut self, name: &str, row: MetricRow) {
+        match self.lines.iter_mut().find(|(other, _)| other == name) {
+            Some((_, line)) => line.push(row),
+            None => self.lines.push((name.to_owned(), vec![row])),
+        }
+    }
+
+    fn panel(&self) -> Panel {
+        let point =
+            |row: &MetricRow| Point { x: row.layer, y: row.estimate, interval: row.lower.zip(row.upper) };
+        let curve = |(name, rows): &(String, Vec<MetricRow>)| {
+            let mut points: Vec<Point> = rows.iter().map(point).collect();
+            points.sort_by_key(|p| p.x);
+            Curve { name: name.clone(), points }
+        };
+        let level = |(name, row): &(String, MetricRow)| Level { name: name.clone(), y: row.estimate };
+        Panel {
+            title: self.title.clone(),
+            curves: self.lines.iter().map(curve).collect(),
+            levels: self.levels.iter().map(level).collect(),
+            best: self.best,
+            tied: self.tied.clone(),
+        }
+    }
+}
+
+/// What is said about a figure.
+pub(super) struct Said {
+    /// Of its files, without the run's prefix.
+    pub(super) name: String,
+    pub(super) title: String,
+    /// What comes after model, n and clusters in the caption.
+    pub(super) more: String,
+}
+
+impl Said {
+    pub(super) fn new(name: impl AsRef<str>, title: impl Into<String>, more: impl Into<String>) -> Self {
+        Self { name: slug(name.as_ref()), title: title.into(), more: more.into() }
+    }
+}
+
+/// A figure of lines by layer.
+pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels: &[Rows]) -> Figure {
+    let lines: Vec<(String, Vec<MetricRow>)> = panels.iter().flat_map(|p| named(p, &p.lines)).collect();
+    let levels: Vec<(String, MetricRow)> = panels.iter().flat_map(|p| named(p, &p.levels)).collect();
+    let rows: Vec<MetricRow> =
+        lines.iter().flat_map(|(_, rows)| rows).chain(levels.iter().map(|(_, row)| row)).cloned().collect();
+    let with = lines.iter().flat_map(|(_, rows)| rows).any(|r| r.lower.is_some());
+    let (_, clusters) = words::counted(run);
+    let ribbons =
+        if with { format!("Ribbons: 95 % intervals over {clusters}.") } else { "No intervals.".into() };
+    let more = format!("{ribbons} {}", said.more);
+    let of_lines: Vec<MetricRow> = lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
+    let caption = words::caption(run, &of_lines, &more);
+    let chart = Curves {
+        title: said.title.clone(),
+        caption: caption.clone(),
+        y_label: y_label.into(),
+        log,
+        panels: panels.iter().map(Rows::panel).collect(),
+    };
+    Figure {
+        name: format!("{}{}", run.prefix, said.name),
+        title: said.title,
+        caption,
+        scene: chart.scene(),
+        rows,
+        lines,
+        levels,
+    }
+}
+
+/// Names of a panel's rows in the table: with the panel's, where it has one.
+fn named<T: Clone>(panel: &Rows, all: &[(String, T)]) -> Vec<(String, T)> {
+    let name = |name: &String| {
+        if panel.title.is_empty() { name.clone() } else { format!("{name}, {}", panel.title) }
+    };
+    all.iter().map(|(n, value)| (name(n), value.clone())).collect()
+}
+
+/// What a matrix is made of.
+pub(super) struct Matrix {
+    pub(super) rows: Labels,
+    pub(super) row_label: &'static str,
+    pub(super) columns: Labels,
+    pub(super) column_label: &'static str,
+    pub(super) value_label: String,
+    pub(super) colours: Colours,
+    /// Row after row.
+    pub(super) values: Vec<Option<MetricRow>>,
+}
+
+/// A figure of a matrix.
+pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
+    // A symmetric matrix shows a row twice; its file has it once.
+    let mut seen = std::collections::BTreeSet::new();
+    let mut rows: Vec<MetricRow> = matrix.values.iter().flatten().cloned().collect();
+    rows.retain(|r| seen.insert((r.subject.clone(), r.layer, r.source_layer)));
+    let caption = words::caption(run, &rows, &said.more);
+    let square = matrix.rows == matrix.columns;
+    let chart = Heatmap {
+        title: said.title.clone(),
+        caption: caption.clone(),
+        rows: matrix.rows,
+        row_label: matrix.row_label.into(),
+        columns: matrix.columns,
+        column_label: matrix.column_label.into(),
+        values: matrix.values.iter().map(|row| row.as_ref().map(|r| r.estimate)).collect(),
+        colours: matrix.colours,
+        value_label: matrix.value_label,
+        diagonal: square,
+        ..Heatmap::default()
+    };
+    Figure {
+        name: format!("{}{}", run.prefix, said.name),
+        title: said.title,
+        caption,
+        scene: chart.scene(),
+        rows,
+        lines: Vec::new(),
+        levels: Vec::new(),
+    }
+}

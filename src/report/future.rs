@@ -1,0 +1,52 @@
+//! Future lenses: a panel per horizon, with what looks at no state.
+
+use std::collections::BTreeSet;
+
+use super::{
+    ReportError, Run,
+    figure::{Figure, Rows, Said, curves},
+    lens::{hooks, is_lens},
+    words,
+};
+use crate::run::MetricRow;
+
+/// One figure per metric that is there beyond the next token.
+pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    for rows in run.groups(&run.frame, &["metric", "unit"])? {
+        let ahead = rows.iter().any(|r| is_lens(r) && r.horizon > 1);
+        let (metric, unit) = (rows[0].metric.clone(), rows[0].unit.clone());
+        if !ahead || unit == "bits/byte" {
+            continue;
+        }
+        let own: Vec<MetricRow> = rows.iter().filter(|r| is_lens(r)).cloned().collect();
+        // Lenses of the next token alone have figures of their own.
+        let far: BTreeSet<String> = own.iter().filter(|r| r.horizon > 1).map(|r| r.subject.clone()).collect();
+        let own: Vec<MetricRow> = own.into_iter().filter(|r| far.contains(&r.subject)).collect();
+        let horizons: BTreeSet<i32> = own.iter().map(|r| r.horizon).collect();
+        let hooks = hooks(&own);
+        for hook in &hooks {
+            let panel = |k: &i32| {
+                let at = |r: &&MetricRow| r.horizon == *k && r.hook == *hook;
+                let mut lines = Rows::by_subject(&own.iter().filter(at).cloned().collect::<Vec<_>>());
+                lines.title = if *k == 1 { "next token".into() } else { format!("{k} tokens ahead") };
+                let fixed =
+                    |r: &&MetricRow| r.horizon == *k && ["model", "baseline"].contains(&r.kind.as_str());
+                lines.levels = rows.iter().filter(fixed).map(|r| (r.subject.clone(), r.clone())).collect();
+                lines
+            };
+            let panels: Vec<Rows> = horizons.iter().map(panel).collect();
+            let (title, label) = words::metric(&metric, &unit);
+            let site = if hooks.len() > 1 { format!("-{hook}") } else { String::new() };
+            let more = if panels.iter().any(|p| !p.levels.is_empty()) {
+                "Broken: no lens; bigram is fed the token before the one to predict."
+            } else {
+                ""
+            };
+            let said =
+                Said::new(format!("future-{metric}{site}"), format!("{title}, several tokens ahead"), more);
+            figures.push(curves(run, said, (&label, words::wants_log(&metric, &own)), &panels));
+        }
+    }
+    Ok(figures)
+}

@@ -1,0 +1,74 @@
+//! The law of next-token prediction: residuals by layer on a logarithmic axis, with the line through them.
+
+use layerscope_probes::Decay;
+
+use super::{
+    ReportError, Run,
+    figure::{Figure, Rows, Said, curves},
+};
+use crate::run::MetricRow;
+
+const LABEL: &str = "prediction residual (share of variance)";
+
+/// The law itself, and its controls.
+pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let (pr, held) = (run.of("law", "pr")?, run.of("law", "pr_held_out")?);
+    if pr.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of = |rows: &[MetricRow], subject: &str| -> Vec<MetricRow> {
+        rows.iter().filter(|r| r.subject == subject).cloned().collect()
+    };
+    let mut lines = Rows::default();
+    let (fitted, own) = (of(&pr, "next"), of(&held, "next"));
+    let all = [
+        ("in sample", fitted.clone()),
+        ("exponential through layers 1 to L, in sample", line(&fitted)),
+        ("held out", own.clone()),
+        ("exponential through layers 1 to L, held out", line(&own)),
+        ("held out, one regression for all layers", of(&held, "next:shared")),
+    ];
+    lines.lines = all
+        .into_iter()
+        .filter(|(_, rows)| !rows.is_empty())
+        .map(|(name, rows)| (name.to_owned(), rows))
+        .collect();
+    let law = |metric: &str| run.of("law", metric).map(|rows| of(&rows, "next").first().map(|r| r.estimate));
+    let (rho, pearson) = (law("law_rho_held_out")?, law("law_pearson_held_out")?);
+    let found = rho.zip(pearson).map_or_else(String::new, |(rho, r)| {
+        format!("Held out: factor {rho:.4} a layer, Pearson's r {r:.3}. ").replace('-', "−")
+    });
+    let said = Said::new(
+        "law-next",
+        "Law of next-token prediction: residual by layer",
+        format!("{found}Logarithmic scale."),
+    );
+    let mut figures = vec![curves(run, said, (LABEL, true), &[lines])];
+    let own: Vec<MetricRow> = held.into_iter().filter(|r| !r.subject.ends_with(":shared")).collect();
+    if !own.is_empty() {
+        let said = Said::new(
+            "law-controls",
+            "The law and its controls, held out: residual by layer",
+            "Logarithmic scale. 1 is no better than the mean.",
+        );
+        figures.push(curves(run, said, (LABEL, true), &[Rows::by_subject(&own)]));
+    }
+    Ok(figures)
+}
+
+/// The least-squares line through the logarithms of layers 1 to L, as `probe law` fits it.
+fn line(rows: &[MetricRow]) -> Vec<MetricRow> {
+    let mut from_one: Vec<&MetricRow> = rows.iter().filter(|r| r.layer > 0).collect();
+    from_one.sort_by_key(|r| r.layer);
+    let layers: Vec<f64> = from_one.iter().map(|r| f64::from(r.layer)).collect();
+    let pr: Vec<f64> = from_one.iter().map(|r| r.estimate).collect();
+    let Ok(decay) = Decay::fit(&layers, &pr) else { return Vec::new() }; // fewer than three layers have no line
+    let at = |r: &&MetricRow| MetricRow {
+        metric: format!("{}_fitted", r.metric),
+        estimate: 10f64.powf(decay.intercept + decay.slope * f64::from(r.layer)),
+        lower: None,
+        upper: None,
+        ..(*r).clone()
+    };
+    from_one.iter().map(at).collect()
+}

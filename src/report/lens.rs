@@ -1,0 +1,75 @@
+//! Lens curves: one figure per metric, one line per lens.
+
+use super::{
+    ReportError, Run,
+    figure::{Figure, Rows, Said, curves},
+    words,
+};
+use crate::run::MetricRow;
+
+/// Kinds whose rows are no lens's.
+const OTHERS: [&str; 10] = [
+    "model",
+    "baseline",
+    "transfer",
+    "transfer-corrected",
+    "reader",
+    "geometry",
+    "probe",
+    "generalisation",
+    "probe-transfer",
+    "law",
+];
+
+/// Whether a row is a lens's own number at a layer.
+pub(super) fn is_lens(row: &MetricRow) -> bool {
+    !OTHERS.contains(&row.kind.as_str()) && row.source_layer.is_none()
+}
+
+/// Numbers over all layers, which stand at the last one.
+pub(super) fn is_depth(metric: &str) -> bool {
+    metric == "prediction_depth" || metric.starts_with("exit_")
+}
+
+/// One figure for every metric of the next token.
+pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    let groups = run.groups(&run.frame, &["metric", "unit"])?;
+    for rows in &groups {
+        let own: Vec<MetricRow> = rows.iter().filter(|r| is_lens(r) && r.horizon == 1).cloned().collect();
+        let Some(first) = own.first() else { continue };
+        if first.unit == "bits/byte" || is_depth(&first.metric) {
+            continue;
+        }
+        let hooks = hooks(&own);
+        for hook in &hooks {
+            let own: Vec<MetricRow> = own.iter().filter(|r| r.hook == *hook).cloned().collect();
+            let mut lines = Rows::by_subject(&own);
+            let fixed =
+                rows.iter().filter(|r| ["model", "baseline"].contains(&r.kind.as_str()) && r.horizon == 1);
+            lines.levels = fixed.map(|r| (r.subject.clone(), r.clone())).collect();
+            let (title, label) = words::metric(&first.metric, &first.unit);
+            let site = if hooks.len() > 1 { format!("-{hook}") } else { String::new() };
+            let log = words::wants_log(&first.metric, &own);
+            let more = match (log, lines.levels.is_empty()) {
+                (true, _) => "Logarithmic scale. Broken: no lens.",
+                (false, true) => "",
+                (false, false) => "Broken: no lens.",
+            };
+            let said = Said::new(format!("lens-{}{site}", first.metric), format!("{title}, by layer"), more);
+            figures.push(curves(run, said, (&label, log), &[lines]));
+        }
+    }
+    Ok(figures)
+}
+
+/// The hooks of rows, in order.
+pub(super) fn hooks(rows: &[MetricRow]) -> Vec<String> {
+    let mut hooks: Vec<String> = Vec::new();
+    for row in rows {
+        if !hooks.contains(&row.hook) {
+            hooks.push(row.hook.clone());
+        }
+    }
+    hooks
+}

@@ -1,0 +1,77 @@
+//! From finished runs to a folder people read: figures, tables, and what to be careful about.
+//!
+//! ```text
+//! RUN/manifest.json + metrics.parquet -> Run (a polars frame) -> sections -> Figure, Table, Caveat -> DIR
+//! ```
+//!
+//! A [`Run`] is all that is needed: no model, no text. The `kind` and `metric` columns say which figures and tables there are
+//! ([`Report::of`]); each keeps the rows it shows, which are written beside it as CSV, every number as in `metrics.parquet`.
+//! [`Report::write`] leaves a whole folder or none.
+
+mod caveat;
+mod error;
+mod figure;
+mod future;
+mod law;
+mod lens;
+mod probe;
+mod run;
+mod table;
+mod transfer;
+mod words;
+mod write;
+
+pub use caveat::Caveat;
+pub use error::ReportError;
+pub use figure::Figure;
+pub use run::Run;
+pub use table::{Cell, Table};
+pub use write::Written;
+
+use std::path::PathBuf;
+
+/// What one or several runs show.
+#[derive(Debug)]
+pub struct Report {
+    /// The runs, in the order asked for.
+    pub runs: Vec<Run>,
+    /// Figures, by run.
+    pub figures: Vec<Figure>,
+    /// Tables, by run.
+    pub tables: Vec<Table>,
+    /// The run of every table, by its place.
+    table_runs: Vec<usize>,
+    /// What to be careful about, by run.
+    pub caveats: Vec<Caveat>,
+}
+
+impl Report {
+    /// Reads the run folders at `paths` and decides what they show.
+    ///
+    /// # Errors
+    /// [`ReportError`] naming the folder: no run, an unfinished one, damaged numbers, or nothing to draw.
+    pub fn of(paths: &[PathBuf]) -> Result<Self, ReportError> {
+        let runs = Run::read_all(paths)?;
+        let mut report = Self {
+            runs,
+            figures: Vec::new(),
+            tables: Vec::new(),
+            table_runs: Vec::new(),
+            caveats: Vec::new(),
+        };
+        for (place, run) in report.runs.iter().enumerate() {
+            let mut figures = Vec::new();
+            for section in [lens::figures, future::figures, transfer::figures, probe::figures, law::figures] {
+                figures.extend(section(run)?);
+            }
+            if figures.is_empty() {
+                return Err(ReportError::Nothing { path: run.path.clone(), kind: run.manifest.kind.clone() });
+            }
+            report.tables.extend(table::of(run, &figures)?);
+            report.table_runs.resize(report.tables.len(), place);
+            report.figures.extend(figures);
+            report.caveats.extend(caveat::of(run)?);
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,112 @@
+//! The report's folder.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::{Report, ReportError, Run};
+use crate::{
+    hash::sha256_file,
+    run::{Counts, DataFile, METRICS, Manifest, RunDir, RunError, write_atomic},
+};
+
+/// What [`Report::write`] left behind, relative to the folder.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// Every file, in order.
+    pub files: Vec<PathBuf>,
+}
+
+impl Report {
+    /// Writes `figures/*.svg`, `.png` and `.csv`, `tables/*.csv`, `.md` and `.tex` into `out`, and a manifest that says `complete`
+    /// when every file is in place. `force` replaces another report. `done` hears of every figure.
+    ///
+    /// # Errors
+    /// [`ReportError`]: the folder holds something else, a figure cannot be drawn, or a file cannot be written.
+    pub fn write(
+        &self,
+        out: &Path,
+        argv: Vec<String>,
+        force: bool,
+        done: &(dyn Fn() + Sync),
+    ) -> Result<Written, ReportError> {
+        let manifest = self.manifest(argv)?;
+        let there = Manifest::read(out).map_err(ReportError::Folder)?;
+        if let Some(there) = there.filter(|there| there.kind != manifest.kind) {
+            return Err(ReportError::IsRun { path: out.into(), kind: there.kind });
+        }
+        let claim = RunDir::claim(out, manifest, force).map_err(ReportError::Folder)?;
+        let dir = claim.begin(&owns).map_err(ReportError::Output)?;
+        let put = |name: PathBuf, bytes: &[u8]| -> Result<PathBuf, ReportError> {
+            let path = out.join(&name);
+            write_atomic(&path, |f| f.write_all(bytes).map_err(|e| RunError::io("write", &path, e)))
+                .map_err(ReportError::Output)?;
+            Ok(name)
+        };
+        let figures: Vec<Vec<PathBuf>> = self
+            .figures
+            .par_iter()
+            .map(|figure| {
+                let name = |ending: &str| Path::new("figures").join(format!("{}.{ending}", figure.name));
+                let files = vec![
+                    put(name("svg"), figure.svg()?.as_bytes())?,
+                    put(name("png"), &figure.png()?)?,
+                    put(name("csv"), figure.csv().as_bytes())?,
+                ];
+                done();
+                Ok(files)
+            })
+            .collect::<Result<_, ReportError>>()?;
+        let mut files = figures.concat();
+        for (table, run) in self.tables.iter().zip(&self.table_runs) {
+            let notes: Vec<&str> = self
+                .caveats
+                .iter()
+                .filter(|c| c.run == self.runs[*run].name)
+                .map(|c| c.text.as_str())
+                .collect();
+            let name = |ending: &str| Path::new("tables").join(format!("{}.{ending}", table.name));
+            files.push(put(name("csv"), table.csv().as_bytes())?);
+            files.push(put(name("md"), table.markdown(&notes).as_bytes())?);
+            files.push(put(name("tex"), table.latex(&notes).as_bytes())?);
+        }
+        // The offline page (src/page/) goes here: files.push(put("report.html".into(), page(self)?.as_bytes())?);
+        dir.finish(Counts::default(), None).map_err(ReportError::Output)?;
+        Ok(Written { files })
+    }
+
+    /// The same runs and the same program give the same report.
+    fn manifest(&self, argv: Vec<String>) -> Result<Manifest, ReportError> {
+        let record = |run: &Run| {
+            let path = run.path.join(METRICS);
+            let failed = |e| ReportError::Input(RunError::io("read", &path, e));
+            let bytes = std::fs::metadata(&path).map_err(failed)?.len();
+            let sha256 = sha256_file(&path, &|_| ()).map_err(failed)?;
+            Ok(DataFile { path: path.display().to_string(), sha256, bytes })
+        };
+        let names: Vec<&str> = self.runs.iter().map(|run| run.name.as_str()).collect();
+        let jobs: Vec<&str> = self.runs.iter().map(|run| run.manifest.job.as_str()).collect();
+        Ok(Manifest {
+            argv,
+            config: json!({ "runs": names, "jobs": jobs }),
+            data: self.runs.iter().map(record).collect::<Result<_, ReportError>>()?,
+            ..Manifest::new("report")
+        })
+    }
+}
+
+/// The files that a report writes.
+fn owns(path: &Path) -> bool {
+    let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
+    let ending = path.extension().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+    match folder {
+        "" => path == Path::new("report.html"),
+        "figures" => ["svg", "png", "csv"].contains(&ending),
+        "tables" => ["csv", "md", "tex"].contains(&ending),
+        _ => false,
+    }
+}

@@ -1,0 +1,262 @@
+//! `report` from the outside: files, numbers, names, refusals.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use layerscope::{
+    run::{Counts, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
+    score::Estimate,
+};
+
+use crate::cli::{Ended, end, files, layerscope, path, refusal, result};
+
+/// A row with numbers that need all their digits.
+fn row(subject: &str, kind: &str, layer: i32, metric: &str) -> MetricRow {
+    let estimate = 1.0 / (f64::from(layer) + 3.0) + metric.len() as f64 / 7.0 + subject.len() as f64 / 90.0;
+    let number = Estimate {
+        estimate,
+        lower: Some(estimate * 0.9),
+        upper: Some(estimate * 1.1),
+        n: 12_345,
+        n_clusters: 67,
+    };
+    let hook = "resid_pre".to_owned();
+    MetricRow {
+        subject: subject.into(),
+        kind: kind.into(),
+        hook,
+        layer,
+        ..MetricRow::of(metric, "nats", number)
+    }
+}
+
+fn write_run(dir: &Path, kind: &str, rows: &[MetricRow]) {
+    let run = RunDir::start(dir, Manifest::new(kind), false, &|_| false).unwrap();
+    write_metrics(dir, rows).unwrap();
+    run.finish(Counts::default(), None).unwrap();
+}
+
+fn lens_rows(layers: i32) -> Vec<MetricRow> {
+    let lens = |layer| {
+        let ahead = MetricRow { horizon: 2, ..row("future", "future", layer, "accuracy") };
+        let bits = MetricRow { unit: "bits/byte".into(), ..row("logit", "logit", layer, "ce") };
+        let mut none = row("future", "future", layer, "marginal_kl");
+        (none.lower, none.upper) = (None, None);
+        [row("logit", "logit", layer, "ce"), row("future", "future", layer, "accuracy"), ahead, bits, none]
+    };
+    let mut rows: Vec<MetricRow> = (0..layers).flat_map(lens).collect();
+    rows.push(row("model", "model", layers, "ce"));
+    rows.push(row("logit", "logit", layers, "prediction_depth"));
+    rows
+}
+
+fn transfer_rows(layers: i32) -> Vec<MetricRow> {
+    let cell = |(i, j)| MetricRow { source_layer: Some(i), ..row("tuned", "transfer", j, "penalty_state") };
+    (0..layers).flat_map(|i| (0..layers).map(move |j| (i, j))).map(cell).collect()
+}
+
+fn report(runs: &[&Path], out: &Path, more: &[&str]) -> Ended {
+    end(layerscope().arg("report").args(runs).arg("--out").arg(out).args(more))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    files(dir).into_keys().map(path).collect()
+}
+
+/// The rows of a figure's file.
+fn csv_rows(file: &Path) -> Vec<MetricRow> {
+    let number = |text: &str| (!text.is_empty()).then(|| text.parse::<f64>().unwrap());
+    let read = |record: csv::StringRecord| MetricRow {
+        subject: record[0].into(),
+        kind: record[1].into(),
+        hook: record[2].into(),
+        layer: record[3].parse().unwrap(),
+        source_layer: record[4].parse().ok(),
+        horizon: record[5].parse().unwrap(),
+        metric: record[6].into(),
+        unit: record[7].into(),
+        estimate: record[8].parse().unwrap(),
+        lower: number(&record[9]),
+        upper: number(&record[10]),
+        n: record[11].parse().unwrap(),
+        n_clusters: record[12].parse().unwrap(),
+    };
+    csv::Reader::from_path(file).unwrap().into_records().map(|record| read(record.unwrap())).collect()
+}
+
+#[test]
+fn every_number_of_a_figure_is_the_runs_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (eval, transfer, out) =
+        (dir.path().join("eval"), dir.path().join("transfer"), dir.path().join("out"));
+    write_run(&eval, "lens eval", &lens_rows(5));
+    write_run(&transfer, "lens transfer", &transfer_rows(4));
+    let ended = report(&[&eval, &transfer], &out, &["--json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let told = result(&ended.out);
+    let figures: Vec<&str> =
+        told["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let expected = [
+        "eval-lens-ce",
+        "eval-lens-accuracy",
+        "eval-lens-marginal_kl",
+        "eval-future-accuracy",
+        "transfer-transfer-penalty_state",
+    ];
+    assert_eq!(figures, expected);
+    let (eval, transfer) = (read_metrics(&eval).unwrap(), read_metrics(&transfer).unwrap());
+    for name in figures {
+        let own = if name.starts_with("eval-") { &eval } else { &transfer };
+        let shown = csv_rows(&out.join(format!("figures/{name}.csv")));
+        assert!(shown.iter().all(|row| own.contains(row)), "{name}");
+        let metric = name.rsplit('-').next().unwrap();
+        let (ahead, unit) = (name.contains("future"), "bits/byte");
+        let all =
+            own.iter().filter(|r| r.metric == metric && r.unit != unit && (ahead || r.horizon == 1)).count();
+        assert_eq!(shown.len(), all, "{name}");
+        assert!(fs::read_to_string(out.join(format!("figures/{name}.svg"))).unwrap().starts_with("<svg "));
+        assert!(fs::read(out.join(format!("figures/{name}.png"))).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
+    }
+    // The table of a figure: layer, then estimate and ends of every lens; the model's own in a last column.
+    let table = csv::Reader::from_path(out.join("tables/eval-lens-ce.csv")).unwrap();
+    let records: Vec<csv::StringRecord> = table.into_records().map(Result::unwrap).collect();
+    let find = |subject: &str, layer: i32| {
+        eval.iter()
+            .find(|r| r.subject == subject && r.layer == layer && r.metric == "ce" && r.unit == "nats")
+            .unwrap()
+    };
+    for (layer, record) in (0..5).zip(&records) {
+        let own = find("logit", layer);
+        let numbers = [own.estimate, own.lower.unwrap(), own.upper.unwrap()];
+        assert_eq!(record[0], layer.to_string());
+        assert_eq!([1, 2, 3].map(|i| record[i].parse::<f64>().unwrap()), numbers);
+    }
+    assert_eq!((&records[5][0], records[5][4].parse().unwrap()), ("model", find("model", 5).estimate));
+    assert!(
+        fs::read_to_string(out.join("tables/eval-lens-depth.md")).unwrap().contains("prediction\\_depth")
+    );
+    // What has no interval is said, in the result and below the tables.
+    assert_eq!(told["caveats"][0]["text"], "Without an interval: marginal_kl.");
+    assert!(
+        fs::read_to_string(out.join("tables/eval-lens-ce.md"))
+            .unwrap()
+            .contains("Without an interval: marginal\\_kl.")
+    );
+    let listed: Vec<PathBuf> =
+        told["files"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().into()).collect();
+    assert_eq!(listed.len() + 1, names(&out).len(), "and the manifest");
+    assert!(listed.iter().all(|file| out.join(file).is_file()));
+}
+
+#[test]
+fn hostile_names_stay_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, out) = (dir.path().join("a <run>&$(x)"), dir.path().join("out"));
+    let long = "long".repeat(500);
+    let hostile = [
+        "<script>alert(1)</script>",
+        "]]>&amp;<!--\n\u{1b}[2J\u{202e}",
+        "\\input{/etc/passwd}|$x$",
+        &long,
+        "漢字 🙂",
+    ];
+    let rows: Vec<MetricRow> =
+        hostile.iter().flat_map(|name| (0..3).map(move |layer| row(name, "<b>", layer, "kl"))).collect();
+    write_run(&run, "lens eval", &rows);
+    assert_eq!(report(&[&run], &out, &["--quiet"]).code, Some(0));
+    let svg = fs::read_to_string(out.join("figures/lens-kl.svg")).unwrap();
+    assert!(svg.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && svg.contains('…'), "{svg}");
+    for bad in ["<script", "<!--", "]]>", "\u{1b}", "\u{202e}"] {
+        assert!(!svg.contains(bad), "{bad:?}");
+    }
+    // Every tag is one that plotters writes, or ours.
+    let tags = ["svg", "title", "rect", "polyline", "polygon", "circle", "text", "line"];
+    let mut opened = svg.split('<').skip(1).map(|rest| rest.trim_start_matches('/'));
+    assert!(opened.all(|rest| tags.iter().any(|tag| rest.starts_with(tag))), "{svg}");
+    let tex = fs::read_to_string(out.join("tables/lens-kl.tex")).unwrap();
+    assert!(
+        !tex.contains("\\input") && tex.contains("\\textbackslash{}input\\{/etc/passwd\\}\\textbar{}\\$x\\$"),
+        "{tex}"
+    );
+    let markdown = fs::read_to_string(out.join("tables/lens-kl.md")).unwrap();
+    assert!(!markdown.contains("<script") && markdown.contains("&lt;script&gt;"), "{markdown}");
+    let header = markdown.lines().find(|line| line.starts_with("| layer")).unwrap();
+    assert_eq!(header.replace("\\|", "").matches('|').count(), 2 + hostile.len(), "{header}");
+    // The data keep the names as they are.
+    let shown = csv_rows(&out.join("figures/lens-kl.csv"));
+    assert!(hostile.iter().all(|name| shown.iter().any(|r| r.subject == *name)));
+}
+
+#[test]
+fn a_folder_of_figures_is_whole_repeatable_and_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("x/eval"), dir.path().join("y/eval"));
+    write_run(&a, "lens eval", &lens_rows(3));
+    write_run(&b, "lens eval", &lens_rows(4));
+    let out = dir.path().join("out");
+    let done = |runs: &[&Path], more: &[&str]| {
+        let ended = report(runs, &out, more);
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let mut files = files(&out);
+        files.remove(Path::new("manifest.json")).unwrap();
+        files
+    };
+    let both = done(&[&a, &b], &[]);
+    assert!(both.contains_key(Path::new("figures/eval-2-lens-ce.png")), "{:?}", both.keys());
+    assert_eq!(done(&[&a, &b], &[]), both, "the same runs give the same bytes");
+    let message = refusal(
+        layerscope().arg("report").arg(&a).arg("--quiet").arg("--out").arg(&out),
+        2,
+        &["another job", "--force"],
+    );
+    assert_eq!(message, None);
+    let one = done(&[&a], &["--force"]);
+    assert!(
+        one.contains_key(Path::new("figures/lens-ce.svg"))
+            && one.keys().all(|name| !path(name).contains("eval-"))
+    );
+}
+
+#[test]
+fn what_cannot_be_drawn_is_named_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (good, out) = (at("good"), at("out"));
+    write_run(&good, "lens eval", &lens_rows(3));
+    fs::create_dir(at("empty")).unwrap();
+    RunDir::start(&at("half"), Manifest::new("lens eval"), false, &|_| false).unwrap();
+    write_run(&at("damaged"), "lens eval", &lens_rows(3));
+    fs::write(at("damaged").join(METRICS), b"PAR1 and no more").unwrap();
+    write_run(&at("lost"), "lens eval", &lens_rows(3));
+    fs::remove_file(at("lost").join(METRICS)).unwrap();
+    write_run(&at("odd"), "lens eval", &[row("model", "model", 3, "ce")]);
+    let lens = RunDir::start(&at("lens"), Manifest::new("fit"), false, &|_| false).unwrap();
+    lens.finish(Counts::default(), None).unwrap();
+    fs::create_dir(at("foreign")).unwrap();
+    fs::write(at("foreign/thesis.tex"), "years").unwrap();
+    let cases: [(&[&str], &str, &[&str]); 10] = [
+        (&["nowhere"], "out", &["nowhere is not a run", "manifest.json"]),
+        (&["empty"], "out", &["empty is not a run"]),
+        (&["good", "half"], "out", &["half is not complete", "lens eval"]),
+        (&["damaged"], "out", &["damaged/metrics.parquet"]),
+        (&["lost"], "out", &["lost/metrics.parquet"]),
+        (&["odd"], "out", &["odd has nothing to draw"]),
+        (&["lens"], "out", &["lens has nothing to draw", "`fit`"]),
+        (&["good", "good"], "out", &["good is given twice"]),
+        (&["good"], "foreign", &["foreign is not empty", "thesis.tex"]),
+        (&["good"], "good", &["good is the folder of `lens eval`"]),
+    ];
+    for (runs, folder, says) in cases {
+        let runs: Vec<PathBuf> = runs.iter().map(|run| at(run)).collect();
+        let wrong = refusal(
+            layerscope().arg("report").args(&runs).args(["--quiet", "--force", "--out"]).arg(at(folder)),
+            2,
+            says,
+        );
+        assert_eq!(wrong, None, "{runs:?}");
+        assert!(!out.exists(), "{runs:?}");
+    }
+    assert_eq!(names(&at("foreign")), ["thesis.tex"]);
+}
