@@ -19,6 +19,7 @@ pub mod hook;
 pub mod hub;
 pub mod labelled;
 pub mod model;
+pub mod page;
 pub mod probe;
 pub mod run;
 pub mod score;
