@@ -15,5 +15,6 @@ mod package_lens;
 mod parity;
 mod per_token;
 mod probe_cli;
+mod prompt_traces;
 mod properties;
 mod text_numbers;

@@ -56,17 +56,13 @@ pub fn caveats(manifest: &Manifest, rows: &[MetricRow]) -> Vec<String> {
         caveats.push("The run has not finished: its numbers may change.".into());
     }
     let clusters = rows.iter().map(|r| r.n_clusters).filter(|n| *n > 0).min();
-    match clusters {
-        Some(1) => {
-            caveats.push("One document or group: there is nothing to resample, so no intervals.".into())
-        }
+    caveats.extend(match clusters {
+        Some(1) => Some("One document or group: there is nothing to resample, so no intervals.".to_owned()),
         Some(n) if n < FEW_CLUSTERS => {
-            caveats.push(format!(
-                "Only {n} documents or groups: intervals from so few are rough, often too narrow."
-            ));
+            Some(format!("Only {n} documents or groups: intervals from so few are rough, often too narrow."))
         }
-        _ => {}
-    }
+        _ => None,
+    });
     let spread: Vec<_> = rows.iter().filter(|r| r.lower.is_none()).map(|r| r.metric.as_str()).collect();
     if !rows.is_empty() && spread.len() == rows.len() && clusters != Some(1) {
         caveats.push("These numbers have no intervals: do not read much into small differences.".into());

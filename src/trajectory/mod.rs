@@ -4,13 +4,15 @@
 //! is written as `trajectory.parquet`, shown by [`crate::page`], and given to others by [`logitlenskit`].
 
 mod kit;
+mod read;
 mod states;
 mod table;
 mod trace;
 
 pub use kit::{KitError, logitlenskit};
+pub use read::read_traces;
 pub use states::{PromptStates, Tracked};
-pub use table::{TRAJECTORY, read_traces, write_traces};
+pub use table::{TRAJECTORY, write_traces};
 pub use trace::{Cell, LensTrace, PromptToken, Trace};
 
 use layerscope_lenses::{LayerIndex, Lens, stats::Readings};

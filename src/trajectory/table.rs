@@ -5,20 +5,19 @@
 //! tokens in `top_ids`, `top_tokens`, `top_probs`, and the tokens that are followed through every layer in
 //! `tracked_ids`, `tracked_probs`. Null: the prompt ends before there is something to compare with.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int32Array, Int64Array, ListBuilder,
-        RecordBatch, StringArray, StringBuilder, UInt32Array, UInt32Builder,
+        ArrayRef, Float64Array, Float64Builder, Int32Array, Int64Array, ListBuilder, RecordBatch,
+        StringArray, StringBuilder, UInt32Array, UInt32Builder,
     },
-    datatypes::{ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, UInt32Type},
+    datatypes::SchemaRef,
+    error::ArrowError,
 };
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{Cell, LensTrace, PromptToken, Trace};
-use crate::run::{Manifest, RunError, Written, write_table};
+use super::{Cell, LensTrace, Trace};
+use crate::run::{RunError, Written, write_table};
 
 /// The file's name in the run directory.
 pub const TRAJECTORY: &str = "trajectory.parquet";
@@ -39,8 +38,7 @@ struct Row<'a> {
 /// A failed file operation.
 pub fn write_traces(dir: &Path, traces: &[Trace]) -> Result<Written, RunError> {
     let path = dir.join(TRAJECTORY);
-    let broken =
-        |e: arrow::error::ArrowError| RunError::BadMetrics { path: path.clone(), reason: e.to_string() };
+    let broken = |e: ArrowError| RunError::BadMetrics { path: path.clone(), reason: e.to_string() };
     let batch = batch(&rows(traces)).map_err(broken)?;
     write_table(&path, &batch)
 }
@@ -58,7 +56,7 @@ fn rows(traces: &[Trace]) -> Vec<Row<'_>> {
     rows
 }
 
-fn batch(rows: &[Row<'_>]) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn batch(rows: &[Row<'_>]) -> Result<RecordBatch, ArrowError> {
     let ints = |get: &dyn Fn(&Row<'_>) -> usize| -> ArrayRef {
         Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| get(r) as i32)))
     };
@@ -120,164 +118,20 @@ fn tokens(rows: &[Row<'_>]) -> ArrayRef {
     Arc::new(list.finish())
 }
 
-/// Reads `RUN/trajectory.parquet` and what the manifest says of the model.
-///
-/// # Errors
-/// When there is no such file, or it is not what [`write_traces`] writes.
-pub fn read_traces(dir: &Path) -> Result<Vec<Trace>, RunError> {
-    let path = dir.join(TRAJECTORY);
-    let broken = |reason: String| RunError::BadMetrics { path: path.clone(), reason };
-    let file = fs::read(&path).map_err(|e| RunError::io("read", &path, e))?;
-    let config = Manifest::read(dir)?.map(|m| m.config).unwrap_or_default();
-    let n_layers =
-        config["n_layers"].as_u64().ok_or_else(|| broken("its manifest names no n_layers".into()))?;
-    let model = config["model_name"].as_str().unwrap_or_default();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file))
-        .and_then(ParquetRecordBatchReaderBuilder::build);
-    let mut traces = Vec::new();
-    for batch in reader.map_err(|e| broken(e.to_string()))? {
-        let batch = batch.map_err(|e| broken(e.to_string()))?;
-        let columns = Columns::of(&batch).map_err(broken)?;
-        for row in 0..batch.num_rows() {
-            columns
-                .add(row, &mut traces, || Trace::new(model, n_layers as usize, Vec::new()))
-                .map_err(broken)?;
-        }
-    }
-    traces.iter_mut().try_for_each(|(trace, texts)| settle(trace, std::mem::take(texts))).map_err(broken)?;
-    Ok(traces.into_iter().map(|(trace, _)| trace).collect())
-}
-
-/// Texts met so far, by id.
-type Texts = std::collections::BTreeMap<u32, String>;
-
-/// A batch's columns, found by name, of the right type.
-struct Columns<'a> {
-    batch: &'a RecordBatch,
-}
-
-impl<'a> Columns<'a> {
-    fn of(batch: &'a RecordBatch) -> Result<Self, String> {
-        let expected = self::batch(&[]).map_err(|e| e.to_string())?.schema();
-        let right = |field: &&Arc<arrow::datatypes::Field>| {
-            batch.schema().field_with_name(field.name()).is_ok_and(|f| f.data_type() == field.data_type())
-        };
-        match expected.fields().iter().find(|field| !right(field)) {
-            Some(field) => Err(format!("it has no column {} of type {}", field.name(), field.data_type())),
-            None => Ok(Self { batch }),
-        }
-    }
-
-    fn column(&self, name: &str) -> &'a dyn Array {
-        self.batch.column_by_name(name).map_or(self.batch.column(0).as_ref(), AsRef::as_ref) // all were found by `of`
-    }
-
-    fn number<T: ArrowPrimitiveType>(&self, name: &str, row: usize) -> Option<T::Native> {
-        let column = self.column(name);
-        column.is_valid(row).then(|| column.as_primitive::<T>().value(row))
-    }
-
-    fn text(&self, name: &str, row: usize) -> String {
-        self.column(name).as_string::<i32>().value(row).to_owned()
-    }
-
-    fn pairs(&self, ids: &str, probs: &str, row: usize) -> Result<Vec<(u32, f64)>, String> {
-        let (i, p) =
-            (self.column(ids).as_list::<i32>().value(row), self.column(probs).as_list::<i32>().value(row));
-        if i.len() != p.len() || i.null_count() + p.null_count() > 0 {
-            return Err(format!("row {row}: {} {ids} and {} {probs}", i.len(), p.len()));
-        }
-        let pairs = i.as_primitive::<UInt32Type>().values().iter().copied();
-        Ok(pairs.zip(p.as_primitive::<Float64Type>().values().iter().copied()).collect())
-    }
-
-    /// Puts a row where it belongs; rows come in the order of [`write_traces`].
-    fn add(
-        &self,
-        row: usize,
-        traces: &mut Vec<(Trace, Texts)>,
-        new: impl Fn() -> Trace,
-    ) -> Result<(), String> {
-        let int = |name: &str| self.number::<Int32Type>(name, row).map_or(usize::MAX, |x| x as usize);
-        let (prompt, layer, pos, horizon) = (int("prompt"), int("layer"), int("pos"), int("horizon"));
-        if prompt == traces.len() {
-            traces.push((new(), Texts::new()));
-        }
-        if prompt + 1 != traces.len() {
-            return Err(format!("row {row}: prompt {prompt} is out of order"));
-        }
-        let (trace, texts) = &mut traces[prompt];
-        let lens = self.text("lens", row);
-        if trace.lenses.last().is_none_or(|l| l.lens != lens || l.horizon != horizon) {
-            trace.lenses.push(LensTrace { lens, horizon, layers: Vec::new(), cells: Vec::new() });
-        }
-        let first = trace.lenses.len() == 1;
-        let place = trace.lenses.len() - 1;
-        let lens = &mut trace.lenses[place];
-        if lens.layers.last() != Some(&layer) {
-            lens.layers.push(layer);
-            lens.cells.push(Vec::new());
-        }
-        if first && lens.layers.len() == 1 {
-            let id = self.number::<UInt32Type>("token_id", row).unwrap_or_default();
-            trace.tokens.push(PromptToken { id, text: self.text("token", row) });
-        }
-        let cells = &mut lens.cells[lens.layers.len() - 1];
-        if cells.len() != pos || pos >= trace.tokens.len() {
-            return Err(format!("row {row}: position {pos} is out of order"));
-        }
-        cells.push(self.cell(row)?);
-        let (ids, words) =
-            (self.column("top_ids").as_list::<i32>(), self.column("top_tokens").as_list::<i32>());
-        let (ids, words) = (ids.value(row), words.value(row));
-        for (id, word) in
-            ids.as_primitive::<UInt32Type>().values().iter().zip(words.as_string::<i32>().iter())
-        {
-            texts.entry(*id).or_insert_with(|| word.unwrap_or_default().to_owned());
-        }
-        Ok(())
-    }
-
-    fn cell(&self, row: usize) -> Result<Cell, String> {
-        Ok(Cell {
-            top: self.pairs("top_ids", "top_probs", row)?,
-            entropy: self.number::<Float64Type>("entropy", row).unwrap_or(f64::NAN),
-            kl: self.number::<Float64Type>("kl", row),
-            ce: self.number::<Float64Type>("ce", row),
-            rank_of_final: self.number::<Int64Type>("rank_of_final", row),
-            rank_of_true: self.number::<Int64Type>("rank_of_true", row),
-            tracked: self.pairs("tracked_ids", "tracked_probs", row)?,
-        })
-    }
-}
-
-/// Checks that every layer has every position, and fills in the vocabulary.
-fn settle(trace: &mut Trace, mut texts: Texts) -> Result<(), String> {
-    let n = trace.tokens.len();
-    let short = |lens: &&LensTrace| lens.cells.iter().any(|cells| cells.len() != n);
-    if let Some(lens) = trace.lenses.iter().find(short) {
-        return Err(format!("lens {} has not {n} positions at every layer", lens.lens));
-    }
-    let ids = |pairs: &[(u32, f64)]| pairs.iter().map(|(id, _)| *id).collect::<Vec<_>>();
-    for lens in &trace.lenses {
-        let other = |cell: &Cell, first: &Cell| ids(&cell.tracked) != ids(&first.tracked);
-        let differ =
-            |cells: &Vec<Cell>| cells.iter().zip(&lens.cells[0]).any(|(cell, first)| other(cell, first));
-        if lens.cells.iter().any(differ) {
-            return Err(format!("lens {} follows other tokens at another layer", lens.lens));
-        }
-    }
-    for token in &trace.tokens {
-        texts.entry(token.id).or_insert_with(|| token.text.clone());
-    }
-    trace.spell(|id| texts.get(&id).cloned().unwrap_or_else(|| format!("#{id}")));
-    Ok(())
+/// Names and types of the columns.
+pub(super) fn schema() -> Result<SchemaRef, ArrowError> {
+    Ok(batch(&[])?.schema())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+
     use serde_json::json;
+
+    use super::super::{PromptToken, read_traces};
+    use super::*;
+    use crate::run::{METRICS, Manifest, write_metrics};
 
     fn trace(salt: u32) -> Trace {
         let tokens = [(5 + salt, "<script>"), (9, "\u{202e}漢")];
@@ -318,20 +172,31 @@ mod tests {
     #[test]
     fn damaged_and_foreign_files_are_refused() {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TRAJECTORY);
+        let message = || read_traces(dir.path()).unwrap_err().to_string();
         assert!(matches!(read_traces(dir.path()), Err(RunError::Io { .. })));
         let mut manifest = Manifest::new("view");
         manifest.config = json!({ "n_layers": 4 });
         manifest.write(dir.path()).unwrap();
-        crate::run::write_metrics(dir.path(), &[]).unwrap();
-        fs::rename(dir.path().join(crate::run::METRICS), dir.path().join(TRAJECTORY)).unwrap();
-        assert_eq!(read_traces(dir.path()).unwrap(), []); // no batch, no rows
-        let short = Trace { tokens: trace(0).tokens[..1].to_vec(), ..trace(0) };
-        let rows =
-            rows(std::slice::from_ref(&short)).into_iter().filter(|row| row.pos == 0).collect::<Vec<_>>();
-        let mut torn = rows;
-        torn.remove(3);
-        write_table(&dir.path().join(TRAJECTORY), &batch(&torn).unwrap()).unwrap();
-        let message = read_traces(dir.path()).unwrap_err().to_string();
-        assert!(!message.is_empty(), "{message}");
+        write_metrics(dir.path(), &[]).unwrap();
+        fs::rename(dir.path().join(METRICS), &path).unwrap();
+        assert!(message().contains("it has no column prompt of type Int32"), "{}", message());
+        let trace = trace(0);
+        let write = |rows: &[Row<'_>]| write_table(&path, &batch(rows).unwrap()).unwrap();
+        let mut torn = rows(std::slice::from_ref(&trace));
+        torn.remove(3); // layer 4, position 1 of the first lens
+        write(&torn);
+        assert!(message().contains("lens logit has not 2 positions at every layer"), "{}", message());
+        torn.remove(0);
+        write(&torn);
+        assert!(message().contains("position 1 is out of order"), "{}", message());
+        let mut other = trace.clone();
+        other.lenses[0].cells[1][0].tracked[0].0 = 77;
+        write(&rows(std::slice::from_ref(&other)));
+        assert!(message().contains("follows other tokens at another layer"), "{}", message());
+        write_traces(dir.path(), &[trace]).unwrap();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(matches!(read_traces(dir.path()), Err(RunError::BadMetrics { .. })));
     }
 }

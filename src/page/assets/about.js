@@ -20,11 +20,17 @@ function aboutSection() {
   const intro = el('p', {}, 'A language model passes every token through a stack of layers. Each layer leaves a vector, the residual stream; ',
     'layer 0 is what enters the first block, layer L what leaves the last one. A lens turns the vector of some layer into a prediction of the next token; ',
     'a probe reads a label off it. Lines have ribbons: 95 % intervals, from resampling whole documents (or groups), not single tokens.');
-  const parts = [...DATA.runs, ...DATA.prompts.filter((p) => p.facts)].map((run) => {
+  const prompts = new Map(); // of one run directory: described once
+  for (const prompt of DATA.prompts.filter((p) => p.facts)) {
+    const key = JSON.stringify(prompt.facts);
+    prompts.set(key, [...(prompts.get(key) ?? []), prompt]);
+  }
+  const merged = [...prompts.values()].map((same) => ({ name: same.map((p) => p.name).join(' · '), kind: same.length > 1 ? 'prompts' : 'prompt', facts: same[0].facts }));
+  const parts = [...DATA.runs, ...merged].map((run) => {
     const caveats = run.caveats ?? [];
     const parity = run.facts.find(([name]) => name === 'parity');
     return el('article', { class: 'run' },
-      el('h3', {}, el('bdi', {}, run.name), el('span', { class: 'kind' }, run.kind ?? 'prompt')),
+      el('h3', {}, el('bdi', {}, run.name), el('span', { class: 'kind' }, run.kind)),
       el('p', {}, el('bdi', {}, summaryOf(run.facts))),
       parity ? el('p', { class: 'parity' }, el('strong', {}, 'Parity with the reference: '), parity[1]) : null,
       caveats.length ? el('div', { class: 'caveats' }, el('strong', {}, 'Before you believe it'), el('ul', {}, caveats.map((text) => el('li', {}, text)))) : null,

@@ -29,10 +29,13 @@ function niceTicks(lo, hi, count) {
 function scale(values, [from, to], { log = false, zero = false, count = 5, limits = null } = {}) {
   const known = values.filter((v) => Number.isFinite(v) && (!log || v > 0));
   let [lo, hi] = known.length ? [Math.min(...known), Math.max(...known)] : [log ? 1e-3 : 0, 1];
-  if (zero) [lo, hi] = [Math.min(0, lo), Math.max(0, hi)];
+  if (zero && !log) [lo, hi] = [Math.min(0, lo), Math.max(0, hi)];
   if (lo === hi) [lo, hi] = log ? [lo / 2, hi * 2] : [lo - (Math.abs(lo) * 0.1 || 0.5), hi + (Math.abs(hi) * 0.1 || 0.5)];
-  const ticks = log ? logTicks(lo, hi) : niceTicks(lo, hi, count);
-  [lo, hi] = [Math.min(lo, ticks[0]), Math.max(hi, ticks.at(-1))];
+  let ticks = log ? logTicks(lo, hi) : niceTicks(lo, hi, count);
+  if (log) {
+    [lo, hi] = [lo / 1.08, hi * 1.08];
+    if (ticks.filter((t) => t >= lo && t <= hi).length < 3) ticks = niceTicks(lo, hi, count);
+  } else [lo, hi] = [Math.min(lo, ticks[0]), Math.max(hi, ticks.at(-1))];
   if (limits) [lo, hi] = [Math.max(lo, limits[0]), Math.min(hi, limits[1])];
   const place = log ? Math.log10 : (v) => v;
   const at = (v) => from + ((place(Math.max(v, log ? lo : -Infinity)) - place(lo)) / (place(hi) - place(lo))) * (to - from);
@@ -43,7 +46,7 @@ function scale(values, [from, to], { log = false, zero = false, count = 5, limit
 function logTicks(lo, hi) {
   const [a, b] = [Math.floor(Math.log10(lo)), Math.ceil(Math.log10(hi))];
   const powers = Array.from({ length: b - a + 1 }, (_, i) => a + i);
-  if (powers.length > 3) {
+  if (hi / lo > 1000) {
     const step = Math.ceil(powers.length / 7);
     return powers.filter((p) => (p - a) % step === 0).map((p) => 10 ** p);
   }
@@ -56,7 +59,7 @@ function logTicks(lo, hi) {
 /** Those of `labels` that can stand side by side, `room` pixels each; the last always can. */
 function thinned(items, width, room) {
   const step = Math.max(1, Math.ceil((items.length * room) / Math.max(1, width)));
-  const nice = [1, 2, 3, 4, 5, 8, 10, 16, 20, 32, 40, 64, 100].find((s) => s >= step) ?? step;
+  const nice = [1, 2, 4, 5, 8, 10, 16, 20, 40, 50, 100].find((s) => s >= step) ?? step;
   const kept = items.filter((_, i) => i % nice === 0);
   const last = items.at(-1);
   if (kept.at(-1) !== last) {

@@ -44,14 +44,18 @@ function number(x) {
 function percent(p) {
   if (p === null || Number.isNaN(p)) return '–';
   if (p > 0 && p < 0.0001) return '< 0.01 %';
+  if (p === 0) return '0 %';
   const x = 100 * p;
   return `${x >= 99.95 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2)} %`;
 }
 
 /** `0.53 [0.50, 0.56]`. */
-function withInterval(row) {
-  const { estimate, lower, upper } = row;
-  return lower === null ? number(estimate) : `${number(estimate)} [${number(lower)}, ${number(upper)}]`;
+function withInterval({ estimate, lower, upper }) {
+  if (lower === null || lower === undefined) return number(estimate);
+  const wide = Math.abs(upper - lower);
+  const digits = wide > 0 ? 1 - Math.floor(Math.log10(wide)) : 3; // two digits of the interval's width
+  const text = (x) => (digits > 6 || Math.abs(x) >= 1e6 ? number(x) : x.toFixed(Math.max(0, digits)).replace('-', '−'));
+  return `${text(estimate)} [${text(lower)}, ${text(upper)}]`;
 }
 
 /** An HTML table with a caption for those who do not see it in its place. */

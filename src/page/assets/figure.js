@@ -4,7 +4,7 @@ const figures = [];
 let serial = 0;
 
 /**
- * `about`: { id, title, shows, not, controls: [{key, label, options, usual}], draw(values) }. `draw` gets the chosen
+ * `about`: { id, title, run, shows, not, hide, controls: [{key, label, options, usual}], draw(values) }. `draw` gets the chosen
  * values by key and gives { lines | matrix: spec, table: {head, rows}, note }.
  */
 function figure(about) {
@@ -14,9 +14,9 @@ function figure(about) {
   const controls = el('div', { class: 'controls' });
   const heading = `h-${serial += 1}`;
   const box = el('figure', { class: 'figure', id: about.id, 'aria-labelledby': heading },
-    el('h3', { id: heading }, about.title), controls, place, note,
-    el('figcaption', {}, el('p', {}, about.shows), about.not ? el('p', { class: 'not' }, el('strong', {}, 'It does not show: '), about.not) : null));
-  const hidden = () => new Set(choice(name('hide'), '').split('\u001f').filter(Boolean));
+    el('h3', { id: heading }, about.title, el('bdi', { class: 'kind' }, about.run.name)), controls, place, note, caption(about));
+  const usual = (about.hide ?? []).join('\u001f');
+  const hidden = () => new Set(choice(name('hide'), usual).split('\u001f').filter(Boolean));
   const values = () => Object.fromEntries(about.controls.map(({ key, options, usual }) =>
     [key, choice(name(key), usual, options.map((o) => (Array.isArray(o) ? o[0] : o)))]));
   let last = null;
@@ -29,7 +29,7 @@ function figure(about) {
       spec.onToggle = (line) => {
         const now = hidden();
         if (!now.delete(line)) now.add(line);
-        choose(name('hide'), [...now].join('\u001f'), '');
+        choose(name('hide'), [...now].join('\u001f'), usual);
         redraw();
       };
     }
@@ -49,6 +49,15 @@ function figure(about) {
   build();
   figures.push({ redraw, build, box, place });
   return box;
+}
+
+/** What a figure shows and what it does not; in full once, folded where the same was said above. */
+const said = new Set();
+function caption({ shows, not }) {
+  const text = [el('p', {}, shows), el('p', { class: 'not' }, el('strong', {}, 'It does not show: '), not)];
+  const again = said.has(shows);
+  said.add(shows);
+  return el('figcaption', {}, again ? el('details', {}, el('summary', {}, 'What this shows, and what not'), text) : text);
 }
 
 /** Draws every figure anew: after a change of theme, width or address. Those out of sight wait until they are near. */
@@ -90,6 +99,14 @@ function showCard(anchor, x, content, y = 40) {
 function hideCard() {
   document.getElementById('card').hidden = true;
 }
+
+/** Whether a chart's values need a log scale to be told apart: `auto` looks at them. */
+function logScale(asked, rows) {
+  const values = rows.map((row) => row.estimate);
+  if (asked !== 'auto') return asked === 'log' && values.every((v) => v > 0);
+  return values.every((v) => v > 0) && Math.max(...values) > 20 * Math.min(...values);
+}
+const SCALE = { key: 'scale', label: 'Scale', options: ['auto', 'linear', 'log'], usual: 'auto' };
 
 /** Options for every `[metric, unit]` of the rows, with what they mean. */
 function measures(rows) {

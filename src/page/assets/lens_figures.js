@@ -20,22 +20,24 @@ function lensCurves(run, id) {
   const options = measures(byLayer);
   return figure({
     id,
-    title: `Lenses by layer: ${run.name}`,
+    title: 'Lenses by layer',
+    run,
     shows: 'How well each lens says, at every layer, what the model will say. KL is the distance from the model’s own prediction, in nats: zero is the same prediction. '
       + 'Where a curve comes down early, the prediction takes shape early. The dashed line of the model is what the model itself reaches with all layers.',
     not: 'whether the model uses what a lens finds. A fitted lens may know things that the model computes only later; the logit lens, which is not fitted, may miss what stands there in another basis.',
     controls: [
       { key: 'metric', label: 'Metric', options, usual: options.some(([k]) => k === 'kl, nats') ? 'kl, nats' : options[0][0] },
       { key: 'hook', label: 'Hook', options: sites, usual: sites[0] },
+      SCALE,
     ],
-    draw({ metric, hook }) {
+    draw({ metric, hook, scale: asked }) {
       const here = byLayer.filter((row) => measure(row) === metric && row.hook === hook);
       const beside = rowsOf(run).filter((row) => ['model', 'baseline'].includes(row.kind) && row.horizon === 1 && measure(row) === metric);
       const lines = distinct(here, 'subject').map((name) => lineOf(name, pick(here, { subject: name })));
       return {
         lines: {
           title: `${metric} by layer`, x: { label: 'layer', values: layersOf(here) },
-          y: { label: options.find(([k]) => k === metric)[1], zero: !/ce|entropy/.test(metric) },
+          y: { label: options.find(([k]) => k === metric)[1], zero: !/^(ce|entropy)/.test(metric), log: logScale(asked, here) },
           lines, references: beside.map((row) => referenceOf(row.kind === 'model' ? 'model' : row.subject, row)),
         },
         table: tableOf([...here, ...beside]),
@@ -69,7 +71,8 @@ function futureFigure(run, id) {
   const usual = options.some(([k]) => k === 'accuracy, share') ? 'accuracy, share' : options[0][0];
   return figure({
     id,
-    title: `Future lens: ${run.name}`,
+    title: 'Future lens',
+    run,
     shows: 'How much of what comes several tokens later can be read from one state. Horizon 1 is the next token, horizon k the k-th one (the Future Lens paper’s N is k − 1). '
       + 'The lens sees one state and none of the tokens between. Dashed lines are baselines that look at token counts only: bigram has seen the token just before the one to predict, which the lens has not; skipgram is as blind as the lens; unigram always says the commonest token.',
     not: 'that the model plans ahead. A token may be predictable because texts repeat: only what lies above the skipgram line is more than counting.',

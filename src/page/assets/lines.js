@@ -43,7 +43,7 @@ function lineChart(spec, width) {
     chart.append(svg('circle', { cx: at[0], cy: at[1], r: 7.5, fill: 'none', stroke: ink.ink, 'stroke-width': mark.text ? 1.6 : 1, 'stroke-dasharray': mark.text ? '' : '2 2' }));
     if (!mark.text) continue;
     const right = at[0] > span[1] - widthOf(mark.text) - 14;
-    chart.append(label(mark.text, at[0] + (right ? -11 : 11), at[1] - 9, { 'text-anchor': right ? 'end' : 'start', ...halo(ink) }));
+    chart.append(label(mark.text, at[0] + (right ? -11 : 11), at[1] - 15, { 'text-anchor': right ? 'end' : 'start', ...halo(ink) }));
   }
   chart.append(legendNode(entries, legend, spec));
   crosshair(chart, spec, shown, references, { place, top, bottom: height - 44, ink });
@@ -140,7 +140,7 @@ function crosshair(chart, spec, lines, references, { place, top, bottom, ink }) 
     rule.setAttribute('visibility', 'visible');
     const points = lines.map((line) => [line, line.points.find((p) => p.x === value)]).filter(([, p]) => p && p.y !== null);
     const rows = [...points.map(([line, p]) => [line, p.y, p.lo, p.hi]), ...references.map((r) => [r, r.y, r.lo, r.hi])];
-    const text = (y, lo, hi) => (lo === null || lo === undefined ? number(y) : `${number(y)}  [${number(lo)}, ${number(hi)}]`);
+    const text = (estimate, lower, upper) => withInterval({ estimate, lower, upper });
     const heading = `${spec.x.label} ${(spec.x.text ?? String)(value)}`;
     const all = [...spec.lines, ...spec.references];
     showCard(event ?? chart, at, el('div', {}, el('strong', {}, heading),

@@ -20,7 +20,7 @@ function matrixChart(spec, width) {
   chart.append(...scaleBar(spec, paint, size[0], ink));
   const at = (r, c) => [left + c * side, top + (rows.length - 1 - r) * tall];
   const digits = side >= 38 && tall >= 22;
-  const gap = side > 6 ? 1 : 0;
+  const gap = side > 12 ? 1 : 0;
   rows.forEach((row, r) => columns.forEach((column, c) => {
     const cell = spec.cells.get(`${row}|${column}`);
     const [x, y] = at(r, c);
@@ -87,15 +87,15 @@ function scaleBar(spec, { lo, hi, rgb }, width, ink) {
 
 /** The card of the cell under the pointer, or of the one the arrow keys have come to. */
 function pointing(chart, spec, { rows, columns, at, side, tall, left, top, ink }) {
-  const mark = svg('rect', { width: side, height: tall, fill: 'none', stroke: ink.ink, 'stroke-width': 2, visibility: 'hidden', 'data-hover': '' });
+  const ring = (stroke, width) => svg('rect', { width: side, height: tall, fill: 'none', stroke, 'stroke-width': width });
+  const mark = svg('g', { visibility: 'hidden', 'data-hover': '' }, ring(ink.paper, 4), ring(ink.ink, 2)); // seen on any colour
   chart.append(mark);
   let now = [-1, 0];
   const read = (r, c, event) => {
     now = [r, c];
     const cell = spec.cells.get(`${rows[r]}|${columns[c]}`);
     const [x, y] = at(r, c);
-    mark.setAttribute('x', x - 0.5);
-    mark.setAttribute('y', y - 0.5);
+    mark.setAttribute('transform', `translate(${x - 0.5} ${y - 0.5})`);
     mark.setAttribute('visibility', 'visible');
     const head = `${spec.rows.label} ${rows[r]}, ${spec.columns.label} ${columns[c]}`;
     const lines = cell ? cell.card() : [['', 'not measured']];

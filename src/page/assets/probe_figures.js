@@ -2,7 +2,7 @@
 
 function probeFigure(run, id) {
   const rows = pick(rowsOf(run), { kind: 'probe' });
-  const baselines = pick(rowsOf(run), { kind: 'baseline' });
+  const baselines = pick(rowsOf(run), { kind: 'baseline', horizon: rows[0].horizon });
   const subjects = distinct(rows, 'subject');
   const hooks = distinct(rows, 'hook');
   const byLayer = rows.filter((row) => !/^(tied_with_best|best_|shuffled_|control_|train_)/.test(row.metric));
@@ -10,7 +10,8 @@ function probeFigure(run, id) {
   const usual = options.find(([k]) => /^(accuracy|r2),/.test(k))?.[0] ?? options[0][0];
   return figure({
     id,
-    title: `Probes: ${run.name}`,
+    title: 'Probes',
+    run,
     shows: 'How well a linear probe reads the label off each layer’s states, on examples and groups it was not fitted on. Layer 0 is the embedding. '
       + 'Dashed and dotted lines keep it honest: the control task has random labels per word type (what a probe can memorise), shuffled labels show chance or a leak, majority always says the commonest class, and bag-of-tokens or token-identity knows the tokens but no model. '
       + 'The ring marks the best layer, dashed rings the layers that cannot be told from it.',
@@ -72,7 +73,8 @@ function generalisation(run, id) {
   const options = measures(rows);
   return figure({
     id,
-    title: `Probes on other data: ${run.name}`,
+    title: 'Probes on other data',
+    run,
     shows: 'A probe fitted on the set left of “>” and tested on the held-out part of the set right of it, by layer. Lines of a set with itself are the ceiling.',
     not: 'that a direction which carries over is the concept you named: both sets may share another regularity.',
     controls: [{ key: 'metric', label: 'Metric', options, usual: options[0][0] }],
@@ -93,7 +95,8 @@ function probeMatrix(run, id) {
   const [subjects, options] = [distinct(rows, 'subject'), measures(rows)];
   return figure({
     id,
-    title: `Probes on other layers: ${run.name}`,
+    title: 'Probes on other layers',
+    run,
     shows: 'The probe of the row’s layer reads the states of the column’s layer, on test examples. Where a block of layers is bright, they keep the label in the same direction.',
     not: 'that the label is missing off the diagonal: it may only point elsewhere.',
     controls: [{ key: 'set', label: 'Set', options: subjects, usual: subjects[0] }, { key: 'metric', label: 'Metric', options, usual: options[0][0] }],
@@ -117,10 +120,12 @@ function lawFigure(run, id) {
   const usual = options.find(([k]) => k.startsWith('pr_held_out'))?.[0] ?? options[0][0];
   return figure({
     id,
-    title: `Law of next-token prediction: ${run.name}`,
+    title: 'Law of next-token prediction',
+    run,
     shows: 'The share of the next token’s variance that a linear regression on each layer’s states leaves open, on a log scale. The law (He & Su 2024) says that it falls by the same factor in every layer: a straight line here, drawn thin for “next”. '
       + 'The other lines regress on something else: shuffled ids mean nothing, the current and the previous token, the one after next.',
     not: 'that the next token becomes linear in the meaning of its id: the ids’ numbers are arbitrary. In-sample residuals fall with the number of dimensions alone; quote the held-out ones.',
+    hide: distinct(rows, 'subject').filter((s) => /:shared|log-rank/.test(s)),
     controls: [{ key: 'metric', label: 'Residual', options, usual }],
     draw({ metric }) {
       const here = residuals.filter((row) => measure(row) === metric);

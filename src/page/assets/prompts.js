@@ -66,7 +66,7 @@ class Trajectory {
     this.second.hidden = readings.length < 2;
     readings.forEach((reading, i) => {
       const rows = this.rowsOf(reading);
-      const wide = reading.traces.length > 1 ? 62 * Math.min(4, reading.traces.length) : 68;
+      const wide = reading.traces.length > 1 ? Math.max(68, 50 * reading.traces.length) : 68;
       const look = this.looker(reading, metric, colours);
       this.heads[i].replaceChildren(tokenNode(reading.prompt.name), ` · ${reading.title}`);
       this.grids[i].show(reading, rows, wide, look);
@@ -80,8 +80,10 @@ class Trajectory {
     } else this.cell.replaceChildren(el('p', { class: 'note' }, 'No cell chosen.'));
   }
 
-  /** The two ends of the colour scale, over all that is shown. */
+  /** The two ends of the colour scale, over all that is shown, or as the reader set the dark one. */
   ends(metric, readings) {
+    const [of, asked] = choice('t.end', '').split(':');
+    if (of === metric && Number(asked) > 0) return [Number(asked), 0];
     const all = [];
     for (const { traces } of readings) for (const t of traces) for (const v of metric === 'prob' ? [] : t[metric]) if (Number.isFinite(v)) all.push(v);
     return CELLS[metric].ends([all.reduce((a, b) => Math.max(a, b), 0)]);
@@ -113,13 +115,19 @@ class Trajectory {
   }
 
   drawLegend(metric, colours) {
-    const { text, write, log } = CELLS[metric];
+    const { text, write } = CELLS[metric];
     const bar = el('span', { class: 'bar', 'aria-hidden': 'true' }, Array.from({ length: 32 }, (_, i) => {
       const step = el('i', {});
       step.style.backgroundColor = colours[Math.round((i / 31) * 255)].back;
       return step;
     }));
-    this.legend.replaceChildren(el('span', {}, text), el('span', {}, write(this.scale[0])), bar, el('span', {}, write(this.scale[1])), log ? el('span', {}, '(log)') : '');
+    const change = (event) => {
+      const value = Number(event.target.value);
+      choose('t.end', value > 0 ? `${metric}:${value}` : '', '');
+      this.redraw();
+    };
+    const end = metric === 'prob' ? null : el('label', {}, 'dark end ', el('input', { type: 'number', min: 0, step: 'any', 'data-key': 't.end', value: Number(this.scale[0].toPrecision(4)), onchange: change }));
+    this.legend.replaceChildren(...[el('span', {}, text), el('span', {}, write(this.scale[0])), bar, el('span', {}, write(this.scale[1])), end].filter(Boolean));
   }
 
   events(side) {

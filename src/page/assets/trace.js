@@ -4,9 +4,9 @@
 const CELLS = {
   prob: { text: 'probability of the cell’s token', write: percent, ends: () => [0, 1], log: false },
   entropy: { text: 'entropy of the prediction, nats', write: number, ends: (all) => [Math.max(1, ...all), 0], log: false },
-  kl: { text: 'KL(model ‖ lens), nats', write: number, ends: (all) => [Math.max(1, ...all), 0], log: false },
+  kl: { text: 'KL(model ‖ lens), nats (log scale)', write: number, ends: (all) => [Math.max(1, ...all), 0], log: true },
   rank: { text: 'rank of the model’s own token (0 is first; log scale)', write: number, ends: (all) => [Math.max(10, ...all), 0], log: true },
-  ce: { text: 'cross-entropy of the true token, nats', write: number, ends: (all) => [Math.max(1, ...all), 0], log: false },
+  ce: { text: 'cross-entropy of the true token, nats (log scale)', write: number, ends: (all) => [Math.max(1, ...all), 0], log: true },
 };
 
 /** Where `value` lies between the ends of a metric's scale. */

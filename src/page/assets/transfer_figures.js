@@ -8,7 +8,8 @@ function transferMatrix(run, id) {
   const all = new Map(rows.map((row) => [[row.subject, row.metric, row.source_layer, row.layer].join('|'), row]));
   return figure({
     id,
-    title: `Transfer: ${run.name}`,
+    title: 'Transfer',
+    run,
     shows: 'The translator fitted for the layer of the row reads states of the layer of the column; the dashed diagonal is each translator at home. '
       + 'The penalty to the state’s own lens, CE[i, j] − CE[j, j], is what it costs to read layer j with another layer’s translator; the penalty to the lens’s own state, CE[i, j] − CE[i, i], is what it costs a translator to leave home. '
       + 'Small values near the diagonal mean that neighbouring layers write in nearly the same code. Relative: the penalty over the CE at home.',
@@ -58,18 +59,19 @@ function readersFigure(run, id) {
   const options = measures(readers);
   return figure({
     id,
-    title: `One lens for every layer? ${run.name}`,
+    title: 'One lens for every layer?',
+    run,
     shows: 'Other lenses on each layer’s own states, beside the lens that has a translator per layer (the matrix’s diagonal). A shared lens that lies close to it reads all layers with one map: they share a code. '
       + 'The rotated control has as many parameters but states turned differently in every layer; it should do badly. The constant line is a prediction that never changes.',
     not: 'that the layers do the same work: they can share a code and still say different things in it.',
-    controls: [{ key: 'metric', label: 'Metric', options, usual: options[0][0] }],
-    draw({ metric }) {
+    controls: [{ key: 'metric', label: 'Metric', options, usual: options[0][0] }, SCALE],
+    draw({ metric, scale: asked }) {
       const here = readers.filter((row) => measure(row) === metric);
       const home = own.filter((row) => measure(row) === metric);
       const constant = pick(rows, { kind: 'baseline' }).filter((row) => measure(row) === metric);
       return {
         lines: {
-          title: `${metric} by layer`, x: { label: 'layer', values: layersOf([...here, ...home]) }, y: { label: options.find(([k]) => k === metric)[1], zero: true },
+          title: `${metric} by layer`, x: { label: 'layer', values: layersOf([...here, ...home]) }, y: { label: options.find(([k]) => k === metric)[1], zero: true, log: logScale(asked, [...here, ...home]) },
           lines: [...distinct(home, 'subject').map((s) => lineOf(`${s}, one per layer`, pick(home, { subject: s }))), ...distinct(here, 'subject').map((s) => lineOf(s, pick(here, { subject: s })))],
           references: constant.map((row) => referenceOf(row.subject, row)),
         },
@@ -85,7 +87,8 @@ function geometryFigure(run, id) {
   const metrics = distinct(rows, 'metric');
   return figure({
     id,
-    title: `How alike are the layers? ${run.name}`,
+    title: 'How alike are the layers?',
+    run,
     shows: 'Similarity of the states of two layers. CKA does not see rotations; the cosine of covariances does. Where states lie in the same directions, translators can be exchanged. “Without outliers” leaves out the three largest dimensions of each layer, “without first” the first token of every window.',
     not: 'what the states mean. These numbers have no intervals.',
     controls: [{ key: 'metric', label: 'Metric', options: metrics.map((m) => [m, METRICS[m] ?? m.replaceAll('_', ' ')]), usual: metrics[0] }],
