@@ -1,8 +1,8 @@
-// Layers × tokens as an ARIA grid of which only the columns in view exist. Cells are made once and moved while scrolling.
+// Layers × tokens as an ARIA grid of which only the part in view exists. Cells are made once and moved while scrolling.
 
 const GUTTER = 58;
 const ROW = 24;
-const SPARE = 4; // columns kept on either side of the view
+const SPARE = 3; // columns and rows kept on either side of the view
 
 /**
  * `on`: { hover(layer, pos, event), leave(), focus(layer, pos), press(layer, pos) }; `layer` is a place in reading.layers.
@@ -25,7 +25,7 @@ class Grid {
 
   /** Builds rows for `reading`; `rows` are places of its layers, lowest first; `look(r, c)` is how a cell looks. */
   show(reading, rows, cell, look) {
-    Object.assign(this, { reading, rows, cell, look, n: reading.prompt.tokens.length, first: -1 });
+    Object.assign(this, { reading, rows, cell, look, n: reading.prompt.tokens.length });
     const width = GUTTER + this.n * cell;
     this.body.style.width = `${width}px`;
     this.node.setAttribute('aria-rowcount', rows.length + 2);
@@ -34,6 +34,7 @@ class Grid {
     this.lines = [this.line('head', '', 'columnheader'),
       ...[...rows].reverse().map((place) => this.line('layer', reading.prompt.layerName(reading.layers[place]), 'gridcell', place)),
       this.line('foot', 'token', 'columnheader'), this.line('depth', 'depth', 'gridcell')];
+    this.lines.forEach((line, i) => line.node.setAttribute('aria-rowindex', i + 1));
     this.body.replaceChildren(...this.lines.map((line) => line.node));
     this.draw();
   }
@@ -48,23 +49,23 @@ class Grid {
     this.pending = requestAnimationFrame(() => { this.pending = 0; this.draw(); });
   }
 
-  /** Fills the columns in view; a cell that stays is left alone unless `anew`. */
-  draw(anew = false) {
-    const { scrollLeft, clientWidth } = this.node;
+  /** Fills the rows and columns in view; a cell that stays is left alone. */
+  draw() {
+    const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.node;
     const inView = Math.ceil((clientWidth || 800) / this.cell) + 2 * SPARE;
     const count = Math.min(this.n, inView);
     const first = Math.max(0, Math.min(this.n - count, Math.floor(scrollLeft / this.cell) - SPARE));
-    for (const line of this.lines) {
+    const high = (i) => i * ROW > scrollTop - (SPARE + 1) * ROW && i * ROW < scrollTop + (clientHeight || 900) + SPARE * ROW;
+    for (const line of this.lines.filter(({ place }, i) => place === null || high(i))) {
       while (line.slots.length < count) this.addSlot(line);
       while (line.slots.length > count) line.slots.pop().node.remove();
       for (let c = first; c < first + count; c++) {
         const slot = line.slots[c % count];
-        if (slot.c === c && !anew) continue;
+        if (slot.c === c) continue;
         slot.c = c;
         this.write(line, slot, c);
       }
     }
-    this.first = first;
     if (this.focus) this.markFocus();
   }
 
@@ -133,11 +134,11 @@ class Grid {
     const room = this.node.clientWidth - GUTTER;
     if (left < this.node.scrollLeft) this.node.scrollLeft = left;
     else if (left + this.cell > this.node.scrollLeft + room) this.node.scrollLeft = left + this.cell - room;
+    const top = this.lines.findIndex((one) => one.place === place) * ROW;
+    const end = top + 3 * ROW - this.node.clientHeight; // the row and the two below it that stay in view
+    if (top - ROW < this.node.scrollTop) this.node.scrollTop = top - ROW;
+    else if (end > this.node.scrollTop) this.node.scrollTop = end;
     this.draw();
-    const line = this.lines.find((one) => one.place === place);
-    const top = line.node.offsetTop - ROW;
-    if (top < this.node.scrollTop) this.node.scrollTop = top;
-    else if (line.node.offsetTop + 3 * ROW > this.node.scrollTop + this.node.clientHeight) this.node.scrollTop = line.node.offsetTop + 3 * ROW - this.node.clientHeight;
     if (tell) this.on.focus(...this.focus);
   }
 

@@ -84,9 +84,9 @@ class Trajectory {
   ends(metric, readings) {
     const [of, asked] = choice('t.end', '').split(':');
     if (of === metric && Number(asked) > 0) return [Number(asked), 0];
-    const all = [];
-    for (const { traces } of readings) for (const t of traces) for (const v of metric === 'prob' ? [] : t[metric]) if (Number.isFinite(v)) all.push(v);
-    return CELLS[metric].ends([all.reduce((a, b) => Math.max(a, b), 0)]);
+    let most = 0;
+    for (const { traces } of readings) for (const t of traces) for (const v of metric === 'prob' ? [] : t[metric]) if (v > most) most = v; // NaN is never more
+    return CELLS[metric].ends([most]);
   }
 
   /** Places of the layers to show: every n-th counted back from the last. */
