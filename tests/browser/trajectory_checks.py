@@ -28,6 +28,11 @@ def cards_and_pins(browser, file):
         assert "focus" in page.get_attribute("#grid-a-2-3", "class")
         page.locator(".pins .chip").first.click()
         assert page.locator(".pins .chip").count() == 1
+    with opened(browser, file) as at:  # a first click far to the right stays where it is
+        at.page.evaluate("document.getElementById('grid-a').scrollLeft = 500")
+        at.page.wait_for_timeout(200)
+        at.page.locator("#grid-a-4-12").click()
+        assert at.page.locator(".pins .chip").inner_text().find("after token 12") > 0
 
 
 def switches(browser, file):

@@ -67,7 +67,7 @@ function tableNode({ head, rows }, caption) {
   };
   return el('table', {},
     el('caption', { class: 'unseen' }, caption),
-    el('thead', {}, el('tr', {}, head.map((name) => el('th', { scope: 'col' }, name)))),
+    el('thead', {}, el('tr', {}, head.map((name, i) => el('th', { scope: 'col', class: typeof rows[0]?.[i] === 'number' ? 'number' : null }, name)))),
     el('tbody', {}, rows.map((row) => el('tr', {}, row.map(cell)))));
 }
 

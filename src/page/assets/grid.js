@@ -19,7 +19,9 @@ class Grid {
     this.node.addEventListener('pointerleave', on.leave);
     this.node.addEventListener('click', (event) => this.under(event, (r, c) => { this.moveTo(r, c, false); on.press(r, c); }));
     this.node.addEventListener('keydown', (event) => this.key(event));
-    this.node.addEventListener('focus', () => this.moveTo(...(this.focus ?? [0, 0])));
+    this.node.addEventListener('focus', () => { // a click brings its own place; moving before it would carry the cell away
+      if (this.node.matches(':focus-visible')) this.moveTo(...(this.focus ?? [this.rows[0], 0]));
+    });
     new ResizeObserver(() => this.schedule()).observe(this.node);
   }
 

@@ -27,7 +27,8 @@ function lineChart(spec, width) {
   const probe = scale(numbers, [height - 44, top], spec.y);
   const left = 16 + Math.max(...probe.ticks.map((t) => widthOf(number(t)))) + 8;
   const y = probe;
-  const span = [left + 10, width - 16];
+  const names = spec.x.values.map(spec.x.text ?? String);
+  const span = [left + 10, width - Math.max(16, widthOf(names.at(-1) ?? '') / 2 + 4)];
   const last = Math.max(1, spec.x.values.length - 1);
   const place = new Map(spec.x.values.map((value, i) => [value, span[0] + (spec.x.values.length > 1 ? i / last : 0.5) * (span[1] - span[0])]));
   const chart = svg('svg', {

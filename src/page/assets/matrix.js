@@ -56,7 +56,8 @@ function matrixChart(spec, width) {
 function short(x) {
   if (x === 0) return '0';
   const size = Math.abs(x);
-  return (size >= 100 ? x.toFixed(0) : size >= 10 ? x.toFixed(1) : x.toFixed(2)).replace('-', '−');
+  const text = size >= 100 ? x.toFixed(0) : size >= 10 ? x.toFixed(1) : x.toFixed(2);
+  return /[1-9]/.test(text) ? text.replace('-', '−') : text.replace('-', '');
 }
 
 /** From values to colours: sequential, or diverging around zero. */

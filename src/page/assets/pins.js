@@ -91,14 +91,14 @@ Object.assign(Trajectory.prototype, {
     const ink = theme();
     const [width, height] = [GUTTER + count * cell + 8, 30 + (rows.length + 1) * ROW + 10];
     const picture = svg('svg', { width, height, role: 'img' }, label(`${reading.title}: ${CELLS[metric].text}`, 8, 18));
-    const put = (text, x, y, back, front) => picture.append(
+    const put = (text, x, y, back, front, bold = false) => picture.append(
       svg('rect', { x, y, width: cell - 1, height: ROW - 1, fill: back === 'transparent' ? 'none' : back }),
-      label(cut(text, cell - 8), x + 4, y + 16, { fill: front === 'inherit' ? ink.ink : front, 'unicode-bidi': 'isolate' }));
+      label(cut(text, cell - 8), x + 4, y + 16, { fill: front === 'inherit' ? ink.ink : front, 'unicode-bidi': 'isolate', ...(bold ? { 'font-weight': 700, 'text-decoration': 'underline' } : {}) }));
     [...rows].reverse().forEach((place, r) => {
       picture.append(label(reading.prompt.layerName(reading.layers[place]), GUTTER - 8, 30 + r * ROW + 16, { 'text-anchor': 'end', fill: ink.muted }));
       for (let c = first; c < first + count; c++) {
-        const { text, back, front } = look(place, c);
-        put(text, GUTTER + (c - first) * cell, 30 + r * ROW, back, front);
+        const { text, back, front, className } = look(place, c);
+        put(text, GUTTER + (c - first) * cell, 30 + r * ROW, back, front, className.includes('agrees'));
       }
     });
     for (let c = first; c < first + count; c++) put(reading.prompt.text(reading.prompt.tokens[c]), GUTTER + (c - first) * cell, 30 + rows.length * ROW + 4, 'none', ink.ink);

@@ -122,7 +122,7 @@ function lawFigure(run, id) {
     id,
     title: 'Law of next-token prediction',
     run,
-    shows: 'The share of the next token’s variance that a linear regression on each layer’s states leaves open, on a log scale. The law (He & Su 2024) says that it falls by the same factor in every layer: a straight line here, drawn thin for “next”. '
+    shows: 'The share of the next token’s variance that a linear regression on each layer’s states leaves open, on a log scale. The law (He & Su 2024) says that it falls by the same factor in every layer: a straight line here; the dotted line is the fit to “next”. '
       + 'The other lines regress on something else: shuffled ids mean nothing, the current and the previous token, the one after next.',
     not: 'that the next token becomes linear in the meaning of its id: the ids’ numbers are arbitrary. In-sample residuals fall with the number of dimensions alone; quote the held-out ones.',
     hide: distinct(rows, 'subject').filter((s) => /:shared|log-rank/.test(s)),

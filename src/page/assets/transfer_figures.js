@@ -39,7 +39,7 @@ function transferMatrix(run, id) {
         matrix: {
           title: `${METRICS[metric]} of ${lens}`, rows: { label: 'lens of layer', values: distinct(here, 'source_layer').sort((a, b) => a - b) }, columns: { label: 'state of layer', values: layers },
           diagonal: true, signed: penalty || of === 'relative',
-          legend: of === 'relative' ? `${METRICS[metric]}, relative to the diagonal` : `${METRICS[metric] ?? metric} (${here[0]?.unit})`,
+          legend: of === 'relative' ? `${METRICS[metric] ?? metric}, ${penalty ? 'as a share of CE at home' : 'less the diagonal’s, as a share of it'}` : `${METRICS[metric] ?? metric} (${here[0]?.unit})`,
           cells: new Map(here.map((row) => [`${row.source_layer}|${row.layer}`, { value: of === 'relative' ? relative(row) : row.estimate, card: card(row) }])),
         },
         table: tableOf(here), note: behind(here),
