@@ -9,7 +9,7 @@ const TEMPLATE: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/page.css");
 
 /// The scripts in the order they build on each other; together they are one module.
-const SCRIPTS: [&str; 18] = [
+const SCRIPTS: [&str; 21] = [
     include_str!("assets/data.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/state.js"),
@@ -17,13 +17,16 @@ const SCRIPTS: [&str; 18] = [
     include_str!("assets/export.js"),
     include_str!("assets/axes.js"),
     include_str!("assets/lines.js"),
+    include_str!("assets/crosshair.js"),
     include_str!("assets/matrix.js"),
     include_str!("assets/figure.js"),
     include_str!("assets/about.js"),
     include_str!("assets/lens_figures.js"),
     include_str!("assets/transfer_figures.js"),
     include_str!("assets/probe_figures.js"),
+    include_str!("assets/law_figure.js"),
     include_str!("assets/trace.js"),
+    include_str!("assets/card.js"),
     include_str!("assets/grid.js"),
     include_str!("assets/prompts.js"),
     include_str!("assets/pins.js"),

@@ -130,7 +130,7 @@ def names(browser, file):
     """Everything that can be pressed or read has a name, and headings go down in order."""
     with opened(browser, file) as at:
         page = at.page
-        nameless = page.evaluate("""() => [...document.querySelectorAll('button, select, a, svg[role=img], [role=grid]')].filter(
+        nameless = page.evaluate("""() => [...document.querySelectorAll('button, select, a, svg.chart, [role=grid]')].filter(
             (node) => node.checkVisibility() && !(node.getAttribute('aria-label') || node.textContent.trim() || node.labels?.length)).map((node) => node.outerHTML.slice(0, 80))""")
         assert not nameless, nameless
         levels = page.locator("h1, h2, h3, h4").evaluate_all("nodes => nodes.map(n => Number(n.tagName[1]))")
