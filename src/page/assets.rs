@@ -9,7 +9,7 @@ const TEMPLATE: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/page.css");
 
 /// The scripts in the order they build on each other; together they are one module.
-const SCRIPTS: [&str; 21] = [
+const SCRIPTS: [&str; 22] = [
     include_str!("assets/data.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/state.js"),
@@ -28,6 +28,7 @@ const SCRIPTS: [&str; 21] = [
     include_str!("assets/trace.js"),
     include_str!("assets/card.js"),
     include_str!("assets/grid.js"),
+    include_str!("assets/look.js"),
     include_str!("assets/prompts.js"),
     include_str!("assets/pins.js"),
     include_str!("assets/main.js"),

@@ -24,17 +24,10 @@ function figure(about) {
     );
     const usual = (about.hide ?? []).join('\u001f');
     const hidden = () => new Set(choice(name('hide'), usual).split('\u001f').filter(Boolean));
-    const values = () =>
-        Object.fromEntries(
-            about.controls.map(({ key, options, usual }) => [
-                key,
-                choice(
-                    name(key),
-                    usual,
-                    options.map((o) => (Array.isArray(o) ? o[0] : o)),
-                ),
-            ]),
-        );
+    const values = () => {
+        const value = ({ key, options, usual }) => [key, choice(name(key), usual, valuesOf(options))];
+        return Object.fromEntries(about.controls.map(value));
+    };
     let last = null;
     const redraw = () => {
         const result = about.draw(values());
@@ -47,6 +40,7 @@ function figure(about) {
                 if (!now.delete(line)) now.add(line);
                 choose(name('hide'), [...now].join('\u001f'), usual);
                 redraw();
+                focusEntry(place, line);
             };
         }
         const chart = result.lines ? lineChart(spec, width) : matrixChart(spec, width);
@@ -64,6 +58,10 @@ function figure(about) {
         note.textContent = result.note ?? '';
         note.hidden = !result.note;
     };
+    const drawn = () => {
+        if (!last) redraw();
+        return last;
+    };
     const build = () => {
         controls.replaceChildren(
             ...about.controls
@@ -72,14 +70,19 @@ function figure(about) {
             select(name('as'), 'View', ['chart', 'table'], 'chart', redraw),
             exportButtons(
                 about.id,
-                () => last.chart,
-                () => last.table,
+                () => drawn().chart,
+                () => drawn().table,
             ),
         );
     };
     build();
     figures.push({ redraw, build, box, place });
     return box;
+}
+
+/** Gives the focus back to the legend's entry after a redraw. */
+function focusEntry(place, line) {
+    [...place.querySelectorAll('.entry')].find((entry) => entry.dataset.line === line)?.focus();
 }
 
 /** What a figure shows and what it does not; in full once, folded where the same was said above. */

@@ -189,6 +189,7 @@ function legendNode(entries, { places }, spec) {
                 role: 'button',
                 tabindex: 0,
                 class: 'entry',
+                'data-line': line.name,
                 opacity: off ? 0.4 : 1,
                 'aria-pressed': String(!off),
                 'aria-label': `${line.name}: shown or not`,

@@ -87,6 +87,7 @@ Object.assign(Trajectory.prototype, {
             onToggle: (line) => {
                 if (!this.hiddenLines.delete(line)) this.hiddenLines.add(line);
                 this.drawPins();
+                focusEntry(this.pinned, line);
             },
         };
         const gaps = lines.some((line) => line.points.some((p) => p.y === null));

@@ -47,16 +47,7 @@ class Trajectory {
         };
         const key = (name) => `t.${name}`;
         const names = this.prompts.map((p, i) => [String(i), p.name]);
-        const prompt =
-            this.prompts[
-                Number(
-                    choice(
-                        key('prompt'),
-                        '0',
-                        names.map(([v]) => v),
-                    ),
-                )
-            ];
+        const prompt = this.prompts[Number(choice(key('prompt'), '0', valuesOf(names)))];
         const lens = choice(key('lens'), prompt.names[0], prompt.names);
         const horizons = prompt.horizons(lens);
         const others = this.prompts
@@ -103,14 +94,7 @@ class Trajectory {
 
     /** What is chosen now. */
     chosen() {
-        const index = Number(
-            choice(
-                't.prompt',
-                '0',
-                this.prompts.map((_, i) => String(i)),
-            ),
-        );
-        const prompt = this.prompts[index];
+        const prompt = this.prompts[Number(choice('t.prompt', '0', Object.keys(this.prompts)))];
         const lens = choice('t.lens', prompt.names[0], prompt.names);
         const horizon = choice('t.horizon', 'all');
         const metric = choice('t.metric', 'prob', Object.keys(CELLS));
@@ -124,33 +108,21 @@ class Trajectory {
     redraw() {
         const { metric, readings } = this.chosen();
         this.now = { metric, readings };
-        this.scale = this.ends(metric, readings);
-        const colours = steps(palette());
+        this.look = new Look(metric, readings);
         this.second.hidden = readings.length < 2;
         readings.forEach((reading, i) => {
             const rows = this.rowsOf(reading);
             const wide = reading.traces.length > 1 ? Math.max(68, 50 * reading.traces.length) : 68;
-            const look = this.looker(reading, metric, colours);
             this.heads[i].replaceChildren(tokenNode(reading.prompt.name), ` · ${reading.title}`);
-            this.grids[i].show(reading, rows, wide, look);
+            this.grids[i].show(reading, rows, wide, this.look.of(reading));
         });
-        this.drawLegend(metric, colours);
+        this.legend.replaceChildren(...this.look.legend(() => this.redraw()));
         this.drawPins();
         const [layer, pos] = choice('t.cell', '').split(',').map(Number);
         if (choice('t.cell', '') !== '' && layer < readings[0].layers.length && pos < readings[0].main.n) {
             this.grids[0].moveTo(layer, pos, false);
             this.drawCell(0, layer, pos);
         } else this.cell.replaceChildren(el('p', { class: 'note' }, 'No cell chosen.'));
-    }
-
-    /** The two ends of the colour scale, over all that is shown, or as the reader set the dark one. */
-    ends(metric, readings) {
-        const [of, asked] = choice('t.end', '').split(':');
-        if (of === metric && Number(asked) > 0) return [Number(asked), 0];
-        let most = 0;
-        for (const { traces } of readings)
-            for (const t of traces) for (const v of metric === 'prob' ? [] : t[metric]) if (v > most) most = v; // NaN is never more
-        return CELLS[metric].ends([most]);
     }
 
     /** Places of the layers to show: every n-th counted back from the last. */
@@ -161,70 +133,6 @@ class Trajectory {
         return Array.from({ length: n }, (_, i) => n - 1 - i)
             .filter((_, i) => i % step === 0)
             .reverse();
-    }
-
-    /** How a cell looks, and what a screen reader says of it. */
-    looker(reading, metric, colours) {
-        const { prompt } = reading;
-        return (layer, pos) => {
-            const value = reading.value(metric, layer, pos);
-            const known = Number.isFinite(value);
-            const { back, front } = known
-                ? colours[Math.round(255 * Math.min(1, Math.max(0, between(metric, this.scale, value))))]
-                : { back: 'transparent', front: 'inherit' };
-            const { hit, agrees } = reading.marks(layer, pos);
-            const text = reading.text(layer, pos);
-            return {
-                text: hit ? `*${text}` : text,
-                back,
-                front,
-                className: `cell${agrees ? ' agrees' : ''}${known ? '' : ' unknown'}`,
-                label: `layer ${prompt.layerName(reading.layers[layer])}, after token ${pos} ${isolated(prompt.text(prompt.tokens[pos]))}: ${isolated(text)}, ${known ? CELLS[metric].write(value) : 'not known'}${hit ? ', the true token' : ''}${agrees ? ', the model’s token' : ''}`,
-            };
-        };
-    }
-
-    drawLegend(metric, colours) {
-        const { text, write } = CELLS[metric];
-        const bar = el(
-            'span',
-            { class: 'bar', 'aria-hidden': 'true' },
-            Array.from({ length: 32 }, (_, i) => {
-                const step = el('i', {});
-                step.style.backgroundColor = colours[Math.round((i / 31) * 255)].back;
-                return step;
-            }),
-        );
-        const change = (event) => {
-            const value = Number(event.target.value);
-            choose('t.end', value > 0 ? `${metric}:${value}` : '', '');
-            this.redraw();
-        };
-        const end =
-            metric === 'prob'
-                ? null
-                : el(
-                      'label',
-                      {},
-                      'dark end ',
-                      el('input', {
-                          type: 'number',
-                          min: 0,
-                          step: 'any',
-                          'data-key': 't.end',
-                          value: Number(this.scale[0].toPrecision(4)),
-                          onchange: change,
-                      }),
-                  );
-        this.legend.replaceChildren(
-            ...[
-                el('span', {}, text),
-                el('span', {}, write(this.scale[0])),
-                bar,
-                el('span', {}, write(this.scale[1])),
-                end,
-            ].filter(Boolean),
-        );
     }
 
     events(side) {
@@ -253,6 +161,6 @@ class Trajectory {
         const place = other ? other.layers.indexOf(reading.layers[layer]) : -1;
         if (place >= 0 && pos < other.main.n) cards.push(cardOf(other, place, pos, this.now.metric));
         this.cell.replaceChildren(...cards);
-        announce(this.looker(reading, this.now.metric, steps(palette()))(layer, pos).label);
+        announce(this.look.of(reading)(layer, pos).label);
     }
 }

@@ -27,6 +27,9 @@ addEventListener('hashchange', () => {
     listeners.forEach((listener) => listener());
 });
 
+/** The values of options: themselves, or the first of `[value, text]`. */
+const valuesOf = (options) => options.map((option) => (Array.isArray(option) ? option[0] : option));
+
 /** A labelled select that keeps its choice under `key`. `options`: values, or `[value, text]` pairs. */
 function select(key, label, options, usual, changed) {
     const pairs = options.map((option) => (Array.isArray(option) ? option : [option, option]));
