@@ -100,7 +100,6 @@ fn view_writes_a_page_and_a_run() {
     let before = fs::read(dir.path().join("run/trajectory.parquet")).unwrap();
     view(dir.path(), &["--json"]);
     assert_eq!(fs::read(dir.path().join("run/trajectory.parquet")).unwrap(), before);
-    assert_eq!(fs::read_to_string(dir.path().join("page.html")).unwrap().len(), page.len());
     let run = path(dir.path().join("run"));
     let other = ["view", "--quiet", "--model", &gpt2(), "--text", "Other", "--out", &run];
     assert_eq!(refusal(layerscope().args(other), 1, &["another job", "--force"]), None);
@@ -134,7 +133,9 @@ fn agrees_with_json(trace: &Trace) {
                 (ours.rank_of_final, ours.rank_of_true),
                 (cell["rank_of_final"].as_i64(), cell["rank_of_true"].as_i64())
             );
-            assert!(ours.tracked.contains(&ours.top[0]), "the first token is followed");
+            let (first, p) = ours.top[0];
+            let followed = ours.tracked.iter().find(|(id, _)| *id == first);
+            assert!(followed.is_some_and(|(_, q)| (p - q).abs() < 1e-12), "{:?}", ours.tracked);
         }
     }
 }

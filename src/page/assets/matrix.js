@@ -38,7 +38,16 @@ function matrixChart(spec, width) {
                 return;
             }
             const rgb = paint.rgb(cell.value);
-            chart.append(svg('rect', { x, y, width: side - gap, height: tall - gap, fill: css(rgb) }));
+            chart.append(
+                svg('rect', {
+                    x,
+                    y,
+                    width: side - gap,
+                    height: tall - gap,
+                    fill: css(rgb),
+                    'shape-rendering': 'crispEdges',
+                }),
+            );
             if (digits) {
                 chart.append(
                     label(short(cell.value), x + side / 2 - 0.5, y + tall / 2 + 4, {

@@ -138,7 +138,7 @@ class Trajectory {
     events(side) {
         const i = side === 'a' ? 0 : 1;
         return {
-            hover: (layer, pos, event) => showCard(event, 0, cardOf(this.now.readings[i], layer, pos, this.now.metric)),
+            hover: (layer, pos, event) => showCard(event, 0, cardOf(this.now.readings[i], layer, pos)),
             leave: hideCard,
             focus: (layer, pos) => {
                 if (i === 0) choose('t.cell', `${layer},${pos}`, '');
@@ -156,10 +156,10 @@ class Trajectory {
     drawCell(i, layer, pos) {
         const reading = this.now.readings[i];
         const pin = (token) => this.pin(reading, pos, token);
-        const cards = [cardOf(reading, layer, pos, this.now.metric, pin)];
+        const cards = [cardOf(reading, layer, pos, pin)];
         const other = this.now.readings[1 - i];
         const place = other ? other.layers.indexOf(reading.layers[layer]) : -1;
-        if (place >= 0 && pos < other.main.n) cards.push(cardOf(other, place, pos, this.now.metric));
+        if (place >= 0 && pos < other.main.n) cards.push(cardOf(other, place, pos));
         this.cell.replaceChildren(...cards);
         announce(this.look.of(reading)(layer, pos).label);
     }
