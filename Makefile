@@ -10,7 +10,7 @@ BINARY := target/release/layerscope
 with_libtorch = LIBTORCH="$$($(PYTHON) scripts/bootstrap.py)" && export LIBTORCH && unset LIBTORCH_USE_PYTORCH &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo notebooks test fmt lint docs clean
+.PHONY: help setup build demo notebooks test browser fmt lint docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -35,6 +35,16 @@ notebooks: build ## build, then run the notebooks from an environment of their o
 test: ## run every test (no Python)
 	@echo "==> cargo test --release --workspace"
 	@$(with_libtorch) cargo test --release --workspace
+
+browser: ## drive the offline page in headless Chromium, on the demo's runs (make demo first)
+	@mkdir -p out/browser
+	@$(BINARY) view --quiet --model out/demo/model --lens logit --lens out/demo/tuned --lens out/demo/future \
+	  --text "The old man looked at her for a moment, and then he said that she was" \
+	  --text "Alice was <script>alert(1)</script> of שלום עולם and 漢字かな" --html out/browser/prompts.html
+	@$(with_libtorch) cargo run --quiet --release --example page -- out/browser/report.html \
+	  out/demo/eval out/demo/transfer out/demo/probes
+	@echo "==> scripts/browser_test.sh out/browser/prompts.html out/browser/report.html"
+	@bash scripts/browser_test.sh out/browser/prompts.html out/browser/report.html
 
 fmt: ## format the Rust code
 	@echo "==> cargo fmt --all"

@@ -20,6 +20,7 @@ pub mod hook;
 pub mod hub;
 pub mod labelled;
 pub mod model;
+pub mod page;
 pub mod probe;
 pub mod report;
 pub mod run;

@@ -15,6 +15,7 @@ mod package_lens;
 mod parity;
 mod per_token;
 mod probe_cli;
+mod prompt_traces;
 mod properties;
 mod report_cli;
 mod text_numbers;

@@ -2,9 +2,10 @@
 
 mod color;
 mod json;
+mod save;
 mod table;
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
@@ -13,6 +14,7 @@ use layerscope::{
     text::{TokenText, Tokenizer},
     trajectory::{Trajectory, trajectories},
 };
+use serde_json::json;
 
 use self::color::{ColorDepth, ColorWhen};
 use super::{
@@ -28,9 +30,9 @@ use super::{
 pub(crate) struct View {
     #[command(flatten)]
     model: ModelArgs,
-    /// The prompt; `-` reads it from stdin
-    #[arg(long, value_name = "STR")]
-    text: String,
+    /// The prompt; `-` reads it from stdin; repeat for several, which --html can compare
+    #[arg(long, required = true, value_name = "STR")]
+    text: Vec<String>,
     /// Lens to read with, `logit` or a lens folder; repeat for several
     #[arg(long, default_value = "logit", value_name = "logit|LENSDIR")]
     lens: Vec<String>,
@@ -40,7 +42,7 @@ pub(crate) struct View {
     /// What colours a cell
     #[arg(long, value_enum, default_value_t = Metric::Prob)]
     metric: Metric,
-    /// Likeliest tokens kept per cell in --json
+    /// Likeliest tokens kept per cell in files and --json
     #[arg(long, default_value_t = 10, value_name = "K")]
     top_k: usize,
     /// Only these layers, such as 0,4,8-12
@@ -55,6 +57,18 @@ pub(crate) struct View {
     /// Colours: auto (24-bit, 256 or none, as the terminal can), always or never
     #[arg(long, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
     color: ColorWhen,
+    /// Write one offline page with the prompt layer by layer: every token, every layer, future lenses too
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
+    /// Write a run directory, which `report` shows later without the model
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Write the JSON (version 2) that logitlenskit's widget shows; one prompt, one lens
+    #[arg(long, value_name = "FILE.json")]
+    logitlenskit: Option<PathBuf>,
+    /// Start over in a folder that holds another run
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -99,6 +113,7 @@ impl Metric {
 
 /// A prompt as it went through the model.
 struct Prompt {
+    text: String,
     ids: Vec<u32>,
     tokens: Vec<TokenText>,
 }
@@ -113,27 +128,36 @@ impl View {
                 load::site(&asked)
             )));
         }
+        self.check_files(&asked)?;
         let session = Session::open(&self.model, output)?;
         load::check_shapes(&asked, &session.spec)?;
         let layers = session.layers(self.layers.as_ref())?;
         let tokenizer = session.tokenizer(&self.model)?;
-        let prompt = self.prompt(&session, &tokenizer)?;
+        let prompts = self.prompts(&session, &tokenizer)?;
         session.announce(output);
         output.note(format!("BOS: {}", bos_line(tokenizer.bos())));
-        let model = session.load(output)?;
-        let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output);
-
         let rows = console::Term::stdout().size_checked().map(|(rows, _)| usize::from(rows));
         let layers = stride(
             layers,
             self.layer_stride.map(NonZeroUsize::get),
-            if output.is_json() { None } else { rows },
+            if output.is_json() || self.writes_files() { None } else { rows },
             session.spec.n_layers,
         );
         let layers: Vec<_> = layers.into_iter().map(LayerIndex).collect();
-        let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1))?;
+        if self.writes_files() {
+            return self.save(&session, &tokenizer, &prompts, &asked, &layers);
+        }
+        let model = session.load(output)?;
+        let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output);
+        let read = |prompt: &Prompt| trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1));
+        let read = prompts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if output.is_json() {
-            output.result(json::result(&session, &tokenizer, &prompt, &read))?;
+            let one = |(prompt, read): (&Prompt, &Vec<Trajectory>)| {
+                json::result(&session, &tokenizer, prompt, read)
+            };
+            let mut results: Vec<_> = prompts.iter().zip(&read).map(one).collect();
+            let several = results.len() > 1;
+            output.result(if several { json!({ "prompts": results }) } else { results.remove(0) })?;
             return Ok(());
         }
         let style = table::Style {
@@ -143,8 +167,10 @@ impl View {
             vocab: session.spec.vocab,
             n_layers: session.spec.n_layers,
         };
-        for trajectory in &read {
-            output.print(&self.draw(&tokenizer, &prompt, trajectory, &style))?;
+        for (prompt, read) in prompts.iter().zip(&read) {
+            for trajectory in read {
+                output.print(&self.draw(&tokenizer, prompt, trajectory, &style))?;
+            }
         }
         Ok(())
     }
@@ -167,8 +193,15 @@ impl View {
         format!("{} lens, {}\n{}", trajectory.lens, self.metric.describe(), table.draw(style))
     }
 
-    fn prompt(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, Failure> {
-        let text = if self.text == "-" { read_stdin().map_err(Failure::usage)? } else { self.text.clone() };
+    fn prompts(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, Failure> {
+        if self.text.iter().filter(|text| *text == "-").count() > 1 {
+            return Err(Failure::usage(anyhow!("--text: stdin (`-`) can be read once")));
+        }
+        self.text.iter().map(|text| self.prompt(text, session, tokenizer)).collect()
+    }
+
+    fn prompt(&self, text: &str, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, Failure> {
+        let text = if text == "-" { read_stdin().map_err(Failure::usage)? } else { text.to_owned() };
         let mut ids = tokenizer.encode(&text)?;
         ids.truncate(self.tokens.map_or(usize::MAX, NonZeroUsize::get));
         let (n, context) = (ids.len(), session.spec.n_ctx);
@@ -181,7 +214,7 @@ impl View {
             )));
         }
         let tokens = ids.iter().map(|&id| tokenizer.piece(id)).collect();
-        Ok(Prompt { ids, tokens })
+        Ok(Prompt { text, ids, tokens })
     }
 }
 

@@ -1,0 +1,156 @@
+//! `view` into files: one offline page, a run directory, logitlenskit's JSON.
+
+use std::{io::Write as _, path::Path};
+
+use anyhow::anyhow;
+use layerscope::{
+    lenses::LayerIndex,
+    page::{Page, TrajectoryPart},
+    run::{Counts, Manifest, RunDir, RunError, write_atomic},
+    text::Tokenizer,
+    trajectory::{PromptStates, PromptToken, TRAJECTORY, Trace, Tracked, logitlenskit, write_traces},
+};
+use serde_json::json;
+
+use super::{Prompt, View};
+use crate::cli::{exit::Failure, lens::load, output::Output, session::Session};
+
+/// Letters of a prompt in its name.
+const NAME: usize = 48;
+
+impl View {
+    /// Whether files are asked for, which then take the place of the table.
+    pub(super) fn writes_files(&self) -> bool {
+        self.html.is_some() || self.out.is_some() || self.logitlenskit.is_some()
+    }
+
+    /// What can be told before the model is read.
+    pub(super) fn check_files(&self, asked: &[load::Asked]) -> Result<(), Failure> {
+        let one = asked.len() == 1 && asked[0].horizons() == 1 && self.text.len() == 1;
+        if self.logitlenskit.is_some() && !one {
+            return Err(Failure::usage(anyhow!(
+                "--logitlenskit shows one --text through one --lens of the next token, not {} through {}",
+                self.text.len(),
+                asked.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads every prompt through every lens and writes what was asked for.
+    pub(super) fn save(
+        &self,
+        session: &Session,
+        tokenizer: &Tokenizer,
+        prompts: &[Prompt],
+        asked: &[load::Asked],
+        layers: &[LayerIndex],
+    ) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let mut manifest = self.manifest(session, tokenizer, prompts, asked, layers)?;
+        let claim =
+            self.out.as_ref().map(|out| RunDir::claim(out, manifest.clone(), self.force)).transpose()?;
+        let model = session.load(output)?;
+        let lenses = load::open(asked, &model, self.other_unembedding, output)?;
+        let tracked = if self.logitlenskit.is_some() { Tracked::Top } else { Tracked::First };
+        let mut traces = Vec::new();
+        for prompt in prompts {
+            let states = PromptStates::run(&model, &prompt.ids, layers)?;
+            let mut trace = Trace::new(session.name(), session.spec.n_layers, tokens(prompt));
+            for lens in &lenses.all {
+                trace.lenses.push(states.trace(lens.as_ref(), layers, self.top_k.max(1), tracked)?);
+            }
+            trace.spell(|id| spelled(tokenizer, id));
+            traces.push(trace);
+        }
+        let counts = counts(&traces);
+        if let Some(path) = &self.logitlenskit {
+            write_text(path, &logitlenskit(&traces[0], &traces[0].lenses[0])?.to_string())?;
+            output.note(format!("wrote {} for logitlenskit's widget", path.display()));
+        }
+        traces.iter_mut().for_each(Trace::keep_first_tokens);
+        if let (Some(claim), Some(out)) = (claim, &self.out) {
+            let dir = claim.begin(&|p| p == Path::new(TRAJECTORY))?;
+            write_traces(out, &traces)?;
+            dir.finish(counts, None)?;
+            output.note(format!("wrote {}", out.join(TRAJECTORY).display()));
+        }
+        if let Some(path) = &self.html {
+            (manifest.counts, manifest.status) = (counts, layerscope::run::Status::Complete);
+            write_page(path, &manifest, prompts, &traces)?;
+            output.note(format!("wrote {}: open it in a browser", path.display()));
+        }
+        output.result(json!({ "html": self.html, "out": self.out, "logitlenskit": self.logitlenskit }))?;
+        Ok(())
+    }
+
+    fn manifest(
+        &self,
+        session: &Session,
+        tokenizer: &Tokenizer,
+        prompts: &[Prompt],
+        asked: &[load::Asked],
+        layers: &[LayerIndex],
+    ) -> Result<Manifest, Failure> {
+        let output = Output::new(self.common.output);
+        let mut manifest = session.manifest("view", tokenizer, self.model.bos, output)?;
+        manifest.seed = self.common.seed;
+        manifest.lenses =
+            asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<_>, _>>()?;
+        manifest.config = json!({
+            "model_name": session.name(),
+            "n_layers": session.spec.n_layers,
+            "text": prompts.iter().map(|prompt| &prompt.text).collect::<Vec<_>>(),
+            "lenses": self.lens.len(),
+            "layers": layers.iter().map(|layer| layer.0).collect::<Vec<_>>(),
+            "top_k": self.top_k.max(1),
+            "tokens": self.tokens,
+        });
+        Ok(manifest)
+    }
+}
+
+fn write_page(path: &Path, manifest: &Manifest, prompts: &[Prompt], traces: &[Trace]) -> Result<(), Failure> {
+    let part = |(prompt, trace)| TrajectoryPart { name: name(prompt), manifest: Some(manifest), trace };
+    let trajectories: Vec<_> = prompts.iter().zip(traces).map(part).collect();
+    let model = traces.first().map_or("", |trace| trace.model.as_str());
+    Page { title: format!("{model}, layer by layer"), runs: Vec::new(), trajectories }.write(path)?;
+    Ok(())
+}
+
+/// The prompt's first words.
+fn name(prompt: &Prompt) -> String {
+    let words = prompt.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut: String = words.chars().take(NAME).collect();
+    if cut.len() < words.len() { format!("{cut}…") } else { cut }
+}
+
+fn tokens(prompt: &Prompt) -> Vec<PromptToken> {
+    let one = |(id, token): (&u32, &layerscope::text::TokenText)| PromptToken { id: *id, text: whole(token) };
+    prompt.ids.iter().zip(&prompt.tokens).map(one).collect()
+}
+
+fn spelled(tokenizer: &Tokenizer, id: u32) -> String {
+    whole(&tokenizer.piece(id))
+}
+
+/// A token's text; the shown form, with its bytes spelled out, where it is not whole UTF-8.
+fn whole(token: &layerscope::text::TokenText) -> String {
+    if token.text.contains('\u{FFFD}') { token.shown.clone() } else { token.text.clone() }
+}
+
+fn counts(traces: &[Trace]) -> Counts {
+    let cells =
+        |trace: &Trace| trace.lenses.iter().map(|l| l.layers.len() * trace.tokens.len()).sum::<usize>();
+    Counts {
+        documents: traces.len() as u64,
+        tokens: traces.iter().map(|trace| trace.tokens.len() as u64).sum(),
+        rows: traces.iter().map(|trace| cells(trace) as u64).sum(),
+        ..Counts::default()
+    }
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), RunError> {
+    write_atomic(path, |file| file.write_all(text.as_bytes()).map_err(|e| RunError::io("write", path, e)))?;
+    Ok(())
+}
