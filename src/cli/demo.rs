@@ -25,7 +25,7 @@ const TOKENS: &str = "40000";
 const PROMPT: &str =
     "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do";
 
-/// Run the main job on the bundled model: a logit-lens table, an export, fitted lenses, what they say, and probes; a few minutes
+/// Take the tour on the bundled model: a logit-lens table, an export, fitted lenses, probes, and a report; a few minutes
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Folder to write
@@ -63,27 +63,68 @@ impl Demo {
         self.step(&["export", "--model", &model, "--data", &data, "--tokens", "50000", "--out", &export])?;
         summary(Path::new(&export), output)?;
         self.lenses(&model)?;
+        self.probes(&model)?;
+        self.report(&model)?;
+        output.note("\nNext, on a model of yours:");
+        output.note("  layerscope info --model DIR-OR-HUB-ID");
+        output.note("  layerscope view --model DIR-OR-HUB-ID --text \"The Eiffel Tower is in\" --metric kl");
+        output.note("  layerscope lens fit --model DIR-OR-HUB-ID --data TEXT.jsonl --kind tuned --out LENS");
+        Ok(())
+    }
+
+    /// Who is the subject of a sentence, layer by layer, and the law of next-token prediction.
+    fn probes(&self, model: &str) -> Result<(), Failure> {
+        let output = Output::new(self.output);
+        let path = |name: &str| self.out.join(name).display().to_string();
         output.note("\n6. At which layer does the model know who did it to whom? Probes for the subject of a sentence, split by");
         output.note("   pairs of sentences that have the same words.\n");
-        let (statements, probes) = (self.out.join("statements.csv"), self.out.join("probes"));
+        let (statements, probes, law) = (path("statements.csv"), path("probes"), path("law"));
         self.step(&[
             "probe",
             "sweep",
             "--model",
-            &model,
+            model,
             "--data",
-            &statements.display().to_string(),
+            &statements,
             "--group-column",
             "pair",
             "--probe",
             "logistic",
             "--out",
-            &probes.display().to_string(),
+            &probes,
         ])?;
-        output.note("\nNext, on a model of yours:");
-        output.note("  layerscope info --model DIR-OR-HUB-ID");
-        output.note("  layerscope view --model DIR-OR-HUB-ID --text \"The Eiffel Tower is in\" --metric kl");
-        output.note("  layerscope lens fit --model DIR-OR-HUB-ID --data TEXT.jsonl --kind tuned --out LENS");
+        output.note(
+            "\n7. Does what is left unsaid about the next token shrink by the same factor at every layer?\n",
+        );
+        let held_out = path("held-out.jsonl");
+        self.step(&[
+            "probe", "law", "--model", model, "--data", &held_out, "--tokens", "20000", "--out", &law,
+        ])
+    }
+
+    /// Everything on one page.
+    fn report(&self, model: &str) -> Result<(), Failure> {
+        let output = Output::new(self.output);
+        let path = |name: &str| self.out.join(name).display().to_string();
+        output.note("\n8. A prompt under three lenses, and everything so far on one page.\n");
+        let (tuned, future, prompt) = (path("tuned"), path("future"), path("prompt"));
+        self.step(&[
+            "view", "--model", model, "--text", PROMPT, "--lens", "logit", "--lens", &tuned, "--lens",
+            &future, "--out", &prompt,
+        ])?;
+        let (eval, transfer, probes, law) = (path("eval"), path("transfer"), path("probes"), path("law"));
+        self.step(&[
+            "report",
+            &prompt,
+            &eval,
+            &transfer,
+            &probes,
+            &law,
+            "--out",
+            &path("report"),
+            "--force",
+        ])?;
+        output.note(format!("\nOpen {} in a browser.", path("report/report.html")));
         Ok(())
     }
 
@@ -159,6 +200,7 @@ impl Demo {
             Command::Export(command) => command.run(),
             Command::Lens(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Report(command) => command.run(),
             _ => Ok(()),
         }
     }

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use layerscope::report::{Report as Shown, ReportError, Written};
+use layerscope::report::{PAGE, Report as Shown, ReportError, Written};
 use serde_json::json;
 
 use super::{args::OutputArgs, exit::Failure, output::Output};
 
-/// Draw what runs found: figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
+/// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Folders written by lens eval, lens transfer or probe
+    /// Folders written by lens eval, lens transfer, probe or view --out
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Folder to write
@@ -55,6 +55,7 @@ impl Report {
             tables.len(),
             wrapped(&tables)
         ))?;
+        output.print(&format!("{}: everything on one page, to open in a browser", place(PAGE)))?;
         let figure = |f: &layerscope::report::Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
         let table = |t: &layerscope::report::Table| json!({ "name": t.name, "title": t.title });
         let caveat = |c: &layerscope::report::Caveat| json!({ "run": c.run, "text": c.text });

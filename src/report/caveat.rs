@@ -21,6 +21,9 @@ pub struct Caveat {
 pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
     let rows = run.rows(&run.frame)?;
     let mut texts = Vec::new();
+    if !run.traces.is_empty() {
+        texts.push("A prompt is an example: what holds for it need not hold for others.".to_owned());
+    }
     texts.extend(few_clusters(run, &rows));
     texts.extend(no_interval(&rows));
     texts.extend(unconverged(run));
@@ -47,7 +50,7 @@ fn no_interval(rows: &[MetricRow]) -> Option<String> {
     let none =
         rows.iter().filter(|r| r.unit != "flag").map(|r| r.metric.as_str()).filter(|m| !with.contains(m));
     let none: BTreeSet<&str> = none.collect();
-    if with.is_empty() {
+    if with.is_empty() && !rows.is_empty() {
         return Some("No number has an interval.".into());
     }
     (!none.is_empty())

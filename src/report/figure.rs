@@ -19,6 +19,8 @@ pub struct Figure {
     pub scene: Scene,
     /// The numbers it shows, as they stand in `metrics.parquet` (a fitted line has rows of its own).
     pub rows: Vec<MetricRow>,
+    /// Of a prompt, its numbers: a header, then a record per cell.
+    pub records: Vec<Vec<String>>,
     /// Its lines, by name, for the table; none of a matrix.
     pub(super) lines: Vec<(String, Vec<MetricRow>)>,
     /// Its levels.
@@ -42,7 +44,7 @@ impl Figure {
         png(&self.scene).map_err(|source| self.failed(source))
     }
 
-    /// Its numbers: the columns of `metrics.parquet`, every number so that it is read back as it was.
+    /// Its numbers: the columns of `metrics.parquet` (of a prompt those of its cells), every number so that it is read back as it was.
     pub fn csv(&self) -> String {
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
         let mut out = csv::Writer::from_writer(Vec::new());
@@ -67,8 +69,12 @@ impl Figure {
             ]
         });
         let header = header.split(',').map(str::to_owned).collect();
-        let written =
-            std::iter::once(header).chain(rows).try_for_each(|row: Vec<String>| out.write_record(row));
+        let all: Vec<Vec<String>> = if self.records.is_empty() {
+            std::iter::once(header).chain(rows).collect()
+        } else {
+            self.records.clone()
+        };
+        let written = all.into_iter().try_for_each(|row| out.write_record(row));
         debug_assert!(written.is_ok(), "records of one length, written to memory");
         String::from_utf8(out.into_inner().unwrap_or_default()).unwrap_or_default()
     }
@@ -167,6 +173,7 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
         caption,
         scene: chart.scene(),
         rows,
+        records: Vec::new(),
         lines,
         levels,
     }
@@ -219,6 +226,7 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         caption,
         scene: chart.scene(),
         rows,
+        records: Vec::new(),
         lines: Vec::new(),
         levels: Vec::new(),
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! RUN/manifest.json + metrics.parquet -> Run (a polars frame) -> sections -> Figure, Table, Caveat -> DIR
+//! RUN/trajectory.parquet -> Trace ----------------------------------^               report.html <- page::Page
 //! ```
 //!
 //! A [`Run`] is all that is needed: no model, no text. The `kind` and `metric` columns say which figures and tables there are
@@ -15,6 +16,7 @@ mod future;
 mod law;
 mod lens;
 mod probe;
+mod prompt;
 mod run;
 mod table;
 mod transfer;
@@ -26,7 +28,7 @@ pub use error::ReportError;
 pub use figure::Figure;
 pub use run::Run;
 pub use table::{Cell, Table};
-pub use write::Written;
+pub use write::{PAGE, Written};
 
 use std::path::PathBuf;
 
@@ -64,6 +66,7 @@ impl Report {
             for section in [lens::figures, future::figures, transfer::figures, probe::figures, law::figures] {
                 figures.extend(section(run)?);
             }
+            figures.extend(prompt::figures(run));
             if figures.is_empty() {
                 return Err(ReportError::Nothing { path: run.path.clone(), kind: run.manifest.kind.clone() });
             }

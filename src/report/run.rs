@@ -9,7 +9,10 @@ use std::{
 use polars::prelude::*;
 
 use super::ReportError;
-use crate::run::{METRICS, Manifest, MetricRow, Status, read_metrics};
+use crate::{
+    run::{METRICS, Manifest, MetricRow, Status, read_metrics},
+    trajectory::{TRAJECTORY, Trace, read_traces},
+};
 
 /// A finished run.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct Run {
     pub manifest: Manifest,
     /// Its numbers: the columns of `metrics.parquet`.
     pub frame: DataFrame,
+    /// Its prompts, of `view --out`.
+    pub traces: Vec<Trace>,
 }
 
 impl Run {
@@ -62,14 +67,20 @@ impl Run {
             return Err(ReportError::Incomplete { path: path.into(), kind });
         }
         let numbers = ["lens eval", "lens transfer", "probe"].iter().any(|with| kind.starts_with(with));
-        if !numbers && !path.join(METRICS).exists() {
+        let (has_rows, has_traces) = (path.join(METRICS).exists(), path.join(TRAJECTORY).exists());
+        if !numbers && !has_rows && !has_traces {
             return Err(ReportError::Nothing { path: path.into(), kind });
         }
-        let rows = read_metrics(path).map_err(ReportError::Input)?;
+        let traces = if has_traces { read_traces(path).map_err(ReportError::Input)? } else { Vec::new() };
+        let rows = if has_rows || !has_traces {
+            read_metrics(path).map_err(ReportError::Input)?
+        } else {
+            Vec::new()
+        };
         let whole = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let name = whole.file_name().map_or_else(|| "run".into(), |name| slug(&name.to_string_lossy()));
         let frame = frame(&rows).map_err(|source| ReportError::Frame { path: path.into(), source })?;
-        Ok(Self { name, path: path.into(), prefix: String::new(), manifest, frame })
+        Ok(Self { name, path: path.into(), prefix: String::new(), manifest, frame, traces })
     }
 
     /// The rows whose text columns have these values, and their order.
@@ -216,6 +227,7 @@ mod tests {
             prefix: String::new(),
             manifest: Manifest::new("lens eval"),
             frame: frame(&all).unwrap(),
+            traces: Vec::new(),
         };
         assert_eq!(run.rows(&run.frame).unwrap(), all);
         let groups = run.groups(&run.frame, &["subject"]).unwrap();

@@ -11,8 +11,13 @@ use serde_json::json;
 use super::{Report, ReportError, Run};
 use crate::{
     hash::sha256_file,
+    page::{Page, RunPart, TrajectoryPart},
     run::{Counts, DataFile, METRICS, Manifest, RunDir, RunError, write_atomic},
+    trajectory::TRAJECTORY,
 };
+
+/// The page's file in a report.
+pub const PAGE: &str = "report.html";
 
 /// What [`Report::write`] left behind, relative to the folder.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +27,7 @@ pub struct Written {
 }
 
 impl Report {
-    /// Writes `figures/*.svg`, `.png` and `.csv`, `tables/*.csv`, `.md` and `.tex` into `out`, and a manifest that says `complete`
+    /// Writes `report.html`, `figures/*.svg`, `.png` and `.csv`, `tables/*.csv`, `.md` and `.tex` into `out`, and a manifest that says `complete`
     /// when every file is in place. `force` replaces another report. `done` hears of every figure.
     ///
     /// # Errors
@@ -74,15 +79,46 @@ impl Report {
             files.push(put(name("md"), table.markdown(&notes).as_bytes())?);
             files.push(put(name("tex"), table.latex(&notes).as_bytes())?);
         }
-        // The offline page (src/page/) goes here: files.push(put("report.html".into(), page(self)?.as_bytes())?);
+        files.push(put(PAGE.into(), self.page()?.as_bytes())?);
         dir.finish(Counts::default(), None).map_err(ReportError::Output)?;
         Ok(Written { files })
+    }
+
+    /// The offline page of all runs.
+    fn page(&self) -> Result<String, ReportError> {
+        let rows = self.runs.iter().map(|run| run.rows(&run.frame)).collect::<Result<Vec<_>, _>>()?;
+        let caveats = |run: &Run| {
+            let own = self.caveats.iter().filter(|caveat| caveat.run == run.name);
+            own.map(|caveat| caveat.text.clone()).collect()
+        };
+        let prompts = self.runs.iter().flat_map(|run| {
+            run.traces.iter().enumerate().map(move |(i, trace)| TrajectoryPart {
+                name: if run.traces.len() == 1 {
+                    run.name.clone()
+                } else {
+                    format!("{} {}", run.name, i + 1)
+                },
+                manifest: Some(&run.manifest),
+                trace,
+            })
+        });
+        let runs = self.runs.iter().zip(&rows).filter(|(_, rows)| !rows.is_empty());
+        let runs = runs
+            .map(|(run, rows)| RunPart {
+                name: run.name.clone(),
+                manifest: &run.manifest,
+                caveats: caveats(run),
+                rows,
+            })
+            .collect();
+        let page = Page { title: "layerscope".into(), runs, trajectories: prompts.collect() };
+        Ok(page.html())
     }
 
     /// The same runs and the same program give the same report.
     fn manifest(&self, argv: Vec<String>) -> Result<Manifest, ReportError> {
         let record = |run: &Run| {
-            let path = run.path.join(METRICS);
+            let path = run.path.join(if run.frame.height() > 0 { METRICS } else { TRAJECTORY });
             let failed = |e| ReportError::Input(RunError::io("read", &path, e));
             let bytes = std::fs::metadata(&path).map_err(failed)?.len();
             let sha256 = sha256_file(&path, &|_| ()).map_err(failed)?;
@@ -104,7 +140,7 @@ fn owns(path: &Path) -> bool {
     let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
     let ending = path.extension().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
     match folder {
-        "" => path == Path::new("report.html"),
+        "" => path == Path::new(PAGE),
         "figures" => ["svg", "png", "csv"].contains(&ending),
         "tables" => ["csv", "md", "tex"].contains(&ending),
         _ => false,
