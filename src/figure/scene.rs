@@ -177,7 +177,9 @@ impl Scene {
             Bounds { right: b.left + width, ..b },
             Bounds { left: b.right - width, ..b },
         ];
-        strips.into_iter().for_each(|strip| self.fill(strip, colour, 1.0));
+        for strip in strips {
+            self.fill(strip, colour, 1.0);
+        }
     }
 
     /// Every text.

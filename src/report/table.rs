@@ -87,7 +87,9 @@ fn by_layer(figure: &Figure) -> Table {
     let mut headers: Vec<String> = std::iter::once("layer".to_owned()).chain(names).collect();
     if !figure.levels.is_empty() {
         headers.push("reference".into());
-        rows.iter_mut().for_each(|row| row.push(Cell::Empty));
+        for row in &mut rows {
+            row.push(Cell::Empty);
+        }
     }
     for (name, level) in &figure.levels {
         let mut row = vec![Cell::Empty; headers.len()];
