@@ -6,6 +6,9 @@ use crate::{
     run::MetricRow,
 };
 
+/// Ends the metric of a computed line's rows.
+pub(super) const FITTED: &str = "_fitted";
+
 /// A figure of a report.
 #[derive(Debug, Clone)]
 pub struct Figure {
@@ -113,7 +116,7 @@ impl Rows {
         let curve = |(name, rows): &(String, Vec<MetricRow>)| {
             let mut points: Vec<Point> = rows.iter().map(point).collect();
             points.sort_by_key(|p| p.x);
-            Curve { name: name.clone(), points }
+            Curve { name: name.clone(), points, fitted: rows.iter().all(|r| r.metric.ends_with(FITTED)) }
         };
         let level = |(name, row): &(String, MetricRow)| Level { name: name.clone(), y: row.estimate };
         Panel {
@@ -199,7 +202,8 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
     let mut rows: Vec<MetricRow> = matrix.values.iter().flatten().cloned().collect();
     rows.retain(|r| seen.insert((r.subject.clone(), r.layer, r.source_layer)));
     let caption = words::caption(run, &rows, &said.more);
-    let square = matrix.rows == matrix.columns;
+    // Likeness has no diagonal: a layer is itself.
+    let own = matrix.rows == matrix.columns && matrix.values.first().is_some_and(Option::is_some);
     let chart = Heatmap {
         title: said.title.clone(),
         caption: caption.clone(),
@@ -210,7 +214,7 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         values: matrix.values.iter().map(|row| row.as_ref().map(|r| r.estimate)).collect(),
         colours: matrix.colours,
         value_label: matrix.value_label,
-        diagonal: square,
+        diagonal: own,
         ..Heatmap::default()
     };
     Figure {
