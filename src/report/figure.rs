@@ -22,6 +22,8 @@ pub struct Figure {
     pub scene: Scene,
     /// The numbers it shows, as they stand in `metrics.parquet` (a fitted line has rows of its own).
     pub rows: Vec<MetricRow>,
+    /// What its table rests on, without the words about the drawing.
+    pub(super) basis: String,
     /// Its lines, by name, for the table; none of a matrix.
     pub(super) lines: Vec<(String, Vec<MetricRow>)>,
     /// Its levels.
@@ -157,6 +159,8 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
     let more = format!("{ribbons} {}", said.more);
     let of_lines: Vec<MetricRow> = lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
     let caption = words::caption(run, &of_lines, &more);
+    let brackets = if with { format!("In brackets: 95 % intervals over {clusters}.") } else { String::new() };
+    let basis = words::caption(run, &of_lines, &brackets);
     let chart = Curves {
         title: said.title.clone(),
         caption: caption.clone(),
@@ -170,6 +174,7 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
         caption,
         scene: chart.scene(),
         rows,
+        basis,
         lines,
         levels,
     }
@@ -223,6 +228,7 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         caption,
         scene: chart.scene(),
         rows,
+        basis: String::new(),
         lines: Vec::new(),
         levels: Vec::new(),
     }
