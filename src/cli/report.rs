@@ -58,7 +58,8 @@ impl Report {
         output.print(&format!("{}: everything on one page, to open in a browser", place(PAGE)))?;
         let figure = |f: &layerscope::report::Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
         let table = |t: &layerscope::report::Table| json!({ "name": t.name, "title": t.title });
-        let caveat = |c: &layerscope::report::Caveat| json!({ "run": c.run, "text": c.text });
+        let caveat =
+            |c: &layerscope::report::Caveat| json!({ "run": c.run, "text": c.text, "metrics": c.metrics });
         output.result(json!({
             "out": self.out,
             "figures": shown.figures.iter().map(figure).collect::<Vec<_>>(),

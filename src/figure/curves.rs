@@ -35,6 +35,8 @@ pub struct Curve {
     pub name: String,
     /// By ascending layer.
     pub points: Vec<Point>,
+    /// Without markers: computed, not measured.
+    pub fitted: bool,
 }
 
 /// A value that no layer changes, drawn as a broken line: the model's own, a baseline.
@@ -197,6 +199,9 @@ impl Curves {
                 .collect();
             scene.path(spots.iter().map(|s| s.1).collect(), style.colour, 1.75, style.dash);
             let few = spots.len() == 1;
+            if curve.fitted {
+                continue;
+            }
             for (_, spot) in spots.iter().filter(|(layer, _)| few || across.ticks.contains(layer)) {
                 marker(scene, *spot, style.marker, style.colour);
             }
@@ -221,9 +226,12 @@ impl Curves {
         };
         for (i, name) in self.names().into_iter().enumerate() {
             let style = palette::line(i);
+            let fitted = self.panels.iter().flat_map(|p| &p.curves).any(|c| c.name == name && c.fitted);
             entry(scene, name, &|scene, x, y| {
                 scene.path(vec![(x, y), (x + SAMPLE, y)], style.colour, 1.75, style.dash);
-                marker(scene, (x + SAMPLE / 2.0, y), style.marker, style.colour);
+                if !fitted {
+                    marker(scene, (x + SAMPLE / 2.0, y), style.marker, style.colour);
+                }
             });
         }
         for (i, name) in self.level_names().into_iter().enumerate() {

@@ -40,17 +40,14 @@ pub enum FigureError {
     Png(#[from] png::EncodingError),
 }
 
-/// How a backend places text: sizes by the em, and where the baseline is below the top of a text.
+/// Who draws letters.
 #[derive(Clone, Copy)]
-struct Lettering {
-    per_em: f64,
-    baseline: f64,
+enum Letters {
+    /// The backend, by the font's name.
+    Named,
+    /// We, by the outlines of the embedded font: plotters' own letters lack their side bearings.
+    Outlines,
 }
-
-/// Plotters' SVG divides sizes by 1.24 and moves text down by 0.76 em.
-const SVG: Lettering = Lettering { per_em: 1.24, baseline: 0.76 };
-/// Its bitmap takes the size for ascent and descent together, and sets the baseline at half of that.
-const BITMAP: Lettering = Lettering { per_em: font::LINE, baseline: font::LINE / 2.0 };
 
 /// The scene as a standalone SVG. `title` is what a screen reader says.
 ///
@@ -59,7 +56,7 @@ const BITMAP: Lettering = Lettering { per_em: font::LINE, baseline: font::LINE /
 pub fn svg(scene: &Scene, title: &str) -> Result<String, FigureError> {
     let (width, height) = size(scene)?;
     let mut text = String::new();
-    play(scene, SVGBackend::with_string(&mut text, (width, height)), SVG)?;
+    play(scene, SVGBackend::with_string(&mut text, (width, height)), Letters::Named)?;
     // Plotters opens with its own element, which knows no scale and no title.
     let body = text.split_once(">\n").map_or("", |(_, body)| body);
     let (w, h) = (scene.width.ceil(), scene.height.ceil());
@@ -78,7 +75,7 @@ pub fn svg(scene: &Scene, title: &str) -> Result<String, FigureError> {
 pub fn png(scene: &Scene) -> Result<Vec<u8>, FigureError> {
     let (width, height) = size(scene)?;
     let mut fine = vec![0xff; width as usize * height as usize * 3];
-    play(scene, BitMapBackend::with_buffer(&mut fine, (width, height)), BITMAP)?;
+    play(scene, BitMapBackend::with_buffer(&mut fine, (width, height)), Letters::Outlines)?;
     let step = FINE as u32 / DOTS;
     let (w, h) = (width / step, height / step);
     let mut out = Vec::new();
@@ -122,13 +119,10 @@ fn average(fine: &[u8], width: usize, step: usize) -> Vec<u8> {
 }
 
 /// Draws every mark in order, on paper.
-fn play<B: DrawingBackend>(scene: &Scene, mut to: B, lettering: Lettering) -> Result<(), FigureError> {
-    if !*font::READY {
-        return Err(FigureError::Backend("the embedded font is damaged".into()));
-    }
+fn play<B: DrawingBackend>(scene: &Scene, mut to: B, letters: Letters) -> Result<(), FigureError> {
     let paper = Bounds { left: 0.0, top: 0.0, right: scene.width.ceil(), bottom: scene.height.ceil() };
     let ground = Mark::Box { bounds: paper, colour: Colour::PAPER, opacity: 1.0 };
-    std::iter::once(&ground).chain(&scene.marks).try_for_each(|mark| draw(mark, &mut to, lettering))?;
+    std::iter::once(&ground).chain(&scene.marks).try_for_each(|mark| draw(mark, &mut to, letters))?;
     to.present().map_err(refused)
 }
 
@@ -136,7 +130,7 @@ fn refused(error: impl std::error::Error) -> FigureError {
     FigureError::Backend(error.to_string())
 }
 
-fn draw<B: DrawingBackend>(mark: &Mark, to: &mut B, lettering: Lettering) -> Result<(), FigureError> {
+fn draw<B: DrawingBackend>(mark: &Mark, to: &mut B, letters: Letters) -> Result<(), FigureError> {
     match mark {
         Mark::Path { points, colour, width, dash } => {
             let stroke_width = unit(*width).max(1) as u32;
@@ -156,27 +150,49 @@ fn draw<B: DrawingBackend>(mark: &Mark, to: &mut B, lettering: Lettering) -> Res
         Mark::Dot { x, y, radius, colour } => {
             to.draw_circle((unit(*x), unit(*y)), unit(*radius) as u32, &rgb(*colour), true).map_err(refused)
         }
-        Mark::Text(text) => letters(text, to, lettering),
+        Mark::Text(text) => match letters {
+            Letters::Named => named(text, to),
+            Letters::Outlines => outlines(text, to),
+        },
     }
 }
 
-fn letters<B: DrawingBackend>(text: &Text, to: &mut B, lettering: Lettering) -> Result<(), FigureError> {
+/// Plotters' SVG divides sizes by 1.24 and sets the baseline 0.76 em below the top of a text.
+fn named<B: DrawingBackend>(text: &Text, to: &mut B) -> Result<(), FigureError> {
     let h_pos = match text.align {
         Align::Start => HPos::Left,
         Align::Middle => HPos::Center,
         Align::End => HPos::Right,
     };
-    let size = text.size * FINE * lettering.per_em;
-    let font = FontDesc::new(FontFamily::Name(font::FAMILY), size, FontStyle::Normal);
-    let above = lettering.baseline * text.size;
+    let font = FontDesc::new(FontFamily::Name(font::FAMILY), text.size * FINE * 1.24, FontStyle::Normal);
+    let above = text.size * 0.76;
     let (font, x, y) = if text.upwards {
         (font.transform(FontTransform::Rotate270), text.x - above, text.y)
     } else {
         (font, text.x, text.y - above)
     };
-    let color = rgb(text.colour).to_backend_color();
-    let style = TextStyle { font, color, pos: Pos::new(h_pos, VPos::Top) };
+    let style =
+        TextStyle { font, color: rgb(text.colour).to_backend_color(), pos: Pos::new(h_pos, VPos::Top) };
     to.draw_text(&text.text, &style, (unit(x), unit(y))).map_err(refused)
+}
+
+fn outlines<B: DrawingBackend>(text: &Text, to: &mut B) -> Result<(), FigureError> {
+    let before = match text.align {
+        Align::Start => 0.0,
+        Align::Middle => font::width(&text.text, text.size) / 2.0,
+        Align::End => font::width(&text.text, text.size),
+    };
+    let (x, y) = if text.upwards { (text.x, text.y + before) } else { (text.x - before, text.y) };
+    let (x, y) = (unit(x), unit(y));
+    let mut outcome = Ok(());
+    font::dots(&text.text, text.size * FINE, |right, down, coverage| {
+        let at = if text.upwards { (x + down, y - right) } else { (x + right, y + down) };
+        let drawn = to.draw_pixel(at, rgb(text.colour).mix(coverage.clamp(0.0, 1.0)).to_backend_color());
+        if let (Err(e), Ok(())) = (drawn, &outcome) {
+            outcome = Err(refused(e));
+        }
+    });
+    outcome
 }
 
 fn unit(x: f64) -> i32 {

@@ -5,31 +5,46 @@
 
 use std::sync::LazyLock;
 
-use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
+use ab_glyph::{Font as _, FontRef, PxScale, ScaleFont as _};
 
 /// The subset.
 const FILE: &[u8] = include_bytes!("font/DejaVuSans-subset.ttf");
-/// What the SVG asks for, in order; plotters takes the whole list for the font's name.
+/// What the SVG asks for, in order.
 pub(super) const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
-/// Ascent and descent of the font by its em: `(1901 + 483) / 2048`.
-pub(super) const LINE: f64 = 2384.0 / 2048.0;
+/// Ascent and descent of the font by its em, which `ab_glyph` takes for its size: `(1901 + 483) / 2048`.
+const LINE: f64 = 2384.0 / 2048.0;
 /// Height of a capital by the em: `1493 / 2048`.
 pub(super) const CAPITAL: f64 = 0.729;
 /// Depth of `g` by the em.
 pub(super) const DEPTH: f64 = 0.21;
 
-/// Whether plotters has taken the font, which it keeps for the whole process.
-pub(super) static READY: LazyLock<bool> =
-    LazyLock::new(|| register_font(FAMILY, FontStyle::Normal, FILE).is_ok());
+/// The font; none if the file were damaged, which a test rules out.
+static FONT: LazyLock<Option<FontRef<'static>>> = LazyLock::new(|| FontRef::try_from_slice(FILE).ok());
 
 /// The width of `text` in pixels at an em of `size` pixels.
 pub fn width(text: &str, size: f64) -> f64 {
-    const FINE: f64 = 1000.0; // plotters measures in whole pixels
-    if !*READY {
-        return text.chars().count() as f64 * size * 0.6;
+    let Some(font) = &*FONT else { return text.chars().count() as f64 * size * 0.6 };
+    let scaled = font.as_scaled(PxScale::from((size * LINE) as f32));
+    text.chars().map(|c| f64::from(scaled.h_advance(scaled.glyph_id(c)))).sum()
+}
+
+/// The dots of `text` at an em of `size` dots, from the start of its baseline: `(right, down, coverage)`.
+pub(super) fn dots(text: &str, size: f64, mut dot: impl FnMut(i32, i32, f64)) {
+    let Some(font) = &*FONT else { return };
+    let scale = PxScale::from((size * LINE) as f32);
+    let scaled = font.as_scaled(scale);
+    let mut x = 0.0;
+    for c in text.chars() {
+        let id = scaled.glyph_id(c);
+        if let Some(outline) = font.outline_glyph(id.with_scale_and_position(scale, ab_glyph::point(x, 0.0)))
+        {
+            let corner = outline.px_bounds().min;
+            outline.draw(|right, down, coverage| {
+                dot(corner.x as i32 + right as i32, corner.y as i32 + down as i32, f64::from(coverage));
+            });
+        }
+        x += scaled.h_advance(id);
     }
-    let font = FontDesc::new(FontFamily::Name(FAMILY), FINE * LINE, FontStyle::Normal);
-    font.layout_box(text).map_or(0.0, |((left, _), (right, _))| f64::from(right - left) / FINE * size)
 }
 
 /// `text`, shortened with `…` until it is no wider than `room` pixels.
@@ -79,6 +94,15 @@ pub(super) fn wrap(text: &str, size: f64, room: f64, most: usize) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_font_is_whole_and_has_what_figures_say() {
+        let font = FONT.as_ref().unwrap();
+        let missing = |c: &char| font.glyph_id(*c).0 == 0;
+        let none: Vec<char> =
+            "KL(model ‖ lens) − ≥ ≤ ± × · ⏎ … ² ₂ λ μ Ж Ġ Ċ ▁ ␣ �".chars().filter(missing).collect();
+        assert!(none.is_empty(), "{none:?}");
+    }
 
     #[test]
     fn widths_by_the_fonts_own_table() {

@@ -9,7 +9,7 @@
 //! ```
 //! use layerscope::figure::{Curve, Curves, Panel, Point, svg};
 //! let point = |x: i32| Point { x, y: f64::from(8 - x), interval: None };
-//! let curve = Curve { name: "tuned".into(), points: (0..8).map(point).collect() };
+//! let curve = Curve { name: "tuned".into(), points: (0..8).map(point).collect(), fitted: false };
 //! let chart = Curves { title: "KL by layer".into(), y_label: "nats".into(), panels: vec![Panel::of(vec![curve])], ..Curves::default() };
 //! assert!(svg(&chart.scene(), "KL by layer").unwrap().starts_with("<svg"));
 //! ```

@@ -24,7 +24,7 @@ fn curve(name: &str, layers: i32) -> Curve {
         let y = f64::from(layers - x) + name.len() as f64;
         Point { x, y, interval: Some((y * 0.9, y * 1.1)) }
     };
-    Curve { name: name.into(), points: (0..=layers).map(point).collect() }
+    Curve { name: name.into(), points: (0..=layers).map(point).collect(), fitted: false }
 }
 
 fn curves(layers: i32, panels: usize, log: bool) -> Curves {

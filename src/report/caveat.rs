@@ -15,6 +15,8 @@ pub struct Caveat {
     pub run: String,
     /// One sentence.
     pub text: String,
+    /// The metrics it is about; none: all of the run.
+    pub metrics: Vec<String>,
 }
 
 /// All of a run.
@@ -25,10 +27,10 @@ pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
         texts.push("A prompt is an example: what holds for it need not hold for others.".to_owned());
     }
     texts.extend(few_clusters(run, &rows));
-    texts.extend(no_interval(&rows));
     texts.extend(unconverged(run));
     texts.extend(in_sample(&rows));
-    Ok(texts.into_iter().map(|text| Caveat { run: run.name.clone(), text }).collect())
+    let of_all = |text| Caveat { run: run.name.clone(), text, metrics: Vec::new() };
+    Ok(texts.into_iter().map(of_all).chain(no_interval(run, &rows)).collect())
 }
 
 fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {
@@ -45,16 +47,21 @@ fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {
 }
 
 /// Metrics that never have an interval although they are estimates.
-fn no_interval(rows: &[MetricRow]) -> Option<String> {
+fn no_interval(run: &Run, rows: &[MetricRow]) -> Option<Caveat> {
     let with: BTreeSet<&str> = rows.iter().filter(|r| r.lower.is_some()).map(|r| r.metric.as_str()).collect();
     let none =
         rows.iter().filter(|r| r.unit != "flag").map(|r| r.metric.as_str()).filter(|m| !with.contains(m));
     let none: BTreeSet<&str> = none.collect();
-    if with.is_empty() && !rows.is_empty() {
-        return Some("No number has an interval.".into());
-    }
-    (!none.is_empty())
-        .then(|| format!("Without an interval: {}.", none.into_iter().collect::<Vec<_>>().join(", ")))
+    let names: Vec<&str> = none.into_iter().collect();
+    let (text, metrics) = if with.is_empty() {
+        ("No number has an interval.".into(), Vec::new())
+    } else {
+        (
+            format!("Without an interval: {}.", names.join(", ")),
+            names.iter().map(|m| (*m).to_owned()).collect(),
+        )
+    };
+    (!names.is_empty()).then(|| Caveat { run: run.name.clone(), text, metrics })
 }
 
 /// Probes whose fit stopped before its tolerance, from the facts saved beside them.

@@ -6,6 +6,9 @@ use crate::{
     run::MetricRow,
 };
 
+/// Ends the metric of a computed line's rows.
+pub(super) const FITTED: &str = "_fitted";
+
 /// A figure of a report.
 #[derive(Debug, Clone)]
 pub struct Figure {
@@ -21,6 +24,8 @@ pub struct Figure {
     pub rows: Vec<MetricRow>,
     /// Of a prompt, its numbers: a header, then a record per cell.
     pub records: Vec<Vec<String>>,
+    /// What its table rests on, without the words about the drawing.
+    pub(super) basis: String,
     /// Its lines, by name, for the table; none of a matrix.
     pub(super) lines: Vec<(String, Vec<MetricRow>)>,
     /// Its levels.
@@ -119,7 +124,7 @@ impl Rows {
         let curve = |(name, rows): &(String, Vec<MetricRow>)| {
             let mut points: Vec<Point> = rows.iter().map(point).collect();
             points.sort_by_key(|p| p.x);
-            Curve { name: name.clone(), points }
+            Curve { name: name.clone(), points, fitted: rows.iter().all(|r| r.metric.ends_with(FITTED)) }
         };
         let level = |(name, row): &(String, MetricRow)| Level { name: name.clone(), y: row.estimate };
         Panel {
@@ -160,6 +165,8 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
     let more = format!("{ribbons} {}", said.more);
     let of_lines: Vec<MetricRow> = lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
     let caption = words::caption(run, &of_lines, &more);
+    let brackets = if with { format!("In brackets: 95 % intervals over {clusters}.") } else { String::new() };
+    let basis = words::caption(run, &of_lines, &brackets);
     let chart = Curves {
         title: said.title.clone(),
         caption: caption.clone(),
@@ -174,6 +181,7 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
         scene: chart.scene(),
         rows,
         records: Vec::new(),
+        basis,
         lines,
         levels,
     }
@@ -206,7 +214,8 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
     let mut rows: Vec<MetricRow> = matrix.values.iter().flatten().cloned().collect();
     rows.retain(|r| seen.insert((r.subject.clone(), r.layer, r.source_layer)));
     let caption = words::caption(run, &rows, &said.more);
-    let square = matrix.rows == matrix.columns;
+    // Likeness has no diagonal: a layer is itself.
+    let own = matrix.rows == matrix.columns && matrix.values.first().is_some_and(Option::is_some);
     let chart = Heatmap {
         title: said.title.clone(),
         caption: caption.clone(),
@@ -217,7 +226,7 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         values: matrix.values.iter().map(|row| row.as_ref().map(|r| r.estimate)).collect(),
         colours: matrix.colours,
         value_label: matrix.value_label,
-        diagonal: square,
+        diagonal: own,
         ..Heatmap::default()
     };
     Figure {
@@ -227,6 +236,7 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         scene: chart.scene(),
         rows,
         records: Vec::new(),
+        basis: String::new(),
         lines: Vec::new(),
         levels: Vec::new(),
     }

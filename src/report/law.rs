@@ -4,7 +4,7 @@ use layerscope_probes::Decay;
 
 use super::{
     ReportError, Run,
-    figure::{Figure, Rows, Said, curves},
+    figure::{FITTED, Figure, Rows, Said, curves},
 };
 use crate::run::MetricRow;
 
@@ -64,7 +64,7 @@ fn line(rows: &[MetricRow]) -> Vec<MetricRow> {
     let pr: Vec<f64> = from_one.iter().map(|r| r.estimate).collect();
     let Ok(decay) = Decay::fit(&layers, &pr) else { return Vec::new() }; // fewer than three layers have no line
     let at = |r: &&MetricRow| MetricRow {
-        metric: format!("{}_fitted", r.metric),
+        metric: format!("{}{FITTED}", r.metric),
         estimate: 10f64.powf(decay.intercept + decay.slope * f64::from(r.layer)),
         lower: None,
         upper: None,

@@ -144,7 +144,7 @@ fn generalisation(run: &Run) -> Result<Vec<Figure>, ReportError> {
             let panels: Vec<Rows> = sets.iter().map(panel).collect();
             let said = Said::new(
                 format!("generalisation-{metric}{site}"),
-                format!("{title} on other sets, by layer"),
+                format!("{} on other sets, by layer", if metric == "accuracy" { "Accuracy" } else { &title }),
                 "",
             );
             figures.push(curves(run, said, (&label, false), &panels));

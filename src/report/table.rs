@@ -97,7 +97,7 @@ fn by_layer(figure: &Figure) -> Table {
         row[headers.len() - 1] = Cell::of(Some(level));
         rows.push(row);
     }
-    let Figure { name, title, caption, .. } = figure.clone();
+    let Figure { name, title, basis: caption, .. } = figure.clone();
     Table { name, title, caption, headers, rows }
 }
 

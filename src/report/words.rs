@@ -13,10 +13,10 @@ pub(super) fn metric(name: &str, unit: &str) -> (String, String) {
             ("KL of mean predictions: is the lens biased on average?", "KL(mean model ‖ mean lens)")
         }
         "entropy" => ("Entropy of the prediction", "entropy"),
-        "agreement" => ("Agreement with the model's first token", "agreement"),
-        "accuracy" => ("Accuracy of the first token", "accuracy"),
+        "agreement" => ("Agreement: the likeliest token is the model's", "agreement"),
+        "accuracy" => ("Accuracy: the likeliest token is the true one", "accuracy"),
         "rank" => ("Mean rank of the true token (0 is first)", "rank of the true token"),
-        "surprisal" => ("How surprised the model is by the lens's first token", "surprisal"),
+        "surprisal" => ("How surprised the model is by the lens's likeliest token", "surprisal"),
         "decided" => ("Share of predictions that no later layer changes", "decided"),
         "penalty_state" => (
             "Penalty for not using the state's own translator, CE[i,\u{a0}j]\u{a0}−\u{a0}CE[j,\u{a0}j]",
@@ -78,7 +78,7 @@ pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
         match (all().min(), all().max()) {
             (Some(low), Some(high)) if low == high => thousands(high),
             (Some(low), Some(high)) => format!("{} to {}", thousands(low), thousands(high)),
-            _ => "0".into(),
+            _ => String::new(),
         }
     };
     let model = run
@@ -88,7 +88,11 @@ pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
         .map(|m| m.path.trim_end_matches('/').rsplit('/').next().unwrap_or("").to_owned());
     let model =
         model.filter(|m| !["", "model"].contains(&m.as_str())).map_or_else(String::new, |m| format!("{m}. "));
-    let n = format!("n = {} {items}, {} {clusters}.", span(|r| r.n), span(|r| r.n_clusters));
+    let clusters = match span(|r| r.n_clusters) {
+        none if none.is_empty() => String::new(),
+        some => format!(", {some} {clusters}"),
+    };
+    let n = format!("n = {} {items}{clusters}.", span(|r| r.n));
     format!("{model}{n} {more}").trim_end().to_owned()
 }
 

@@ -68,12 +68,9 @@ impl Report {
             .collect::<Result<_, ReportError>>()?;
         let mut files = figures.concat();
         for (table, run) in self.tables.iter().zip(&self.table_runs) {
-            let notes: Vec<&str> = self
-                .caveats
-                .iter()
-                .filter(|c| c.run == self.runs[*run].name)
-                .map(|c| c.text.as_str())
-                .collect();
+            // A table shows by itself where an interval is missing.
+            let notes = self.caveats.iter().filter(|c| c.run == self.runs[*run].name && c.metrics.is_empty());
+            let notes: Vec<&str> = notes.map(|c| c.text.as_str()).collect();
             let name = |ending: &str| Path::new("tables").join(format!("{}.{ending}", table.name));
             files.push(put(name("csv"), table.csv().as_bytes())?);
             files.push(put(name("md"), table.markdown(&notes).as_bytes())?);

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
+use layerscope::figure::{Colour, palette::viridis};
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,7 +53,7 @@ impl ColorDepth {
 
     /// `text` on the colour of `x` in 0..=1, with black or white letters, whichever reads better.
     pub(crate) fn paint(self, text: &str, x: f64) -> String {
-        let [r, g, b] = viridis(x);
+        let Colour(r, g, b) = viridis(x);
         let luminance = 0.2126 * f64::from(r) + 0.7152 * f64::from(g) + 0.0722 * f64::from(b);
         let letters = if luminance > 110.0 { 16 } else { 231 };
         match self {
@@ -65,25 +66,6 @@ impl ColorDepth {
             }
         }
     }
-}
-
-/// Viridis (Smith & van der Walt 2015) at nine points, linear between them: dark violet, green, yellow.
-fn viridis(x: f64) -> [u8; 3] {
-    const STOPS: [[f64; 3]; 9] = [
-        [68., 1., 84.],
-        [71., 44., 122.],
-        [59., 81., 139.],
-        [44., 113., 142.],
-        [33., 144., 141.],
-        [39., 173., 129.],
-        [92., 200., 99.],
-        [170., 220., 50.],
-        [253., 231., 37.],
-    ];
-    let at = x.clamp(0.0, 1.0) * 8.0;
-    let i = (at as usize).min(7);
-    let t = at - i as f64;
-    std::array::from_fn(|c| (STOPS[i][c] * (1.0 - t) + STOPS[i + 1][c] * t).round() as u8)
 }
 
 #[cfg(test)]
@@ -101,8 +83,7 @@ mod tests {
 
     #[test]
     fn ends_of_the_scale() {
-        assert_eq!((viridis(-1.0), viridis(1.0)), ([68, 1, 84], [253, 231, 37]));
-        assert_eq!(viridis(0.5), [33, 144, 141]);
+        assert_eq!((viridis(-1.0), viridis(1.0)), (Colour(68, 1, 84), Colour(253, 231, 37)));
         assert!(ColorDepth::True.paint("x", 1.0).starts_with("\x1b[38;5;16;48;2;253;231;37mx"));
         assert!(ColorDepth::Indexed.paint("x", 0.0).starts_with("\x1b[38;5;231;48;5;"));
     }
