@@ -149,6 +149,9 @@ function logScale(asked, rows) {
 }
 const SCALE = { key: 'scale', label: 'Scale', options: ['auto', 'linear', 'log'], usual: 'auto' };
 
+/** A choice between the hooks that were read. */
+const hookControl = (rows) => ({ key: 'hook', label: 'Hook', options: distinct(rows, 'hook'), usual: rows[0].hook });
+
 /** Ends that a metric cannot pass; none where it can. */
 const limitsOf = (metric) =>
     /^(accuracy|agreement|precision|decided|auroc|macro_f1|ece|selectivity)/.test(metric)

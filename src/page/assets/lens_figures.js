@@ -46,7 +46,6 @@ const behind = (rows) =>
 
 function lensCurves(run, id) {
     const rows = rowsOf(run).filter((row) => isLens(row) && row.horizon === 1);
-    const sites = distinct(rows, 'hook');
     const byLayer = rows.filter((row) => !/^(prediction_depth|exit_)/.test(row.metric));
     const options = measures(byLayer);
     return figure({
@@ -64,7 +63,7 @@ function lensCurves(run, id) {
                 options,
                 usual: options.some(([k]) => k === 'kl, nats') ? 'kl, nats' : options[0][0],
             },
-            { key: 'hook', label: 'Hook', options: sites, usual: sites[0] },
+            hookControl(rows),
             SCALE,
         ],
         draw({ metric, hook, scale: asked }) {

@@ -4,7 +4,6 @@ function probeFigure(run, id) {
     const rows = pick(rowsOf(run), { kind: 'probe' });
     const baselines = pick(rowsOf(run), { kind: 'baseline', horizon: rows[0].horizon });
     const subjects = distinct(rows, 'subject');
-    const hooks = distinct(rows, 'hook');
     const byLayer = rows.filter((row) => !/^(tied_with_best|best_|shuffled_|control_|train_)/.test(row.metric));
     const options = measures(byLayer);
     const usual = options.find(([k]) => /^(accuracy|r2),/.test(k))?.[0] ?? options[0][0];
@@ -25,7 +24,7 @@ function probeFigure(run, id) {
                 options: [...subjects, ...(subjects.length > 1 ? [['all', 'all, without controls']] : [])],
                 usual: subjects[0],
             },
-            { key: 'hook', label: 'Hook', options: hooks, usual: hooks[0] },
+            hookControl(rows),
         ],
         draw({ metric, probe, hook }) {
             const here = byLayer.filter((row) => measure(row) === metric && row.hook === hook);
@@ -113,9 +112,9 @@ function generalisation(run, id) {
         run,
         shows: 'A probe fitted on the set left of “>” and tested on the held-out part of the set right of it, by layer. Lines of a set with itself are the ceiling.',
         not: 'that a direction which carries over is the concept you named: both sets may share another regularity.',
-        controls: [{ key: 'metric', label: 'Metric', options, usual: options[0][0] }],
-        draw({ metric }) {
-            const here = rows.filter((row) => measure(row) === metric);
+        controls: [{ key: 'metric', label: 'Metric', options, usual: options[0][0] }, hookControl(rows)],
+        draw({ metric, hook }) {
+            const here = pick(rows, { hook }).filter((row) => measure(row) === metric);
             return {
                 lines: {
                     title: metric,
@@ -145,9 +144,10 @@ function probeMatrix(run, id) {
         controls: [
             { key: 'set', label: 'Set', options: subjects, usual: subjects[0] },
             { key: 'metric', label: 'Metric', options, usual: options[0][0] },
+            hookControl(rows),
         ],
-        draw({ set, metric }) {
-            const here = pick(rows, { subject: set }).filter((row) => measure(row) === metric);
+        draw({ set, metric, hook }) {
+            const here = pick(rows, { subject: set, hook }).filter((row) => measure(row) === metric);
             return {
                 matrix: {
                     title: metric,
