@@ -41,10 +41,8 @@ browser: ## drive the offline page in headless Chromium, on the demo's runs (mak
 	@$(BINARY) view --quiet --model out/demo/model --lens logit --lens out/demo/tuned --lens out/demo/future \
 	  --text "The old man looked at her for a moment, and then he said that she was" \
 	  --text "Alice was <script>alert(1)</script> of שלום עולם and 漢字かな" --html out/browser/prompts.html
-	@$(with_libtorch) cargo run --quiet --release --example page -- out/browser/report.html \
-	  out/demo/eval out/demo/transfer out/demo/probes
-	@echo "==> scripts/browser_test.sh out/browser/prompts.html out/browser/report.html"
-	@bash scripts/browser_test.sh out/browser/prompts.html out/browser/report.html
+	@echo "==> scripts/browser_test.sh out/browser/prompts.html out/demo/report/report.html"
+	@bash scripts/browser_test.sh out/browser/prompts.html out/demo/report/report.html
 
 fmt: ## format the Rust code
 	@echo "==> cargo fmt --all"

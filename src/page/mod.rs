@@ -15,7 +15,6 @@ use std::{io::Write as _, path::Path};
 
 use serde_json::{Value, json};
 
-pub use self::facts::caveats;
 use crate::{
     run::{Manifest, MetricRow, RunError, Written, write_atomic},
     trajectory::Trace,
@@ -39,7 +38,7 @@ pub struct RunPart<'a> {
     pub name: String,
     /// What was measured and on what.
     pub manifest: &'a Manifest,
-    /// What a reader must know before believing the numbers, one sentence each; [`caveats`] finds the usual ones.
+    /// What a reader must know before believing the numbers, one sentence each.
     pub caveats: Vec<String>,
     /// The numbers.
     pub rows: &'a [MetricRow],

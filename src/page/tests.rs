@@ -151,15 +151,3 @@ fn a_file_is_written_whole() {
     assert_eq!(written.bytes as usize, html.len());
     assert!(html.starts_with("<!doctype html>") && !html.contains("http://") || html.contains("www.w3.org"));
 }
-
-#[test]
-fn caveats_name_what_the_numbers_lack() {
-    let mut manifest = Manifest::new("lens eval");
-    manifest.status = Status::Complete;
-    let few = [row(0, None, 1.0)];
-    assert!(caveats(&manifest, &few).iter().any(|c| c.starts_with("Only 7 documents")));
-    manifest.status = Status::Running;
-    let one = [MetricRow { n_clusters: 1, lower: None, upper: None, ..row(0, None, 1.0) }];
-    let said = caveats(&manifest, &one);
-    assert!(said[0].contains("not finished") && said[1].starts_with("One document"), "{said:?}");
-}

@@ -26,11 +26,19 @@ pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
     if !run.traces.is_empty() {
         texts.push("A prompt is an example: what holds for it need not hold for others.".to_owned());
     }
+    texts.extend(parity(run));
     texts.extend(few_clusters(run, &rows));
     texts.extend(unconverged(run));
     texts.extend(in_sample(&rows));
     let of_all = |text| Caveat { run: run.name.clone(), text, metrics: Vec::new() };
     Ok(texts.into_iter().map(of_all).chain(no_interval(run, &rows)).collect())
+}
+
+/// Whether the model was held against its reference.
+fn parity(run: &Run) -> Option<String> {
+    (run.manifest.model.is_some() && run.manifest.parity.is_none()).then(|| {
+        "Whether the model computes what its reference does was not checked in this run: layerscope verify.".into()
+    })
 }
 
 fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {

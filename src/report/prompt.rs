@@ -51,6 +51,7 @@ fn figure(run: &Run, number: usize, trace: &Trace, lens: &LensTrace) -> Figure {
         scene: chart.scene(),
         rows: Vec::new(),
         records: records(trace, lens),
+        basis: String::new(),
         lines: Vec::new(),
         levels: Vec::new(),
     }
