@@ -46,6 +46,8 @@ pub struct Difference {
     pub scale: f64,
     /// Where the largest difference is, an index into the reference's shape.
     pub at: Vec<i64>,
+    /// How many values were compared.
+    pub n: usize,
     /// Whether the likeliest token is the same at every position; only for logits.
     pub same_argmax: Option<bool>,
     /// Distance of the reference from the exact values, where a [second look](second_look) was taken.
@@ -160,6 +162,7 @@ fn compare(point: HookPoint, ours: &Tensor, theirs: &Tensor) -> Result<Differenc
         max_abs: difference.f_max()?.double_value(&[]),
         scale: finite.f_square()?.f_mean(Kind::Double)?.sqrt().double_value(&[]),
         at: unravel(worst, &theirs.size()),
+        n: theirs.numel(),
         same_argmax,
         exact: None,
     })

@@ -11,10 +11,11 @@ use super::{
 };
 
 /// The bundled model (GPT-2, 8 layers, trained on old English books) and texts sampled from it.
-const FILES: [(&str, &[u8]); 5] = [
+const FILES: [(&str, &[u8]); 6] = [
     ("model/config.json", include_bytes!("../../fixtures/gpt2-alice-8l/config.json")),
     ("model/tokenizer.json", include_bytes!("../../fixtures/gpt2-alice-8l/tokenizer.json")),
     ("model/model.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/model.safetensors")),
+    ("reference.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/reference.safetensors")),
     ("stories.jsonl", include_bytes!("../../fixtures/stories.jsonl")),
     ("statements.csv", include_bytes!("../../fixtures/probes/statements.csv")),
 ];
@@ -38,6 +39,7 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.output);
+        let path = |name: &str| self.out.join(name).display().to_string();
         for (name, bytes) in FILES {
             let path = self.out.join(name);
             if let Some(folder) = path.parent() {
@@ -52,14 +54,26 @@ impl Demo {
             "The bundled model and 1000 short texts sampled from it are in {}.\n",
             self.out.display()
         ));
-        output.note("1. What does the model think at each layer? The logit lens reads every layer as if it were the last.");
+        let (model, reference) = (path("model"), path("reference.safetensors"));
+        output.note(
+            "1. Is it the model? Every activation against what transformers computed from the same files.\n",
+        );
+        self.step(&[
+            "verify",
+            "--model",
+            &model,
+            "--reference",
+            &reference,
+            "--out",
+            &path("verify"),
+            "--force",
+        ])?;
+        output.note("\n2. What does the model think at each layer? The logit lens reads every layer as if it were the last.");
         output
             .note("   Read it from the bottom: early layers guess badly, later ones settle on the output.\n");
-        let model = self.out.join("model").display().to_string();
         self.step(&["view", "--model", &model, "--text", PROMPT])?;
-        output.note("\n2. Every layer's residual stream over a corpus, as Parquet.\n");
-        let export = self.out.join("export").display().to_string();
-        let data = self.out.join("stories.jsonl").display().to_string();
+        output.note("\n3. Every layer's residual stream over a corpus, as Parquet.\n");
+        let (export, data) = (path("export"), path("stories.jsonl"));
         self.step(&["export", "--model", &model, "--data", &data, "--tokens", "50000", "--out", &export])?;
         summary(Path::new(&export), output)?;
         self.lenses(&model)?;
@@ -76,7 +90,7 @@ impl Demo {
     fn probes(&self, model: &str) -> Result<(), Failure> {
         let output = Output::new(self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
-        output.note("\n6. At which layer does the model know who did it to whom? Probes for the subject of a sentence, split by");
+        output.note("\n7. At which layer does the model know who did it to whom? Probes for the subject of a sentence, split by");
         output.note("   pairs of sentences that have the same words.\n");
         let (statements, probes, law) = (path("statements.csv"), path("probes"), path("law"));
         self.step(&[
@@ -94,7 +108,7 @@ impl Demo {
             &probes,
         ])?;
         output.note(
-            "\n7. Does what is left unsaid about the next token shrink by the same factor at every layer?\n",
+            "\n8. Does what is left unsaid about the next token shrink by the same factor at every layer?\n",
         );
         let held_out = path("held-out.jsonl");
         self.step(&[
@@ -106,7 +120,7 @@ impl Demo {
     fn report(&self, model: &str) -> Result<(), Failure> {
         let output = Output::new(self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
-        output.note("\n8. A prompt under three lenses, and everything so far on one page.\n");
+        output.note("\n9. A prompt under three lenses, and everything so far on one page.\n");
         let (tuned, future, prompt) = (path("tuned"), path("future"), path("prompt"));
         self.step(&[
             "view", "--model", model, "--text", PROMPT, "--lens", "logit", "--lens", &tuned, "--lens",
@@ -115,6 +129,7 @@ impl Demo {
         let (eval, transfer, probes, law) = (path("eval"), path("transfer"), path("probes"), path("law"));
         self.step(&[
             "report",
+            &path("verify"),
             &prompt,
             &eval,
             &transfer,
@@ -155,7 +170,7 @@ impl Demo {
         let (data, held_out) = (data.as_str(), held_out.as_str());
         let (tuned, shared, future) = (path("tuned"), path("shared"), path("future"));
         output.note(
-            "\n3. Lenses that are fitted: one translator per layer (tuned), one for all layers (shared), and",
+            "\n4. Lenses that are fitted: one translator per layer (tuned), one for all layers (shared), and",
         );
         output.note("   translators that read what comes several tokens later (future).\n");
         let fit = |kind: &str, out: &str, more: &[&str]| {
@@ -170,14 +185,14 @@ impl Demo {
         fit("shared", &shared, &[])?;
         fit("future", &future, &[])?;
         output
-            .note("\n4. How good are they, layer by layer? Lower KL is closer to what the model will say.\n");
+            .note("\n5. How good are they, layer by layer? Lower KL is closer to what the model will say.\n");
         let eval = path("eval");
         self.step(&[
             "lens", "eval", "--model", model, "--data", held_out, "--tokens", "20000", "--lens", "logit",
             "--lens", &tuned, "--lens", &shared, "--lens", &future, "--out", &eval,
         ])?;
         output.note(
-            "\n5. Does one lens serve every layer of this model? Every translator reads every layer.\n",
+            "\n6. Does one lens serve every layer of this model? Every translator reads every layer.\n",
         );
         let transfer = path("transfer");
         self.step(&[
@@ -196,6 +211,7 @@ impl Demo {
         let flags = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag);
         let argv = ["layerscope"].into_iter().chain(words.iter().copied()).chain(flags);
         match Cli::try_parse_from(argv).map_err(Failure::usage)?.command {
+            Command::Verify(command) => command.run(),
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Lens(command) => command.run(),

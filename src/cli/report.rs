@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use layerscope::report::{PAGE, Report as Shown, ReportError, Written};
+use layerscope::report::{Caveat, PAGE, Report as Shown, ReportError, Written};
 use serde_json::json;
 
 use super::{args::OutputArgs, exit::Failure, output::Output};
@@ -11,7 +11,7 @@ use super::{args::OutputArgs, exit::Failure, output::Output};
 /// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Folders written by lens eval, lens transfer, probe or view --out
+    /// Folders written by lens eval, lens transfer, probe, view --out or verify --out
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Folder to write
@@ -32,8 +32,8 @@ impl Report {
         let argv = std::env::args().collect();
         let written = shown.write(&self.out, argv, self.force, &|| bar.inc(1)).map_err(ended)?;
         bar.finish_and_clear();
-        for caveat in &shown.caveats {
-            output.note(format!("{}: {}", caveat.run, caveat.text));
+        for (text, runs) in together(&shown.caveats) {
+            output.note(format!("{}: {text}", runs.join(", ")));
         }
         self.tell(&shown, &written, output)
     }
@@ -58,8 +58,7 @@ impl Report {
         output.print(&format!("{}: everything on one page, to open in a browser", place(PAGE)))?;
         let figure = |f: &layerscope::report::Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
         let table = |t: &layerscope::report::Table| json!({ "name": t.name, "title": t.title });
-        let caveat =
-            |c: &layerscope::report::Caveat| json!({ "run": c.run, "text": c.text, "metrics": c.metrics });
+        let caveat = |c: &Caveat| json!({ "run": c.run, "text": c.text, "metrics": c.metrics });
         output.result(json!({
             "out": self.out,
             "figures": shown.figures.iter().map(figure).collect::<Vec<_>>(),
@@ -73,6 +72,18 @@ impl Report {
 
 fn ended(error: ReportError) -> Failure {
     if error.is_usage() { Failure::usage(error) } else { Failure::failed(error) }
+}
+
+/// Every caveat once, with its runs.
+fn together(caveats: &[Caveat]) -> Vec<(&str, Vec<&str>)> {
+    let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+    for caveat in caveats {
+        match all.iter_mut().find(|(text, _)| *text == caveat.text) {
+            Some((_, runs)) => runs.push(&caveat.run),
+            None => all.push((&caveat.text, vec![&caveat.run])),
+        }
+    }
+    all
 }
 
 /// Names in lines of about a hundred letters.

@@ -98,10 +98,23 @@ impl Session {
         policy: BosPolicy,
         output: Output,
     ) -> Result<Manifest, Failure> {
+        let mut manifest = self.model_manifest(kind, output)?;
+        let bos = tokenizer.bos();
+        manifest.tokenizer_sha256 = Some(hub::tokenizer_sha256(self.path())?);
+        manifest.bos = Some(BosRecord {
+            policy: format!("{policy:?}").to_lowercase(),
+            id: bos.id,
+            token: bos.token.clone(),
+            reason: bos.reason.clone(),
+        });
+        Ok(manifest)
+    }
+
+    /// The same of a job that reads no text.
+    pub(crate) fn model_manifest(&self, kind: &str, output: Output) -> Result<Manifest, Failure> {
         let bar = output.bar("hashing", "bytes", None);
         let sha256 = hub::model_sha256(self.path(), |bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
-        let bos = tokenizer.bos();
         let mut manifest = Manifest::new(kind);
         manifest.argv = std::env::args().collect();
         manifest.runtime = json!({ "threads": self.threads });
@@ -109,13 +122,6 @@ impl Session {
             path: self.path().display().to_string(),
             family: self.spec.family.into(),
             sha256,
-        });
-        manifest.tokenizer_sha256 = Some(hub::tokenizer_sha256(self.path())?);
-        manifest.bos = Some(BosRecord {
-            policy: format!("{policy:?}").to_lowercase(),
-            id: bos.id,
-            token: bos.token.clone(),
-            reason: bos.reason.clone(),
         });
         manifest.dtype = kind_name(self.kind).into();
         manifest.device = device_name(self.device);

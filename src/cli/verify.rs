@@ -3,10 +3,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
     hash::sha256_file,
     model::Model,
+    run::{Claim, Counts, DataFile, METRICS, MetricRow, RunDir, write_metrics},
     verify::{Difference, TOLERANCE, second_look, verify},
 };
 use serde_json::{Value, json};
@@ -30,6 +32,15 @@ pub(crate) struct Verify {
     /// Largest error that passes, relative to the root mean square of the reference
     #[arg(long, default_value_t = TOLERANCE, value_name = "X")]
     tolerance: f64,
+    /// List every hook at every layer, not only the worst layer of each
+    #[arg(long)]
+    all: bool,
+    /// Folder to write: the error at every hook, and the verdict for `report`
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Replace another run there
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -39,24 +50,56 @@ impl Verify {
         let output = Output::new(self.common.output);
         let session = Session::open(&self.model, output)?;
         session.announce(output);
+        let claim = self.out.as_ref().map(|out| self.claim(&session, out, output)).transpose()?;
         let model = session.load(output)?;
         let differences = compare(&session, &model, &self.reference, self.tolerance, output)?;
         output.print(&self.table(&differences))?;
         let checked = check(&differences, self.tolerance, session.spec.n_layers);
+        if let Some(claim) = claim {
+            let dir = claim.begin(&|p| p == Path::new(METRICS))?;
+            write_metrics(dir.path(), &rows(&differences, session.spec.n_layers))?;
+            dir.finish(Counts::default(), Some(record(&differences, self.tolerance, &self.reference)?))?;
+        }
         output.result(json!({
             "verdict": if checked.is_ok() { "pass" } else { "fail" },
             "tolerance": self.tolerance,
             "reference": self.reference,
+            "out": self.out,
             "hooks": differences.iter().map(|d| object(d, self.tolerance)).collect::<Vec<_>>(),
         }))?;
         checked?;
-        output.note(format!("pass: {} activations agree", differences.len()));
+        output.note(format!(
+            "pass: {} activations agree{}",
+            differences.len(),
+            if self.all { "" } else { "; shown is the worst layer of each hook" }
+        ));
         Ok(())
+    }
+
+    fn claim(&self, session: &Session, out: &Path, output: Output) -> Result<Claim, Failure> {
+        let bytes = std::fs::metadata(&self.reference)
+            .map_err(|e| Failure::usage(anyhow!("{}: {e}", self.reference.display())))?
+            .len();
+        let sha256 = sha256_file(&self.reference, &|_| ())?;
+        let mut manifest = session.model_manifest("verify", output)?;
+        manifest.data = vec![DataFile { path: self.reference.display().to_string(), sha256, bytes }];
+        manifest.config = json!({ "tolerance": self.tolerance });
+        Ok(RunDir::claim(out, manifest, self.force)?)
+    }
+
+    /// Failures always; else the worst layer of each hook.
+    fn is_shown(&self, d: &Difference, all: &[Difference]) -> bool {
+        let hook = d.point.short_name();
+        let worse = |o: &&Difference| o.point.short_name() == hook && o.relative() > d.relative();
+        let first = |o: &&Difference| o.point.short_name() == hook && o.relative() >= d.relative();
+        self.all
+            || !d.passes(self.tolerance)
+            || (!all.iter().any(|o| worse(&o)) && all.iter().find(first).is_some_and(|o| o.point == d.point))
     }
 
     fn table(&self, differences: &[Difference]) -> String {
         let mut text = format!("{:<34} {:>9} {:>9} {:>9}\n", "hook", "max |Δ|", "scale", "relative");
-        for d in differences {
+        for d in differences.iter().filter(|d| self.is_shown(d, differences)) {
             let verdict = match (d.passes(self.tolerance), d.same_argmax, d.exact) {
                 (true, ..) if d.relative() <= self.tolerance => "ok".to_owned(),
                 (true, _, Some(e)) => {
@@ -122,13 +165,49 @@ pub(crate) fn verdict(
 ) -> Result<Value, Failure> {
     let differences = compare(session, model, reference, TOLERANCE, output)?;
     check(&differences, TOLERANCE, model.spec().n_layers)?;
+    record(&differences, TOLERANCE, reference)
+}
+
+/// What a manifest says about a comparison.
+fn record(differences: &[Difference], tolerance: f64, reference: &Path) -> Result<Value, Failure> {
+    let pass = differences.iter().all(|d| d.passes(tolerance));
     Ok(json!({
-        "verdict": "pass",
-        "tolerance": TOLERANCE,
+        "verdict": if pass { "pass" } else { "fail" },
+        "tolerance": tolerance,
         "reference_sha256": sha256_file(reference, &|_| ())?,
         "worst": differences.iter().map(Difference::relative).fold(0.0, f64::max),
         "hooks": differences.len(),
     }))
+}
+
+/// The relative error at every hook; an error that is no number is left out, and the verdict says `fail`.
+fn rows(differences: &[Difference], n_layers: usize) -> Vec<MetricRow> {
+    let row = |d: &Difference| MetricRow {
+        subject: "model".into(),
+        kind: "parity".into(),
+        hook: d.point.short_name().into(),
+        layer: d.point.layer(n_layers) as i32,
+        source_layer: None,
+        horizon: 1,
+        metric: "relative_error".into(),
+        unit: "of the reference's root mean square".into(),
+        estimate: d.relative(),
+        lower: None,
+        upper: None,
+        n: d.n as i64,
+        n_clusters: 0,
+    };
+    let mut rows: Vec<MetricRow> =
+        differences.iter().map(row).filter(|row| row.estimate.is_finite()).collect();
+    // A reference may hold a hook under both of its names.
+    rows.dedup_by(|next, kept| {
+        let same = (&next.hook, next.layer) == (&kept.hook, kept.layer);
+        if same {
+            kept.estimate = kept.estimate.max(next.estimate);
+        }
+        same
+    });
+    rows
 }
 
 fn object(d: &Difference, tolerance: f64) -> Value {

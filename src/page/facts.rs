@@ -35,12 +35,28 @@ pub(super) fn of(manifest: &Manifest) -> Value {
     add("seed", manifest.seed.to_string());
     let tool = &manifest.tool;
     add("versions", format!("{} {}, libtorch {}", tool.name, tool.version, manifest.libtorch));
-    add("parity", manifest.parity.as_ref().map_or_else(|| "not checked in this run".into(), parity));
+    add("parity", manifest.parity.as_ref().map_or_else(|| "not checked".into(), parity));
     add("settings", manifest.config.to_string());
     add("command", manifest.argv.join(" "));
     json!(facts)
 }
 
-fn parity(verdict: &Value) -> String {
-    verdict.as_str().map_or_else(|| verdict.to_string(), str::to_owned)
+/// A verdict in words: `pass: 123 activations agree …`.
+pub fn parity(verdict: &Value) -> String {
+    let number = |name: &str| verdict.get(name).and_then(Value::as_f64);
+    match (verdict["verdict"].as_str(), number("hooks"), number("worst"), number("tolerance")) {
+        (Some("pass"), Some(hooks), Some(worst), _) => {
+            format!(
+                "pass: {hooks} activations agree with the reference; the largest error is {worst:.1e} of an activation's scale"
+            )
+        }
+        (Some("fail"), Some(hooks), worst, Some(tolerance)) => {
+            let worst =
+                worst.map_or_else(|| "no number".into(), |x| format!("{x:.1e} of an activation's scale"));
+            format!(
+                "FAIL: of {hooks} activations some differ from the reference by more than {tolerance:.0e}; the largest error is {worst}"
+            )
+        }
+        _ => verdict.to_string(),
+    }
 }

@@ -15,6 +15,7 @@ use std::{io::Write as _, path::Path};
 
 use serde_json::{Value, json};
 
+pub use self::facts::parity;
 use crate::{
     run::{Manifest, MetricRow, RunError, Written, write_atomic},
     trajectory::Trace,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use super::{ReportError, Run, words};
-use crate::run::MetricRow;
+use crate::{page, run::MetricRow};
 
 /// Intervals over fewer clusters than this are rough.
 const FEW: i64 = 20;
@@ -36,9 +36,15 @@ pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
 
 /// Whether the model was held against its reference.
 fn parity(run: &Run) -> Option<String> {
-    (run.manifest.model.is_some() && run.manifest.parity.is_none()).then(|| {
-        "Whether the model computes what its reference does was not checked in this run: layerscope verify.".into()
-    })
+    run.manifest.model.as_ref()?;
+    match &run.manifest.parity {
+        None => Some(
+            "Whether the model computes what its reference does was not checked: layerscope verify --out."
+                .into(),
+        ),
+        Some(verdict) if verdict["verdict"] == "pass" => None,
+        Some(verdict) => Some(format!("The model is not its reference's. {}.", page::parity(verdict))),
+    }
 }
 
 fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {
@@ -56,6 +62,9 @@ fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {
 
 /// Metrics that never have an interval although they are estimates.
 fn no_interval(run: &Run, rows: &[MetricRow]) -> Option<Caveat> {
+    if run.manifest.kind == "verify" {
+        return None;
+    }
     let with: BTreeSet<&str> = rows.iter().filter(|r| r.lower.is_some()).map(|r| r.metric.as_str()).collect();
     let none =
         rows.iter().filter(|r| r.unit != "flag").map(|r| r.metric.as_str()).filter(|m| !with.contains(m));

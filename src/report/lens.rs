@@ -8,8 +8,9 @@ use super::{
 use crate::run::MetricRow;
 
 /// Kinds whose rows are no lens's.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "model",
+    "parity",
     "baseline",
     "transfer",
     "transfer-corrected",

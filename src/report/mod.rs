@@ -15,6 +15,7 @@ mod figure;
 mod future;
 mod law;
 mod lens;
+mod parity;
 mod probe;
 mod prompt;
 mod run;
@@ -53,7 +54,8 @@ impl Report {
     /// # Errors
     /// [`ReportError`] naming the folder: no run, an unfinished one, damaged numbers, or nothing to draw.
     pub fn of(paths: &[PathBuf]) -> Result<Self, ReportError> {
-        let runs = Run::read_all(paths)?;
+        let mut runs = Run::read_all(paths)?;
+        parity::share(&mut runs);
         let mut report = Self {
             runs,
             figures: Vec::new(),
@@ -63,7 +65,14 @@ impl Report {
         };
         for (place, run) in report.runs.iter().enumerate() {
             let mut figures = Vec::new();
-            for section in [lens::figures, future::figures, transfer::figures, probe::figures, law::figures] {
+            for section in [
+                parity::figures,
+                lens::figures,
+                future::figures,
+                transfer::figures,
+                probe::figures,
+                law::figures,
+            ] {
                 figures.extend(section(run)?);
             }
             figures.extend(prompt::figures(run));
