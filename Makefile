@@ -10,7 +10,7 @@ BINARY := target/release/layerscope
 with_libtorch = LIBTORCH="$$($(PYTHON) scripts/bootstrap.py)" && export LIBTORCH && unset LIBTORCH_USE_PYTORCH &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo notebooks test browser fmt lint docs clean
+.PHONY: help setup build demo pictures notebooks test browser fmt lint docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -27,6 +27,10 @@ build: ## compile target/release/layerscope
 demo: build ## build, then the tour on the bundled model, into out/demo
 	@echo "==> $(BINARY) demo --out out/demo"
 	@$(BINARY) demo --out out/demo
+
+pictures: demo ## the README's pictures, from the demo's report
+	@cp out/demo/report/figures/prompt-prompt-1-tuned.svg docs/prompt.svg
+	@cp out/demo/report/figures/eval-lens-kl.svg docs/lenses.svg
 
 notebooks: build ## build, then run the notebooks from an environment of their own, into out/notebooks
 	@echo "==> $(PYTHON) notebooks/execute.py"

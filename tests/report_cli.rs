@@ -8,9 +8,12 @@ use std::{
 use layerscope::{
     run::{Counts, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
     score::Estimate,
+    trajectory::read_traces,
 };
 
-use crate::cli::{Ended, end, files, layerscope, path, refusal, result};
+use crate::cli::{
+    Ended, end, files, fixture, gpt2, layerscope, path, refusal, result, rewrite, succeed, tiny,
+};
 
 /// A row with numbers that need all their digits.
 fn row(subject: &str, kind: &str, layer: i32, metric: &str) -> MetricRow {
@@ -263,4 +266,70 @@ fn what_cannot_be_drawn_is_named_and_nothing_is_written() {
         assert!(!out.exists(), "{runs:?}");
     }
     assert_eq!(names(&at("foreign")), ["thesis.tex"]);
+}
+
+/// The texts of a report's caveats.
+fn caveats(told: &serde_json::Value) -> Vec<String> {
+    told["caveats"].as_array().unwrap().iter().map(|c| c["text"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_verdict_holds_for_every_run_of_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let reference = fixture("gpt2-alice-8l/reference.safetensors");
+    let (checked, prompt) = (path(at("checked")), path(at("prompt")));
+    succeed(&["verify", "--quiet", "--model", &gpt2(), "--reference", &path(&reference), "--out", &checked]);
+    let view = ["view", "--quiet", "--model", &gpt2(), "--text", "Alice was <b>", "--out", &prompt];
+    succeed(&view);
+    let told = |runs: &[&Path], out: &str| result(&report(runs, &at(out), &["--json"]).out);
+
+    let alone = caveats(&told(&[&at("prompt")], "alone"));
+    assert!(alone.iter().any(|text| text.contains("was not checked")), "{alone:?}");
+    let both = told(&[&at("checked"), &at("prompt")], "both");
+    assert!(caveats(&both).iter().all(|text| !text.contains("was not checked")), "{both}");
+    let page = fs::read_to_string(at("both/report.html")).unwrap();
+    assert_eq!(page.matches("pass: 59 activations agree").count(), 2, "of both runs");
+
+    // The parity figure shows the run's own numbers, the largest of the hooks that have no line.
+    let own = read_metrics(&at("checked")).unwrap();
+    assert_eq!(own.len(), 59);
+    let shown = csv_rows(&at("both/figures/checked-parity.csv"));
+    let (tolerance, shown): (Vec<_>, Vec<_>) = shown.into_iter().partition(|row| row.metric == "tolerance");
+    assert_eq!(tolerance[0].estimate, 5e-5);
+    assert!(shown.iter().all(|row| own.contains(row)));
+    let lines = ["resid_pre", "attn_out", "mlp_out", "logits"];
+    let others = own.iter().filter(|r| !lines.contains(&r.hook.as_str()) && r.layer == 3);
+    let worst = others.map(|r| r.estimate).fold(0.0, f64::max);
+    assert!(worst > 0.0 && shown.iter().any(|r| r.layer == 3 && r.estimate == worst));
+
+    // The prompt's figure holds the cells of the run.
+    let trace = &read_traces(&at("prompt")).unwrap()[0];
+    let cells = csv::Reader::from_path(at("both/figures/prompt-prompt-1-logit.csv")).unwrap();
+    let cells: Vec<csv::StringRecord> = cells.into_records().map(Result::unwrap).collect();
+    let all: Vec<_> = trace.lenses[0].cells.iter().flatten().collect();
+    assert_eq!(cells.len(), all.len());
+    for (record, cell) in cells.iter().zip(all) {
+        assert_eq!(record[6].parse::<f64>().unwrap(), cell.top[0].1);
+        assert_eq!(record[7].parse::<f64>().unwrap(), cell.entropy);
+    }
+}
+
+#[test]
+fn a_failed_check_is_kept_and_said() {
+    let model = tiny("llama");
+    let at = |name: &str| model.path().join(name);
+    rewrite(&fixture("families/llama/reference.safetensors"), &at("changed.safetensors"), |tensors| {
+        tensors.get_mut("logits").unwrap().2[40..44].copy_from_slice(&100f32.to_le_bytes());
+    });
+    let ended = end(layerscope().args(["verify", "--quiet", "--model"]).arg(model.path()).args([
+        "--reference",
+        &path(at("changed.safetensors")),
+        "--out",
+        &path(at("run")),
+    ]));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let told = result(&report(&[&at("run")], &at("out"), &["--json"]).out);
+    let said = caveats(&told);
+    assert!(said[0].starts_with("The model is not its reference's. FAIL: of "), "{said:?}");
 }

@@ -2,10 +2,12 @@
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use layerscope::run::METRICS;
 use serde_json::{Value, json};
 
 use super::args::OutputArgs;
@@ -30,6 +32,12 @@ impl Output {
         if !self.args.quiet {
             eprintln!("{}", line.as_ref());
         }
+    }
+
+    /// Ends a command that wrote a run: where its numbers are, and the command that shows them.
+    pub(crate) fn wrote(self, run: &Path, what: &str) {
+        self.note(format!("{}: {what}", run.join(METRICS).display()));
+        self.note(format!("next, as figures and a page: layerscope report {} --out DIR", run.display()));
     }
 
     /// A line that stays even under `--quiet`.

@@ -14,12 +14,12 @@ use crate::run::MetricRow;
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     for rows in run.groups(&run.frame, &["metric", "unit"])? {
-        let ahead = rows.iter().any(|r| is_lens(r) && r.horizon > 1);
+        let ahead = rows.iter().any(|r| is_lens(run, r) && r.horizon > 1);
         let (metric, unit) = (rows[0].metric.clone(), rows[0].unit.clone());
         if !ahead || unit == "bits/byte" {
             continue;
         }
-        let own: Vec<MetricRow> = rows.iter().filter(|r| is_lens(r)).cloned().collect();
+        let own: Vec<MetricRow> = rows.iter().filter(|r| is_lens(run, r)).cloned().collect();
         // Lenses of the next token alone have figures of their own.
         let far: BTreeSet<String> = own.iter().filter(|r| r.horizon > 1).map(|r| r.subject.clone()).collect();
         let own: Vec<MetricRow> = own.into_iter().filter(|r| far.contains(&r.subject)).collect();

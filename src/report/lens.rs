@@ -7,24 +7,9 @@ use super::{
 };
 use crate::run::MetricRow;
 
-/// Kinds whose rows are no lens's.
-const OTHERS: [&str; 11] = [
-    "model",
-    "parity",
-    "baseline",
-    "transfer",
-    "transfer-corrected",
-    "reader",
-    "geometry",
-    "probe",
-    "generalisation",
-    "probe-transfer",
-    "law",
-];
-
-/// Whether a row is a lens's own number at a layer.
-pub(super) fn is_lens(row: &MetricRow) -> bool {
-    !OTHERS.contains(&row.kind.as_str()) && row.source_layer.is_none()
+/// Whether a row of `lens eval` is a lens's own number at a layer, rather than the model's or a baseline's.
+pub(super) fn is_lens(run: &Run, row: &MetricRow) -> bool {
+    run.manifest.kind == "lens eval" && !["model", "baseline"].contains(&row.kind.as_str())
 }
 
 /// Numbers over all layers, which stand at the last one.
@@ -37,7 +22,8 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     let groups = run.groups(&run.frame, &["metric", "unit"])?;
     for rows in &groups {
-        let own: Vec<MetricRow> = rows.iter().filter(|r| is_lens(r) && r.horizon == 1).cloned().collect();
+        let own: Vec<MetricRow> =
+            rows.iter().filter(|r| is_lens(run, r) && r.horizon == 1).cloned().collect();
         let Some(first) = own.first() else { continue };
         if first.unit == "bits/byte" || is_depth(&first.metric) {
             continue;

@@ -46,19 +46,30 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     Ok(figures)
 }
 
+/// What the rows of this run's probes are called: of a sweep `probe`, of `probe apply` `applied`.
+fn kind(run: &Run) -> Result<&'static str, ReportError> {
+    Ok(if run.select(&[("kind", "applied")])?.height() > 0 { "applied" } else { "probe" })
+}
+
 /// One figure per probe and hook: the measure that chooses the best layer, its control and its baselines.
 fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
+    let kind = kind(run)?;
+    let (part, on) = if kind == "applied" {
+        ("other data", "data it was not made for")
+    } else {
+        ("test part", "the test part")
+    };
     for metric in ["accuracy", "r2"] {
-        let rows = run.select(&[("kind", "probe"), ("metric", metric)])?;
+        let rows = run.select(&[("kind", kind), ("metric", metric)])?;
         let several = hooks(&run.rows(&rows)?).len() > 1;
         for own in run.groups(&rows, &["subject", "hook"])? {
             let (subject, hook) = (own[0].subject.clone(), own[0].hook.clone());
             let same = |metric: &str| -> Result<Vec<MetricRow>, ReportError> {
-                let rows = run.of("probe", metric)?;
+                let rows = run.of(kind, metric)?;
                 Ok(rows.into_iter().filter(|r| r.subject == subject && r.hook == hook).collect())
             };
-            let mut lines = Rows { lines: vec![("test part".into(), own.clone())], ..Rows::default() };
+            let mut lines = Rows { lines: vec![(part.into(), own.clone())], ..Rows::default() };
             let others = [
                 ("control_accuracy", "control task (random labels per word)"),
                 ("shuffled_accuracy", "shuffled labels"),
@@ -81,7 +92,7 @@ fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
             });
             let site = if several { format!("-{hook}") } else { String::new() };
             let (title, label) = words::metric(metric, &own[0].unit);
-            let title = if metric == "accuracy" { "Accuracy on the test part".to_owned() } else { title };
+            let title = if metric == "accuracy" { format!("Accuracy on {on}") } else { title };
             let said = Said::new(
                 format!("probe-{metric}-{subject}{site}"),
                 format!("{title}, by layer: {subject} probe at {hook}"),
@@ -103,8 +114,9 @@ fn baselines(run: &Run, metric: &str) -> Result<Vec<(String, MetricRow)>, Report
 /// One figure per further metric and hook: a line per probe.
 fn compared(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
+    let kind = kind(run)?;
     for metric in COMPARED {
-        let rows = run.select(&[("kind", "probe"), ("metric", metric)])?;
+        let rows = run.select(&[("kind", kind), ("metric", metric)])?;
         let several = hooks(&run.rows(&rows)?).len() > 1;
         for own in run.groups(&rows, &["hook"])? {
             let hook = own[0].hook.clone();

@@ -64,7 +64,7 @@ pub struct Table {
 pub(super) fn of(run: &Run, figures: &[Figure]) -> Result<Vec<Table>, ReportError> {
     let mut tables: Vec<Table> = figures.iter().filter(|f| !f.lines.is_empty()).map(by_layer).collect();
     let rows = run.rows(&run.frame)?;
-    let depth = |r: &&MetricRow| is_lens(r) && is_depth(&r.metric);
+    let depth = |r: &&MetricRow| is_lens(run, r) && is_depth(&r.metric);
     let depth: Vec<MetricRow> = rows.iter().filter(depth).cloned().collect();
     let law = |r: &&MetricRow| r.kind == "law" && r.metric.starts_with("law_");
     let law: Vec<MetricRow> = rows.iter().filter(law).cloned().collect();

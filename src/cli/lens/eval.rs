@@ -203,7 +203,7 @@ impl EvalArgs {
     fn report(&self, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
         output.print(&report::layers(rows))?;
         report::hint_clusters(rows, output);
-        output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
+        output.wrote(&self.out, "all numbers with their intervals");
         output.result(json!({ "out": self.out, "rows": rows.len() }))?;
         Ok(())
     }

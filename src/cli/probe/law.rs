@@ -143,7 +143,7 @@ impl LawArgs {
         if let Some(warning) = disagreement(rows)? {
             output.warn(warning);
         }
-        output.note(format!("{}: all numbers", self.out.join(METRICS).display()));
+        output.wrote(&self.out, "all numbers");
         let [fitted, held] = decay(rows, Control::Next)?;
         output.result(json!({
             "out": self.out,

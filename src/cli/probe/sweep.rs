@@ -263,7 +263,7 @@ impl SweepArgs {
         dir.finish(Counts { documents, tokens, rows: rows.len() as u64, ..Counts::default() }, None)?;
         output.print(&report::table(&rows, "probe"))?;
         report::summaries(&summaries, output);
-        output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
+        output.wrote(&self.out, "all numbers with their intervals");
         output.result(json!({ "out": self.out, "rows": rows.len(), "best": report::best(&summaries) }))?;
         Ok(())
     }

@@ -219,7 +219,7 @@ impl TransferArgs {
             );
         }
         output.print(text.trim_end())?;
-        output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
+        output.wrote(&self.out, "all numbers with their intervals");
         output.result(json!({ "out": self.out, "rows": rows.len() }))?;
         Ok(())
     }

@@ -20,7 +20,7 @@ function factList(facts) {
 
 /** The line that matters of a run's facts. */
 function summaryOf(facts) {
-    const of = (name) => facts.filter(([label]) => label === name).map(([, value]) => value.split(', sha256')[0]);
+    const of = (name) => facts.filter(([label]) => label === name).map(([, value]) => value.split(/, (?:\d+ bytes, )?sha256/)[0]);
     return [
         of('model')[0],
         of('data')

@@ -1,7 +1,7 @@
 // Probes by layer, probes on other data and other layers, and the law of next-token prediction.
 
 function probeFigure(run, id) {
-    const rows = pick(rowsOf(run), { kind: 'probe' });
+    const rows = pick(rowsOf(run), { kind: ['probe', 'applied'] });
     const baselines = pick(rowsOf(run), { kind: 'baseline', horizon: rows[0].horizon });
     const subjects = distinct(rows, 'subject');
     const byLayer = rows.filter((row) => !/^(tied_with_best|best_|shuffled_|control_|train_)/.test(row.metric));
@@ -172,7 +172,7 @@ function probeMatrix(run, id) {
 function probeSections() {
     const index = (run) => DATA.runs.indexOf(run);
     const having = (kind) => DATA.runs.filter((run) => pick(rowsOf(run), { kind }).length);
-    const probes = having('probe').map((run) => probeFigure(run, `probe-${index(run)}`));
+    const probes = having(['probe', 'applied']).map((run) => probeFigure(run, `probe-${index(run)}`));
     const other = DATA.runs.flatMap((run) =>
         [generalisation(run, `sets-${index(run)}`), probeMatrix(run, `probe-layers-${index(run)}`)].filter(Boolean),
     );

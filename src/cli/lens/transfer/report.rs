@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use layerscope::{
-    run::{METRICS, MetricRow},
+    run::MetricRow,
     transfer::{Sharing, Transfer, verdict},
 };
 use serde_json::json;
@@ -21,10 +21,7 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], words: &str, output: Output) 
     output.print(&matrix(rows))?;
     output.print(words)?;
     hint_clusters(rows, output);
-    output.note(format!(
-        "{}: both penalties, KL, agreement, corrections, geometry",
-        out.join(METRICS).display()
-    ));
+    output.wrote(out, "both penalties, KL, agreement, corrections, geometry");
     output.result(json!({ "out": out, "rows": rows.len(), "verdict": words }))?;
     Ok(())
 }
