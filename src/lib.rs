@@ -11,6 +11,7 @@
 
 pub mod artifact;
 pub mod device;
+mod draw;
 pub mod evaluate;
 pub mod export;
 pub mod figure;
