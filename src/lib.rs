@@ -26,6 +26,7 @@ pub mod page;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod score;
 pub mod states;
 pub mod store;

@@ -87,7 +87,7 @@ fn hooks_fire_with_the_blocks_own_numbers() {
         fired.push(point);
         value
     });
-    model.forward_along(&ids(&model, 1, 4), &schedule, None, &mut tap).unwrap().unwrap();
+    let _logits = model.forward_along(&ids(&model, 1, 4), &schedule, None, &mut tap).unwrap().unwrap();
     let points = hook_points(model.spec());
     let of = |block: usize| {
         points.iter().filter(move |p| matches!(p, HookPoint::Block(i, _) if *i == block)).copied()
