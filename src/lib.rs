@@ -7,14 +7,16 @@
 //!
 //! [`text`] cuts documents into windows of tokens; [`model`] runs a Hugging Face checkpoint over them; a
 //! [`hook::Tap`] watches or edits it on the way; [`export`] streams what it saw into a [`store`];
-//! [`trajectory`] reads a prompt through a lens, layer by layer; [`report`] draws what finished runs found, with [`figure`].
+//! [`generate`] goes on from a prompt; [`trajectory`] reads one through a lens, layer by layer; [`report`] draws what finished runs found, with [`figure`].
 
 pub mod artifact;
 pub mod device;
+mod draw;
 pub mod evaluate;
 pub mod export;
 pub mod figure;
 pub mod fit;
+pub mod generate;
 pub mod hash;
 pub mod hook;
 pub mod hub;
@@ -24,6 +26,7 @@ pub mod page;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod score;
 pub mod states;
 pub mod store;

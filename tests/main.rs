@@ -7,6 +7,7 @@
 
 mod cached_fit;
 mod cli;
+mod generate_golden;
 mod hostile;
 mod hub;
 mod lens_cli;

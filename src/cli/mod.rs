@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod exit;
 mod export;
+mod generate;
 mod info;
 mod inputs;
 mod interrupt;
@@ -13,6 +14,7 @@ mod lens;
 mod output;
 mod probe;
 mod report;
+mod schedule;
 mod session;
 mod source;
 mod table;
@@ -41,8 +43,10 @@ enum Command {
     Verify(verify::Verify),
     View(view::View),
     Export(Box<export::Export>),
+    Generate(Box<generate::Generate>),
     Lens(lens::LensCommand),
     Probe(probe::ProbeCommand),
+    Schedule(Box<schedule::ScheduleArgs>),
     Report(report::Report),
     Demo(demo::Demo),
     Completions(completions::Completions),
@@ -57,8 +61,10 @@ pub(crate) fn main() -> ExitCode {
             Command::Verify(command) => command.run(),
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Generate(command) => command.run(),
             Command::Lens(command) => command.run(),
             Command::Probe(command) => command.run(),
+            Command::Schedule(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Completions(command) => command.run(),

@@ -1,6 +1,6 @@
 //! Which windows a lens is fitted on, in which order, and which are held out.
 
-use crate::text::Window;
+use crate::{draw::draw, text::Window};
 
 /// Held-out tokens are enough at this number.
 const ENOUGH: usize = 16_384;
@@ -51,16 +51,6 @@ pub fn split(windows: &[Window], seed: u64) -> Split {
     });
     train.sort_by_key(|i| (draw(seed, doc(i), place(i) + 1), *i));
     Split { train, held_out, note }
-}
-
-/// A number that looks random, from a seed and two others (splitmix64, Steele et al. 2014).
-fn draw(seed: u64, a: u64, b: u64) -> u64 {
-    [a, b].into_iter().fold(seed, |state, x| {
-        let mut z = (state ^ x).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use tch::Tensor;
 
 use super::{HookPoint, Tap};
 
-/// Replaces the value at one point by a function of it.
+/// Replaces the value at one point by any function of it. [`Edits`](super::Edits) are the usual changes, at chosen positions.
 #[derive(Debug)]
 pub struct Edit<F> {
     point: HookPoint,

@@ -19,11 +19,15 @@
 
 mod capture;
 mod edit;
+mod edits;
 mod point;
 mod select;
 
+use std::ops::Range;
+
 pub use capture::Capture;
 pub use edit::{Edit, StopAfter};
+pub use edits::{Change, EditError, EditSpec, EditTap, Edits, PlacedEdit, Positions};
 pub use point::{BlockHook, HookPoint};
 pub use select::{HookError, Selection};
 use tch::Tensor;
@@ -34,6 +38,16 @@ pub trait Tap {
     ///
     /// The tensor may share memory with the network's own: edit by returning a new one, keep a copy.
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor;
+
+    /// A pass over the tokens at `positions` begins; after a prompt, a pass with cached keys and values starts later than 0.
+    fn begin(&mut self, positions: Range<usize>) {
+        let _ = positions;
+    }
+
+    /// Why an edit could not be made; the pass then fails with it.
+    fn failure(&mut self) -> Option<String> {
+        None
+    }
 
     /// Whether the decoder shall come by at `point`; what nobody wants is not computed.
     ///
@@ -71,6 +85,15 @@ impl<A: Tap, B: Tap> Tap for (A, B) {
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
         let value = if self.0.wants(point) { self.0.visit(point, value) } else { value };
         if self.1.wants(point) { self.1.visit(point, value) } else { value }
+    }
+
+    fn begin(&mut self, positions: Range<usize>) {
+        self.0.begin(positions.clone());
+        self.1.begin(positions);
+    }
+
+    fn failure(&mut self) -> Option<String> {
+        self.0.failure().or_else(|| self.1.failure())
     }
 
     fn wants(&self, point: HookPoint) -> bool {

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::{
     ModelError, Spec,
     decoder::Pass,
-    nn::{Linear, soft_cap, wide},
+    nn::{Linear, causal_mask, soft_cap, wide},
     rope::Rope,
     spec::LayerSpec,
 };
@@ -25,8 +25,21 @@ pub(super) struct Attention {
 pub(super) struct Shared<'a> {
     pub(super) spec: &'a Spec,
     pub(super) ropes: &'a [Rope],
-    /// Added to the scores, `[1 or n_heads, query, key]`, by layer; none: plain causal.
-    pub(super) mask: Option<&'a Tensor>,
+    /// What this layer may see.
+    pub(super) mask: &'a Mask,
+    /// Position of the first query.
+    pub(super) start: i64,
+}
+
+/// Which keys a query may see.
+#[derive(Debug)]
+pub(super) enum Mask {
+    /// Those up to its own; queries and keys are the same positions.
+    Causal,
+    /// All: one query, after every key.
+    Open,
+    /// As added to the scores, `[1 or n_heads, query, key]`.
+    Added(Tensor),
 }
 
 impl Attention {
@@ -44,6 +57,7 @@ impl Attention {
         let (q, k) = self.position(q, k, shared, layer)?;
         let q = tap.visit(at(B::RotQ), q);
         let k = tap.visit(at(B::RotK), k);
+        let [k, v] = tap.remember(k, v)?;
 
         // [batch, seq, head, d_head] -> [batch, head, seq, d_head]
         let [q, k, v] = [q, k, v].map(|t| t.transpose(1, 2));
@@ -85,7 +99,7 @@ impl Attention {
             None => (q, k),
         };
         match shared.ropes.get(layer.rope) {
-            Some(rope) => Ok((rope.rotate(&q)?, rope.rotate(&k)?)),
+            Some(rope) => Ok((rope.rotate(&q, shared.start)?, rope.rotate(&k, shared.start)?)),
             None => Ok((q, k)),
         }
     }
@@ -107,8 +121,9 @@ impl Attention {
             scores = soft_cap(&scores, cap);
         }
         let scores = match shared.mask {
-            Some(mask) => scores + mask,
-            None => scores.f_add(&super::nn::causal_mask(q.size()[2], None, &q)?)?,
+            Mask::Added(mask) => scores + mask,
+            Mask::Causal => scores.f_add(&causal_mask(0, q.size()[2], None, &q)?)?,
+            Mask::Open => scores,
         };
         let scores = tap.visit(HookPoint::Block(self.layer, B::AttnScores), scores);
         let pattern = scores.f_softmax(-1, wide(scores.kind()))?.to_kind(q.kind());
@@ -134,14 +149,12 @@ impl Attention {
     }
 }
 
-/// libtorch's fused attention; never holds the scores.
-fn fused(
-    [q, k, v]: [Tensor; 3],
-    mask: Option<&Tensor>,
-    scale: f64,
-    grouped: bool,
-) -> Result<Tensor, ModelError> {
-    let mask = mask.map(|m| m.unsqueeze(0)); // [1, head, query, key]
-    let causal = mask.is_none();
+/// libtorch's fused attention; never holds the scores. Its own causal mask is that of as many queries as keys.
+fn fused([q, k, v]: [Tensor; 3], mask: &Mask, scale: f64, grouped: bool) -> Result<Tensor, ModelError> {
+    let (mask, causal) = match mask {
+        Mask::Added(mask) => (Some(mask.unsqueeze(0)), false), // [1, head, query, key]
+        Mask::Causal => (None, true),
+        Mask::Open => (None, false),
+    };
     Ok(Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, causal, Some(scale), grouped)?)
 }

@@ -4,8 +4,8 @@ use layerscope_lenses::{Norm, Unembed};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    ModelError, Spec,
-    attention::{Attention, Shared},
+    Cache, Combine, ModelError, Schedule, Spec, Step,
+    attention::{Attention, Mask, Shared},
     nn::{Linear, alibi_slopes, causal_mask},
     rope::Rope,
     spec::{Activation, Alibi, Positions, ResidualKind},
@@ -44,9 +44,14 @@ pub(super) struct Mlp {
     pub(super) activation: Activation,
 }
 
-/// One forward pass as the tap sees it.
+/// One forward pass: who watches it, what it remembers.
 pub(super) struct Pass<'a> {
     tap: &'a mut dyn Tap,
+    cache: Option<&'a mut Cache>,
+    /// Whether blocks run in their own order, so that the pass may end at one of them.
+    in_order: bool,
+    /// Blocks that have run.
+    runs: usize,
     /// The first edit that does not fit.
     misfit: Option<ModelError>,
 }
@@ -72,41 +77,119 @@ impl Pass<'_> {
         own
     }
 
+    /// The position of the first token of this pass.
+    fn start(&self) -> i64 {
+        self.cache.as_ref().map_or(0, |cache| cache.positions() as i64)
+    }
+
+    /// Keys and values of the positions so far: those of this pass after the ones that the cache keeps.
+    pub(super) fn remember(&mut self, k: Tensor, v: Tensor) -> Result<[Tensor; 2], ModelError> {
+        match &mut self.cache {
+            Some(cache) => cache.extend(self.runs, k, v),
+            None => Ok([k, v]),
+        }
+    }
+
     /// Whether nothing after `point` is needed any more.
     fn ends_at(&self, point: HookPoint) -> bool {
         self.tap.stop_after().is_some_and(|stop| !point.is_before(stop))
     }
+
+    /// The same at a point of a block, which says nothing of other blocks unless they run in their own order.
+    fn ends_in_block(&self, point: HookPoint) -> bool {
+        self.in_order && self.ends_at(point)
+    }
 }
 
 impl Decoder {
-    /// Token ids `[batch, seq]`, positions from 0, to logits `[batch, seq, vocab]`; none when the tap ended the pass.
+    /// Token ids `[batch, seq]`, after those that `cache` has seen, through the blocks of `schedule` to logits
+    /// `[batch, seq, vocab]`; none when the tap ended the pass.
     pub(super) fn forward(
         &self,
         ids: &Tensor,
         spec: &Spec,
+        schedule: &Schedule,
+        cache: Option<&mut Cache>,
         tap: &mut dyn Tap,
     ) -> Result<Option<Tensor>, ModelError> {
-        let mut pass = Pass { tap, misfit: None };
-        let logits = self.run(ids, spec, &mut pass)?;
-        pass.misfit.map_or(Ok(logits), Err)
+        let mut pass = Pass { tap, cache, in_order: schedule.is_identity(), runs: 0, misfit: None };
+        let ((batch, seq), start) = (ids.size2()?, pass.start());
+        pass.tap.begin(start as usize..(start + seq) as usize);
+        let logits = self.run(ids, spec, schedule, &mut pass)?;
+        if let Some(reason) = pass.tap.failure() {
+            return Err(ModelError::Input(reason));
+        }
+        if let Some(misfit) = pass.misfit {
+            return Err(misfit);
+        }
+        if let (Some(cache), Some(_)) = (pass.cache, &logits) {
+            cache.advance(batch, seq);
+        }
+        Ok(logits)
     }
 
-    fn run(&self, ids: &Tensor, spec: &Spec, pass: &mut Pass<'_>) -> Result<Option<Tensor>, ModelError> {
+    fn run(
+        &self,
+        ids: &Tensor,
+        spec: &Spec,
+        schedule: &Schedule,
+        pass: &mut Pass<'_>,
+    ) -> Result<Option<Tensor>, ModelError> {
         let mut x = self.embed(ids, spec, pass)?;
         if pass.ends_at(HookPoint::PosEmbed) {
             return Ok(None);
         }
-        let masks = Masks::new(spec, &x)?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            let resid = pass.visit(HookPoint::Block(i, B::ResidPre), x);
-            if pass.ends_at(HookPoint::Block(i, B::ResidPre)) {
-                return Ok(None);
-            }
-            let shared = Shared { spec, ropes: &self.ropes, mask: masks.of(spec.layers[i].window) };
-            let Some(out) = block.forward(i, resid, &shared, pass)? else { return Ok(None) };
+        let masks = Masks::new(spec, &x, pass.start())?;
+        for step in schedule.steps() {
+            let Some(out) = self.step(step, x, spec, &masks, pass)? else { return Ok(None) };
             x = out;
         }
         self.unembed(x, pass)
+    }
+
+    /// One block, or several on the same `x [batch, seq, d_model]`.
+    fn step(
+        &self,
+        step: &Step,
+        x: Tensor,
+        spec: &Spec,
+        masks: &Masks,
+        pass: &mut Pass<'_>,
+    ) -> Result<Option<Tensor>, ModelError> {
+        let (blocks, combine) = match step {
+            Step::Block(i) => return self.block(*i, x, spec, masks, pass),
+            Step::Parallel(blocks, combine) => (blocks, *combine),
+        };
+        let mut outs = Vec::with_capacity(blocks.len());
+        for &i in blocks {
+            let Some(out) = self.block(i, x.shallow_clone(), spec, masks, pass)? else { return Ok(None) };
+            outs.push(out);
+        }
+        let sum = Tensor::f_stack(&outs, 0)?.f_sum_dim_intlist(0, false, x.kind())?;
+        Ok(Some(match combine {
+            Combine::Mean => sum.f_div_scalar(outs.len() as f64)?,
+            Combine::Sum => sum.f_sub(&x.f_mul_scalar(outs.len() as f64 - 1.0)?)?,
+        }))
+    }
+
+    /// The residual stream `x` through block `i`, with its hooks.
+    fn block(
+        &self,
+        i: usize,
+        x: Tensor,
+        spec: &Spec,
+        masks: &Masks,
+        pass: &mut Pass<'_>,
+    ) -> Result<Option<Tensor>, ModelError> {
+        let resid = pass.visit(HookPoint::Block(i, B::ResidPre), x);
+        if pass.ends_in_block(HookPoint::Block(i, B::ResidPre)) {
+            return Ok(None);
+        }
+        let shared =
+            Shared { spec, ropes: &self.ropes, mask: masks.of(spec.layers[i].window), start: pass.start() };
+        let out = self.blocks[i].forward(i, resid, &shared, pass)?;
+        pass.runs += 1;
+        Ok(out)
     }
 
     /// Token embeddings and learned positions, `[batch, seq, d_model]`.
@@ -118,7 +201,7 @@ impl Decoder {
         }
         x = pass.visit(HookPoint::Embed, x);
         if let (Some(table), Positions::Learned { offset }) = (&self.pos_embed, spec.positions) {
-            let rows = table.f_narrow(0, offset as i64, ids.size()[1])?;
+            let rows = table.f_narrow(0, offset as i64 + pass.start(), ids.size()[1])?;
             let positions = rows.unsqueeze(0).expand_as(&x);
             x = x.f_add(&pass.visit(HookPoint::PosEmbed, positions))?;
         }
@@ -163,7 +246,7 @@ impl Block {
         let normed = self.ln1.forward(&resid)?;
         let attn = post(self.ln1_post.as_ref(), self.attention.forward(&normed, shared, pass)?)?;
         let attn = pass.visit(at(B::AttnOut), attn);
-        if pass.ends_at(at(B::AttnOut)) {
+        if pass.ends_in_block(at(B::AttnOut)) {
             return Ok(None);
         }
         let (stream, mlp_in) = match shared.spec.residual {
@@ -178,13 +261,13 @@ impl Block {
             }
             ResidualKind::ParallelSharedNorm => (resid + attn, normed),
         };
-        if pass.ends_at(at(B::ResidMid)) {
+        if pass.ends_in_block(at(B::ResidMid)) {
             return Ok(None);
         }
         let mlp = post(self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
         let mlp = pass.visit(at(B::MlpOut), mlp);
         let out = pass.visit(at(B::ResidPost), stream + mlp);
-        Ok((!pass.ends_at(at(B::ResidPost))).then_some(out))
+        Ok((!pass.ends_in_block(at(B::ResidPost))).then_some(out))
     }
 }
 
@@ -215,41 +298,44 @@ fn post(norm: Option<&Norm>, x: Tensor) -> Result<Tensor, ModelError> {
     }
 }
 
-/// What is added to attention scores, one tensor per distinct window.
-struct Masks(Vec<(Option<usize>, Option<Tensor>)>);
+/// What attention may see, one mask per distinct window.
+struct Masks(Vec<(Option<usize>, Mask)>);
 
 impl Masks {
-    fn new(spec: &Spec, like: &Tensor) -> Result<Self, ModelError> {
+    /// For queries `like [batch, seq, ..]` at positions from `start` on, and keys from 0 on.
+    fn new(spec: &Spec, like: &Tensor, start: i64) -> Result<Self, ModelError> {
         let seq = like.size()[1];
-        let alibi = alibi(spec, seq, like);
-        let mut masks: Vec<(Option<usize>, Option<Tensor>)> = Vec::new();
+        let alibi = alibi(spec, start + seq, like);
+        let mut masks: Vec<(Option<usize>, Mask)> = Vec::new();
         for layer in &spec.layers {
             // A window that covers the whole sequence hides nothing.
-            let window = layer.window.filter(|w| (*w as i64) < seq);
+            let window = layer.window.filter(|w| (*w as i64) < start + seq);
             if masks.iter().any(|(known, _)| *known == layer.window) {
                 continue;
             }
+            let causal = || causal_mask(start, seq, window, like);
             let mask = match (window, &alibi) {
-                (None, None) => None,
-                (_, None) => Some(causal_mask(seq, window, like)?.unsqueeze(0)),
-                (_, Some(alibi)) => Some(causal_mask(seq, window, like)? + alibi),
+                (None, None) if start == 0 => Mask::Causal,
+                (None, None) if seq == 1 => Mask::Open,
+                (_, None) => Mask::Added(causal()?.unsqueeze(0)),
+                (_, Some(alibi)) => Mask::Added(causal()? + alibi),
             };
             masks.push((layer.window, mask));
         }
         Ok(Self(masks))
     }
 
-    /// `[1 or n_heads, query, key]`; none for plain causal attention.
-    fn of(&self, window: Option<usize>) -> Option<&Tensor> {
-        self.0.iter().find(|(known, _)| *known == window)?.1.as_ref()
+    /// Of a layer with this window.
+    fn of(&self, window: Option<usize>) -> &Mask {
+        self.0.iter().find(|(known, _)| *known == window).map_or(&Mask::Causal, |(_, mask)| mask)
     }
 }
 
 /// Alibi's bias `[n_heads, 1, key]`: slope times key position, which softmax cannot tell from slope times distance.
-fn alibi(spec: &Spec, seq: i64, like: &Tensor) -> Option<Tensor> {
+fn alibi(spec: &Spec, keys: i64, like: &Tensor) -> Option<Tensor> {
     let Positions::Alibi(variant) = spec.positions else { return None };
     let slopes = Tensor::from_slice(&alibi_slopes(spec.n_heads)).view([-1, 1, 1]);
-    let positions = Tensor::arange(seq, (Kind::Float, Device::Cpu)).view([1, 1, -1]);
+    let positions = Tensor::arange(keys, (Kind::Float, Device::Cpu)).view([1, 1, -1]);
     let bias = match variant {
         Alibi::AfterScale => slopes * positions,
         Alibi::BeforeScale => {

@@ -4,6 +4,7 @@
 //! under `families/`; the forward pass exists once, in `decoder.rs`.
 
 mod attention;
+mod cache;
 mod config;
 mod decoder;
 mod error;
@@ -13,17 +14,20 @@ mod load;
 mod names;
 mod nn;
 mod rope;
+mod schedule;
 mod spec;
 mod weights;
 
 use std::path::Path;
 
+pub use cache::Cache;
 pub use config::Config;
 pub use error::ModelError;
 pub use families::spec;
 pub use files::{INDEX, WEIGHTS, shard_names, weight_files};
 use layerscope_lenses::Unembed;
 pub use rope::{RopeScaling, RopeSpec};
+pub use schedule::{Combine, Schedule, Step};
 pub use spec::{Activation, Positions, ResidualKind, Spec};
 use tch::{Device, Kind, Tensor};
 pub use weights::Weights;
@@ -87,18 +91,57 @@ impl Model {
     /// # Errors
     /// When an id is outside the vocabulary, a row is empty or longer than the context, or an edit changed a shape.
     pub fn forward(&self, ids: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>, ModelError> {
-        let _no_grad = tch::no_grad_guard();
-        self.check_ids(ids)?;
-        self.decoder.forward(&ids.to_device(self.device), &self.spec, tap)
+        self.forward_along(ids, &Schedule::identity(self.spec.n_layers), None, tap)
     }
 
-    fn check_ids(&self, ids: &Tensor) -> Result<(), ModelError> {
+    /// As [`Model::forward`], with the tokens that follow those `cache` has seen, which then has seen these too. Taps see the
+    /// new positions only (scores and pattern: new queries, all keys).
+    ///
+    /// # Errors
+    /// Also when the rows are not as many as before, or cached and new tokens are more than the context.
+    pub fn forward_cached(
+        &self,
+        ids: &Tensor,
+        cache: &mut Cache,
+        tap: &mut dyn Tap,
+    ) -> Result<Option<Tensor>, ModelError> {
+        self.forward_along(ids, &Schedule::identity(self.spec.n_layers), Some(cache), tap)
+    }
+
+    /// As [`Model::forward`], through the blocks of `schedule`, with a cache or without. In another order than the model's
+    /// own a tap can end the pass only after the blocks.
+    ///
+    /// # Errors
+    /// Also when the schedule is for another number of blocks, or the cache was made with another schedule.
+    pub fn forward_along(
+        &self,
+        ids: &Tensor,
+        schedule: &Schedule,
+        cache: Option<&mut Cache>,
+        tap: &mut dyn Tap,
+    ) -> Result<Option<Tensor>, ModelError> {
+        let _no_grad = tch::no_grad_guard();
+        let (made_for, n) = (schedule.n_layers(), self.spec.n_layers);
+        if made_for != n {
+            return Err(ModelError::Input(format!("a schedule for {made_for} blocks; this model has {n}")));
+        }
+        let seen = cache.as_ref().map_or(0, |cache| cache.positions());
+        self.check_ids(ids, seen as i64)?;
+        if let Some(cache) = &cache {
+            cache.check(ids.size()[0])?;
+        }
+        self.decoder.forward(&ids.to_device(self.device), &self.spec, schedule, cache, tap)
+    }
+
+    /// Checks ids that follow `seen` others.
+    fn check_ids(&self, ids: &Tensor, seen: i64) -> Result<(), ModelError> {
         let size = ids.size();
         let [batch, seq] = size[..] else {
             return Err(ModelError::Input(format!("token ids must be [batch, seq], got {size:?}")));
         };
         let n_ctx = self.spec.n_ctx as i64;
-        if batch == 0 || seq == 0 || seq > n_ctx {
+        if batch == 0 || seq == 0 || seen + seq > n_ctx {
+            let seq = if seen > 0 { format!("{seq} after {seen}") } else { seq.to_string() };
             return Err(ModelError::Input(format!("{seq} tokens do not fit a context of 1 to {n_ctx}")));
         }
         let (low, high) = (ids.f_min()?.int64_value(&[]), ids.f_max()?.int64_value(&[]));

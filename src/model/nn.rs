@@ -50,16 +50,21 @@ pub(super) fn soft_cap(x: &Tensor, cap: f64) -> Tensor {
     (x / cap).tanh_() * cap
 }
 
-/// The causal mask `[query, key]` added to scores: 0 where a position may look, -inf where not.
-/// With a window, a position sees itself and the `window - 1` before it.
-pub(super) fn causal_mask(seq: i64, window: Option<usize>, like: &Tensor) -> Result<Tensor, ModelError> {
-    let position = Tensor::arange(seq, (Kind::Int64, like.device()));
-    let distance = position.unsqueeze(1) - position.unsqueeze(0); // query - key
+/// The causal mask `[query, key]` added to scores: 0 where a position may look, -inf where not. Queries are the last `seq`
+/// of `start + seq` positions, keys are all of them. With a window, a position sees itself and the `window - 1` before it.
+pub(super) fn causal_mask(
+    start: i64,
+    seq: i64,
+    window: Option<usize>,
+    like: &Tensor,
+) -> Result<Tensor, ModelError> {
+    let position = Tensor::arange(start + seq, (Kind::Int64, like.device()));
+    let distance = position.narrow(0, start, seq).unsqueeze(1) - position.unsqueeze(0); // query - key
     let mut hidden = distance.f_lt(0)?;
     if let Some(window) = window {
         hidden = hidden.f_logical_or(&distance.f_ge(window as i64)?)?;
     }
-    let mask = Tensor::f_zeros([seq, seq], (like.kind(), like.device()))?;
+    let mask = Tensor::f_zeros([seq, start + seq], (like.kind(), like.device()))?;
     Ok(mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?)
 }
 
@@ -89,8 +94,11 @@ mod tests {
     #[test]
     fn a_window_of_two_sees_itself_and_one_before() {
         let like = Tensor::zeros([1], (Kind::Float, tch::Device::Cpu));
-        let mask = causal_mask(3, Some(2), &like).unwrap();
+        let mask = causal_mask(0, 3, Some(2), &like).unwrap();
         let seen = Vec::<bool>::try_from(mask.f_eq(0.0).unwrap().view(-1)).unwrap();
         assert_eq!(seen, [true, false, false, true, true, false, false, true, true]);
+        // The last two of the three queries alone are the last two rows.
+        let late = causal_mask(1, 2, Some(2), &like).unwrap();
+        assert!(late.equal(&mask.narrow(0, 1, 2)));
     }
 }

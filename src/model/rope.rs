@@ -81,10 +81,10 @@ impl Rope {
         })
     }
 
-    /// Rotates `x [batch, seq, head, d_head]`, whose first position is 0.
-    pub(super) fn rotate(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+    /// Rotates `x [batch, seq, head, d_head]`, whose first position is `start`.
+    pub(super) fn rotate(&self, x: &Tensor, start: i64) -> Result<Tensor, ModelError> {
         let (seq, d_head, r) = (x.size()[1], x.size()[3], self.rotary_dim);
-        let (cos, sin) = (self.cos.narrow(0, 0, seq), self.sin.narrow(0, 0, seq));
+        let (cos, sin) = (self.cos.f_narrow(0, start, seq)?, self.sin.f_narrow(0, start, seq)?);
         let part = x.narrow(3, 0, r);
         let turned = part.f_mul(&cos)?;
         if self.interleaved {
@@ -133,7 +133,7 @@ mod tests {
             let rope = Rope::new(&spec(interleaved), 2, Kind::Float, Device::Cpu).unwrap();
             let head = if interleaved { [1f32, 0., 1., 0., 7.] } else { [1f32, 1., 0., 0., 7.] };
             let x = Tensor::from_slice(&[head, head].concat()).view([1, 2, 1, 5]);
-            let y = Vec::<f32>::try_from(rope.rotate(&x).unwrap().select(1, 1).reshape(-1)).unwrap();
+            let y = Vec::<f32>::try_from(rope.rotate(&x, 0).unwrap().select(1, 1).reshape(-1)).unwrap();
             let (c, s) = ([1f32.cos(), 0.01f32.cos()], [1f32.sin(), 0.01f32.sin()]);
             let want = if interleaved { [c[0], s[0], c[1], s[1], 7.] } else { [c[0], c[1], s[0], s[1], 7.] };
             assert!(y.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{y:?} {want:?}");

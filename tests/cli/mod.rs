@@ -2,7 +2,9 @@
 
 mod basics;
 mod export;
+mod generate;
 mod resume;
+mod schedule;
 mod transfer;
 mod verify;
 mod view;

@@ -1,12 +1,15 @@
 //! What must hold for every family, whatever its weights.
 
 mod edits;
+mod generation;
 mod hooks;
 mod invariance;
 mod readout;
+mod schedules;
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +27,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 }
 
 /// Every tiny random model, by name.
-fn families() -> Vec<(String, Model)> {
+pub(crate) fn families() -> Vec<(String, Model)> {
     let mut folders: Vec<_> = fixture("families").read_dir().unwrap().map(|e| e.unwrap().path()).collect();
     folders.retain(|path| path.join("config.json").is_file());
     folders.sort();
@@ -104,6 +107,14 @@ impl Tap for Both<'_> {
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
         let value = if self.0.wants(point) { self.0.visit(point, value) } else { value };
         self.1.visit(point, value)
+    }
+
+    fn begin(&mut self, positions: Range<usize>) {
+        self.0.begin(positions);
+    }
+
+    fn failure(&mut self) -> Option<String> {
+        self.0.failure()
     }
 
     fn wants(&self, _point: HookPoint) -> bool {

@@ -9,7 +9,9 @@ mod site;
 mod transfer;
 
 use clap::{Args, Subcommand};
-pub(super) use report::with_interval;
+pub(super) use eval::Cluster;
+pub(super) use readout::ReadoutArg;
+pub(super) use report::{hint_clusters, with_interval};
 
 use super::exit::Failure;
 

@@ -1,0 +1,167 @@
+//! `generate`: a prompt goes on, also under edits.
+
+mod args;
+mod job;
+mod say;
+
+use std::{
+    io::Write as _,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use anyhow::anyhow;
+pub(crate) use args::Generate;
+use layerscope::{
+    generate::{Generated, Measured, Prompt, Said, generate, measure, metric_rows, same_length},
+    hook::EditSpec,
+    model::Model,
+    run::{Claim, Counts, METRICS, Manifest, MetricRow, RunDir, RunError, write_atomic, write_metrics},
+    score::Resamples,
+    text::Tokenizer,
+};
+use serde_json::{Value, json};
+
+use self::{job::Job, say::Voice};
+use super::{
+    exit::Failure,
+    inputs::hashes,
+    interrupt::on_interrupt,
+    output::Output,
+    session::{Session, bos_line},
+    table::Table,
+};
+
+/// The prompts and what became of them, one JSON object a line.
+const GENERATED: &str = "generated.jsonl";
+impl Generate {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let specs: Vec<EditSpec> =
+            self.edit.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(Failure::usage)?;
+        let session = Session::open(&self.model, output)?;
+        let tokenizer = session.tokenizer(&self.model)?;
+        let job = self.job(specs, &session, &tokenizer)?;
+        session.announce(output);
+        output.note(format!("BOS: {}", bos_line(tokenizer.bos())));
+        let claim = self.claim(&job, &session, &tokenizer, output)?;
+        let model = session.load(output)?;
+        let said = Self::say(&job, &model, &tokenizer, output)?;
+        let measured = job.prompts.iter().zip(&said).map(|(prompt, said)| measure(&model, prompt, said));
+        let measured = measured.collect::<Result<Vec<_>, _>>()?;
+        let rows = metric_rows(
+            &measured,
+            !job.edits.is_empty() || job.settings.schedule.is_some(),
+            session.spec.n_layers,
+            Resamples::new(self.common.seed, 1000),
+        )?;
+        if let (Some(claim), Some(out)) = (claim, &self.out) {
+            write(claim, out, &rows, &job.lines(&said, &tokenizer)?)?;
+            output.note(format!("{}: every number, by step", out.join(METRICS).display()));
+        }
+        if measured.iter().any(|m| m.kl.iter().any(|kl| *kl > 1e-6)) {
+            output.note(moved(&measured).trim_end());
+        }
+        output.result(job.result(&session, &said, &measured, &tokenizer, self.out.as_deref())?)?;
+        Ok(())
+    }
+
+    /// Continues every prompt, those of one length together, and tells it as it goes.
+    fn say(
+        job: &Job,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        output: Output,
+    ) -> Result<Vec<Generated>, Failure> {
+        let stop = on_interrupt()?;
+        let mut said: Vec<Option<Generated>> = job.prompts.iter().map(|_| None).collect();
+        let mut voice = Voice::new(tokenizer, &job.prompts, &job.settings.stop, output);
+        let ids: Vec<Vec<u32>> = job.prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        for group in same_length(&ids) {
+            let prompts: Vec<Prompt> = group.iter().map(|i| job.prompts[*i].clone()).collect();
+            let mut failed = None;
+            let mut watch = |token: Said| {
+                failed = voice.hear(token).err();
+                let go_on = failed.is_none() && !stop.load(Ordering::Relaxed);
+                if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            let outcome = generate(model, &prompts, &job.settings, &mut job.edits.tap(), &mut watch)?;
+            if let Some(failed) = failed {
+                return Err(failed);
+            }
+            for (i, generated) in group.into_iter().zip(outcome) {
+                said[i] = Some(generated);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::interrupted(anyhow!("interrupted; repeat the command to start over")));
+            }
+        }
+        voice.end()?;
+        Ok(said.into_iter().flatten().collect())
+    }
+
+    fn claim(
+        &self,
+        job: &Job,
+        session: &Session,
+        tokenizer: &Tokenizer,
+        output: Output,
+    ) -> Result<Option<Claim>, Failure> {
+        let Some(out) = &self.out else { return Ok(None) };
+        let mut manifest: Manifest = session.manifest("generate", tokenizer, self.model.bos, output)?;
+        manifest.seed = self.common.seed;
+        let mut files: Vec<PathBuf> = job.specs.iter().filter_map(|s| s.file()).map(Path::to_owned).collect();
+        files.dedup();
+        let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+        manifest.data = hashes(&files, &names)?;
+        let (settings, sampling) = (&job.settings, job.settings.sampling);
+        manifest.config = json!({
+            "model_name": session.name(),
+            "n_layers": session.spec.n_layers,
+            "text": job.texts,
+            "max_new_tokens": settings.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "stop": settings.stop,
+            "edits": job.specs.iter().map(EditSpec::text).collect::<Vec<_>>(),
+            "edit_steps": if self.edits_all() { "all" } else { "prompt" },
+            "schedule": settings.schedule.as_ref().map(ToString::to_string),
+        });
+        Ok(Some(RunDir::claim(out, manifest, self.force)?))
+    }
+}
+
+/// How far the edits move every prompt's tokens.
+fn moved(measured: &[Measured]) -> String {
+    let mut table = Table::new(["prompt", "tokens", "mean KL, nats", "largest", "at new token"]);
+    for (i, m) in measured.iter().enumerate() {
+        let mean = m.kl.iter().sum::<f64>() / m.kl.len().max(1) as f64;
+        let most = m.kl.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        let (at, most) = most.map_or((0, 0.0), |(at, kl)| (at + 1, *kl));
+        let cells = [(i + 1).to_string(), m.kl.len().to_string(), format!("{mean:.4}"), format!("{most:.4}")];
+        table.row(cells.into_iter().chain([at.to_string()]));
+    }
+    format!("KL(model without edits ‖ model with edits), along the new tokens\n{table}")
+}
+
+fn write(claim: Claim, out: &Path, rows: &[MetricRow], lines: &[Value]) -> Result<(), Failure> {
+    let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(GENERATED))?;
+    let path = out.join(GENERATED);
+    write_atomic(&path, |file| {
+        let write = |line: &Value| writeln!(file, "{line}").map_err(|e| RunError::io("write", &path, e));
+        lines.iter().try_for_each(write)
+    })?;
+    write_metrics(out, rows)?;
+    let tokens =
+        |key: &str| lines.iter().filter_map(|l| l[key].as_array()).map(Vec::len).sum::<usize>() as u64;
+    let counts = Counts {
+        documents: lines.len() as u64,
+        tokens: tokens("prompt_ids") + tokens("token_ids"),
+        rows: rows.len() as u64,
+        ..Counts::default()
+    };
+    dir.finish(counts, None)?;
+    Ok(())
+}

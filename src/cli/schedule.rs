@@ -1,0 +1,223 @@
+//! `schedule`: blocks in another order, against the model as it is.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use anyhow::anyhow;
+use clap::Args;
+use layerscope::{
+    evaluate::EvalError,
+    lenses::Readout,
+    run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    schedule::{Comparison, Named, deletions, painters, parse, points, reader},
+    score::Resamples,
+    text::{Window, batches},
+};
+use serde_json::{Value, json};
+
+use super::{
+    args::{CommonArgs, Layers, ModelArgs, TextArgs},
+    exit::Failure,
+    interrupt::on_interrupt,
+    lens::{Cluster, ReadoutArg, hint_clusters, with_interval},
+    output::Output,
+    source::{AllWindows, Source, counts},
+    table::Table,
+};
+
+/// Run the model's blocks in another order, and compare with the model as it is
+#[derive(Debug, Args)]
+pub(crate) struct ScheduleArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Blocks in the order they run, such as 0,1,4x3,[2-5],7 or skip:3, swap:2,4, reverse:2-5, shuffle:2-5, parallel:2-5,
+    /// loop:2-5x3, loop-parallel:2-5x3; repeat for several
+    #[arg(long, value_name = "STEPS")]
+    schedule: Vec<String>,
+    /// Every block left out alone
+    #[arg(long)]
+    deletions: bool,
+    /// The middle blocks skipped, repeated, reversed, shuffled, side by side, and that three times
+    #[arg(long)]
+    painters: bool,
+    /// Blocks at each end that --painters leaves alone; by default a quarter
+    #[arg(long, value_name = "N", requires = "painters")]
+    margin: Option<usize>,
+    /// Folder to write
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Read the logit lens at these layers too, such as 0,4,8-12; by default at all that a schedule runs
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<Layers>,
+    /// Read the end only
+    #[arg(long, conflicts_with = "layers")]
+    no_readouts: bool,
+    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
+    #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
+    readout: ReadoutArg,
+    /// What the 95 % intervals resample
+    #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
+    cluster: Cluster,
+    /// Bootstrap replicates
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    replicates: usize,
+    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
+    #[arg(long, value_name = "N")]
+    batch_tokens: Option<NonZeroUsize>,
+    /// Start over in a folder that holds another run
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl ScheduleArgs {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        let source = Source::open(&self.model, &self.text, output)?;
+        let n_layers = source.session.spec.n_layers;
+        let schedules = self.schedules(n_layers)?;
+        let mut layers = source.session.layers(self.layers.as_ref())?;
+        layers.retain(|layer| !self.no_readouts && *layer < n_layers);
+        source.session.announce(output);
+        let options = source.window_options(&self.text)?;
+        let text = source.windows(&options, output)?;
+        output.note(format!("documents: {}", text.lead));
+        let pack = self.text.pack;
+        let mut manifest =
+            source.manifest("schedule", &self.model, &text.lead, pack, &self.common, output)?;
+        manifest.config = json!({
+            "schedules": schedules.iter().map(|s| json!([s.name, s.schedule.to_string()])).collect::<Vec<_>>(),
+            "layers": layers,
+            "readout": self.readout.effective(source.session.device),
+            "cluster": format!("{:?}", self.cluster).to_lowercase(),
+            "replicates": self.replicates,
+            "vocab": source.vocab(),
+            "tokens": self.text.tokens,
+            "seq_len": options.seq_len,
+            "pack": options.pack,
+            "text_column": self.text.text_column,
+            "batch_tokens": self.batch_tokens,
+        });
+        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        if claim.found() == Found::Complete {
+            output.note(format!("{} is complete already", self.out.display()));
+            return self.report(&schedules, &read_metrics(&self.out)?, n_layers, output);
+        }
+        let rows = self.compare(&source, &schedules, &layers, &text, output)?;
+        let dir = claim.begin(&|p| p == Path::new(METRICS))?;
+        write_metrics(&self.out, &rows)?;
+        dir.finish(counts(text.stats, rows.len() as u64), None)?;
+        self.report(&schedules, &rows, n_layers, output)
+    }
+
+    /// What to run, each name once.
+    fn schedules(&self, n_layers: usize) -> Result<Vec<Named>, Failure> {
+        let seed = self.common.seed;
+        let mut all = Vec::new();
+        for text in &self.schedule {
+            let schedule = parse(text, n_layers, seed).map_err(Failure::usage)?;
+            all.push(Named { name: text.clone(), schedule });
+        }
+        if self.deletions {
+            all.extend(deletions(n_layers).map_err(Failure::usage)?);
+        }
+        if self.painters {
+            let margin = self.margin.unwrap_or(n_layers / 4);
+            all.extend(painters(n_layers, margin, seed).map_err(Failure::usage)?);
+        }
+        if all.is_empty() {
+            return Err(Failure::usage(anyhow!(
+                "nothing to run; give --schedule, --deletions or --painters"
+            )));
+        }
+        let mut seen = Vec::new();
+        all.retain(|named| {
+            let new = !seen.contains(&named.name);
+            seen.push(named.name.clone());
+            new
+        });
+        Ok(all)
+    }
+
+    /// One pass of the text through every schedule.
+    fn compare(
+        &self,
+        source: &Source,
+        schedules: &[Named],
+        layers: &[usize],
+        text: &AllWindows,
+        output: Output,
+    ) -> Result<Vec<MetricRow>, Failure> {
+        let stop = on_interrupt()?;
+        self.readout.announce(source.session.device, output);
+        let model = source.session.load(output)?;
+        let (precision, threads) = (self.readout.precision(), source.session.threads);
+        let readout = Readout::new(model.unembed(), source.vocab(), precision, threads)?;
+        let n_layers = source.session.spec.n_layers;
+        let (points, (lenses, kinds)) = (points(schedules, layers, n_layers), reader());
+        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let of = (&lenses[..], &kinds[..]);
+        let mut comparison = Comparison::new(&readout, of, schedules, &points, n_layers, resamples)?;
+        let bar = output.bar("running", "tokens", Some(text.stats.tokens));
+        let windows: Vec<&Window> = text.windows.iter().collect();
+        for batch in batches(&windows, source.session.batch_tokens(self.batch_tokens)) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::interrupted(EvalError::Interrupted));
+            }
+            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
+            let clusters: Option<Vec<u64>> = (self.cluster == Cluster::Window).then(|| {
+                batch.iter().flat_map(|i| std::iter::repeat_n(*i as u64, windows[*i].ids.len())).collect()
+            });
+            comparison.add(&model, &some, clusters.as_deref())?;
+            bar.inc(some.iter().map(|w| w.ids.len() as u64).sum());
+        }
+        bar.finish_and_clear();
+        let spoken = text.stats.tokens - text.stats.added_tokens;
+        Ok(comparison.finish((spoken > 0).then(|| text.stats.text_bytes as f64 / spoken as f64)))
+    }
+
+    fn report(
+        &self,
+        schedules: &[Named],
+        rows: &[MetricRow],
+        n_layers: usize,
+        output: Output,
+    ) -> Result<(), Failure> {
+        const SHOWN: [&str; 3] = ["kl", "agreement", "ce"];
+        let find = |subject: &str, metric: &str| {
+            let end = |r: &&MetricRow| r.layer as usize == n_layers && r.unit != "bits/byte";
+            rows.iter().filter(end).find(|r| r.subject == subject && r.metric == metric)
+        };
+        let mut table = Table::new(["schedule", "blocks", "KL(model ‖ schedule)", "agreement", "ce"]);
+        let mut listed = Vec::new();
+        for Named { name, schedule } in schedules {
+            let cells = SHOWN.map(|m| find(name, m).map_or_else(String::new, with_interval));
+            table.row([name.clone(), schedule.blocks().count().to_string()].into_iter().chain(cells));
+            let [kl, agreement, ce] = SHOWN.map(|m| find(name, m).map(|row| row.estimate));
+            listed.push(json!({
+                "schedule": name, "steps": schedule.to_string(), "kl": kl, "agreement": agreement, "ce": ce,
+            }));
+        }
+        let ce = find("model", "ce");
+        let own = ce.map_or_else(String::new, with_interval);
+        table.row(["model", &n_layers.to_string(), "", "", &own]);
+        let text = format!("nats and shares (± half of the 95 % interval)\n{table}");
+        output.print(text.trim_end())?;
+        hint_clusters(rows, output);
+        let metrics = self.out.join(METRICS);
+        output.note(format!("{}: all numbers, by layer too, with their intervals", metrics.display()));
+        output.result(json!({
+            "out": self.out,
+            "rows": rows.len(),
+            "schedules": Value::from(listed),
+            "model": { "ce": ce.map(|row| row.estimate) },
+        }))?;
+        Ok(())
+    }
+}
