@@ -15,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 use crate::properties::fixture;
 
 fn load(name: &str) -> Model {
+    tch::set_num_threads(1); // the models are too small to share
     Model::load(&fixture(name), Kind::Float, Device::Cpu, |_, _| ()).unwrap()
 }
 
@@ -58,7 +59,7 @@ fn tokens_are_those_of_transformers() {
         }
     }
     assert_eq!(runs, 16 * 8);
-    assert!(moved > 70, "{moved}"); // of 112 edited runs, so many say something else
+    assert!(moved > 90, "{moved}"); // of 112 edited runs, so many say something else
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use tch::{TchError, Tensor};
 
-use crate::hook::{BlockHook, HookPoint, Tap};
+use crate::hook::{HookPoint, Tap, is_square};
 
 /// Shows a tap the prompt's positions of a pass that goes beyond them, so that a pass over the whole sequence repeats what a
 /// cache would keep.
@@ -19,7 +19,7 @@ impl<'a> PromptOnly<'a> {
 
     fn start_of(&mut self, point: HookPoint, value: &Tensor) -> Result<Tensor, TchError> {
         let n = self.prompt as i64;
-        if !matches!(point, HookPoint::Block(_, BlockHook::AttnScores | BlockHook::Pattern)) {
+        if !is_square(point) {
             let edited = self.tap.visit(point, value.f_narrow(1, 0, n)?);
             return value.f_slice_scatter(&edited, 1, 0, n, 1);
         }

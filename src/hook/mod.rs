@@ -27,6 +27,7 @@ use std::ops::Range;
 
 pub use capture::Capture;
 pub use edit::{Edit, StopAfter};
+pub(crate) use edits::is_square;
 pub use edits::{Change, EditError, EditSpec, EditTap, Edits, PlacedEdit, Positions};
 pub use point::{BlockHook, HookPoint};
 pub use select::{HookError, Selection};

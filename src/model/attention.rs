@@ -6,7 +6,8 @@ use tch::{Kind, Tensor};
 use super::{
     ModelError, Spec,
     decoder::Pass,
-    nn::{Linear, causal_mask, soft_cap, wide},
+    mask::{Mask, causal},
+    nn::{Linear, soft_cap, wide},
     rope::Rope,
     spec::LayerSpec,
 };
@@ -29,17 +30,6 @@ pub(super) struct Shared<'a> {
     pub(super) mask: &'a Mask,
     /// Position of the first query.
     pub(super) start: i64,
-}
-
-/// Which keys a query may see.
-#[derive(Debug)]
-pub(super) enum Mask {
-    /// Those up to its own; queries and keys are the same positions.
-    Causal,
-    /// All: one query, after every key.
-    Open,
-    /// As added to the scores, `[1 or n_heads, query, key]`.
-    Added(Tensor),
 }
 
 impl Attention {
@@ -122,7 +112,7 @@ impl Attention {
         }
         let scores = match shared.mask {
             Mask::Added(mask) => scores + mask,
-            Mask::Causal => scores.f_add(&causal_mask(0, q.size()[2], None, &q)?)?,
+            Mask::Causal => scores.f_add(&causal(0, q.size()[2], None, &q)?)?,
             Mask::Open => scores,
         };
         let scores = tap.visit(HookPoint::Block(self.layer, B::AttnScores), scores);

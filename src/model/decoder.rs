@@ -1,14 +1,15 @@
 //! The one forward pass. Families differ in [`Spec`]; every hook point of the network is fired here or in `attention.rs`.
 
 use layerscope_lenses::{Norm, Unembed};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::{
     Cache, Combine, ModelError, Schedule, Spec, Step,
-    attention::{Attention, Mask, Shared},
-    nn::{Linear, alibi_slopes, causal_mask},
+    attention::{Attention, Shared},
+    mask::Masks,
+    nn::Linear,
     rope::Rope,
-    spec::{Activation, Alibi, Positions, ResidualKind},
+    spec::{Activation, Positions, ResidualKind},
 };
 use crate::hook::{BlockHook as B, HookPoint, Tap};
 
@@ -296,52 +297,4 @@ fn post(norm: Option<&Norm>, x: Tensor) -> Result<Tensor, ModelError> {
         Some(norm) => Ok(norm.forward(&x)?),
         None => Ok(x),
     }
-}
-
-/// What attention may see, one mask per distinct window.
-struct Masks(Vec<(Option<usize>, Mask)>);
-
-impl Masks {
-    /// For queries `like [batch, seq, ..]` at positions from `start` on, and keys from 0 on.
-    fn new(spec: &Spec, like: &Tensor, start: i64) -> Result<Self, ModelError> {
-        let seq = like.size()[1];
-        let alibi = alibi(spec, start + seq, like);
-        let mut masks: Vec<(Option<usize>, Mask)> = Vec::new();
-        for layer in &spec.layers {
-            // A window that covers the whole sequence hides nothing.
-            let window = layer.window.filter(|w| (*w as i64) < start + seq);
-            if masks.iter().any(|(known, _)| *known == layer.window) {
-                continue;
-            }
-            let causal = || causal_mask(start, seq, window, like);
-            let mask = match (window, &alibi) {
-                (None, None) if start == 0 => Mask::Causal,
-                (None, None) if seq == 1 => Mask::Open,
-                (_, None) => Mask::Added(causal()?.unsqueeze(0)),
-                (_, Some(alibi)) => Mask::Added(causal()? + alibi),
-            };
-            masks.push((layer.window, mask));
-        }
-        Ok(Self(masks))
-    }
-
-    /// Of a layer with this window.
-    fn of(&self, window: Option<usize>) -> &Mask {
-        self.0.iter().find(|(known, _)| *known == window).map_or(&Mask::Causal, |(_, mask)| mask)
-    }
-}
-
-/// Alibi's bias `[n_heads, 1, key]`: slope times key position, which softmax cannot tell from slope times distance.
-fn alibi(spec: &Spec, keys: i64, like: &Tensor) -> Option<Tensor> {
-    let Positions::Alibi(variant) = spec.positions else { return None };
-    let slopes = Tensor::from_slice(&alibi_slopes(spec.n_heads)).view([-1, 1, 1]);
-    let positions = Tensor::arange(keys, (Kind::Float, Device::Cpu)).view([1, 1, -1]);
-    let bias = match variant {
-        Alibi::AfterScale => slopes * positions,
-        Alibi::BeforeScale => {
-            let rounded = slopes.to_kind(Kind::BFloat16) * positions.to_kind(Kind::BFloat16);
-            rounded.to_kind(Kind::Float) * spec.layers[0].scale
-        }
-    };
-    Some(bias.to_kind(like.kind()).to_device(like.device()))
 }

@@ -11,6 +11,7 @@ mod error;
 mod families;
 mod files;
 mod load;
+mod mask;
 mod names;
 mod nn;
 mod rope;

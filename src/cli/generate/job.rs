@@ -143,6 +143,7 @@ impl Job {
             "model": session.name(),
             "unit": "nats",
             "edits": self.specs.iter().map(EditSpec::text).collect::<Vec<_>>(),
+            "schedule": self.settings.schedule.as_ref().map(ToString::to_string),
             "out": out,
         });
         if let [only] = &prompts[..] {

@@ -48,19 +48,19 @@ impl Generate {
         let claim = self.claim(&job, &session, &tokenizer, output)?;
         let model = session.load(output)?;
         let said = Self::say(&job, &model, &tokenizer, output)?;
+        let changed = !job.edits.is_empty() || job.settings.schedule.is_some();
+        if !(changed || output.is_json() || claim.is_some()) {
+            return Ok(()); // the text is all that was asked for
+        }
         let measured = job.prompts.iter().zip(&said).map(|(prompt, said)| measure(&model, prompt, said));
         let measured = measured.collect::<Result<Vec<_>, _>>()?;
-        let rows = metric_rows(
-            &measured,
-            !job.edits.is_empty() || job.settings.schedule.is_some(),
-            session.spec.n_layers,
-            Resamples::new(self.common.seed, 1000),
-        )?;
+        let resamples = Resamples::new(self.common.seed, 1000);
+        let rows = metric_rows(&measured, changed, session.spec.n_layers, resamples)?;
         if let (Some(claim), Some(out)) = (claim, &self.out) {
             write(claim, out, &rows, &job.lines(&said, &tokenizer)?)?;
             output.note(format!("{}: every number, by step", out.join(METRICS).display()));
         }
-        if measured.iter().any(|m| m.kl.iter().any(|kl| *kl > 1e-6)) {
+        if changed {
             output.note(moved(&measured).trim_end());
         }
         output.result(job.result(&session, &said, &measured, &tokenizer, self.out.as_deref())?)?;
@@ -133,7 +133,7 @@ impl Generate {
     }
 }
 
-/// How far the edits move every prompt's tokens.
+/// How far edits and schedule move every prompt's predictions.
 fn moved(measured: &[Measured]) -> String {
     let mut table = Table::new(["prompt", "tokens", "mean KL, nats", "largest", "at new token"]);
     for (i, m) in measured.iter().enumerate() {
@@ -143,7 +143,7 @@ fn moved(measured: &[Measured]) -> String {
         let cells = [(i + 1).to_string(), m.kl.len().to_string(), format!("{mean:.4}"), format!("{most:.4}")];
         table.row(cells.into_iter().chain([at.to_string()]));
     }
-    format!("KL(model without edits ‖ model with edits), along the new tokens\n{table}")
+    format!("KL(model left alone ‖ model as it ran), along the new tokens\n{table}")
 }
 
 fn write(claim: Claim, out: &Path, rows: &[MetricRow], lines: &[Value]) -> Result<(), Failure> {

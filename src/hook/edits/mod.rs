@@ -88,7 +88,14 @@ impl Edits {
     /// A tap for one batch of sequences: the first pass it sees is the prompt, later ones go on from there, whether they start
     /// over or use a cache.
     pub fn tap(&self) -> EditTap<'_> {
-        EditTap { edits: self, prompt: None, start: 0, means: BTreeMap::new(), failure: None }
+        EditTap {
+            edits: self,
+            prompt: None,
+            start: 0,
+            visits: BTreeMap::new(),
+            means: BTreeMap::new(),
+            failure: None,
+        }
     }
 }
 
@@ -100,46 +107,93 @@ pub struct EditTap<'a> {
     prompt: Option<usize>,
     /// Position of the first token of this pass.
     start: usize,
-    /// The prompt's mean by edit and point.
-    means: BTreeMap<(usize, HookPoint), Tensor>,
+    /// How often this pass has been at a point; blocks may run more than once.
+    visits: BTreeMap<HookPoint, usize>,
+    /// The prompt's mean by edit, point and visit.
+    means: BTreeMap<(usize, HookPoint, usize), Tensor>,
     failure: Option<String>,
 }
 
 impl EditTap<'_> {
     /// The value after the `i`-th edit.
-    fn edit(&mut self, i: usize, point: HookPoint, value: &Tensor) -> Result<Tensor, TchError> {
+    fn edit(&mut self, i: usize, point: HookPoint, value: &Tensor) -> Result<Tensor, EditFailed> {
         let edit = &self.edits.edits[i];
-        let square = matches!(point, HookPoint::Block(_, BlockHook::AttnScores | BlockHook::Pattern));
-        let (dim, heads_dim) = if square { (2, 1) } else { (1, 2) };
-        let seq = value.size()[dim as usize];
-        let prompt = *self.prompt.get_or_insert(self.start + seq as usize);
-        let covered = |p: &i64| edit.positions.covers(self.start + *p as usize, prompt);
-        let places: Vec<i64> = (0..seq).filter(covered).collect();
-        if let (Change::Mean, Entry::Vacant(empty)) = (&edit.change, self.means.entry((i, point))) {
-            empty.insert(value.f_mean_dim([0, dim].as_slice(), true, value.kind())?);
-        }
+        let (dim, heads_dim) = if is_square(point) { (2, 1) } else { (1, 2) };
+        let mean = self.mean(i, point, value, dim)?;
+        let places = self.places(&edit.positions, value.size()[dim as usize]);
         if places.is_empty() {
             return Ok(value.shallow_clone());
         }
         let index = |list: &[i64]| Tensor::from_slice(list).to_device(value.device());
-        let rows = value.size()[0] as usize;
-        let donors = derangement(self.edits.seed, rows)
-            .map(|order| index(&order.iter().map(|row| *row as i64).collect::<Vec<_>>()));
-        if let (Change::Resample, None) = (&edit.change, &donors) {
-            self.failure = Some(format!("resample at {point}: a batch of one row has no other to take from"));
-            return Ok(value.shallow_clone());
-        }
-        let mean = self.means.get(&(i, point));
+        let donors = match &edit.change {
+            Change::Resample => Some(index(&self.donors(value.size()[0])?)),
+            _ => None,
+        };
+        let change = |part: &Tensor, mean: Option<&Tensor>| {
+            edit.change.apply(part, &Context { mean, donors: donors.as_ref() })
+        };
         let Some(heads) = edit.heads.as_ref().map(|heads| index(heads)) else {
-            let context = Context { mean, donors: donors.as_ref() };
-            return within(value, dim, &index(&places), |part| edit.change.apply(part, &context));
+            return Ok(within(value, dim, &index(&places), |part| change(part, mean.as_ref()))?);
         };
         let mean = mean.map(|mean| mean.f_index_select(heads_dim, &heads)).transpose()?;
-        let context = Context { mean: mean.as_ref(), donors: donors.as_ref() };
-        within(value, dim, &index(&places), |part| {
-            within(part, heads_dim, &heads, |part| edit.change.apply(part, &context))
-        })
+        Ok(within(value, dim, &index(&places), |part| {
+            within(part, heads_dim, &heads, |part| change(part, mean.as_ref()))
+        })?)
     }
+
+    /// The covered ones of the `seq` positions of this pass, counted from its start.
+    fn places(&mut self, positions: &Positions, seq: i64) -> Vec<i64> {
+        let (start, prompt) = (self.start, *self.prompt.get_or_insert(self.start + seq as usize));
+        (0..seq).filter(|p| positions.covers(start + *p as usize, prompt)).collect()
+    }
+
+    /// The mean over rows and positions of the prompt's pass, where the edit takes one.
+    fn mean(
+        &mut self,
+        i: usize,
+        point: HookPoint,
+        value: &Tensor,
+        dim: i64,
+    ) -> Result<Option<Tensor>, TchError> {
+        if !matches!(self.edits.edits[i].change, Change::Mean) {
+            return Ok(None);
+        }
+        let visit = self.visits.get(&point).copied().unwrap_or(0);
+        let mean = match self.means.entry((i, point, visit)) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(empty) => {
+                empty.insert(value.f_mean_dim([0, dim].as_slice(), true, value.kind())?)
+            }
+        };
+        Ok(Some(mean.shallow_clone()))
+    }
+
+    /// Per row, whose value it gets.
+    fn donors(&self, rows: i64) -> Result<Vec<i64>, EditFailed> {
+        let order = derangement(self.edits.seed, rows as usize);
+        let order = order.ok_or("resample: a batch of one row has no other to take from".to_owned())?;
+        Ok(order.into_iter().map(|row| row as i64).collect())
+    }
+}
+
+/// Why an edit could not be made.
+struct EditFailed(String);
+
+impl From<String> for EditFailed {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+impl From<TchError> for EditFailed {
+    fn from(error: TchError) -> Self {
+        Self(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+/// Whether the value is `[batch, head, query, key]`.
+pub(crate) fn is_square(point: HookPoint) -> bool {
+    matches!(point, HookPoint::Block(_, BlockHook::AttnScores | BlockHook::Pattern))
 }
 
 /// `value` with `change` made to the entries `index` of dimension `dim`.
@@ -155,6 +209,7 @@ fn within(
 impl Tap for EditTap<'_> {
     fn begin(&mut self, positions: Range<usize>) {
         self.start = positions.start;
+        self.visits.clear();
         self.prompt.get_or_insert(positions.end);
     }
 
@@ -165,12 +220,12 @@ impl Tap for EditTap<'_> {
             }
             match self.edit(i, point, &value) {
                 Ok(edited) => value = edited,
-                Err(error) => {
-                    let line = error.to_string().lines().next().unwrap_or_default().to_owned();
-                    self.failure.get_or_insert(format!("the edit at {point}: {line}"));
+                Err(EditFailed(reason)) => {
+                    self.failure.get_or_insert(format!("the edit at {point}: {reason}"));
                 }
             }
         }
+        *self.visits.entry(point).or_insert(0) += 1;
         value
     }
 
