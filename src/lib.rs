@@ -29,6 +29,7 @@ pub mod run;
 pub mod schedule;
 pub mod score;
 pub mod states;
+pub mod steer;
 pub mod store;
 pub mod text;
 pub mod trajectory;

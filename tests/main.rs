@@ -19,4 +19,5 @@ mod probe_cli;
 mod prompt_traces;
 mod properties;
 mod report_cli;
+mod steer_cli;
 mod text_numbers;

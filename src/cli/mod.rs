@@ -17,6 +17,7 @@ mod report;
 mod schedule;
 mod session;
 mod source;
+mod steer;
 mod table;
 mod verify;
 mod view;
@@ -47,6 +48,7 @@ enum Command {
     Lens(lens::LensCommand),
     Probe(probe::ProbeCommand),
     Schedule(Box<schedule::ScheduleArgs>),
+    Steer(Box<steer::SteerArgs>),
     Report(report::Report),
     Demo(demo::Demo),
     Completions(completions::Completions),
@@ -65,6 +67,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Lens(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Schedule(command) => command.run(),
+            Command::Steer(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Completions(command) => command.run(),

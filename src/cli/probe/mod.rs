@@ -5,7 +5,7 @@ mod args;
 mod labels;
 mod law;
 mod report;
-mod saved;
+pub(super) mod saved;
 mod sweep;
 mod transfer;
 

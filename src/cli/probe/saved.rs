@@ -23,22 +23,22 @@ use super::{super::exit::Failure, sweep::Job};
 
 /// What the `.json` says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Facts {
-    pub(super) probe: String,
-    pub(super) hook: String,
-    pub(super) layer: usize,
-    pub(super) positions: String,
+pub(in crate::cli) struct Facts {
+    pub(in crate::cli) probe: String,
+    pub(in crate::cli) hook: String,
+    pub(in crate::cli) layer: usize,
+    pub(in crate::cli) positions: String,
     /// None: a number.
-    pub(super) classes: Option<Vec<String>>,
+    pub(in crate::cli) classes: Option<Vec<String>>,
     /// The states of a text and of its negation side by side.
-    pub(super) paired: bool,
+    pub(in crate::cli) paired: bool,
     #[serde(with = "LinkName")]
     link: Link,
     l2: Option<f64>,
     converged: bool,
     seed: u64,
     /// sha256 of the model's weights.
-    pub(super) model: Option<String>,
+    pub(in crate::cli) model: Option<String>,
     tokenizer: Option<String>,
     reads: String,
 }
@@ -55,11 +55,11 @@ enum LinkName {
 
 /// A probe from a file.
 #[derive(Debug)]
-pub(super) struct Saved {
-    pub(super) path: PathBuf,
-    pub(super) sha256: String,
-    pub(super) facts: Facts,
-    pub(super) linear: Linear,
+pub(in crate::cli) struct Saved {
+    pub(in crate::cli) path: PathBuf,
+    pub(in crate::cli) sha256: String,
+    pub(in crate::cli) facts: Facts,
+    pub(in crate::cli) linear: Linear,
 }
 
 /// Writes the probes of the first split. Weights `[k, d]` and bias `[k]` read raw states: the standardisation by the training
@@ -116,7 +116,7 @@ fn one(folder: &Path, facts: &Facts, linear: &Linear) -> Result<(), Failure> {
 }
 
 /// Reads a probe by its `.safetensors` or `.json`, or every probe of a sweep's folder.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Saved>> {
+pub(in crate::cli) fn read(path: &Path) -> anyhow::Result<Vec<Saved>> {
     if !path.is_dir() {
         return Ok(vec![open(path)?]);
     }

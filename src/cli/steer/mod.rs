@@ -1,0 +1,239 @@
+//! `steer`: directions added to the residual stream, swept by layer and strength beside random ones.
+
+mod report;
+mod source;
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use anyhow::anyhow;
+use clap::Args;
+use layerscope::{
+    lenses::Readout,
+    run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    score::Resamples,
+    steer::{Contrast, Direction, Setting, Sweep},
+    text::{Tokenizer, Window, batches},
+};
+use serde_json::json;
+
+use super::{
+    args::{CommonArgs, Layers, ModelArgs, TextArgs},
+    exit::Failure,
+    interrupt::on_interrupt,
+    lens::{Cluster, ReadoutArg},
+    output::Output,
+    source::{AllWindows, Source, counts},
+};
+
+/// Add a direction to the residual stream at every layer and strength, and measure what follows beside random directions
+#[derive(Debug, Args)]
+pub(crate) struct SteerArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Neutral text, on which the cost is measured
+    #[command(flatten)]
+    text: TextArgs,
+    /// A sweep's folder or one saved probe (its weights), or FILE.safetensors:KEY (one vector, or a row per layer from
+    /// layer 0 on); of a probe of several classes PATH:CLASS; repeat for several
+    #[arg(long, required = true, value_name = "DIRECTION")]
+    direction: Vec<String>,
+    /// Layers to steer, such as 0,4,8-12; by default all that the directions have
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<Layers>,
+    /// How far to push, in mean lengths of the layer's stream
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_values_t = [-0.5, -0.25, 0.25, 0.5], value_name = "X,…")]
+    strengths: Vec<f64>,
+    /// Random directions of the same length at every layer, the control
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    random: usize,
+    /// The response is the logit of this token less that of --away, such as " he"
+    #[arg(long, value_name = "TOKEN", requires = "away")]
+    toward: Option<String>,
+    /// See --toward
+    #[arg(long, value_name = "TOKEN", requires = "toward")]
+    away: Option<String>,
+    /// Folder to write
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
+    #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
+    readout: ReadoutArg,
+    /// What the 95 % intervals resample
+    #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
+    cluster: Cluster,
+    /// Bootstrap replicates
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    replicates: usize,
+    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
+    #[arg(long, value_name = "N")]
+    batch_tokens: Option<NonZeroUsize>,
+    /// Start over in a folder that holds another run
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What is asked, with nothing left to find out.
+struct Job {
+    directions: Vec<Direction>,
+    settings: Vec<Setting>,
+    contrast: Option<Contrast>,
+}
+
+impl SteerArgs {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let output = Output::new(self.common.output);
+        if let Some(bad) = self.strengths.iter().find(|x| !x.is_finite() || **x == 0.0) {
+            return Err(Failure::usage(anyhow!("--strengths must be numbers other than 0, not {bad}")));
+        }
+        let source = Source::open(&self.model, &self.text, output)?;
+        let sources = source::read(&self.direction).map_err(Failure::usage)?;
+        let job = self.job(&source, &sources, output).map_err(Failure::usage)?;
+        source.session.announce(output);
+        let options = source.window_options(&self.text)?;
+        let text = source.windows(&options, output)?;
+        output.note(format!("documents: {}", text.lead));
+        let pack = self.text.pack;
+        let mut manifest = source.manifest("steer", &self.model, &text.lead, pack, &self.common, output)?;
+        manifest.config = json!({
+            "directions": sources.iter().map(source::Loaded::record).collect::<Vec<_>>(),
+            "layers": self.layers.as_ref().map(|layers| &layers.0),
+            "strengths": self.strengths,
+            "random": self.random,
+            "toward": self.toward,
+            "away": self.away,
+            "readout": self.readout.effective(source.session.device),
+            "cluster": format!("{:?}", self.cluster).to_lowercase(),
+            "replicates": self.replicates,
+            "vocab": source.vocab(),
+            "tokens": self.text.tokens,
+            "seq_len": options.seq_len,
+            "pack": options.pack,
+            "text_column": self.text.text_column,
+            "batch_tokens": self.batch_tokens,
+        });
+        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        if claim.found() == Found::Complete {
+            output.note(format!("{} is complete already", self.out.display()));
+            return report::show(&self.out, &read_metrics(&self.out)?, output);
+        }
+        let rows = self.measure(&source, &job, &text, output)?;
+        let dir = claim.begin(&|p| p == Path::new(METRICS))?;
+        write_metrics(&self.out, &rows)?;
+        dir.finish(counts(text.stats, rows.len() as u64), None)?;
+        report::show(&self.out, &rows, output)
+    }
+
+    /// Directions, the random ones with them, and every setting.
+    fn job(&self, source: &Source, sources: &[source::Loaded], output: Output) -> anyhow::Result<Job> {
+        let spec = &source.session.spec;
+        let asked = self.layers.as_ref().map(|layers| layers.0.as_slice());
+        let mut directions: Vec<Direction> = Vec::new();
+        for loaded in sources {
+            let mut vectors = loaded.vectors(asked, spec.n_layers)?;
+            if asked.is_none() {
+                // A probe that found nothing to go by: all of the layer's states were alike.
+                vectors.retain(|(layer, vector)| {
+                    let some = vector.norm().double_value(&[]) != 0.0;
+                    if !some {
+                        output.warn(format!(
+                            "{} has no length at layer {layer} and is left out there",
+                            loaded.name
+                        ));
+                    }
+                    some
+                });
+            }
+            if directions.iter().any(|other| other.name == loaded.name) {
+                return Err(anyhow!("two directions are called {}", loaded.name));
+            }
+            directions.push(Direction::new(loaded.name.clone(), vectors, spec.d_model)?);
+        }
+        let mut layers: Vec<usize> = directions.iter().flat_map(Direction::layers).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        if layers.is_empty() {
+            return Err(anyhow!("no direction has a length at any layer"));
+        }
+        let random = |i| Direction::random(i, &layers, spec.d_model, self.common.seed);
+        directions.extend((0..self.random).map(random));
+        let settings = directions.iter().enumerate().flat_map(|(direction, of)| {
+            let strengths = |layer| self.strengths.iter().map(move |s| (layer, *s));
+            of.layers().flat_map(strengths).map(move |(layer, strength)| Setting {
+                direction,
+                layer,
+                strength,
+            })
+        });
+        let settings = settings.collect();
+        let token =
+            |text: &Option<String>| text.as_ref().map(|text| one_token(&source.tokenizer, text)).transpose();
+        let contrast = token(&self.toward)?.zip(token(&self.away)?);
+        let contrast = contrast.map(|(toward, away)| Contrast { toward, away });
+        Ok(Job { directions, settings, contrast })
+    }
+
+    /// Lengths first, then one pass of the text through every setting.
+    fn measure(
+        &self,
+        source: &Source,
+        job: &Job,
+        text: &AllWindows,
+        output: Output,
+    ) -> Result<Vec<MetricRow>, Failure> {
+        let stop = on_interrupt()?;
+        let halted = || {
+            let stopped = stop.load(Ordering::Relaxed);
+            if stopped {
+                Err(Failure::interrupted(anyhow!("interrupted; repeat the command to start over")))
+            } else {
+                Ok(())
+            }
+        };
+        self.readout.announce(source.session.device, output);
+        let model = source.session.load(output)?;
+        let (precision, threads) = (self.readout.precision(), source.session.threads);
+        let readout = Readout::new(model.unembed(), source.vocab(), precision, threads)?;
+        let windows: Vec<&Window> = text.windows.iter().collect();
+        let rows = source.session.batch_tokens(self.batch_tokens);
+        let bar = output.bar("lengths", "tokens", Some(text.stats.tokens));
+        let lengths = Sweep::lengths(&model, &windows, rows, |n| {
+            bar.inc(n as u64);
+            Ok(())
+        })?;
+        bar.finish_and_clear();
+        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let (directions, settings) = (&job.directions, &job.settings);
+        let mut sweep = Sweep::new(&readout, directions, settings, &lengths, job.contrast, resamples)?;
+        output.note(format!("{} settings, {} passes of the text", settings.len(), settings.len() + 2));
+        let bar = output.bar("steering", "tokens", Some(text.stats.tokens));
+        for batch in batches(&windows, rows) {
+            halted()?;
+            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
+            let clusters: Option<Vec<u64>> = (self.cluster == Cluster::Window).then(|| {
+                batch.iter().flat_map(|i| std::iter::repeat_n(*i as u64, windows[*i].ids.len())).collect()
+            });
+            sweep.add(&model, &some, clusters.as_deref())?;
+            bar.inc(some.iter().map(|w| w.ids.len() as u64).sum());
+        }
+        bar.finish_and_clear();
+        Ok(sweep.finish())
+    }
+}
+
+/// The one token that `text` is.
+fn one_token(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<i64> {
+    let ids = tokenizer.encode(text)?;
+    let ids: Vec<u32> = ids.into_iter().filter(|id| Some(*id) != tokenizer.bos().id).collect();
+    if let [id] = ids[..] {
+        return Ok(i64::from(id));
+    }
+    let piece = |id: &u32| Ok(format!("{:?}", tokenizer.decode(&[*id])?));
+    let pieces: Vec<String> = ids.iter().map(piece).collect::<anyhow::Result<_>>()?;
+    Err(anyhow!("{text:?} is not one token but {}: {}", ids.len(), pieces.join(" ")))
+}

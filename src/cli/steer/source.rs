@@ -1,0 +1,168 @@
+//! `--direction`: where vectors come from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use layerscope::{hash::sha256_file, model::Weights};
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+use super::super::probe::saved::{self, Saved};
+
+/// A direction's vectors as they were found.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) name: String,
+    sha256: Vec<String>,
+    of: Of,
+}
+
+#[derive(Debug)]
+enum Of {
+    /// Layer and weights.
+    Layers(Vec<(usize, Tensor)>),
+    /// For every layer.
+    Any(Tensor),
+}
+
+/// Every direction asked for.
+pub(super) fn read(asked: &[String]) -> anyhow::Result<Vec<Loaded>> {
+    let mut all = Vec::new();
+    for text in asked {
+        let (path, rest) = split(text);
+        let plain =
+            path.extension().is_some_and(|e| e == "safetensors") && !path.with_extension("json").exists();
+        if plain {
+            all.push(tensor(&path, rest)?);
+        } else {
+            all.extend(probes(&path, rest)?);
+        }
+    }
+    Ok(all)
+}
+
+/// `PATH:REST`, where the whole is no path itself.
+fn split(text: &str) -> (PathBuf, Option<&str>) {
+    if Path::new(text).exists() {
+        return (text.into(), None);
+    }
+    match text.rsplit_once(':') {
+        Some((path, rest)) if Path::new(path).exists() => (path.into(), Some(rest)),
+        _ => (text.into(), None),
+    }
+}
+
+/// `[d_model]`, or a row per layer.
+fn tensor(path: &Path, key: Option<&str>) -> anyhow::Result<Loaded> {
+    let file = Weights::open_file(path, Kind::Double)?;
+    let mut names: Vec<String> = file.shapes().map(|(name, _)| name.to_owned()).collect();
+    names.sort();
+    let key = match (key, &names[..]) {
+        (Some(key), _) if names.iter().any(|name| name == key) => key.to_owned(),
+        (None, [only]) => only.clone(),
+        (Some(key), _) => {
+            return Err(anyhow!("{}: no tensor {key:?}; there are {}", path.display(), names.join(", ")));
+        }
+        (None, _) => return Err(anyhow!("{}: which of {}? PATH:KEY", path.display(), names.join(", "))),
+    };
+    let found = file.take_any(&key)?;
+    let of = match found.size()[..] {
+        [_] => Of::Any(found),
+        [layers, _] => Of::Layers((0..layers).map(|l| (l as usize, found.get(l))).collect()),
+        _ => {
+            return Err(anyhow!(
+                "{}: {key} has the shape {:?}, not [d_model] or [layers, d_model]",
+                path.display(),
+                found.size()
+            ));
+        }
+    };
+    Ok(Loaded { name: key, sha256: vec![sha256_file(path, &|_| ())?], of })
+}
+
+/// The weights of saved probes of the residual stream, one direction per kind of probe.
+fn probes(path: &Path, class: Option<&str>) -> anyhow::Result<Vec<Loaded>> {
+    let mut all: Vec<Loaded> = Vec::new();
+    for probe in saved::read(path)? {
+        let facts = &probe.facts;
+        if facts.hook != "resid_pre" || facts.paired {
+            let why = if facts.paired {
+                "it reads pairs of states".to_owned()
+            } else {
+                format!("it reads {}", facts.hook)
+            };
+            return Err(anyhow!("{}: no direction of the residual stream: {why}", probe.path.display()));
+        }
+        let name = class.map_or_else(|| facts.probe.clone(), |class| format!("{}:{class}", facts.probe));
+        let weights = weights(&probe, class).with_context(|| probe.path.display().to_string())?;
+        let vector = (facts.layer, weights);
+        match all.iter_mut().find(|loaded| loaded.name == name) {
+            Some(Loaded { of: Of::Layers(layers), sha256, .. }) => {
+                layers.push(vector);
+                sha256.push(probe.sha256);
+            }
+            _ => all.push(Loaded { name, sha256: vec![probe.sha256], of: Of::Layers(vec![vector]) }),
+        }
+    }
+    Ok(all)
+}
+
+/// Towards a class, away from the mean of the others; of two classes towards the second unless one is named.
+fn weights(probe: &Saved, class: Option<&str>) -> anyhow::Result<Tensor> {
+    let rows = &probe.linear.weights;
+    let vector = |row: usize| Tensor::from_slice(&rows.row(row).to_vec());
+    let names = probe.facts.classes.as_deref().unwrap_or_default();
+    let chosen = match class {
+        Some(class) => names
+            .iter()
+            .position(|name| name == class)
+            .ok_or_else(|| anyhow!("no class {class:?}; there are {}", names.join(", ")))?,
+        None if names.len() > 2 => {
+            return Err(anyhow!("which of its classes? PATH:CLASS, of {}", names.join(", ")));
+        }
+        None => 1,
+    };
+    Ok(match (rows.nrows(), names.len()) {
+        (1, 2) if chosen == 0 => -vector(0),
+        (1, _) => vector(0),
+        (k, _) => {
+            let others = (0..k).filter(|row| *row != chosen).map(vector).reduce(|a, b| a + b);
+            vector(chosen) - others.unwrap_or_else(|| vector(chosen).zeros_like()) / (k as f64 - 1.0)
+        }
+    })
+}
+
+impl Loaded {
+    /// The vectors of the layers asked for, or of all it has.
+    pub(super) fn vectors(
+        &self,
+        asked: Option<&[usize]>,
+        n_layers: usize,
+    ) -> anyhow::Result<Vec<(usize, Tensor)>> {
+        let wanted: Vec<usize> = asked.map_or_else(|| (0..=n_layers).collect(), <[usize]>::to_vec);
+        if let Some(beyond) = wanted.iter().find(|layer| **layer > n_layers) {
+            return Err(anyhow!("no layer {beyond}; the model's are 0 to {n_layers}"));
+        }
+        match &self.of {
+            Of::Any(vector) => Ok(wanted.iter().map(|layer| (*layer, vector.shallow_clone())).collect()),
+            Of::Layers(layers) => {
+                let find = |layer: &usize| layers.iter().find(|(own, _)| own == layer);
+                if let Some(missing) = asked.into_iter().flatten().find(|layer| find(layer).is_none()) {
+                    return Err(anyhow!("direction {} has no vector of layer {missing}", self.name));
+                }
+                if let Some((beyond, _)) = layers.iter().find(|(layer, _)| *layer > n_layers) {
+                    return Err(anyhow!(
+                        "direction {} is of layer {beyond}; the model's are 0 to {n_layers}",
+                        self.name
+                    ));
+                }
+                Ok(wanted.iter().filter_map(find).map(|(l, v)| (*l, v.shallow_clone())).collect())
+            }
+        }
+    }
+
+    /// For the manifest.
+    pub(super) fn record(&self) -> Value {
+        json!({ "name": self.name, "sha256": self.sha256 })
+    }
+}

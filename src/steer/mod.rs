@@ -1,0 +1,60 @@
+//! Steering: a direction added to the residual stream, and what becomes of the prediction.
+//!
+//! ```text
+//! direction v, |v| = 1    (a probe's weights, a vector from a file, or a random one as the control)
+//! h_l[every position] += strength · (mean length of the stream at layer l) · v
+//! -> KL(model ‖ steered), agreement, cross-entropy, and the logit difference of two tokens, on neutral text
+//! ```
+//!
+//! A random direction of the same length is the least that a result has to beat (*The Rogue Scalpel*, 2509.22067): a large
+//! enough push changes any model. The response is the change of the logit difference; whether it grows in proportion to
+//! the strength is said by the slope and Pearson's r of a line through the origin and the strengths (*Words in Motion*,
+//! 2406.11624), with intervals over documents.
+
+mod direction;
+mod measure;
+mod response;
+
+pub use direction::Direction;
+use layerscope_lenses::Error;
+pub use measure::{Contrast, Sweep};
+
+use crate::{model::ModelError, score::ScoreError};
+
+/// A steering that cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum SteerError {
+    /// A vector is not one of this model, or has no length.
+    #[error("direction {name}, layer {layer}: {reason}")]
+    Direction {
+        /// Which.
+        name: String,
+        /// Where.
+        layer: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The model cannot run, or a state is not finite.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The prediction cannot be read.
+    #[error("the prediction: {0}")]
+    Readout(#[from] Error),
+    /// A score is not finite.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+}
+
+/// One direction added at one layer with one strength.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    /// Place of the direction.
+    pub direction: usize,
+    /// Layer whose stream is changed.
+    pub layer: usize,
+    /// In mean lengths of that stream.
+    pub strength: f64,
+}
+
+#[cfg(test)]
+mod tests;
