@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod export;
 pub mod figure;
 pub mod fit;
+pub mod future;
 pub mod hash;
 pub mod hook;
 pub mod hub;

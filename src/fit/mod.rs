@@ -16,6 +16,7 @@ use layerscope_lenses::{
 };
 pub use log::{FitLog, LogRow, write_log};
 pub use residuals::{Exported, Residuals, windows};
+pub(crate) use split::draw;
 pub use split::{Split, split};
 use tch::Tensor;
 

@@ -54,7 +54,7 @@ pub fn split(windows: &[Window], seed: u64) -> Split {
 }
 
 /// A number that looks random, from a seed and two others (splitmix64, Steele et al. 2014).
-fn draw(seed: u64, a: u64, b: u64) -> u64 {
+pub(crate) fn draw(seed: u64, a: u64, b: u64) -> u64 {
     [a, b].into_iter().fold(seed, |state, x| {
         let mut z = (state ^ x).wrapping_add(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -88,6 +88,15 @@ impl Model {
     /// When an id is outside the vocabulary, a row is empty or longer than the context, or an edit changed a shape.
     pub fn forward(&self, ids: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>, ModelError> {
         let _no_grad = tch::no_grad_guard();
+        self.forward_recorded(ids, tap)
+    }
+
+    /// As [`Model::forward`], under the thread's own grad mode: what a tap puts in can be differentiated through the network.
+    /// The weights themselves take no gradient.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_recorded(&self, ids: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>, ModelError> {
         self.check_ids(ids)?;
         self.decoder.forward(&ids.to_device(self.device), &self.spec, tap)
     }
