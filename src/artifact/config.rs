@@ -19,6 +19,9 @@ pub enum LensKind {
     Linear,
     /// A map per layer and horizon.
     Future,
+    /// A learned prompt per layer and horizon, which a state is put into.
+    #[serde(rename = "future-prompt")]
+    FuturePrompt,
 }
 
 impl fmt::Display for LensKind {
@@ -28,6 +31,7 @@ impl fmt::Display for LensKind {
             Self::Shared => "shared",
             Self::Linear => "linear",
             Self::Future => "future",
+            Self::FuturePrompt => "future-prompt",
         })
     }
 }

@@ -72,6 +72,11 @@ pub enum ArtifactError {
         /// The model's.
         got: usize,
     },
+    /// A lens that is no function of a state alone.
+    #[error(
+        "a future-prompt lens puts states into prompts, which takes the whole network; `layerscope future` evaluates it"
+    )]
+    NeedsNetwork,
     /// A lens could not be made of the tensors.
     #[error(transparent)]
     Lens(#[from] layerscope_lenses::Error),

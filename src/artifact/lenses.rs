@@ -38,6 +38,43 @@ impl LensFolder {
     }
 }
 
+impl LensFolder {
+    /// The learned prompts of a future-prompt lens by layer and horizon, `[M, d_model]` each, f32 on the CPU.
+    ///
+    /// # Errors
+    /// When one is missing, unknown, empty or of another width.
+    pub fn prompts(&self) -> Result<BTreeMap<(usize, usize), Tensor>, ArtifactError> {
+        let path = self.dir.join(PARAMS);
+        let mut prompts = BTreeMap::new();
+        for (layer, horizon) in
+            self.config.layers.iter().flat_map(|l| self.config.horizons.iter().map(|k| (*l, *k)))
+        {
+            let name = prompt_name(layer, horizon);
+            let failed = |reason: String| ArtifactError::tensor(&path, &name, reason);
+            let tensor = self.tensors.get(&name).ok_or_else(|| failed("is missing".into()))?;
+            match tensor.size()[..] {
+                [m, d] if m > 0 && d == self.config.d_model as i64 => {
+                    prompts.insert((layer, horizon), tensor.shallow_clone());
+                }
+                ref size => {
+                    let d = self.config.d_model;
+                    return Err(failed(format!("has shape {size:?}, must be [tokens, {d}]")));
+                }
+            }
+        }
+        let known = |name: &&String| prompts.keys().any(|(l, k)| **name == prompt_name(*l, *k));
+        match self.tensors.keys().find(|name| !known(name)) {
+            Some(name) => Err(ArtifactError::tensor(&path, name, "is not part of a future-prompt lens")),
+            None => Ok(prompts),
+        }
+    }
+}
+
+/// What a learned prompt is called in a folder.
+pub fn prompt_name(layer: usize, horizon: usize) -> String {
+    format!("layer.{layer}.horizon.{horizon}.prompt")
+}
+
 /// The tensors of a folder on their way into translators.
 struct Maps<'a> {
     path: PathBuf,
@@ -63,6 +100,7 @@ impl Maps<'_> {
                 };
                 config.horizons.iter().map(&mut one).collect::<Result<_, _>>()?
             }
+            LensKind::FuturePrompt => return Err(ArtifactError::NeedsNetwork),
             LensKind::Shared => {
                 let rungs = self.rungs()?;
                 let mut one = |rung: &String| -> Result<Box<dyn Lens>, ArtifactError> {

@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod exit;
 mod export;
+mod future;
 mod info;
 mod inputs;
 mod interrupt;
@@ -42,6 +43,7 @@ enum Command {
     View(view::View),
     Export(Box<export::Export>),
     Lens(lens::LensCommand),
+    Future(Box<future::Future>),
     Probe(probe::ProbeCommand),
     Report(report::Report),
     Demo(demo::Demo),
@@ -58,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Lens(command) => command.run(),
+            Command::Future(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Demo(command) => command.run(),

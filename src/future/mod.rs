@@ -15,6 +15,7 @@
 
 mod contexts;
 mod error;
+mod free;
 mod prompt;
 mod recipe;
 mod score;
@@ -24,6 +25,7 @@ mod train;
 
 pub use contexts::{Rows, derangement, drawn};
 pub use error::FutureError;
+pub use free::{Said, free};
 pub use prompt::{PAPER_PROMPTS, Prompt, fits, transplant};
 pub use recipe::Recipe;
 pub use score::METRICS;

@@ -8,6 +8,7 @@ use tch::Tensor;
 use super::{
     FutureError, METRICS, Prompt, Sources,
     contexts::derangement,
+    free::free,
     score::{Scored, Truth},
     sources::{mean_rows, rows_of},
     transplant,
@@ -98,6 +99,11 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// Longest sequence of the model.
+    pub fn context(&self) -> usize {
+        self.model.spec().n_ctx
+    }
+
     /// Reads the states with a lens, at every layer that both have: blind, since it sees nothing of what comes between.
     ///
     /// # Errors
@@ -132,16 +138,14 @@ impl<'a> Table<'a> {
         let last = self.model.spec().n_layers;
         let own = self.sources.states.get(&layer).ok_or(FutureError::NoLayer { layer, last })?;
         for &control in controls {
-            let state = match control {
-                Control::Own | Control::Free => Some(own.shallow_clone()),
-                Control::None => None,
-                Control::Mean => Some(mean_rows(own)?),
-                Control::Shuffled => Some(rows_of(own, &self.shuffled)?),
-            };
-            let all = if control == Control::Free {
-                self.free(prompt, layer, state.as_ref(), horizons)?
-            } else {
-                self.fed(prompt, layer, state.as_ref(), horizons)?
+            let all = match control {
+                Control::Own => self.fed(prompt, layer, Some(own), horizons)?,
+                Control::None => self.fed(prompt, layer, None, horizons)?,
+                Control::Mean => self.fed(prompt, layer, Some(&mean_rows(own)?), horizons)?,
+                Control::Shuffled => {
+                    self.fed(prompt, layer, Some(&rows_of(own, &self.shuffled)?), horizons)?
+                }
+                Control::Free => self.free(prompt, layer, own, horizons)?,
             };
             for (horizon, scored) in all {
                 let subject = format!("{subject}{}", control.suffix());
@@ -166,26 +170,18 @@ impl<'a> Table<'a> {
         horizons.iter().map(score).collect()
     }
 
-    /// Fed what it says itself: a pass per token.
+    /// Fed what it says itself.
     fn free(
         &self,
         prompt: &Prompt,
         layer: usize,
-        state: Option<&Tensor>,
+        state: &Tensor,
         horizons: &[usize],
     ) -> Result<ByHorizon, FutureError> {
         let most = horizons.iter().copied().max().unwrap_or(1);
-        let mut fed = self.sources.fed(1);
-        let mut all = ByHorizon::new();
-        for k in 1..=most {
-            let end = self.run(prompt, layer, state, &fed)?.select(1, k as i64 - 1);
-            if horizons.contains(&k) {
-                all.insert(k, self.truths[k - 1].score(self.readout, &end)?);
-            }
-            let logits = self.model.unembed().logits(&end)?.narrow(-1, 0, self.readout.vocab() as i64);
-            fed = Tensor::f_cat(&[&fed, &logits.f_argmax(-1, true)?], 1)?;
-        }
-        Ok(all)
+        let said = free(self.model, self.readout.vocab(), prompt, layer, state, most, self.batch_tokens)?;
+        let score = |k: &usize| Ok((*k, self.truths[k - 1].score(self.readout, &said[k - 1].state)?));
+        horizons.iter().map(score).collect()
     }
 
     /// [`transplant`] in batches.

@@ -5,6 +5,7 @@ mod cached;
 mod checkpoint;
 mod moments;
 mod plan;
+mod prompt;
 mod result;
 mod targets;
 
@@ -43,6 +44,9 @@ pub(super) const ROTATED: &str = "rotated-affine";
 
 impl FitArgs {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
+        if self.kind == args::Kind_::FuturePrompt {
+            return prompt::run(self);
+        }
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
         let source = Source::open(&self.model, &self.text.0, output)?;

@@ -118,7 +118,7 @@ impl FitArgs {
         let steps = match self.kind {
             Kind_::Tuned | Kind_::Shared => true,
             Kind_::Future => self.refine,
-            Kind_::Linear => false,
+            Kind_::Linear | Kind_::FuturePrompt => false,
         };
         if steps && 2 * tokens < step_tokens {
             return Err(Failure::usage(FitError::TooFew { tokens, need: step_tokens }));

@@ -36,7 +36,9 @@ impl FitArgs {
                 };
                 let prefix = match self.kind {
                     Kind_::Tuned | Kind_::Linear => format!("layer.{layer}"),
-                    Kind_::Future => format!("layer.{layer}.horizon.{}", target.horizon),
+                    Kind_::Future | Kind_::FuturePrompt => {
+                        format!("layer.{layer}.horizon.{}", target.horizon)
+                    }
                     Kind_::Shared => format!("{}.layer.{layer}", target.name),
                 };
                 tensors.insert(format!("{prefix}.weight"), map.weight);
@@ -64,6 +66,7 @@ impl FitArgs {
                 Kind_::Shared => LensKind::Shared,
                 Kind_::Linear => LensKind::Linear,
                 Kind_::Future => LensKind::Future,
+                Kind_::FuturePrompt => LensKind::FuturePrompt,
             },
             site: self.site.clone(),
             model: ModelRef {
