@@ -22,6 +22,7 @@ pub mod hub;
 pub mod labelled;
 pub mod model;
 pub mod page;
+pub mod patch;
 pub mod probe;
 pub mod report;
 pub mod run;

@@ -7,12 +7,14 @@
 
 mod cached_fit;
 mod cli;
+mod future_cli;
 mod hostile;
 mod hub;
 mod lens_cli;
 mod lens_golden;
 mod package_lens;
 mod parity;
+mod patch_cli;
 mod per_token;
 mod probe_cli;
 mod prompt_traces;

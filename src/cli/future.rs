@@ -318,29 +318,33 @@ impl Future {
         output: Output,
     ) -> Result<(), Failure> {
         let all: Vec<usize> = (1..=self.horizons).collect();
-        let bar = output.bar("transplanting", "layers", Some((layers.len() * (1 + learned.len())) as u64));
+        let bar = output.bar(
+            "transplanting",
+            "layers",
+            Some((layers.len() * (fixed.len() + learned.len())) as u64),
+        );
+        for (i, one) in fixed.iter().enumerate() {
+            stopped(stop)?;
+            let own = format!("fixed:{}", i + 1);
+            let names = ("fixed", Some(own.as_str()), "future-fixed");
+            table.prompt(names, &one.prompt, layers, &all, &Control::ALL)?;
+            bar.inc(layers.len() as u64);
+        }
         for &layer in layers {
-            for (i, one) in fixed.iter().enumerate() {
-                stopped(stop)?;
-                let own = format!("fixed:{}", i + 1);
-                table.prompt((&own, "future-fixed"), &one.prompt, layer, &all, &[Control::Own])?;
-                table.prompt(("fixed", "future-fixed"), &one.prompt, layer, &all, &Control::ALL)?;
-            }
-            bar.inc(1);
             for lens in learned {
                 let prompts = lens.folder.prompts()?;
+                let names = (lens.name.as_str(), None, "future-prompt");
                 for (&(_, horizon), tensor) in
                     prompts.iter().filter(|((l, k), _)| *l == layer && *k <= self.horizons)
                 {
                     stopped(stop)?;
                     let prompt = Prompt::Soft(tensor.shallow_clone());
                     fits(prompt.tokens() as usize, self.horizons, table.context()).map_err(Failure::usage)?;
-                    let kind = (lens.name.as_str(), "future-prompt");
-                    table.prompt(kind, &prompt, layer, &[horizon], &Control::ALL[..4])?;
+                    table.prompt(names, &prompt, &[layer], &[horizon], &Control::ALL[..4])?;
                     // Free running takes one prompt for all tokens: that of the paper's N = 1, else the first.
                     let leader = if prompts.contains_key(&(layer, 2)) { 2 } else { 1 };
                     if horizon == leader {
-                        table.prompt(kind, &prompt, layer, &all, &[Control::Free])?;
+                        table.prompt(names, &prompt, &[layer], &all, &[Control::Free])?;
                     }
                 }
                 bar.inc(1);

@@ -12,11 +12,13 @@ mod inputs;
 mod interrupt;
 mod lens;
 mod output;
+mod patch;
 mod probe;
 mod report;
 mod session;
 mod source;
 mod table;
+mod trace;
 mod verify;
 mod view;
 
@@ -44,6 +46,8 @@ enum Command {
     Export(Box<export::Export>),
     Lens(lens::LensCommand),
     Future(Box<future::Future>),
+    Patch(Box<patch::Patch>),
+    Trace(Box<trace::Trace>),
     Probe(probe::ProbeCommand),
     Report(report::Report),
     Demo(demo::Demo),
@@ -61,6 +65,8 @@ pub(crate) fn main() -> ExitCode {
             Command::Export(command) => command.run(),
             Command::Lens(command) => command.run(),
             Command::Future(command) => command.run(),
+            Command::Patch(command) => command.run(),
+            Command::Trace(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Demo(command) => command.run(),

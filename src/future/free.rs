@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{FutureError, Prompt, transplant};
+use super::{FutureError, Prompt, transplant_at};
 use crate::model::Model;
 
 /// One step of a continuation, a row per state.
@@ -16,15 +16,32 @@ pub struct Said {
     pub probability: Tensor,
 }
 
-/// Puts `state [rows, d_model]` into a prompt at `layer` and lets the network go on greedily by `steps` tokens out of the first
-/// `vocab`, in passes of about `batch_tokens`. Without a cache: every pass runs the prompt anew and applies the transplant anew.
+/// Puts `state [rows, d_model]` into a prompt's last position at `layer` and lets the network go on: [`free_at`].
 ///
 /// # Errors
-/// As [`transplant`].
+/// As [`transplant_at`].
 pub fn free(
     model: &Model,
     vocab: usize,
     prompt: &Prompt,
+    layer: usize,
+    state: &Tensor,
+    steps: usize,
+    batch_tokens: usize,
+) -> Result<Vec<Said>, FutureError> {
+    free_at(model, vocab, (prompt, &[prompt.tokens() - 1]), layer, state, steps, batch_tokens)
+}
+
+/// Puts `state [rows, d_model]` into a prompt at `places` and `layer` and lets the network go on greedily by `steps` tokens out of
+/// the first `vocab`, in passes of about `batch_tokens`. Without a cache: every pass runs the prompt anew and applies the
+/// transplant anew.
+///
+/// # Errors
+/// As [`transplant_at`].
+pub fn free_at(
+    model: &Model,
+    vocab: usize,
+    (prompt, places): (&Prompt, &[i64]),
     layer: usize,
     state: &Tensor,
     steps: usize,
@@ -38,7 +55,8 @@ pub fn free(
         let part = state.narrow(0, start, at_once.min(rows - start));
         let mut fed = Tensor::zeros([part.size()[0], 0], (Kind::Int64, model.device()));
         for (step, all) in parts.iter_mut().enumerate() {
-            let state = transplant(model, prompt, layer, Some(&part), &fed)?.select(1, step as i64);
+            let state =
+                transplant_at(model, prompt, places, layer, Some(&part), &fed)?.select(1, step as i64);
             let logits = model.unembed().logits(&state)?.narrow(-1, 0, vocab as i64);
             let (probability, token) = logits.f_softmax(-1, Kind::Float)?.f_max_dim(-1, true)?;
             fed = Tensor::f_cat(&[&fed, &token], 1)?;

@@ -16,6 +16,7 @@
 mod contexts;
 mod error;
 mod free;
+mod grid;
 mod prompt;
 mod recipe;
 mod score;
@@ -25,8 +26,9 @@ mod train;
 
 pub use contexts::{Rows, derangement, drawn};
 pub use error::FutureError;
-pub use free::{Said, free};
-pub use prompt::{PAPER_PROMPTS, Prompt, fits, transplant};
+pub use free::{Said, free, free_at};
+pub use grid::{GridCell, grid};
+pub use prompt::{PAPER_PROMPTS, Prompt, fits, transplant, transplant_at};
 pub use recipe::Recipe;
 pub use score::METRICS;
 pub use sources::Sources;

@@ -79,20 +79,34 @@ pub fn transplant(
     state: Option<&Tensor>,
     fed: &Tensor,
 ) -> Result<Tensor, FutureError> {
+    transplant_at(model, prompt, &[prompt.tokens() - 1], layer, state, fed)
+}
+
+/// As [`transplant`], with the state at every one of `places` (below M) in place of the prompt's last position.
+///
+/// # Errors
+/// As [`transplant`].
+pub fn transplant_at(
+    model: &Model,
+    prompt: &Prompt,
+    places: &[i64],
+    layer: usize,
+    state: Option<&Tensor>,
+    fed: &Tensor,
+) -> Result<Tensor, FutureError> {
     let (rows, last) = (fed.size()[0], model.spec().n_layers);
     if layer > last {
         return Err(FutureError::NoLayer { layer, last });
     }
     let ids = Tensor::f_cat(&[prompt.ids(rows), fed.to_device(Device::Cpu)], 1)?;
-    let at = prompt.tokens() - 1;
-    let mut tap = Transplant { prompt, at, layer, last, state, out: None };
+    let mut tap = Transplant { prompt, places, layer, last, state, out: None };
     let _none = model.forward_recorded(&ids, &mut tap)?;
     Ok(tap.out.ok_or_else(|| ModelError::Input("the last layer was not computed".into()))?)
 }
 
 struct Transplant<'a> {
     prompt: &'a Prompt,
-    at: i64,
+    places: &'a [i64],
     layer: usize,
     last: usize,
     state: Option<&'a Tensor>,
@@ -105,9 +119,11 @@ impl Tap for Transplant<'_> {
             (HookPoint::Embed, Prompt::Soft(p)) => front(p, &value),
             (HookPoint::Block(layer, _), _) => {
                 let here = self.state.filter(|_| layer == self.layer);
-                let value = here.map_or_else(|| value.shallow_clone(), |state| put(state, self.at, &value));
+                let value =
+                    here.map_or_else(|| value.shallow_clone(), |state| put(state, self.places, &value));
                 if layer == self.last {
-                    self.out = Some(value.narrow(1, self.at, value.size()[1] - self.at));
+                    let at = self.prompt.tokens() - 1;
+                    self.out = Some(value.narrow(1, at, value.size()[1] - at));
                 }
                 value
             }
@@ -136,9 +152,10 @@ fn front(prompt: &Tensor, value: &Tensor) -> Tensor {
     Tensor::f_cat(&[&wide, &value.narrow(1, m, size[1] - m)], 1).unwrap_or(wide)
 }
 
-/// `value [rows, seq, d]` with `state [rows, d]` at position `at`.
-fn put(state: &Tensor, at: i64, value: &Tensor) -> Tensor {
+/// `value [rows, seq, d]` with `state [rows, d]` at `places`; what does not fit is left for the decoder to refuse.
+fn put(state: &Tensor, places: &[i64], value: &Tensor) -> Tensor {
     let state = state.to_kind(value.kind()).to_device(value.device()).unsqueeze(1);
-    let (before, after) = (value.narrow(1, 0, at), value.narrow(1, at + 1, value.size()[1] - at - 1));
-    Tensor::f_cat(&[&before, &state, &after], 1).unwrap_or(state)
+    let index = Tensor::from_slice(places).to_device(value.device());
+    let wide = state.expand([state.size()[0], places.len() as i64, -1], false);
+    value.f_index_copy(1, &index, &wide).unwrap_or(state)
 }

@@ -122,34 +122,42 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Puts the states of `layer` into a prompt, as `controls` say, and reads at `horizons`. Several calls with one subject
-    /// are averaged row by row.
+    /// Puts the states of each of `layers` into a prompt, as `controls` say, and reads at `horizons`. Several calls with one subject
+    /// are averaged row by row; the context's own states are recorded under the name `also` as well.
     ///
     /// # Errors
-    /// When the layer was not kept, or what the network says.
+    /// When a layer was not kept, or what the network says.
     pub fn prompt(
         &mut self,
-        (subject, kind): (&str, &str),
+        (subject, also, kind): (&str, Option<&str>, &str),
         prompt: &Prompt,
-        layer: usize,
+        layers: &[usize],
         horizons: &[usize],
         controls: &[Control],
     ) -> Result<(), FutureError> {
         let last = self.model.spec().n_layers;
-        let own = self.sources.states.get(&layer).ok_or(FutureError::NoLayer { layer, last })?;
-        for &control in controls {
-            let all = match control {
-                Control::Own => self.fed(prompt, layer, Some(own), horizons)?,
-                Control::None => self.fed(prompt, layer, None, horizons)?,
-                Control::Mean => self.fed(prompt, layer, Some(&mean_rows(own)?), horizons)?,
-                Control::Shuffled => {
-                    self.fed(prompt, layer, Some(&rows_of(own, &self.shuffled)?), horizons)?
+        // Without a transplant all layers are one.
+        let none =
+            controls.contains(&Control::None).then(|| self.fed(prompt, last, None, horizons)).transpose()?;
+        for &layer in layers {
+            let own = self.sources.states.get(&layer).ok_or(FutureError::NoLayer { layer, last })?;
+            for &control in controls {
+                let all = match control {
+                    Control::Own => self.fed(prompt, layer, Some(own), horizons)?,
+                    Control::None => none.clone().unwrap_or_default(),
+                    Control::Mean => self.fed(prompt, layer, Some(&mean_rows(own)?), horizons)?,
+                    Control::Shuffled => {
+                        self.fed(prompt, layer, Some(&rows_of(own, &self.shuffled)?), horizons)?
+                    }
+                    Control::Free => self.free(prompt, layer, own, horizons)?,
+                };
+                for (horizon, scored) in all {
+                    let key = |subject| Key { subject, kind: kind.to_owned(), layer, horizon };
+                    if let Some(also) = also.filter(|_| control == Control::Own) {
+                        self.readings.push((key(also.to_owned()), scored.clone()));
+                    }
+                    self.readings.push((key(format!("{subject}{}", control.suffix())), scored));
                 }
-                Control::Free => self.free(prompt, layer, own, horizons)?,
-            };
-            for (horizon, scored) in all {
-                let subject = format!("{subject}{}", control.suffix());
-                self.readings.push((Key { subject, kind: kind.to_owned(), layer, horizon }, scored));
             }
         }
         Ok(())

@@ -4,7 +4,9 @@ use super::{fixture, gpt2, path, result, run, succeed};
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["info", "verify", "view", "export", "report", "demo", "completions"] {
+    for command in
+        ["info", "verify", "view", "export", "future", "patch", "trace", "report", "demo", "completions"]
+    {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("Usage: layerscope") && help.contains("--help"), "{command}");
     }
