@@ -53,6 +53,10 @@ fn prompts_are_trained_saved_evaluated_and_shown() {
     assert_eq!(params("soft"), params("again"));
     assert!(!files(dir.path()).keys().any(|p| p.ends_with("checkpoint.safetensors")));
 
+    let vocab =
+        ["lens", "fit", "--kind", "future-vocab", "--model", &model, "--data", &data, "--out", &at("vocab")];
+    succeed(&[&vocab[..], &["--horizons", "2", "--quiet"]].concat());
+
     let table = |out: &str, more: &[&str]| {
         let args = [
             "future",
@@ -67,7 +71,17 @@ fn prompts_are_trained_saved_evaluated_and_shown() {
             "--out",
             out,
         ];
-        let small = ["--horizons", "3", "--replicates", "50", "--document-column", "group", "--json"];
+        let small = [
+            "--lens",
+            &at("vocab"),
+            "--horizons",
+            "3",
+            "--replicates",
+            "50",
+            "--document-column",
+            "group",
+            "--json",
+        ];
         succeed(&args.iter().chain(&small).chain(more).collect::<Vec<_>>())
     };
     let best = result(&table(&at("run"), &["--prompt", "w1 w2 w3", "--prompt", "w5 w6"]));
@@ -87,10 +101,13 @@ fn prompts_are_trained_saved_evaluated_and_shown() {
         assert!(find(subject, 2, 1, "kl", "nats").estimate.abs() < 1e-4, "{subject}");
     }
     assert!(find("fixed", 1, 1, "kl", "nats").estimate > 1e-3);
+    // Least squares on 12 texts know something of them, by a map to normalised states.
+    let direct = find("vocab", 1, 2, "kl", "nats");
+    assert!(direct.kind == "future-vocab" && direct.estimate > 0.0 && direct.estimate < 20.0, "{direct:?}");
     // A mean of two prompts; information is a difference of two rows.
     for horizon in 1..=3 {
         let mean = |s: &str| find(s, 1, horizon, "surprisal", "nats").estimate;
-        assert!((mean("fixed") - (mean("fixed:1") + mean("fixed:2")) / 2.0).abs() < 1e-9);
+        assert!((mean("fixed") - f64::midpoint(mean("fixed:1"), mean("fixed:2"))).abs() < 1e-9);
         let kl = |s: &str| find(s, 1, horizon, "kl", "nats").estimate;
         let information = find("fixed", 1, horizon, "information", "nats");
         assert!((information.estimate - (kl("fixed:shuffled") - kl("fixed"))).abs() < 1e-9);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use layerscope_lenses::torch_file::TorchFileError;
 
+use super::LensKind;
 use crate::run::RunError;
 
 /// A lens folder could not be read, written or used.
@@ -72,11 +73,12 @@ pub enum ArtifactError {
         /// The model's.
         got: usize,
     },
-    /// A lens that is no function of a state alone.
-    #[error(
-        "a future-prompt lens puts states into prompts, which takes the whole network; `layerscope future` evaluates it"
-    )]
-    NeedsNetwork,
+    /// A lens that does not map states to states of the last layer.
+    #[error("a {kind} lens is no map from states to final states; `layerscope future` evaluates it")]
+    NotAMap {
+        /// `future-vocab` or `future-prompt`.
+        kind: LensKind,
+    },
     /// A lens could not be made of the tensors.
     #[error(transparent)]
     Lens(#[from] layerscope_lenses::Error),

@@ -39,6 +39,24 @@ impl LensFolder {
 }
 
 impl LensFolder {
+    /// The maps of a future-vocab lens by layer and horizon, to normalised states of the last layer, on `device`.
+    ///
+    /// # Errors
+    /// When one is missing, unknown or of another shape.
+    pub fn vocab_maps(&self, device: Device) -> Result<BTreeMap<(usize, usize), Affine>, ArtifactError> {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut maps = Maps { path: self.dir.join(PARAMS), config: &self.config, tensors, device };
+        let mut all = BTreeMap::new();
+        for &horizon in &self.config.horizons {
+            let of = maps.take("", &format!(".horizon.{horizon}"))?;
+            all.extend(of.into_iter().map(|(layer, map)| ((layer.0, horizon), map)));
+        }
+        match maps.tensors.keys().next() {
+            Some(name) => Err(ArtifactError::tensor(&maps.path, name, "is not part of a future-vocab lens")),
+            None => Ok(all),
+        }
+    }
+
     /// The learned prompts of a future-prompt lens by layer and horizon, `[M, d_model]` each, f32 on the CPU.
     ///
     /// # Errors
@@ -100,7 +118,9 @@ impl Maps<'_> {
                 };
                 config.horizons.iter().map(&mut one).collect::<Result<_, _>>()?
             }
-            LensKind::FuturePrompt => return Err(ArtifactError::NeedsNetwork),
+            kind @ (LensKind::FutureVocab | LensKind::FuturePrompt) => {
+                return Err(ArtifactError::NotAMap { kind });
+            }
             LensKind::Shared => {
                 let rungs = self.rungs()?;
                 let mut one = |rung: &String| -> Result<Box<dyn Lens>, ArtifactError> {

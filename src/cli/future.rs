@@ -23,6 +23,7 @@ use layerscope::{
     text::{Window, WindowOptions, resolve_seq_len},
 };
 use serde_json::{Value, json};
+use tch::Device;
 
 use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
@@ -52,7 +53,7 @@ pub(crate) struct Future {
     model: ModelArgs,
     #[command(flatten)]
     text: TextArgs,
-    /// Lens folder: future-prompt, future, or any other kind for the next token; repeat for several
+    /// Lens folder: future-prompt, future-vocab, future, or any other kind for the next token; repeat for several
     #[arg(long, value_name = "logit|LENSDIR")]
     lens: Vec<String>,
     /// Fixed prompt in place of the paper's four; repeat for several, whose mean is `fixed`
@@ -101,11 +102,18 @@ struct Fixed {
     prompt: Prompt,
 }
 
-/// A lens of learned prompts.
+/// A lens that is no map between states: learned prompts, or straight to the vocabulary.
 struct Learned {
     name: String,
     dir: String,
     folder: LensFolder,
+}
+
+/// What `--lens` names, by how it is read.
+struct Given {
+    learned: Vec<Learned>,
+    vocabs: Vec<Learned>,
+    others: Vec<String>,
 }
 
 impl Future {
@@ -113,7 +121,7 @@ impl Future {
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
         self.check()?;
-        let (learned, others) = self.lenses()?;
+        let Given { learned, vocabs, others } = self.lenses()?;
         let asked = load::read(&others)?;
         if load::site(&asked) != "resid_pre" {
             return Err(Failure::usage(anyhow!(
@@ -124,7 +132,7 @@ impl Future {
         let source = Source::open(&self.model, &self.text, output)?;
         let spec = &source.session.spec;
         load::check_shapes(&asked, spec)?;
-        for lens in &learned {
+        for lens in learned.iter().chain(&vocabs) {
             check_shape(&lens.folder.config, spec.d_model, spec.n_layers)
                 .map_err(|e| Failure::check(format!("{}: {e}", lens.dir)))?;
         }
@@ -144,7 +152,7 @@ impl Future {
             lens.warn_if_seen(&manifest.data, output);
         }
         manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
-        for lens in &learned {
+        for lens in learned.iter().chain(&vocabs) {
             let sha256 = lens_sha256(Path::new(&lens.dir))?;
             manifest.lenses.push(LensRecord { name: lens.name.clone(), sha256 });
         }
@@ -157,6 +165,7 @@ impl Future {
         let model = source.session.load(output)?;
         let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
         self.check_unembedding(&learned, &model, output)?;
+        self.check_unembedding(&vocabs, &model, output)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS))?;
         let threads = source.session.threads;
         let readout = Readout::new(model.unembed(), source.vocab(), Precision::Exact, threads)?;
@@ -167,6 +176,11 @@ impl Future {
             Table::new(&model, &readout, &sources, self.common.seed, batch_tokens).map_err(failed)?;
         for (lens, kind) in lenses.all.iter().zip(&lenses.kinds) {
             table.lens(lens.as_ref(), kind)?;
+        }
+        for lens in &vocabs {
+            for (cell, map) in lens.folder.vocab_maps(model.device())? {
+                table.vocab(&lens.name, cell, &map)?;
+            }
         }
         self.prompts(&mut table, &fixed, &learned, &layers, &stop, output)?;
         let rows = table.rows(&contexts, Resamples::new(self.common.seed, self.replicates))?;
@@ -193,9 +207,10 @@ impl Future {
         Err(Failure::usage(anyhow!(why)))
     }
 
-    /// Lenses of learned prompts, and the names of all others.
-    fn lenses(&self) -> Result<(Vec<Learned>, Vec<String>), Failure> {
-        let (mut learned, mut others): (Vec<Learned>, Vec<String>) = (Vec::new(), Vec::new());
+    /// Lenses of learned prompts, direct ones to the vocabulary, and the names of all others.
+    fn lenses(&self) -> Result<Given, Failure> {
+        let (mut learned, mut vocabs, mut others) =
+            (Vec::<Learned>::new(), Vec::<Learned>::new(), Vec::new());
         for name in &self.lens {
             let dir = Path::new(name);
             if name == "logit" || !dir.is_dir() {
@@ -203,18 +218,23 @@ impl Future {
                 continue;
             }
             let folder = LensFolder::read(dir).map_err(Failure::usage)?;
-            if folder.config.kind != LensKind::FuturePrompt {
-                others.push(name.clone());
-                continue;
+            let kind = folder.config.kind;
+            match kind {
+                LensKind::FuturePrompt => drop(folder.prompts().map_err(Failure::usage)?),
+                LensKind::FutureVocab => drop(folder.vocab_maps(Device::Cpu).map_err(Failure::usage)?),
+                _ => {
+                    others.push(name.clone());
+                    continue;
+                }
             }
-            folder.prompts().map_err(Failure::usage)?;
             let path = dir.canonicalize()?;
             let label = path.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
-            let taken = label == "fixed" || learned.iter().any(|l| l.name == label);
-            let label = if taken { format!("{label}-{}", learned.len() + 2) } else { label };
-            learned.push(Learned { name: label, dir: name.clone(), folder });
+            let taken = label == "fixed" || learned.iter().chain(&vocabs).any(|l| l.name == label);
+            let label = if taken { format!("{label}-{}", learned.len() + vocabs.len() + 1) } else { label };
+            let list = if kind == LensKind::FuturePrompt { &mut learned } else { &mut vocabs };
+            list.push(Learned { name: label, dir: name.clone(), folder });
         }
-        Ok((learned, others))
+        Ok(Given { learned, vocabs, others })
     }
 
     fn fixed(&self, source: &Source, output: Output) -> Result<Vec<Fixed>, Failure> {

@@ -32,9 +32,13 @@ impl Truth {
 
     /// What `states [rows, d_model]`, before the final norm, are worth, a row each.
     pub(super) fn score(&self, readout: &Readout, states: &Tensor) -> Result<Vec<Scored>, FutureError> {
-        let n = readout.normalize(states)?;
-        let read = readout.sweep(&n, Ask { tokens: &[&self.targets], ..Ask::default() })?;
-        let kl = self.teacher.kl(readout, &n, &read.lse)?;
+        self.score_normalized(readout, &readout.normalize(states)?)
+    }
+
+    /// As [`Truth::score`], of states that are normalised already.
+    pub(super) fn score_normalized(&self, readout: &Readout, n: &Tensor) -> Result<Vec<Scored>, FutureError> {
+        let read = readout.sweep(n, Ask { tokens: &[&self.targets], ..Ask::default() })?;
+        let kl = self.teacher.kl(readout, n, &read.lse)?;
         let sure = readout.token_logits(&self.teacher.n, &read.argmax)?;
         let row = |i: usize| {
             let rank = if read.argmax[i] == self.targets[i] { 0 } else { read.tokens[0].rank[i] };

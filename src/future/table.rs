@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layerscope_lenses::{LayerIndex, Lens, Readout};
+use layerscope_lenses::{Affine, LayerIndex, Lens, Readout};
 use tch::Tensor;
 
 use super::{
@@ -119,6 +119,26 @@ impl<'a> Table<'a> {
                 self.readings.push((Key { subject, kind: kind.to_owned(), layer, horizon }, scored));
             }
         }
+        Ok(())
+    }
+
+    /// Reads the states of `layer` with a linear map straight to the logits of `horizon` (`W_U` times a map to normalised states). Blind.
+    ///
+    /// # Errors
+    /// When the layer was not kept, or the map does not fit the states.
+    pub fn vocab(
+        &mut self,
+        subject: &str,
+        (layer, horizon): (usize, usize),
+        map: &Affine,
+    ) -> Result<(), FutureError> {
+        let (Some(truth), Some(states)) = (self.truths.get(horizon - 1), self.sources.states.get(&layer))
+        else {
+            return Ok(());
+        };
+        let scored = truth.score_normalized(self.readout, &map.forward(states)?)?;
+        let key = Key { subject: subject.to_owned(), kind: "future-vocab".into(), layer, horizon };
+        self.readings.push((key, scored));
         Ok(())
     }
 

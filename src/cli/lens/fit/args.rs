@@ -21,6 +21,8 @@ pub(super) enum Kind_ {
     Linear,
     /// Closed-form (and, with --refine, KL) translators for several tokens ahead
     Future,
+    /// Closed-form maps straight to the logits of later tokens
+    FutureVocab,
     /// Learned prompts that states are put into, for several tokens ahead
     FuturePrompt,
 }

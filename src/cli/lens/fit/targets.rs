@@ -60,7 +60,7 @@ pub(super) fn targets(
                 fit,
             )?])
         }
-        Kind_::Future | Kind_::FuturePrompt => {
+        Kind_::Future | Kind_::FutureVocab | Kind_::FuturePrompt => {
             future(args, fit, plan, resumed, if args.refine { steps()? } else { 0 }, output)
         }
         Kind_::Shared => shared(args, fit, plan, resumed, steps()?, output),
