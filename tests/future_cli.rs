@@ -139,7 +139,7 @@ fn training_goes_on_from_its_checkpoint() {
     let at = |name: &str| path(dir.path().join(name));
     let (model, data) = (path(model.path()), at("texts.jsonl"));
     write_texts(Path::new(&data));
-    let args = |out: &str| fit(&model, &data, &at(out), &["--epochs", "400", "--layers", "1"]);
+    let args = |out: &str| fit(&model, &data, &at(out), &["--epochs", "100", "--layers", "1"]);
     succeed(&args("whole"));
     let mut child = layerscope()
         .args(args("killed"))
