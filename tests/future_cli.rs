@@ -189,7 +189,7 @@ fn what_cannot_be_is_refused() {
         row(fit(&["--pack"]), &["--pack"]),
         row(fit(&["--site", "attn_out"]), &["--site"]),
         row(fit(&["--epochs", "0"]), &["--epochs"]),
-        row(fit(&["--rate", "-1"]), &["--rate"]),
+        row(fit(&["--rate=-1"]), &["--rate"]),
         row(fit(&["--init-std", "nan"]), &["--init-std"]),
         row(future(&["--horizons", "0"]), &["--horizons"]),
         row(future(&["--no-fixed"]), &["--lens"]),
@@ -198,7 +198,7 @@ fn what_cannot_be_is_refused() {
         row(future(&["--at", "drawn", "--document-column", "group"]), &["--document-column"]),
         row(future(&["--document-column", "nobody"]), &["nobody"]),
         row(future(&["--contexts", "1"]), &["1 contexts"]),
-        row(future(&["--prompt", ""]), &["has no tokens"]),
+        row(future(&["--prompt", "", "--bos", "never"]), &["has no tokens"]),
         row(
             ["lens", "eval", "--model", &model, "--data", &data, "--lens", &soft, "--out", &at("z")]
                 .map(str::to_owned)

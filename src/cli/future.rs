@@ -15,7 +15,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
     artifact::{LensFolder, LensKind, check, check_shape, lens_sha256, unembed_sha256},
-    future::{Control, FutureError, PAPER_PROMPTS, Prompt, Rows, Sources, Table, drawn, fits},
+    future::{Control, FutureError, PAPER_PROMPTS, Prompt, Rows, Sources, Table, derangement, drawn, fits},
     lenses::{Precision, Readout},
     model::Model,
     run::{Counts, Found, LensRecord, METRICS, RunDir, read_metrics, write_metrics},
@@ -143,8 +143,9 @@ impl Future {
         };
         let fixed = self.fixed(&source, output)?;
         let contexts = self.contexts(&source, output)?;
-        let documents = contexts.iter().filter_map(|c| c.segments.first()).map(|s| s.doc_id);
-        let documents = documents.collect::<std::collections::BTreeSet<_>>().len();
+        let docs: Vec<u64> = contexts.iter().filter_map(|c| c.segments.first()).map(|s| s.doc_id).collect();
+        derangement(&docs, self.common.seed).map_err(Failure::usage)?;
+        let documents = docs.into_iter().collect::<std::collections::BTreeSet<_>>().len();
         output.note(format!("{} contexts of {documents} documents", contexts.len()));
         let lead = source.tokenizer.bos().reason.clone();
         let mut manifest = source.manifest("future", &self.model, &lead, false, &self.common, output)?;

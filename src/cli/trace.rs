@@ -78,12 +78,18 @@ pub(crate) struct Trace {
     /// Words of the clean prompt whose embeddings get noise
     #[arg(long, value_name = "STR")]
     subject: Option<String>,
-    /// Size of the noise, in standard deviations of the subject's embeddings
-    #[arg(long, default_value_t = 3.0, value_name = "X", requires = "subject")]
-    noise: f64,
-    /// Draws of the noise; every number is a mean over them
-    #[arg(long, default_value_t = 10, value_name = "N", requires = "subject")]
-    samples: usize,
+    #[arg(
+        long,
+        value_name = "X",
+        help = "Size of the noise, in standard deviations of the subject's embeddings [default: 3]"
+    )]
+    noise: Option<f64>,
+    #[arg(
+        long,
+        value_name = "N",
+        help = "Draws of the noise; every number is a mean over them [default: 10]"
+    )]
+    samples: Option<usize>,
     /// The answer, whose first token counts; by default what the model says of the clean prompt
     #[arg(long, value_name = "STR")]
     answer: Option<String>,
@@ -136,7 +142,10 @@ impl Trace {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
-        if self.window == 0 || self.samples == 0 || !(self.noise >= 0.0 && self.noise.is_finite()) {
+        if self.subject.is_none() && (self.noise.is_some() || self.samples.is_some()) {
+            return Err(Failure::usage(anyhow!("--noise and --samples go with --subject")));
+        }
+        if self.window == 0 || self.samples() == 0 || !(self.scale() >= 0.0 && self.scale().is_finite()) {
             return Err(Failure::usage(anyhow!(
                 "--window and --samples must be at least 1, --noise not below 0"
             )));
@@ -174,6 +183,14 @@ impl Trace {
         output.print(&self.table(&levels, &maps, &tokens, &piece))?;
         output.result(json(&levels, &maps, &tokens, &piece))?;
         Ok(())
+    }
+
+    fn scale(&self) -> f64 {
+        self.noise.unwrap_or(3.0)
+    }
+
+    fn samples(&self) -> usize {
+        self.samples.unwrap_or(10)
     }
 
     fn hooks(&self) -> Vec<BlockHook> {
@@ -221,7 +238,8 @@ impl Trace {
     ) -> Result<Experiment<'a>, Failure> {
         let ids = |ids: &[i64]| Tensor::from_slice(ids).view([1, -1]);
         let clean = ids(&prompts.clean);
-        let drawn = |places: &[i64]| noise(model, &clean, places, self.noise, self.samples, self.common.seed);
+        let drawn =
+            |places: &[i64]| noise(model, &clean, places, self.scale(), self.samples(), self.common.seed);
         let noise = self.subject.is_some().then(|| drawn(&prompts.subject)).transpose().map_err(failed)?;
         Ok(Experiment {
             model,
@@ -247,8 +265,8 @@ impl Trace {
         let mut manifest = session.manifest("trace", tokenizer, self.model.bos, output)?;
         manifest.seed = self.common.seed;
         manifest.config = json!({
-            "clean": self.clean, "corrupted": self.corrupted, "subject": self.subject, "noise": self.noise,
-            "samples": self.samples, "answer": self.answer, "foil": self.foil, "window": self.window,
+            "clean": self.clean, "corrupted": self.corrupted, "subject": self.subject, "noise": self.scale(),
+            "samples": self.samples(), "answer": self.answer, "foil": self.foil, "window": self.window,
             "direction": format!("{:?}", self.direction).to_lowercase(), "layers": layers,
             "hooks": self.hooks().iter().map(|h| h.short_name()).collect::<Vec<_>>(),
         });
@@ -330,8 +348,11 @@ impl Trace {
             let headers = tokens.iter().enumerate().map(|(i, t)| format!("{i}:{t}"));
             let mut table = Table::new(["layer".to_owned()].into_iter().chain(headers));
             for (layer, values) in map.layers.iter().rev() {
-                let cell =
-                    |v: &[f64; 3]| levels.effect(m, v[m]).map_or_else(String::new, |e| format!("{e:.2}"));
+                let cell = |v: &[f64; 3]| {
+                    levels
+                        .effect(m, v[m])
+                        .map_or_else(String::new, |e| format!("{:.2}", if e.abs() < 0.005 { 0.0 } else { e }))
+                };
                 table.row([layer.to_string()].into_iter().chain(values.iter().map(cell)));
             }
             let _ = write!(text, "\n{}\n{table}", map.hook.short_name());
