@@ -7,6 +7,7 @@
 
 mod cached_fit;
 mod cli;
+mod future_cli;
 mod generate_golden;
 mod hostile;
 mod hub;
@@ -14,6 +15,7 @@ mod lens_cli;
 mod lens_golden;
 mod package_lens;
 mod parity;
+mod patch_cli;
 mod per_token;
 mod probe_cli;
 mod prompt_traces;

@@ -19,6 +19,12 @@ pub enum LensKind {
     Linear,
     /// A map per layer and horizon.
     Future,
+    /// Logits of a later token as a linear function of a state, per layer and horizon: a map to normalised final states.
+    #[serde(rename = "future-vocab")]
+    FutureVocab,
+    /// A learned prompt per layer and horizon, which a state is put into.
+    #[serde(rename = "future-prompt")]
+    FuturePrompt,
 }
 
 impl fmt::Display for LensKind {
@@ -28,6 +34,8 @@ impl fmt::Display for LensKind {
             Self::Shared => "shared",
             Self::Linear => "linear",
             Self::Future => "future",
+            Self::FutureVocab => "future-vocab",
+            Self::FuturePrompt => "future-prompt",
         })
     }
 }

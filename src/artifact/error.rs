@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use layerscope_lenses::torch_file::TorchFileError;
 
+use super::LensKind;
 use crate::run::RunError;
 
 /// A lens folder could not be read, written or used.
@@ -71,6 +72,12 @@ pub enum ArtifactError {
         expected: usize,
         /// The model's.
         got: usize,
+    },
+    /// A lens that does not map states to states of the last layer.
+    #[error("a {kind} lens is no map from states to final states; `layerscope future` evaluates it")]
+    NotAMap {
+        /// `future-vocab` or `future-prompt`.
+        kind: LensKind,
     },
     /// A lens could not be made of the tensors.
     #[error(transparent)]

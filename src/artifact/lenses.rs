@@ -38,6 +38,61 @@ impl LensFolder {
     }
 }
 
+impl LensFolder {
+    /// The maps of a future-vocab lens by layer and horizon, to normalised states of the last layer, on `device`.
+    ///
+    /// # Errors
+    /// When one is missing, unknown or of another shape.
+    pub fn vocab_maps(&self, device: Device) -> Result<BTreeMap<(usize, usize), Affine>, ArtifactError> {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let mut maps = Maps { path: self.dir.join(PARAMS), config: &self.config, tensors, device };
+        let mut all = BTreeMap::new();
+        for &horizon in &self.config.horizons {
+            let of = maps.take("", &format!(".horizon.{horizon}"))?;
+            all.extend(of.into_iter().map(|(layer, map)| ((layer.0, horizon), map)));
+        }
+        match maps.tensors.keys().next() {
+            Some(name) => Err(ArtifactError::tensor(&maps.path, name, "is not part of a future-vocab lens")),
+            None => Ok(all),
+        }
+    }
+
+    /// The learned prompts of a future-prompt lens by layer and horizon, `[M, d_model]` each, f32 on the CPU.
+    ///
+    /// # Errors
+    /// When one is missing, unknown, empty or of another width.
+    pub fn prompts(&self) -> Result<BTreeMap<(usize, usize), Tensor>, ArtifactError> {
+        let path = self.dir.join(PARAMS);
+        let mut prompts = BTreeMap::new();
+        for (layer, horizon) in
+            self.config.layers.iter().flat_map(|l| self.config.horizons.iter().map(|k| (*l, *k)))
+        {
+            let name = prompt_name(layer, horizon);
+            let failed = |reason: String| ArtifactError::tensor(&path, &name, reason);
+            let tensor = self.tensors.get(&name).ok_or_else(|| failed("is missing".into()))?;
+            match tensor.size()[..] {
+                [m, d] if m > 0 && d == self.config.d_model as i64 => {
+                    prompts.insert((layer, horizon), tensor.shallow_clone());
+                }
+                ref size => {
+                    let d = self.config.d_model;
+                    return Err(failed(format!("has shape {size:?}, must be [tokens, {d}]")));
+                }
+            }
+        }
+        let known = |name: &&String| prompts.keys().any(|(l, k)| **name == prompt_name(*l, *k));
+        match self.tensors.keys().find(|name| !known(name)) {
+            Some(name) => Err(ArtifactError::tensor(&path, name, "is not part of a future-prompt lens")),
+            None => Ok(prompts),
+        }
+    }
+}
+
+/// What a learned prompt is called in a folder.
+pub fn prompt_name(layer: usize, horizon: usize) -> String {
+    format!("layer.{layer}.horizon.{horizon}.prompt")
+}
+
 /// The tensors of a folder on their way into translators.
 struct Maps<'a> {
     path: PathBuf,
@@ -62,6 +117,9 @@ impl Maps<'_> {
                     Ok(Box::new(FutureLens::new(name, Horizon(*k), maps)))
                 };
                 config.horizons.iter().map(&mut one).collect::<Result<_, _>>()?
+            }
+            kind @ (LensKind::FutureVocab | LensKind::FuturePrompt) => {
+                return Err(ArtifactError::NotAMap { kind });
             }
             LensKind::Shared => {
                 let rungs = self.rungs()?;

@@ -22,4 +22,4 @@ pub use config::{LensConfig, LensKind, ModelRef};
 pub use error::ArtifactError;
 pub use folder::{CONFIG, LensFolder, PARAMS, PARAMS_PT, lens_sha256};
 pub use identity::{check, check_shape, unembed_sha256};
-pub use lenses::{load, tuned_tensors};
+pub use lenses::{load, prompt_name, tuned_tensors};

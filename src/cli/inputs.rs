@@ -51,6 +51,11 @@ impl Inputs {
         Corpus::open(&self.paths, self.text_column.as_deref(), None)
     }
 
+    /// The files.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     /// Every file with its size and hash.
     pub(crate) fn hashes(&self) -> Result<Vec<DataFile>, Failure> {
         hashes(&self.paths, &self.names)

@@ -6,12 +6,14 @@ mod config;
 mod demo;
 mod exit;
 mod export;
+mod future;
 mod generate;
 mod info;
 mod inputs;
 mod interrupt;
 mod lens;
 mod output;
+mod patch;
 mod probe;
 mod report;
 mod schedule;
@@ -19,6 +21,7 @@ mod session;
 mod source;
 mod steer;
 mod table;
+mod trace;
 mod verify;
 mod view;
 
@@ -46,6 +49,9 @@ enum Command {
     Export(Box<export::Export>),
     Generate(Box<generate::Generate>),
     Lens(lens::LensCommand),
+    Future(Box<future::Future>),
+    Patch(Box<patch::Patch>),
+    Trace(Box<trace::Trace>),
     Probe(probe::ProbeCommand),
     Schedule(Box<schedule::ScheduleArgs>),
     Steer(Box<steer::SteerArgs>),
@@ -65,6 +71,9 @@ pub(crate) fn main() -> ExitCode {
             Command::Export(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Lens(command) => command.run(),
+            Command::Future(command) => command.run(),
+            Command::Patch(command) => command.run(),
+            Command::Trace(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Schedule(command) => command.run(),
             Command::Steer(command) => command.run(),

@@ -151,6 +151,16 @@ impl Baselines {
         Ok(rows)
     }
 
+    /// What unigram, bigram and skip-gram say of the token `k` places after `here` in document `doc`, by the other documents'
+    /// counts; `before` is the token one place earlier, which the bigram sees.
+    pub(crate) fn guesses(&self, doc: u64, here: u32, before: u32, k: usize) -> [Option<u32>; 3] {
+        let from = &self.halves[1 - half(doc)];
+        let common = from.unigram.after(0);
+        let skipgram = from.skipgrams.get(k - 1).and_then(|counts| counts.after(here));
+        let bigram = from.skipgrams.first().and_then(|counts| counts.after(before));
+        [common, bigram.or(common), skipgram.or(common)]
+    }
+
     /// Right predictions per horizon and baseline, and positions per horizon.
     fn hits(&self, from: &Half, ids: &[u32]) -> (Vec<f64>, Vec<f64>) {
         let (mut sums, mut counts) = (vec![0.0; 3 * self.horizons], vec![0.0; self.horizons]);

@@ -95,6 +95,17 @@ impl Model {
         self.forward_along(ids, &Schedule::identity(self.spec.n_layers), None, tap)
     }
 
+    /// As [`Model::forward`], under the thread's own grad mode: what a tap puts in can be differentiated through the network.
+    /// The weights themselves take no gradient.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_recorded(&self, ids: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>, ModelError> {
+        self.check_ids(ids, 0)?;
+        let own = Schedule::identity(self.spec.n_layers);
+        self.decoder.forward(&ids.to_device(self.device), &self.spec, &own, None, tap)
+    }
+
     /// As [`Model::forward`], with the tokens that follow those `cache` has seen, which then has seen these too. Taps see the
     /// new positions only (scores and pattern: new queries, all keys).
     ///

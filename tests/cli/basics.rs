@@ -4,9 +4,21 @@ use super::{fixture, gpt2, path, result, run, succeed};
 
 #[test]
 fn every_command_explains_itself() {
-    for command in
-        ["info", "verify", "view", "export", "generate", "schedule", "report", "demo", "completions"]
-    {
+    for command in [
+        "info",
+        "verify",
+        "view",
+        "export",
+        "generate",
+        "future",
+        "patch",
+        "trace",
+        "schedule",
+        "steer",
+        "report",
+        "demo",
+        "completions",
+    ] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("Usage: layerscope") && help.contains("--help"), "{command}");
     }

@@ -1,6 +1,7 @@
 //! `view`: the lens table of a prompt.
 
 mod color;
+mod future;
 mod json;
 mod save;
 mod table;
@@ -54,6 +55,9 @@ pub(crate) struct View {
     /// Look at the first N tokens only
     #[arg(long, value_name = "N")]
     tokens: Option<NonZeroUsize>,
+    /// Tokens in a cell, for a future-prompt lens
+    #[arg(long, default_value = "4", value_name = "N")]
+    ahead: NonZeroUsize,
     /// Colours: auto (24-bit, 256 or none, as the terminal can), always or never
     #[arg(long, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
     color: ColorWhen,
@@ -121,6 +125,9 @@ struct Prompt {
 impl View {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
+        if let Some(folder) = self.learned()? {
+            return self.grid(&folder);
+        }
         let asked = load::read(&self.lens)?;
         if load::site(&asked) != "resid_pre" {
             return Err(Failure::usage(anyhow!(

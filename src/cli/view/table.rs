@@ -9,7 +9,7 @@ use layerscope::{
 use super::{Metric, color::ColorDepth};
 
 /// Width of the column of layer numbers.
-const GUTTER: usize = 7;
+pub(super) const GUTTER: usize = 7;
 /// Letters of a token in a cell.
 const TOKEN: usize = 8;
 /// Digits of the metric in a cell, when there is no colour.
@@ -79,13 +79,14 @@ fn cell_width(style: &Style) -> usize {
     if style.depth == ColorDepth::None { TOKEN + VALUE } else { TOKEN }
 }
 
-fn line(label: &str, cells: impl Iterator<Item = String>) -> String {
+/// A row of cells behind its label.
+pub(super) fn line(label: &str, cells: impl Iterator<Item = String>) -> String {
     let cells: Vec<_> = cells.collect();
     format!("{label:>6} {}\n", cells.join(" "))
 }
 
 /// `text` cut or filled to `width` columns; wide characters count as two.
-fn pad(text: &str, width: usize) -> String {
+pub(super) fn pad(text: &str, width: usize) -> String {
     let cut = truncate_str(text, width, "…");
     let fill = width.saturating_sub(measure_text_width(&cut));
     format!("{cut}{}", " ".repeat(fill))

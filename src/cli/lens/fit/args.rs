@@ -21,6 +21,10 @@ pub(super) enum Kind_ {
     Linear,
     /// Closed-form (and, with --refine, KL) translators for several tokens ahead
     Future,
+    /// Closed-form maps straight to the logits of later tokens
+    FutureVocab,
+    /// Learned prompts that states are put into, for several tokens ahead
+    FuturePrompt,
 }
 
 /// Fit a lens and write it to a folder
@@ -95,6 +99,8 @@ pub(crate) struct FitArgs {
     /// Refine a future lens's closed form by KL
     #[arg(long)]
     pub(super) refine: bool,
+    #[command(flatten)]
+    pub(super) prompt: PromptArgs,
     /// Precision of the readout: fast (bf16 where the machine has it) or exact (f32)
     #[arg(long, value_enum, default_value_t = ReadoutArg::Fast, value_name = "PRECISION")]
     pub(super) readout: ReadoutArg,
@@ -106,6 +112,30 @@ pub(crate) struct FitArgs {
     pub(super) force: bool,
     #[command(flatten)]
     pub(super) common: CommonArgs,
+}
+
+/// What only learned prompts have.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Options of --kind future-prompt")]
+pub(super) struct PromptArgs {
+    /// Tokens of a prompt; the state goes into the last one
+    #[arg(long, default_value_t = 10, value_name = "M")]
+    pub(super) prompt_tokens: usize,
+    /// Places of the text that prompts are trained on, once per epoch
+    #[arg(long, default_value_t = 4000, value_name = "N")]
+    pub(super) contexts: usize,
+    /// Times through the contexts
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) epochs: usize,
+    /// Contexts of a step
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub(super) batch: usize,
+    /// `AdamW`'s weight decay
+    #[arg(long, default_value_t = 1e-5, value_name = "X")]
+    pub(super) decay: f64,
+    /// Standard deviation of a prompt's numbers at the beginning
+    #[arg(long, default_value_t = 0.02, value_name = "X")]
+    pub(super) init_std: f64,
 }
 
 /// Text, which `--activations` can stand for.

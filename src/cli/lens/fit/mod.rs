@@ -5,14 +5,17 @@ mod cached;
 mod checkpoint;
 mod moments;
 mod plan;
+mod prompt;
 mod result;
 mod targets;
+mod vocab;
 
 use std::{
     path::Path,
     sync::{Arc, atomic::AtomicBool},
 };
 
+use anyhow::anyhow;
 pub(super) use args::FitArgs;
 use layerscope::{
     artifact::LensFolder,
@@ -43,6 +46,9 @@ pub(super) const ROTATED: &str = "rotated-affine";
 
 impl FitArgs {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
+        if self.kind == args::Kind_::FuturePrompt {
+            return prompt::run(self);
+        }
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
         let source = Source::open(&self.model, &self.text.0, output)?;
@@ -55,6 +61,9 @@ impl FitArgs {
             None => self.read(&source, output)?,
         };
         let plan = self.plan(&source, &text, seq_len)?;
+        if self.kind == args::Kind_::FutureVocab && self.refine {
+            return Err(Failure::usage(anyhow!("--refine: a map to the vocabulary is a closed form only")));
+        }
         if limited && text.stats.reached_limit {
             output.note(format!("the first {TOKENS} tokens of the text are used; --tokens N for more"));
         }
@@ -79,6 +88,15 @@ impl FitArgs {
             .map(|store| cached::unpack(&store, &source, &plan, &text, &self.out, output))
             .transpose()?;
         let residuals = cache.as_ref().map_or(&model as &dyn Residuals, |cache| cache);
+        if self.kind == args::Kind_::FutureVocab {
+            let tensors = vocab::tensors(&self, residuals, &readout, &plan, &text.windows, output)?;
+            let config = self.lens_config(&source, &plan, &readout, dir.manifest())?;
+            LensFolder::write(&self.out, &config, &tensors)?;
+            dir.finish(counts(text.stats, text.stats.tokens), None)?;
+            output.note("next, on other text: `layerscope future` measures it");
+            output.result(json!({ "out": self.out, "maps": tensors.len() / 2 }))?;
+            return Ok(());
+        }
         let (targets, log) = self.fit(residuals, &readout, &plan, &text.windows, stop, output)?;
         let tensors = self.tensors(&plan, &targets)?;
         let config = self.lens_config(&source, &plan, &readout, dir.manifest())?;

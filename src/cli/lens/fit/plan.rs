@@ -84,7 +84,7 @@ impl FitArgs {
             return Err(Failure::usage(anyhow!("--horizons must be at least 1")));
         }
         let longest = text.windows.iter().map(|w| w.ids.len()).max().unwrap_or(0);
-        if self.kind == Kind_::Future && self.horizons > longest {
+        if matches!(self.kind, Kind_::Future | Kind_::FutureVocab) && self.horizons > longest {
             return Err(Failure::usage(anyhow!(
                 "--horizons {}: the longest window has {longest} tokens",
                 self.horizons
@@ -118,7 +118,7 @@ impl FitArgs {
         let steps = match self.kind {
             Kind_::Tuned | Kind_::Shared => true,
             Kind_::Future => self.refine,
-            Kind_::Linear => false,
+            Kind_::Linear | Kind_::FutureVocab | Kind_::FuturePrompt => false,
         };
         if steps && 2 * tokens < step_tokens {
             return Err(Failure::usage(FitError::TooFew { tokens, need: step_tokens }));
@@ -141,7 +141,7 @@ impl FitArgs {
     pub(super) fn config(&self, source: &Source, plan: &Plan) -> Value {
         let name = |v: &dyn std::fmt::Debug| format!("{v:?}").to_lowercase();
         json!({
-            "kind": name(&self.kind),
+            "kind": if self.kind == Kind_::FutureVocab { "future-vocab".into() } else { name(&self.kind) },
             "site": self.site,
             "layers": plan.layers.iter().map(|l| l.0).collect::<Vec<_>>(),
             "loss": name(&self.loss),

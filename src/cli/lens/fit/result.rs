@@ -36,7 +36,9 @@ impl FitArgs {
                 };
                 let prefix = match self.kind {
                     Kind_::Tuned | Kind_::Linear => format!("layer.{layer}"),
-                    Kind_::Future => format!("layer.{layer}.horizon.{}", target.horizon),
+                    Kind_::Future | Kind_::FutureVocab | Kind_::FuturePrompt => {
+                        format!("layer.{layer}.horizon.{}", target.horizon)
+                    }
                     Kind_::Shared => format!("{}.layer.{layer}", target.name),
                 };
                 tensors.insert(format!("{prefix}.weight"), map.weight);
@@ -64,6 +66,8 @@ impl FitArgs {
                 Kind_::Shared => LensKind::Shared,
                 Kind_::Linear => LensKind::Linear,
                 Kind_::Future => LensKind::Future,
+                Kind_::FutureVocab => LensKind::FutureVocab,
+                Kind_::FuturePrompt => LensKind::FuturePrompt,
             },
             site: self.site.clone(),
             model: ModelRef {
@@ -75,7 +79,10 @@ impl FitArgs {
             unembed_sha256: Some(unembed_sha256(readout.unembed())?),
             tokenizer_sha256: manifest.tokenizer_sha256.clone(),
             layers: plan.layers.iter().map(|l| l.0).collect(),
-            horizons: if self.kind == Kind_::Future { (1..=self.horizons).collect() } else { vec![1] },
+            horizons: match self.kind {
+                Kind_::Tuned | Kind_::Shared | Kind_::Linear => vec![1],
+                Kind_::Future | Kind_::FutureVocab | Kind_::FuturePrompt => (1..=self.horizons).collect(),
+            },
             details,
         })
     }

@@ -60,7 +60,9 @@ pub(super) fn targets(
                 fit,
             )?])
         }
-        Kind_::Future => future(args, fit, plan, resumed, if args.refine { steps()? } else { 0 }, output),
+        Kind_::Future | Kind_::FutureVocab | Kind_::FuturePrompt => {
+            future(args, fit, plan, resumed, if args.refine { steps()? } else { 0 }, output)
+        }
         Kind_::Shared => shared(args, fit, plan, resumed, steps()?, output),
     }
 }

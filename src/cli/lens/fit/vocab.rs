@@ -1,0 +1,56 @@
+//! `lens fit --kind future-vocab`: logits of a later token as a linear function of a state, by least squares.
+//!
+//! Logits are `W_U n + b` of the normalised final state `n`, so the best linear map from a state to logits, in squares weighted by
+//! `W_U`, is `W_U` times the best map to `n`: a regression of `d` numbers stands for one of the whole vocabulary.
+
+use std::collections::BTreeMap;
+
+use layerscope::{
+    fit::{Fit, Residuals},
+    lenses::{FutureFit, Horizon, Readout, Ridge, Shrink},
+    text::Window,
+};
+use tch::Tensor;
+
+use super::{
+    super::super::{exit::Failure, output::Output},
+    args::FitArgs,
+    moments::stream,
+    plan::Plan,
+};
+
+/// The maps by the names of the folder.
+pub(super) fn tensors(
+    args: &FitArgs,
+    residuals: &dyn Residuals,
+    readout: &Readout,
+    plan: &Plan,
+    windows: &[Window],
+    output: Output,
+) -> Result<BTreeMap<String, Tensor>, Failure> {
+    let fit = Fit {
+        residuals,
+        readout,
+        points: &plan.points,
+        windows,
+        split: &plan.split,
+        step_tokens: plan.step_tokens,
+        batch_tokens: plan.batch_tokens,
+    };
+    let device = readout.weight().device();
+    let mut moments = FutureFit::new(&plan.layers, readout.d_model(), args.horizons, device);
+    stream(&fit, usize::MAX, output, &mut |states| {
+        let layers = plan.layers.iter().copied().zip(states.layers.iter().map(Tensor::shallow_clone));
+        moments.add(&layers.collect::<Vec<_>>(), &readout.normalize(&states.last)?, &states.runs)
+    })?;
+    let ridge = Ridge { lambda: args.ridge, shrink: Shrink::Zero, bias: true };
+    let mut tensors = BTreeMap::new();
+    for k in 1..=args.horizons {
+        let lens = moments.finish("future-vocab", Horizon(k), &ridge)?;
+        for (layer, map) in lens.translators() {
+            tensors.insert(format!("layer.{layer}.horizon.{k}.weight"), map.weight.shallow_clone());
+            tensors.insert(format!("layer.{layer}.horizon.{k}.bias"), map.bias.shallow_clone());
+        }
+    }
+    Ok(tensors)
+}
