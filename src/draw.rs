@@ -15,6 +15,12 @@ pub(crate) fn uniform(seed: u64, a: u64, b: u64) -> f64 {
     (draw(seed, a, b) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
+/// A standard normal number (Box and Muller 1958).
+pub(crate) fn normal(seed: u64, a: u64, b: u64) -> f64 {
+    let (u, v) = (1.0 - uniform(seed, a, 2 * b), uniform(seed, a, 2 * b + 1)); // u in (0, 1]
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}
+
 /// A permutation of `0..n` that keeps nothing in its place, one cycle of all `n` (Sattolo 1986); none when `n < 2`.
 pub(crate) fn derangement(seed: u64, n: usize) -> Option<Vec<usize>> {
     let mut order: Vec<usize> = (0..n).collect();

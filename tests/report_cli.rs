@@ -333,3 +333,42 @@ fn a_failed_check_is_kept_and_said() {
     let said = caveats(&told);
     assert!(said[0].starts_with("The model is not its reference's. FAIL: of "), "{said:?}");
 }
+
+#[test]
+fn steering_schedules_and_patches_are_drawn_with_their_own_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let named = |names: &[&str], kind: &str, metric: &str| -> Vec<MetricRow> {
+        names.iter().flat_map(|name| (0..3).map(|layer| row(name, kind, layer, metric))).collect()
+    };
+    let mut steer = named(&["man@-0.5", "man@+0.5"], "steer", "kl");
+    steer.extend(named(&["random-1@+0.5"], "steer-random", "kl"));
+    steer.push(row("man", "steer", 1, "response_slope"));
+    let mut schedule = named(&["reverse:0-1"], "logit", "kl");
+    schedule.extend([row("skip:0", "schedule", 3, "kl"), row("skip:1", "schedule", 3, "kl")]);
+    let mut trace = named(&["0:The", "1: old:man", "2: said"], "patch", "logit_diff");
+    trace.push(row("clean", "model", 3, "logit_diff"));
+    for (name, rows) in [("steer", &steer), ("schedule", &schedule), ("trace", &trace)] {
+        write_run(&at(name), name, rows);
+    }
+    let told = result(&report(&[&at("steer"), &at("schedule"), &at("trace")], &at("out"), &["--json"]).out);
+    let figures: Vec<&str> =
+        told["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let expected = [
+        "steer-steer-kl",
+        "schedule-deletions-kl",
+        "schedule-schedules-kl",
+        "trace-patch-resid_pre-logit_diff",
+    ];
+    assert_eq!(figures, expected);
+    let shown = |name: &str| csv_rows(&at("out").join(format!("figures/{name}.csv")));
+    let steered = shown("steer-steer-kl");
+    assert!(steered.len() == 9 && steered.iter().all(|r| steer.contains(r)));
+    let skipped: Vec<(i32, f64)> =
+        shown("schedule-deletions-kl").iter().map(|r| (r.layer, r.estimate)).collect();
+    assert_eq!(skipped, [(0, schedule[3].estimate), (1, schedule[4].estimate)]);
+    let patched = shown("trace-patch-resid_pre-logit_diff");
+    assert!(patched.len() == 9 && patched.iter().all(|r| trace.contains(r)));
+    let svg = fs::read_to_string(at("out/figures/trace-patch-resid_pre-logit_diff.svg")).unwrap();
+    assert!(svg.contains(" old:man"), "the token, not its place");
+}

@@ -11,7 +11,7 @@ use super::{args::OutputArgs, exit::Failure, output::Output};
 /// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Folders written by lens eval, lens transfer, probe, view --out or verify --out
+    /// Folders written by lens eval, lens transfer, future, probe, steer, schedule, trace, view --out or verify --out
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Folder to write

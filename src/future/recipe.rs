@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::FutureError;
-use crate::draw::draw;
+use crate::draw::{draw, normal};
 
 /// Settings of a soft prompt's training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,13 +34,8 @@ impl Recipe {
     /// Where the prompt `[tokens, d_model]` of a cell begins, f32 on the CPU: normal numbers drawn from (seed, layer, horizon).
     pub fn init(&self, d_model: usize, (layer, horizon): (usize, usize), seed: u64) -> Tensor {
         let key = draw(seed, layer as u64, horizon as u64);
-        let unit = |i: u64| (draw(key, i, 0) >> 11) as f64 / (1u64 << 53) as f64; // [0, 1)
-        // Box & Muller 1958.
-        let normal = |i: u64| {
-            (-2.0 * (1.0 - unit(2 * i)).ln()).sqrt() * (std::f64::consts::TAU * unit(2 * i + 1)).cos()
-        };
         let n = (self.tokens * d_model) as u64;
-        let numbers: Vec<f32> = (0..n).map(|i| (self.init_std * normal(i)) as f32).collect();
+        let numbers: Vec<f32> = (0..n).map(|i| (self.init_std * normal(key, 0, i)) as f32).collect();
         Tensor::from_slice(&numbers).view([self.tokens as i64, d_model as i64])
     }
 

@@ -9,7 +9,7 @@ use super::{
     restore::{Restore, points},
 };
 use crate::{
-    draw::draw,
+    draw::normal,
     hook::{BlockHook, HookPoint},
     model::{Model, ModelError},
 };
@@ -277,14 +277,10 @@ pub fn noise(
     let embedded = capture.get(HookPoint::Embed).ok_or_else(|| ModelError::Input("no embeddings".into()))?;
     let index = Tensor::from_slice(places).to_device(model.device());
     let std = embedded.f_index_select(1, &index)?.f_to_kind(Kind::Double)?.std(true).double_value(&[]);
-    let unit = |i: u64| (draw(seed, i, 1) >> 11) as f64 / (1u64 << 53) as f64;
-    let normal = |i: u64| {
-        let (u, v) = (1.0 - unit(2 * i), unit(2 * i + 1)); // Box & Muller 1958
-        scale * std * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    };
     let n = samples as i64 * seq * d;
-    let numbers: Vec<f64> =
-        (0..n).map(|i| if places.contains(&(i / d % seq)) { normal(i as u64) } else { 0.0 }).collect();
+    let numbers: Vec<f64> = (0..n)
+        .map(|i| if places.contains(&(i / d % seq)) { scale * std * normal(seed, 1, i as u64) } else { 0.0 })
+        .collect();
     Ok(Tensor::from_slice(&numbers).view([-1, seq, d]).to_kind(model.kind()).to_device(model.device()))
 }
 

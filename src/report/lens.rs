@@ -7,9 +7,10 @@ use super::{
 };
 use crate::run::MetricRow;
 
-/// Whether a row of `lens eval` is a lens's own number at a layer, rather than the model's or a baseline's.
+/// Whether a row of `lens eval` or `future` is a lens's own number at a layer, rather than the model's or a baseline's.
 pub(super) fn is_lens(run: &Run, row: &MetricRow) -> bool {
-    run.manifest.kind == "lens eval" && !["model", "baseline"].contains(&row.kind.as_str())
+    ["lens eval", "future"].contains(&run.manifest.kind.as_str())
+        && !["model", "baseline"].contains(&row.kind.as_str())
 }
 
 /// Numbers over all layers, which stand at the last one.

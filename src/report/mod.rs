@@ -9,6 +9,7 @@
 //! ([`Report::of`]); each keeps the rows it shows, which are written beside it as CSV, every number as in `metrics.parquet`.
 //! [`Report::write`] leaves a whole folder or none.
 
+mod causal;
 mod caveat;
 mod error;
 mod figure;
@@ -72,6 +73,7 @@ impl Report {
                 transfer::figures,
                 probe::figures,
                 law::figures,
+                causal::figures,
             ] {
                 figures.extend(section(run)?);
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::SteerError;
-use crate::draw::uniform;
+use crate::draw::normal;
 
 /// A direction at one or several layers.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ impl Direction {
     /// A direction drawn evenly from all, another one at every layer of `layers`; the same for the same seed and number.
     pub fn random(number: usize, layers: &[usize], d_model: usize, seed: u64) -> Self {
         let vector = |layer: usize| {
-            let normals: Vec<f64> = (0..d_model).map(|i| normal(seed, (number, layer, i))).collect();
+            let normals: Vec<f64> =
+                (0..d_model).map(|i| normal(seed, (number as u64) << 32 | layer as u64, i as u64)).collect();
             let vector = Tensor::from_slice(&normals);
             let length = vector.norm();
             vector / length
@@ -68,12 +69,4 @@ impl Direction {
     pub fn layers(&self) -> impl Iterator<Item = usize> + '_ {
         self.vectors.keys().copied()
     }
-}
-
-/// A standard normal number that depends only on its arguments (Box and Muller 1958).
-fn normal(seed: u64, (number, layer, i): (usize, usize, usize)) -> f64 {
-    let place = ((number as u64) << 32 | layer as u64, i as u64 * 2);
-    let u = 1.0 - uniform(seed, place.0, place.1); // in (0, 1]
-    let angle = std::f64::consts::TAU * uniform(seed, place.0, place.1 + 1);
-    (-2.0 * u.ln()).sqrt() * angle.cos()
 }
