@@ -133,7 +133,7 @@ fn what_cannot_be_steered_is_named() {
     let file = at("v.safetensors");
     let of = |key: &str| format!("{file}:{key}");
     let cases: [(&[&str], &[&str]); 10] = [
-        (&["--direction", &of("nothing")], &["no direction has a length"]),
+        (&["--direction", &of("nothing")], &["direction nothing has no length at any layer"]),
         (&["--direction", &file], &["which of", "good, nothing, short", "PATH:KEY"]),
         (&["--direction", &of("other")], &["no tensor \"other\"", "good"]),
         (&["--direction", &of("short")], &["direction short, layer 0", "[7], not [128]"]),

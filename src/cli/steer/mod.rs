@@ -19,6 +19,7 @@ use layerscope::{
     text::{Tokenizer, Window, batches},
 };
 use serde_json::json;
+use tch::Tensor;
 
 use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
@@ -137,17 +138,7 @@ impl SteerArgs {
         for loaded in sources {
             let mut vectors = loaded.vectors(asked, spec.n_layers)?;
             if asked.is_none() {
-                // A probe that found nothing to go by: all of the layer's states were alike.
-                vectors.retain(|(layer, vector)| {
-                    let some = vector.norm().double_value(&[]) != 0.0;
-                    if !some {
-                        output.warn(format!(
-                            "{} has no length at layer {layer} and is left out there",
-                            loaded.name
-                        ));
-                    }
-                    some
-                });
+                left_out(&loaded.name, &mut vectors, output)?;
             }
             if directions.iter().any(|other| other.name == loaded.name) {
                 return Err(anyhow!("two directions are called {}", loaded.name));
@@ -157,9 +148,6 @@ impl SteerArgs {
         let mut layers: Vec<usize> = directions.iter().flat_map(Direction::layers).collect();
         layers.sort_unstable();
         layers.dedup();
-        if layers.is_empty() {
-            return Err(anyhow!("no direction has a length at any layer"));
-        }
         let random = |i| Direction::random(i, &layers, spec.d_model, self.common.seed);
         directions.extend((0..self.random).map(random));
         let settings = directions.iter().enumerate().flat_map(|(direction, of)| {
@@ -224,6 +212,20 @@ impl SteerArgs {
         bar.finish_and_clear();
         Ok(sweep.finish())
     }
+}
+
+/// Leaves out layers without a direction: a probe finds nothing to go by where all states are alike.
+fn left_out(name: &str, vectors: &mut Vec<(usize, Tensor)>, output: Output) -> anyhow::Result<()> {
+    let none = |vector: &Tensor| vector.norm().double_value(&[]) == 0.0;
+    let gone: Vec<String> = vectors.iter().filter(|(_, v)| none(v)).map(|(l, _)| l.to_string()).collect();
+    vectors.retain(|(_, vector)| !none(vector));
+    if vectors.is_empty() {
+        return Err(anyhow!("direction {name} has no length at any layer"));
+    }
+    if !gone.is_empty() {
+        output.warn(format!("{name} has no length at layer {} and is left out there", gone.join(", ")));
+    }
+    Ok(())
 }
 
 /// The one token that `text` is.
