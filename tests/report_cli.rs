@@ -335,6 +335,25 @@ fn a_failed_check_is_kept_and_said() {
 }
 
 #[test]
+fn a_metric_of_two_units_has_two_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let share = row("soft", "future-prompt", 2, "information");
+    let both = [MetricRow { unit: "share".into(), ..share.clone() }, share];
+    let ahead = both.clone().map(|row| MetricRow { horizon: 2, ..row });
+    write_run(&dir.path().join("run"), "future", &[both, ahead].concat());
+    let told = result(&report(&[&dir.path().join("run")], &dir.path().join("out"), &["--json"]).out);
+    let figures: Vec<&str> =
+        told["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let expected = [
+        "lens-information-share",
+        "lens-information-nats",
+        "future-information-share",
+        "future-information-nats",
+    ];
+    assert_eq!(figures, expected);
+}
+
+#[test]
 fn steering_schedules_and_patches_are_drawn_with_their_own_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     ReportError, Run,
     figure::{Figure, Rows, Said, curves},
-    lens::{hooks, is_lens},
+    lens::{hooks, is_lens, named},
     words,
 };
 use crate::run::MetricRow;
@@ -13,7 +13,8 @@ use crate::run::MetricRow;
 /// One figure per metric that is there beyond the next token.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    for rows in run.groups(&run.frame, &["metric", "unit"])? {
+    let groups = run.groups(&run.frame, &["metric", "unit"])?;
+    for rows in &groups {
         let ahead = rows.iter().any(|r| is_lens(run, r) && r.horizon > 1);
         let (metric, unit) = (rows[0].metric.clone(), rows[0].unit.clone());
         if !ahead || unit == "bits/byte" {
@@ -43,8 +44,11 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
             } else {
                 ""
             };
-            let said =
-                Said::new(format!("future-{metric}{site}"), format!("{title}, several tokens ahead"), more);
+            let said = Said::new(
+                format!("future-{}{site}", named(&rows[0], &groups)),
+                format!("{title}, several tokens ahead"),
+                more,
+            );
             figures.push(curves(run, said, (&label, words::wants_log(&metric, &own)), &panels));
         }
     }

@@ -44,11 +44,19 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
                 (false, true) => "",
                 (false, false) => "Broken: no lens.",
             };
-            let said = Said::new(format!("lens-{}{site}", first.metric), format!("{title}, by layer"), more);
+            let name = format!("lens-{}{site}", named(first, &groups));
+            let said = Said::new(name, format!("{title}, by layer"), more);
             figures.push(curves(run, said, (&label, log), &[lines]));
         }
     }
     Ok(figures)
+}
+
+/// The metric in the name of a file, with the unit where it has two.
+pub(super) fn named(row: &MetricRow, groups: &[Vec<MetricRow>]) -> String {
+    let other = |r: &MetricRow| r.metric == row.metric && r.unit != row.unit && r.unit != "bits/byte";
+    let several = groups.iter().filter_map(|rows| rows.first()).any(other);
+    if several { format!("{}-{}", row.metric, row.unit) } else { row.metric.clone() }
 }
 
 /// The hooks of rows, in order.
