@@ -13,6 +13,7 @@ mod inputs;
 mod interrupt;
 mod lens;
 mod output;
+mod passes;
 mod patch;
 mod probe;
 mod report;

@@ -1,20 +1,12 @@
 //! `schedule`: blocks in another order, against the model as it is.
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    sync::atomic::Ordering,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    evaluate::EvalError,
-    lenses::Readout,
     run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
     schedule::{Comparison, Named, deletions, painters, parse, points, reader},
-    score::Resamples,
-    text::{Window, batches},
 };
 use serde_json::{Value, json};
 
@@ -22,8 +14,9 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
-    lens::{Cluster, ReadoutArg, hint_clusters, with_interval},
+    lens::{hint_clusters, with_interval},
     output::Output,
+    passes::PassArgs,
     source::{AllWindows, Source, counts},
     table::Table,
 };
@@ -57,18 +50,8 @@ pub(crate) struct ScheduleArgs {
     /// Read the end only
     #[arg(long, conflicts_with = "layers")]
     no_readouts: bool,
-    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
-    #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
-    readout: ReadoutArg,
-    /// What the 95 % intervals resample
-    #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
-    cluster: Cluster,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
-    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
-    #[arg(long, value_name = "N")]
-    batch_tokens: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pass: PassArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -91,19 +74,11 @@ impl ScheduleArgs {
         let pack = self.text.pack;
         let mut manifest =
             source.manifest("schedule", &self.model, &text.lead, pack, &self.common, output)?;
-        manifest.config = json!({
+        let own = json!({
             "schedules": schedules.iter().map(|s| json!([s.name, s.schedule.to_string()])).collect::<Vec<_>>(),
             "layers": layers,
-            "readout": self.readout.effective(source.session.device),
-            "cluster": format!("{:?}", self.cluster).to_lowercase(),
-            "replicates": self.replicates,
-            "vocab": source.vocab(),
-            "tokens": self.text.tokens,
-            "seq_len": options.seq_len,
-            "pack": options.pack,
-            "text_column": self.text.text_column,
-            "batch_tokens": self.batch_tokens,
         });
+        manifest.config = self.pass.config(own, &source, &self.text, &options);
         let claim = RunDir::claim(&self.out, manifest, self.force)?;
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
@@ -155,31 +130,16 @@ impl ScheduleArgs {
         output: Output,
     ) -> Result<Vec<MetricRow>, Failure> {
         let stop = on_interrupt()?;
-        self.readout.announce(source.session.device, output);
-        let model = source.session.load(output)?;
-        let (precision, threads) = (self.readout.precision(), source.session.threads);
-        let readout = Readout::new(model.unembed(), source.vocab(), precision, threads)?;
+        let (model, readout) = self.pass.load(source, output)?;
         let n_layers = source.session.spec.n_layers;
         let (points, (lenses, kinds)) = (points(schedules, layers, n_layers), reader());
-        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let resamples = self.pass.resamples(self.common.seed);
         let of = (&lenses[..], &kinds[..]);
         let mut comparison = Comparison::new(&readout, of, schedules, &points, n_layers, resamples)?;
-        let bar = output.bar("running", "tokens", Some(text.stats.tokens));
-        let windows: Vec<&Window> = text.windows.iter().collect();
-        for batch in batches(&windows, source.session.batch_tokens(self.batch_tokens)) {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Failure::interrupted(EvalError::Interrupted));
-            }
-            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            let clusters: Option<Vec<u64>> = (self.cluster == Cluster::Window).then(|| {
-                batch.iter().flat_map(|i| std::iter::repeat_n(*i as u64, windows[*i].ids.len())).collect()
-            });
-            comparison.add(&model, &some, clusters.as_deref())?;
-            bar.inc(some.iter().map(|w| w.ids.len() as u64).sum());
-        }
-        bar.finish_and_clear();
-        let spoken = text.stats.tokens - text.stats.added_tokens;
-        Ok(comparison.finish((spoken > 0).then(|| text.stats.text_bytes as f64 / spoken as f64)))
+        self.pass.each(source, text, ("running", output), &stop, |windows, clusters| {
+            Ok(comparison.add(&model, windows, clusters)?)
+        })?;
+        Ok(comparison.finish(text.bytes_per_token()))
     }
 
     fn report(

@@ -69,7 +69,7 @@ impl<'a> Sweep<'a> {
         model: &Model,
         windows: &[&Window],
         rows: usize,
-        mut done: impl FnMut(usize) -> Result<(), SteerError>,
+        mut done: impl FnMut(usize),
     ) -> Result<Vec<f64>, SteerError> {
         let points: Vec<HookPoint> = (0..=model.spec().n_layers).map(point).collect();
         let (mut sums, mut n) = (vec![0.0; points.len()], 0.0_f64);
@@ -82,7 +82,8 @@ impl<'a> Sweep<'a> {
                 *sum += (lengths * &weights).sum(Kind::Double).double_value(&[]);
             }
             n += weights.sum(Kind::Double).double_value(&[]);
-            done(places.iter().map(|i| windows[*i].ids.len()).sum())
+            done(places.iter().map(|i| windows[*i].ids.len()).sum());
+            Ok(())
         })?;
         Ok(sums.into_iter().map(|sum| sum / n.max(1.0)).collect())
     }

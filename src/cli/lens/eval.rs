@@ -175,9 +175,7 @@ impl EvalArgs {
         } else {
             pass.run(&mut evaluation, baselines.as_mut(), &mut |_, _, _| Ok(()))?;
         }
-        let spoken = text.stats.tokens - text.stats.added_tokens;
-        let bytes = (spoken > 0).then(|| text.stats.text_bytes as f64 / spoken as f64);
-        let mut rows = evaluation.finish(bytes);
+        let mut rows = evaluation.finish(text.bytes_per_token());
         if let Some(baselines) = &baselines {
             rows.extend(baselines.rows(text.windows.iter(), resamples)?);
         }

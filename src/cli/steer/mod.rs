@@ -3,20 +3,14 @@
 mod report;
 mod source;
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    sync::atomic::Ordering,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    lenses::Readout,
     run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    score::Resamples,
     steer::{Contrast, Direction, Setting, Sweep},
-    text::{Tokenizer, Window, batches},
+    text::{Tokenizer, Window},
 };
 use serde_json::json;
 use tch::Tensor;
@@ -25,8 +19,8 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
-    lens::{Cluster, ReadoutArg},
     output::Output,
+    passes::PassArgs,
     source::{AllWindows, Source, counts},
 };
 
@@ -60,18 +54,8 @@ pub(crate) struct SteerArgs {
     /// Folder to write
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
-    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
-    #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
-    readout: ReadoutArg,
-    /// What the 95 % intervals resample
-    #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
-    cluster: Cluster,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
-    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
-    #[arg(long, value_name = "N")]
-    batch_tokens: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pass: PassArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -101,23 +85,15 @@ impl SteerArgs {
         output.note(format!("documents: {}", text.lead));
         let pack = self.text.pack;
         let mut manifest = source.manifest("steer", &self.model, &text.lead, pack, &self.common, output)?;
-        manifest.config = json!({
+        let own = json!({
             "directions": sources.iter().map(source::Loaded::record).collect::<Vec<_>>(),
             "layers": self.layers.as_ref().map(|layers| &layers.0),
             "strengths": self.strengths,
             "random": self.random,
             "toward": self.toward,
             "away": self.away,
-            "readout": self.readout.effective(source.session.device),
-            "cluster": format!("{:?}", self.cluster).to_lowercase(),
-            "replicates": self.replicates,
-            "vocab": source.vocab(),
-            "tokens": self.text.tokens,
-            "seq_len": options.seq_len,
-            "pack": options.pack,
-            "text_column": self.text.text_column,
-            "batch_tokens": self.batch_tokens,
         });
+        manifest.config = self.pass.config(own, &source, &self.text, &options);
         let claim = RunDir::claim(&self.out, manifest, self.force)?;
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
@@ -175,41 +151,19 @@ impl SteerArgs {
         output: Output,
     ) -> Result<Vec<MetricRow>, Failure> {
         let stop = on_interrupt()?;
-        let halted = || {
-            let stopped = stop.load(Ordering::Relaxed);
-            if stopped {
-                Err(Failure::interrupted(anyhow!("interrupted; repeat the command to start over")))
-            } else {
-                Ok(())
-            }
-        };
-        self.readout.announce(source.session.device, output);
-        let model = source.session.load(output)?;
-        let (precision, threads) = (self.readout.precision(), source.session.threads);
-        let readout = Readout::new(model.unembed(), source.vocab(), precision, threads)?;
+        let (model, readout) = self.pass.load(source, output)?;
         let windows: Vec<&Window> = text.windows.iter().collect();
-        let rows = source.session.batch_tokens(self.batch_tokens);
+        let rows = self.pass.batch_tokens(source);
         let bar = output.bar("lengths", "tokens", Some(text.stats.tokens));
-        let lengths = Sweep::lengths(&model, &windows, rows, |n| {
-            bar.inc(n as u64);
-            Ok(())
-        })?;
+        let lengths = Sweep::lengths(&model, &windows, rows, |n| bar.inc(n as u64))?;
         bar.finish_and_clear();
-        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let resamples = self.pass.resamples(self.common.seed);
         let (directions, settings) = (&job.directions, &job.settings);
         let mut sweep = Sweep::new(&readout, directions, settings, &lengths, job.contrast, resamples)?;
         output.note(format!("{} settings, {} passes of the text", settings.len(), settings.len() + 2));
-        let bar = output.bar("steering", "tokens", Some(text.stats.tokens));
-        for batch in batches(&windows, rows) {
-            halted()?;
-            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            let clusters: Option<Vec<u64>> = (self.cluster == Cluster::Window).then(|| {
-                batch.iter().flat_map(|i| std::iter::repeat_n(*i as u64, windows[*i].ids.len())).collect()
-            });
-            sweep.add(&model, &some, clusters.as_deref())?;
-            bar.inc(some.iter().map(|w| w.ids.len() as u64).sum());
-        }
-        bar.finish_and_clear();
+        self.pass.each(source, text, ("steering", output), &stop, |windows, clusters| {
+            Ok(sweep.add(&model, windows, clusters)?)
+        })?;
         Ok(sweep.finish())
     }
 }
