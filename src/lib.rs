@@ -9,6 +9,7 @@
 //! [`hook::Tap`] watches or edits it on the way; [`export`] streams what it saw into a [`store`];
 //! [`generate`] goes on from a prompt; [`trajectory`] reads one through a lens, layer by layer; [`report`] draws what finished runs found, with [`figure`].
 
+mod adamw;
 pub mod artifact;
 pub mod device;
 mod draw;

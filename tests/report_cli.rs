@@ -289,7 +289,7 @@ fn a_verdict_holds_for_every_run_of_the_same_model() {
     let both = told(&[&at("checked"), &at("prompt")], "both");
     assert!(caveats(&both).iter().all(|text| !text.contains("was not checked")), "{both}");
     let page = fs::read_to_string(at("both/report.html")).unwrap();
-    assert_eq!(page.matches("pass: 59 activations agree").count(), 2, "of both runs");
+    assert_eq!(page.matches("pass: 59 activations agree").count(), 3, "of both runs, and below the figure");
 
     // The parity figure shows the run's own numbers, the largest of the hooks that have no line.
     let own = read_metrics(&at("checked")).unwrap();
@@ -367,10 +367,24 @@ fn steering_schedules_and_patches_are_drawn_with_their_own_numbers() {
     schedule.extend([row("skip:0", "schedule", 3, "kl"), row("skip:1", "schedule", 3, "kl")]);
     let mut trace = named(&["0:The", "1: old:man", "2: said"], "patch", "logit_diff");
     trace.push(row("clean", "model", 3, "logit_diff"));
-    for (name, rows) in [("steer", &steer), ("schedule", &schedule), ("trace", &trace)] {
+    let step = |horizon: i32, metric: &str| MetricRow { horizon, ..row("generate", "generate", 3, metric) };
+    let generate = ["surprisal", "kl"].into_iter().flat_map(|metric| (1..4).map(move |h| step(h, metric)));
+    let generate: Vec<MetricRow> = generate.collect();
+    // Into layer 2 from each layer: along the layers that states come from.
+    let from = |layer| MetricRow { source_layer: Some(layer), ..row("cat", "patchscope", 2, "surprisal") };
+    let patch: Vec<MetricRow> = (0..3).map(from).collect();
+    let runs = [
+        ("steer", &steer),
+        ("schedule", &schedule),
+        ("trace", &trace),
+        ("generate", &generate),
+        ("patch", &patch),
+    ];
+    for (name, rows) in runs {
         write_run(&at(name), name, rows);
     }
-    let told = result(&report(&[&at("steer"), &at("schedule"), &at("trace")], &at("out"), &["--json"]).out);
+    let paths = runs.map(|(name, _)| at(name));
+    let told = result(&report(&paths.each_ref().map(PathBuf::as_path), &at("out"), &["--json"]).out);
     let figures: Vec<&str> =
         told["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
     let expected = [
@@ -378,6 +392,9 @@ fn steering_schedules_and_patches_are_drawn_with_their_own_numbers() {
         "schedule-deletions-kl",
         "schedule-schedules-kl",
         "trace-patch-resid_pre-logit_diff",
+        "generate-generate",
+        "generate-generate-kl",
+        "patch-patchscope-surprisal",
     ];
     assert_eq!(figures, expected);
     let shown = |name: &str| csv_rows(&at("out").join(format!("figures/{name}.csv")));
@@ -390,4 +407,12 @@ fn steering_schedules_and_patches_are_drawn_with_their_own_numbers() {
     assert!(patched.len() == 9 && patched.iter().all(|r| trace.contains(r)));
     let svg = fs::read_to_string(at("out/figures/trace-patch-resid_pre-logit_diff.svg")).unwrap();
     assert!(svg.contains(" old:man"), "the token, not its place");
+    let table = |name: &str| fs::read_to_string(at("out").join(format!("tables/{name}.csv"))).unwrap();
+    let starts: Vec<String> = table("generate-generate-kl").lines().map(|l| l[..2].to_owned()).collect();
+    assert_eq!(starts, ["ne", "1,", "2,", "3,"], "by new token");
+    assert!(table("patch-patchscope-surprisal").starts_with("layer of the state,cat"));
+    let page = fs::read_to_string(at("out/report.html")).unwrap();
+    for name in expected {
+        assert!(page.contains(&format!("\"id\":\"{name}\"")), "{name} is not on the page");
+    }
 }

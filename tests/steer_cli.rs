@@ -159,3 +159,106 @@ fn what_cannot_be_steered_is_named() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(!dir.path().join("out").exists());
 }
+
+/// Pairs and a sentence: what was found is kept, steers again the same, and makes `generate` say the sentence.
+#[test]
+fn what_the_model_is_asked_for_is_kept_and_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(dir.path().join(name));
+    let pairs = "positive,negative\nthe queen was here,the king was here\nher sister sat,his brother sat\n\
+                 she said,he said\nthe woman ran,the man ran\n";
+    std::fs::write(dir.path().join("pairs.csv"), pairs).unwrap();
+    std::fs::write(dir.path().join("text.jsonl"), format!("{{\"text\": {TEXT:?}}}\n")).unwrap();
+    let steer = |more: &[&str]| {
+        let (model, data) = (gpt2(), at("text.jsonl"));
+        let shared = [
+            "steer",
+            "--quiet",
+            "--model",
+            &model,
+            "--data",
+            &data,
+            "--layers",
+            "4,6",
+            "--strengths",
+            "0.25",
+        ];
+        succeed(&[&shared, more].concat());
+    };
+    let sentence = "The king went to the sea.";
+    steer(&[
+        "--pairs",
+        &at("pairs.csv"),
+        "--sentence",
+        sentence,
+        "--sentence-steps",
+        "120",
+        "--random",
+        "1",
+        "--out",
+        &at("one"),
+    ]);
+    let found = at("one/directions.safetensors");
+    let pca = format!("{found}:pca");
+    steer(&["--direction", &pca, "--random", "1", "--out", &at("two")]);
+    let read = |name: &str| read_metrics(&dir.path().join(name)).unwrap();
+    let (one, two) = (read("one"), read("two"));
+    for layer in [4, 6] {
+        let kl = |rows: &[MetricRow]| find(rows, "pca@+0.25", "kl", layer).estimate;
+        assert!((kl(&one) / kl(&two) - 1.0).abs() < 1e-5, "{} {}", kl(&one), kl(&two)); // kept in f32
+        assert_eq!(
+            find(&one, "random-1@+0.25", "kl", layer).estimate,
+            find(&two, "random-1@+0.25", "kl", layer).estimate
+        );
+        let consistency = find(&one, "pairs", "consistency", layer);
+        assert!(consistency.n == 4 && consistency.lower.is_some_and(|l| l <= consistency.estimate));
+        let random = find(&one, "sentence-random", "sentence_ce", layer);
+        assert!(random.estimate > 4.0 && random.kind == "steer-random");
+    }
+    assert_eq!(find(&one, "sentence", "recovered", 4).estimate, 1.0);
+    let edit = format!("blocks.4.hook_resid_pre:add={found}:sentence.4");
+    let mut said = layerscope();
+    said.args(["generate", "--quiet", "--json", "--model", &gpt2(), "--text", "", "--edit", &edit]);
+    said.args(["--edit-steps", "all", "--max-new-tokens", "12"]);
+    let out = crate::cli::end(&mut said);
+    assert!(out.out.contains(sentence), "{out:?}");
+}
+
+#[test]
+fn pairs_and_sentences_that_give_nothing_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(dir.path().join(name));
+    let files = [
+        ("two.csv", "positive,negative\na,b\nc,d\n"),
+        ("other.csv", "text,negative\na,b\n"),
+        ("empty.csv", "positive,negative\na,b\n,d\ne,f\n"),
+        ("half.jsonl", "{\"positive\": \"a\"}\n"),
+        ("good.csv", "positive,negative\na,b\nc,d\ne,f\n"),
+    ];
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let good = at("good.csv");
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["--pairs", &at("two.csv")], &["two.csv", "2 pairs are too few"]),
+        (&["--pairs", &at("other.csv")], &["no column \"positive\""]),
+        (&["--pairs", &at("empty.csv")], &["empty.csv:3", "a positive and a negative text"]),
+        (&["--pairs", &at("half.jsonl")], &["half.jsonl", "negative"]),
+        (&["--pairs", &at("nowhere.csv")], &["nowhere.csv"]),
+        (&["--pairs", &good, "--layers", "12"], &["no layer 12", "0 to 8"]),
+        (&["--sentence", ""], &["--sentence", "nothing to say"]),
+        (&["--sentence", "She ran.", "--sentence-rate", "0"], &["--sentence-rate"]),
+        (&[], &["--direction"]),
+    ];
+    let stories = path(fixture("stories.jsonl"));
+    let wrong = cases.into_iter().filter_map(|(args, says)| {
+        let mut command = layerscope();
+        command
+            .args(["steer", "--quiet", "--model", &gpt2(), "--data", &stories, "--out", &at("out")])
+            .args(args);
+        refusal(&mut command, 2, says)
+    });
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(!dir.path().join("out").exists());
+}

@@ -76,6 +76,8 @@ pub struct Curves {
     pub title: String,
     /// What it rests on: n, clusters, what the ribbons are.
     pub caption: String,
+    /// What lies along it; layers where nothing is said.
+    pub x_label: String,
     /// The value, with its unit.
     pub y_label: String,
     /// A logarithmic scale.
@@ -129,6 +131,11 @@ impl Curves {
         scene
     }
 
+    /// What lies along it.
+    pub fn along(&self) -> &str {
+        if self.x_label.is_empty() { "layer" } else { &self.x_label }
+    }
+
     /// Names of lines, in the order in which they first appear: the place is the style.
     fn names(&self) -> Vec<&str> {
         unique(self.panels.iter().flat_map(|p| &p.curves).map(|c| c.name.as_str()))
@@ -168,7 +175,7 @@ impl Curves {
         frame::vertical(scene, axis, plot, &self.y_label);
         let at = |layer: &i32| (across.x(plot, f64::from(*layer)), layer.to_string());
         let ticks: Vec<(f64, String)> = across.ticks.iter().map(at).collect();
-        let below = frame::horizontal(scene, plot, &ticks, "layer");
+        let below = frame::horizontal(scene, plot, &ticks, self.along());
         if let Some(best) = panel.best {
             let x = across.x(plot, f64::from(best));
             scene.path(vec![(x, plot.top), (x, plot.bottom)], Colour::INK, 1.0, &[]);

@@ -16,6 +16,7 @@
 
 mod axis;
 mod bar;
+mod chart;
 mod curves;
 mod draw;
 mod font;
@@ -28,6 +29,7 @@ mod tests;
 mod trajectory;
 
 pub use axis::{Axis, layer_ticks};
+pub use chart::Chart;
 pub use curves::{Curve, Curves, Level, Panel, Point};
 pub use draw::{FigureError, png, svg};
 pub use font::{clean, fit, width};

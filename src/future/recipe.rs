@@ -1,8 +1,7 @@
 //! How a soft prompt is trained.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::FutureError;
 use crate::draw::{draw, normal};
 
 /// Settings of a soft prompt's training.
@@ -45,35 +44,10 @@ impl Recipe {
     }
 }
 
-/// `AdamW` (Loshchilov & Hutter 2019) of one tensor, with torch's defaults β = (0.9, 0.999), ε = 1e-8.
-pub(super) struct AdamW {
-    rate: f64,
-    decay: f64,
-    step: i32,
-    mean: Tensor,
-    square: Tensor,
-}
-
-impl AdamW {
-    pub(super) fn new(recipe: &Recipe, like: &Tensor) -> Self {
-        let zeros = || Tensor::zeros(like.size(), (Kind::Float, like.device())).to_kind(like.kind());
-        Self { rate: recipe.rate, decay: recipe.decay, step: 0, mean: zeros(), square: zeros() }
-    }
-
-    /// What `x` becomes after a step along its gradient.
-    pub(super) fn step(&mut self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, FutureError> {
-        let (b1, b2) = (0.9, 0.999);
-        self.step += 1;
-        self.mean = &self.mean * b1 + gradient * (1.0 - b1);
-        self.square = &self.square * b2 + gradient.f_square()? * (1.0 - b2);
-        let mean = &self.mean / (1.0 - b1.powi(self.step));
-        let root = (&self.square / (1.0 - b2.powi(self.step))).f_sqrt()? + 1e-8;
-        Ok(x * (1.0 - self.rate * self.decay) - mean.f_div(&root)? * self.rate)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
 
     #[test]
@@ -85,18 +59,5 @@ mod tests {
         assert!(a.mean(Kind::Float).double_value(&[]).abs() < 0.01);
         assert!(a.equal(&recipe.init(400, (3, 2), 1)));
         assert!(!a.equal(&recipe.init(400, (2, 3), 1)) && !a.equal(&recipe.init(400, (3, 2), 2)));
-    }
-
-    #[test]
-    fn the_first_step_by_hand() {
-        // Both bias corrections cancel: the step is the rate times the sign; decay first takes 0.1·0.5 of x.
-        let recipe = Recipe { rate: 0.1, decay: 0.5, ..Recipe::default() };
-        let x = Tensor::from_slice(&[2.0f64, -4.0]);
-        let y = AdamW::new(&recipe, &x).step(&x, &Tensor::from_slice(&[3.0f64, -0.25])).unwrap();
-        let y = Vec::<f64>::try_from(y).unwrap();
-        assert!(
-            (y[0] - (2.0 * 0.95 - 0.1)).abs() < 1e-6 && (y[1] - (-4.0 * 0.95 + 0.1)).abs() < 1e-6,
-            "{y:?}"
-        );
     }
 }

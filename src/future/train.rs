@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::{FutureError, Prompt, Recipe, Sources, recipe::AdamW, sources::rows_of, transplant};
-use crate::{draw::draw, model::Model};
+use super::{FutureError, Prompt, Recipe, Sources, sources::rows_of, transplant};
+use crate::{adamw::AdamW, draw::draw, model::Model};
 
 /// Which prompt: one per layer and horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +101,7 @@ pub fn train(
     let begin = recipe.init(model.spec().d_model, (layer, horizon), seed);
     let mut prompt = begin.to_device(model.device()).to_kind(wide(model.kind()));
     let before = held_out(model, vocab, held, cell, &prompt)?;
-    let mut optimizer = AdamW::new(recipe, &prompt);
+    let mut optimizer = AdamW::new(recipe.rate, recipe.decay, &prompt);
     let mut steps = 0;
     // At the last layer's own position the state alone decides.
     let reaches = layer < model.spec().n_layers || horizon > 1;

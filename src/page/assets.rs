@@ -9,7 +9,7 @@ const TEMPLATE: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/page.css");
 
 /// The scripts in the order they build on each other; together they are one module.
-const SCRIPTS: [&str; 22] = [
+const SCRIPTS: [&str; 23] = [
     include_str!("assets/data.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/state.js"),
@@ -25,6 +25,7 @@ const SCRIPTS: [&str; 22] = [
     include_str!("assets/transfer_figures.js"),
     include_str!("assets/probe_figures.js"),
     include_str!("assets/law_figure.js"),
+    include_str!("assets/laid_figures.js"),
     include_str!("assets/trace.js"),
     include_str!("assets/card.js"),
     include_str!("assets/grid.js"),

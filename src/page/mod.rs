@@ -8,6 +8,7 @@
 mod assets;
 mod encode;
 mod facts;
+mod figures;
 mod metrics;
 mod prompt;
 
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 pub use self::facts::parity;
 use crate::{
+    figure::Chart,
     run::{Manifest, MetricRow, RunError, Written, write_atomic},
     trajectory::Trace,
 };
@@ -43,6 +45,23 @@ pub struct RunPart<'a> {
     pub caveats: Vec<String>,
     /// The numbers.
     pub rows: &'a [MetricRow],
+    /// Charts that the page has no script of its own for.
+    pub figures: Vec<FigurePart>,
+}
+
+/// A chart that is drawn as it was laid out, with the page's pointer, table and ways to save it.
+#[derive(Debug, Clone)]
+pub struct FigurePart {
+    /// What it is called in addresses and files.
+    pub name: String,
+    /// Its heading.
+    pub title: String,
+    /// What it shows.
+    pub shows: String,
+    /// What it does not show.
+    pub not: String,
+    /// What is drawn.
+    pub chart: Chart,
 }
 
 /// A prompt.
@@ -83,6 +102,7 @@ impl Page<'_> {
                 "facts": facts::of(run.manifest),
                 "caveats": run.caveats,
                 "metrics": metrics::encode(run.rows),
+                "figures": run.figures.iter().map(figures::encode).collect::<Vec<_>>(),
             })
         });
         let prompts = self.trajectories.iter().map(|part| {

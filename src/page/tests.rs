@@ -52,7 +52,8 @@ fn inlined_numbers_are_those_of_metrics_parquet() {
     write_metrics(dir.path(), &written).unwrap();
     let rows = read_metrics(dir.path()).unwrap();
     let manifest = Manifest::new("lens eval");
-    let run = RunPart { name: "r".into(), manifest: &manifest, caveats: vec![], rows: &rows };
+    let run =
+        RunPart { name: "r".into(), manifest: &manifest, caveats: vec![], rows: &rows, figures: vec![] };
     let page = Page { title: "t".into(), runs: vec![run], trajectories: vec![] };
     let metrics = &data(&page.html())["runs"][0]["metrics"];
     let (estimate, lower, upper) =
@@ -125,8 +126,13 @@ fn hostile_tokens_are_data() {
     manifest.argv = vec![hostile.into()];
     manifest.status = Status::Complete;
     let rows = [row(0, None, 1.0)];
-    let run =
-        RunPart { name: hostile.into(), manifest: &manifest, caveats: vec![hostile.into()], rows: &rows };
+    let run = RunPart {
+        name: hostile.into(),
+        manifest: &manifest,
+        caveats: vec![hostile.into()],
+        rows: &rows,
+        figures: vec![],
+    };
     let part = TrajectoryPart { name: hostile.into(), manifest: Some(&manifest), trace: &trace };
     let page = Page { title: hostile.into(), runs: vec![run], trajectories: vec![part] };
     let html = page.html();
@@ -150,4 +156,42 @@ fn a_file_is_written_whole() {
     let html = std::fs::read_to_string(path).unwrap();
     assert_eq!(written.bytes as usize, html.len());
     assert!(html.starts_with("<!doctype html>") && !html.contains("http://") || html.contains("www.w3.org"));
+}
+
+#[test]
+fn charts_keep_every_number() {
+    use crate::figure::{Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point};
+    let third = 1.0 / 3.0;
+    let point = |x, y| Point { x, y, interval: (x > 0).then_some((y, 2.0 * y)) };
+    let curve = Curve { name: "a".into(), points: vec![point(0, third), point(2, 0.1)], fitted: false };
+    let levels = vec![Level { name: "model".into(), y: -third }];
+    let panels = vec![Panel { title: "p".into(), levels, ..Panel::of(vec![curve]) }];
+    let part =
+        |chart| FigurePart { name: "f".into(), title: "t".into(), shows: "s".into(), not: "n".into(), chart };
+    let lines = figures::encode(&part(Chart::Curves(Curves { log: true, panels, ..Curves::default() })));
+    let of_panel = json!({
+        "title": "p",
+        "lines": [["a", [[0, third, null, null], [2, 0.1, 0.1, 0.2]]]],
+        "levels": [["model", -third]],
+    });
+    assert_eq!(lines["lines"], json!({ "x": "layer", "y": "", "log": true, "panels": [of_panel] }));
+    let map = Heatmap {
+        rows: Labels::Layers(vec![0, 4]),
+        row_label: "layer".into(),
+        columns: Labels::Names(vec!["</script>".into()]),
+        column_label: "position".into(),
+        values: vec![Some(third), None],
+        colours: Colours::Diverging,
+        value_label: "effect".into(),
+        ..Heatmap::default()
+    };
+    let matrix = figures::encode(&part(Chart::Heatmap(map)));
+    let want = json!({
+        "rows": ["layer", [0, 4]],
+        "columns": ["position", ["</script>"]],
+        "legend": "effect",
+        "signed": true,
+        "values": [third, null],
+    });
+    assert_eq!(matrix["matrix"], want);
 }

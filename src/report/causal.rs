@@ -46,9 +46,60 @@ fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
             _ => ("Change of the logit difference, by the layer that is pushed", "response, nats"),
         };
         let more = "Strengths are in mean lengths of the layer's stream; random directions are the control.";
-        figures.push(curves(run, Said::new(format!("steer-{metric}"), title, more), (label, false), &panels));
+        let said = Said::new(format!("steer-{metric}"), title, more).but_not(
+            "whether the direction is what the model itself uses, nor what it does to a text that is generated. A push \
+             that does no more than random ones of the same length says nothing about its direction.",
+        );
+        figures.push(curves(run, said, (label, false), &panels));
     }
+    figures.extend(found(run, &rows));
     Ok(figures)
+}
+
+/// Directions that the model was asked for: how well pairs agree on one, and what a learnt vector does.
+fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
+    let of = |metrics: &[(&str, &str)], kinds: &[&str]| {
+        let mut lines = Rows::default();
+        for row in rows.iter().filter(|r| kinds.contains(&r.kind.as_str())) {
+            let Some((_, name)) = metrics.iter().find(|(metric, _)| *metric == row.metric) else { continue };
+            let name = if name.is_empty() { row.subject.clone() } else { (*name).to_owned() };
+            lines.add(&name, row.clone());
+        }
+        lines
+    };
+    let pairs = of(
+        &[
+            ("consistency", "cosine of a pair's difference with the others' mean"),
+            ("explained", "share along the first component"),
+        ],
+        &["steer-pairs"],
+    );
+    let mut figures = Vec::new();
+    if !pairs.lines.is_empty() {
+        let said = Said::new("steer-pairs", "Do the pairs differ in one direction?", "At the last token.");
+        let said = said.but_not("whether the model goes by that direction: see what a push along it does.");
+        figures.push(curves(run, said, ("cosine, share", false), &[pairs]));
+    }
+    for (metric, title, label) in [
+        (
+            "sentence_ce",
+            "A vector that makes the model say a sentence",
+            "−log p of the sentence, nats per token",
+        ),
+        ("recovered", "How much of the sentence the model says by itself", "share of the tokens"),
+        ("push_length", "Length of the learnt vector", "in mean lengths of the stream"),
+    ] {
+        let lines = of(&[(metric, "")], &["steer-sentence", "steer-random"]);
+        if lines.lines.is_empty() {
+            continue;
+        }
+        let more = "Added at every position of the layer; the random ones are as long.";
+        let said = Said::new(format!("steer-{metric}"), title, more).but_not(
+            "that the sentence is in the model: any sentence may be reached by a vector that is learnt for it.",
+        );
+        figures.push(curves(run, said, (label, false), &[lines]));
+    }
+    figures
 }
 
 /// The logit lens under every schedule, and the blocks left out one by one.
@@ -82,6 +133,9 @@ fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
                 format!("deletions-{metric}"),
                 format!("One block left out: {label}"),
                 "By the block that is left out.",
+            )
+            .but_not(
+                "what the block does: later blocks may make up for it, or depend on it for another reason.",
             );
             figures.push(curves(run, said, (&label, log), &[single]));
         }
@@ -90,8 +144,14 @@ fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
             let all: Vec<MetricRow> = lines.lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
             let log = words::wants_log(metric, &all);
             let more = "The logit lens by the block whose stream is read; at the last layer the schedule's own prediction.";
-            let said =
-                Said::new(format!("schedules-{metric}"), format!("Blocks in another order: {label}"), more);
+            let said = Said::new(
+                format!("schedules-{metric}"),
+                format!("Blocks in another order: {label}"),
+                more,
+            )
+            .but_not(
+                "how well the reordered model writes: these are predictions on a given text, token by token.",
+            );
             figures.push(curves(run, said, (&label, log), &[lines]));
         }
     }
@@ -125,6 +185,9 @@ fn maps(run: &Run) -> Result<Vec<Figure>, ReportError> {
             format!("patch-{}-{}", slug(hook), slug(&first.metric)),
             format!("{hook} put into the other run: effect on the {metric}"),
             "0: as corrupted, 1: as clean. One pair of prompts is an example.",
+        )
+        .but_not(
+            "that this state is the only way: effects of patches do not add up, and other pairs of prompts may differ.",
         );
         figures.push(matrix(
             run,

@@ -2,7 +2,7 @@
 
 use super::{ReportError, Run, run::slug, words};
 use crate::{
-    figure::{Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point, Scene, png, svg},
+    figure::{Chart, Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point, Scene, png, svg},
     run::MetricRow,
 };
 
@@ -20,12 +20,20 @@ pub struct Figure {
     pub caption: String,
     /// The drawing.
     pub scene: Scene,
+    /// Name of its run.
+    pub run: String,
+    /// For the page, where the page has no script of its own for it: what is drawn.
+    pub(super) chart: Option<Chart>,
+    /// With it, what it does not show.
+    pub(super) not: &'static str,
     /// The numbers it shows, as they stand in `metrics.parquet` (a fitted line has rows of its own).
     pub rows: Vec<MetricRow>,
     /// Of a prompt, its numbers: a header, then a record per cell.
     pub records: Vec<Vec<String>>,
     /// What its table rests on, without the words about the drawing.
     pub(super) basis: String,
+    /// What lies along its lines.
+    pub(super) along: Along,
     /// Its lines, by name, for the table; none of a matrix.
     pub(super) lines: Vec<(String, Vec<MetricRow>)>,
     /// Its levels.
@@ -89,6 +97,35 @@ impl Figure {
     }
 }
 
+/// What lies along a figure of lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Along {
+    #[default]
+    Layer,
+    /// Layers that states come from.
+    Source,
+    /// Steps, kept in the column `horizon`; what they are called.
+    Step(&'static str),
+}
+
+impl Along {
+    pub(super) fn of(self, row: &MetricRow) -> i32 {
+        match self {
+            Self::Layer => row.layer,
+            Self::Source => row.source_layer.unwrap_or(row.layer),
+            Self::Step(_) => row.horizon,
+        }
+    }
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Source => "layer of the state",
+            Self::Step(name) => name,
+        }
+    }
+}
+
 /// The rows of one panel.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rows {
@@ -118,9 +155,9 @@ impl Rows {
         }
     }
 
-    fn panel(&self) -> Panel {
+    fn panel(&self, along: Along) -> Panel {
         let point =
-            |row: &MetricRow| Point { x: row.layer, y: row.estimate, interval: row.lower.zip(row.upper) };
+            |row: &MetricRow| Point { x: along.of(row), y: row.estimate, interval: row.lower.zip(row.upper) };
         let curve = |(name, rows): &(String, Vec<MetricRow>)| {
             let mut points: Vec<Point> = rows.iter().map(point).collect();
             points.sort_by_key(|p| p.x);
@@ -144,15 +181,27 @@ pub(super) struct Said {
     pub(super) title: String,
     /// What comes after model, n and clusters in the caption.
     pub(super) more: String,
+    /// What it does not show: said on the page, which then draws the figure as it is laid out here.
+    not: Option<&'static str>,
+    along: Along,
 }
 
 impl Said {
     pub(super) fn new(name: impl AsRef<str>, title: impl Into<String>, more: impl Into<String>) -> Self {
-        Self { name: slug(name.as_ref()), title: title.into(), more: more.into() }
+        let (not, along) = (None, Along::Layer);
+        Self { name: slug(name.as_ref()), title: title.into(), more: more.into(), not, along }
+    }
+
+    pub(super) fn but_not(self, what: &'static str) -> Self {
+        Self { not: Some(what), ..self }
+    }
+
+    pub(super) fn along(self, along: Along) -> Self {
+        Self { along, ..self }
     }
 }
 
-/// A figure of lines by layer.
+/// A figure of lines by layer, or by step.
 pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels: &[Rows]) -> Figure {
     let lines: Vec<(String, Vec<MetricRow>)> = panels.iter().flat_map(|p| named(p, &p.lines)).collect();
     let levels: Vec<(String, MetricRow)> = panels.iter().flat_map(|p| named(p, &p.levels)).collect();
@@ -170,15 +219,20 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
     let chart = Curves {
         title: said.title.clone(),
         caption: caption.clone(),
+        x_label: said.along.label().into(),
         y_label: y_label.into(),
         log,
-        panels: panels.iter().map(Rows::panel).collect(),
+        panels: panels.iter().map(|p| p.panel(said.along)).collect(),
     };
     Figure {
         name: format!("{}{}", run.prefix, said.name),
         title: said.title,
         caption,
         scene: chart.scene(),
+        run: run.name.clone(),
+        chart: said.not.map(|_| Chart::Curves(chart)),
+        not: said.not.unwrap_or_default(),
+        along: said.along,
         rows,
         records: Vec::new(),
         basis,
@@ -234,6 +288,10 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         title: said.title,
         caption,
         scene: chart.scene(),
+        run: run.name.clone(),
+        chart: said.not.map(|_| Chart::Heatmap(chart)),
+        not: said.not.unwrap_or_default(),
+        along: Along::Layer,
         rows,
         records: Vec::new(),
         basis: String::new(),

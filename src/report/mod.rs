@@ -20,6 +20,7 @@ mod parity;
 mod probe;
 mod prompt;
 mod run;
+mod said;
 mod table;
 mod transfer;
 mod words;
@@ -74,6 +75,7 @@ impl Report {
                 probe::figures,
                 law::figures,
                 causal::figures,
+                said::figures,
             ] {
                 figures.extend(section(run)?);
             }

@@ -33,7 +33,8 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         "parity",
         "Largest error against the reference, by layer",
         format!("{verdict}. Logarithmic scale; where nothing differs there is no mark."),
-    );
+    )
+    .but_not("other prompts, number types or machines than the reference's.");
     Ok(vec![curves(run, said, ("largest error / root mean square", true), &[lines])])
 }
 

@@ -1,6 +1,6 @@
 //! Prompts layer by layer, of `view --out`.
 
-use super::{Figure, Run, run::slug};
+use super::{Figure, Run, figure::Along, run::slug};
 use crate::{
     figure::{Trajectory, TrajectoryCell},
     text::show,
@@ -49,6 +49,10 @@ fn figure(run: &Run, number: usize, trace: &Trace, lens: &LensTrace) -> Figure {
         title,
         caption,
         scene: chart.scene(),
+        run: run.name.clone(),
+        chart: None,
+        not: "",
+        along: Along::Layer,
         rows: Vec::new(),
         records: records(trace, lens),
         basis: String::new(),

@@ -74,17 +74,18 @@ pub(super) fn of(run: &Run, figures: &[Figure]) -> Result<Vec<Table>, ReportErro
     Ok(tables)
 }
 
-/// A row per layer, a column per line; levels below, in a column of their own.
+/// A row per layer (or step), a column per line; levels below, in a column of their own.
 fn by_layer(figure: &Figure) -> Table {
-    let layers: BTreeSet<i32> = figure.lines.iter().flat_map(|(_, rows)| rows).map(|r| r.layer).collect();
+    let along = figure.along;
+    let layers: BTreeSet<i32> = figure.lines.iter().flat_map(|(_, rows)| rows).map(|r| along.of(r)).collect();
     let at = |layer: i32| {
         let cells =
-            figure.lines.iter().map(move |(_, rows)| Cell::of(rows.iter().find(|r| r.layer == layer)));
+            figure.lines.iter().map(move |(_, rows)| Cell::of(rows.iter().find(|r| along.of(r) == layer)));
         std::iter::once(Cell::Text(layer.to_string())).chain(cells).collect::<Vec<Cell>>()
     };
     let mut rows: Vec<Vec<Cell>> = layers.into_iter().map(at).collect();
     let names = figure.lines.iter().map(|(name, _)| name.clone());
-    let mut headers: Vec<String> = std::iter::once("layer".to_owned()).chain(names).collect();
+    let mut headers: Vec<String> = std::iter::once(along.label().to_owned()).chain(names).collect();
     if !figure.levels.is_empty() {
         headers.push("reference".into());
         for row in &mut rows {

@@ -90,6 +90,7 @@ pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
         model.filter(|m| !["", "model"].contains(&m.as_str())).map_or_else(String::new, |m| format!("{m}. "));
     let clusters = match span(|r| r.n_clusters) {
         none if none.is_empty() => String::new(),
+        one if one == "1" => format!(", 1 {}", clusters.trim_end_matches('s')),
         some => format!(", {some} {clusters}"),
     };
     let n = format!("n = {} {items}{clusters}.", span(|r| r.n));
@@ -100,6 +101,9 @@ pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
 pub(super) fn counted(run: &Run) -> (&'static str, &'static str) {
     match run.manifest.kind.as_str() {
         "verify" => ("values", "documents"),
+        "generate" => ("texts", "prompts"),
+        "patch" => ("positions", "texts"),
+        "trace" => ("samples", "pairs"),
         "probe law" => ("tokens", "documents"),
         kind if kind.starts_with("probe") => ("test items", "groups"),
         _ if run.manifest.config.get("cluster").and_then(|c| c.as_str()) == Some("window") => {

@@ -8,10 +8,10 @@ use std::{
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{Report, ReportError, Run};
+use super::{Figure, Report, ReportError, Run};
 use crate::{
     hash::sha256_file,
-    page::{Page, RunPart, TrajectoryPart},
+    page::{FigurePart, Page, RunPart, TrajectoryPart},
     run::{Counts, DataFile, METRICS, Manifest, RunDir, RunError, write_atomic},
     trajectory::TRAJECTORY,
 };
@@ -88,6 +88,15 @@ impl Report {
             let own = self.caveats.iter().filter(|caveat| caveat.run == run.name);
             own.map(|caveat| caveat.text.clone()).collect()
         };
+        let figures = |run: &Run| {
+            let own = self.figures.iter().filter(|figure| figure.run == run.name);
+            let part = |figure: &'_ Figure| {
+                let Figure { name, title, caption, not, .. } = figure.clone();
+                let (shows, not) = (caption, not.to_owned());
+                figure.chart.clone().map(|chart| FigurePart { name, title, shows, not, chart })
+            };
+            own.filter_map(part).collect()
+        };
         let prompts = self.runs.iter().flat_map(|run| {
             run.traces.iter().enumerate().map(move |(i, trace)| TrajectoryPart {
                 name: if run.traces.len() == 1 {
@@ -106,6 +115,7 @@ impl Report {
                 manifest: &run.manifest,
                 caveats: caveats(run),
                 rows,
+                figures: figures(run),
             })
             .collect();
         let page = Page { title: "layerscope".into(), runs, trajectories: prompts.collect() };

@@ -224,6 +224,6 @@ impl<'a> Sweep<'a> {
 }
 
 /// The layer's stream.
-fn point(layer: usize) -> HookPoint {
+pub(super) fn point(layer: usize) -> HookPoint {
     HookPoint::Block(layer, BlockHook::ResidPre)
 }

@@ -1,7 +1,8 @@
 //! Steering: a direction added to the residual stream, and what becomes of the prediction.
 //!
 //! ```text
-//! direction v, |v| = 1    (a probe's weights, a vector from a file, or a random one as the control)
+//! direction v, |v| = 1    (a probe's weights, a vector from a file, what pairs of texts differ in, what makes the model say
+//!                          a sentence, or a random one as the control)
 //! h_l[every position] += strength · (mean length of the stream at layer l) · v
 //! -> KL(model ‖ steered), agreement, cross-entropy, and the logit difference of two tokens, on neutral text
 //! ```
@@ -13,13 +14,17 @@
 
 mod direction;
 mod measure;
+mod pairs;
 mod response;
+mod sentence;
 
 pub use direction::Direction;
 use layerscope_lenses::Error;
 pub use measure::{Contrast, Sweep};
+pub use pairs::{Differences, Pairs};
+pub use sentence::{Learnt, Recipe, Sentence};
 
-use crate::{model::ModelError, score::ScoreError};
+use crate::{generate::GenerateError, model::ModelError, score::ScoreError, text::TextError};
 
 /// A steering that cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,31 @@ pub enum SteerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Pairs of texts that give no direction.
+    #[error("{place}: {reason}")]
+    Pairs {
+        /// The row or the file.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A sentence that gives no direction.
+    #[error("{name}: {reason}")]
+    Sentence {
+        /// What it is called.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A text cannot be read.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The model cannot go on from a token.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     /// The model cannot run, or a state is not finite.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -43,6 +73,12 @@ pub enum SteerError {
     /// A score is not finite.
     #[error(transparent)]
     Score(#[from] ScoreError),
+}
+
+impl From<tch::TchError> for SteerError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Model(error.into())
+    }
 }
 
 /// One direction added at one layer with one strength.

@@ -1,9 +1,150 @@
+use std::path::Path;
+
+use layerscope_lenses::{Precision, Readout};
 use tch::{Device, Kind, Tensor};
 
 use super::{
+    Recipe, Sentence, Setting, SteerError, Sweep,
     direction::Direction,
+    pairs::{between, window},
     response::{pearson, slope},
 };
+use crate::{
+    model::{Model, Weights},
+    score::Resamples,
+    text::Window,
+};
+
+/// A tiny model in f64 and what transformers computed of it (`fixtures/steer/make.py`).
+struct Golden {
+    family: &'static str,
+    model: Model,
+    file: Weights,
+}
+
+impl Golden {
+    fn of(family: &'static str) -> Self {
+        Self::in_kind(family, Kind::Double)
+    }
+
+    fn in_kind(family: &'static str, kind: Kind) -> Self {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let model =
+            Model::load(&fixtures.join("families").join(family), kind, Device::Cpu, |_, _| ()).unwrap();
+        let file = Weights::open_file(&fixtures.join("steer/reference.safetensors"), Kind::Double).unwrap();
+        Self { family, model, file }
+    }
+
+    fn take(&self, name: &str) -> Tensor {
+        self.file.take_any(&format!("{}.{name}", self.family)).unwrap()
+    }
+
+    fn layers(&self) -> Vec<usize> {
+        (0..=self.model.spec().n_layers).collect()
+    }
+
+    fn close(&self, name: &str, found: &Tensor, tolerance: f64) {
+        let want = self.take(name);
+        let error = (found - &want).abs().max().double_value(&[]);
+        let scale = want.abs().max().double_value(&[]);
+        assert!(error <= tolerance * scale, "{} {name}: {error:e} of {scale}", self.family);
+    }
+}
+
+fn tokens(start: u32, n: u32) -> Vec<u32> {
+    (0..n).map(|i| (7 * i + 11 * start + 3) % 61).collect()
+}
+
+const FAMILIES: [&str; 5] = ["gpt2", "llama", "gpt-neox", "gemma2", "bloom"];
+
+#[test]
+fn pushes_are_those_of_transformers() {
+    for golden in FAMILIES.map(Golden::of) {
+        let (layers, ids) = (golden.layers(), tokens(9, 8));
+        let root = (golden.model.spec().d_model as f64).sqrt();
+        let lengths = vec![root; layers.len()]; // so that units are the vectors themselves
+        let sentence = Sentence { name: "s", ids: &ids, layers: &layers, lengths: &lengths };
+        let vectors = golden.take("vectors");
+        let learnt = sentence.measure(&golden.model, &vectors).unwrap();
+        golden.close("ce", &Tensor::from_slice(&learnt.ce), 1e-9);
+        let said = golden.take("said").eq_tensor(&golden.take("ids").narrow(0, 1, 7)).to_kind(Kind::Double);
+        let share = said.mean_dim([1_i64].as_slice(), false, Kind::Double);
+        assert!((Tensor::from_slice(&learnt.recovered) - share).abs().max().double_value(&[]) < 1e-12);
+        let (sum, gradient) = sentence.gradient(&golden.model, &vectors).unwrap();
+        assert!((sum - learnt.ce.iter().sum::<f64>()).abs() < 1e-9 * sum);
+        golden.close("gradient", &gradient, 1e-8);
+    }
+}
+
+#[test]
+fn a_sweeps_numbers_are_those_of_transformers() {
+    for golden in FAMILIES.map(|family| Golden::in_kind(family, Kind::Float)) {
+        let (layers, vectors, d) = (golden.layers(), golden.take("vectors"), golden.model.spec().d_model);
+        let readout =
+            Readout::new(golden.model.unembed(), golden.model.spec().vocab, Precision::Exact, 1).unwrap();
+        let own = layers.iter().map(|layer| (*layer, vectors.get(*layer as i64)));
+        let directions = [Direction::new("v", own, d).unwrap()];
+        let lengths: Vec<f64> =
+            layers.iter().map(|l| vectors.get(*l as i64).norm().double_value(&[])).collect();
+        let settings: Vec<Setting> =
+            layers.iter().map(|layer| Setting { direction: 0, layer: *layer, strength: 1.0 }).collect();
+        let mut sweep =
+            Sweep::new(&readout, &directions, &settings, &lengths, None, Resamples::new(0, 10)).unwrap();
+        sweep.add(&golden.model, &[&window((0, tokens(9, 8)))], None).unwrap();
+        let rows = sweep.finish();
+        let of = |metric: &str| {
+            let own = rows.iter().filter(|r| r.metric == metric && r.kind == "steer");
+            Tensor::from_slice(&own.map(|r| r.estimate).collect::<Vec<_>>())
+        };
+        golden.close("kl", &of("kl"), 2e-4); // the readout is f32
+        golden.close("ce", &of("ce"), 1e-5);
+    }
+}
+
+#[test]
+fn pairs_are_those_of_numpy() {
+    let texts = [(0, 5), (3, 6), (1, 7), (2, 5), (4, 6), (5, 6), (6, 4), (7, 7)];
+    let windows: Vec<Window> =
+        texts.into_iter().map(|(start, n)| tokens(start, n)).enumerate().map(window).collect();
+    for golden in FAMILIES.map(Golden::of) {
+        // Batches of other sizes give the same.
+        for rows in [1, 1000] {
+            let found = between(&golden.model, &windows, &golden.layers(), rows, |_| ()).unwrap();
+            let stack = |of: &dyn Fn(&super::Differences) -> Tensor| {
+                Tensor::stack(&found.iter().map(of).collect::<Vec<_>>(), 0)
+            };
+            golden.close("mean", &stack(&|d| d.mean.shallow_clone()), 1e-6); // states are kept in f32
+            golden.close("pca", &stack(&|d| d.pca.shallow_clone()), 1e-5);
+            golden.close("explained", &stack(&|d| Tensor::from(d.explained)), 1e-5);
+            golden.close("consistency", &stack(&|d| Tensor::from_slice(&d.consistency)), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_vector_is_learnt_and_repeats_itself() {
+    let golden = Golden::of("llama");
+    let (layers, ids) = (golden.layers(), tokens(3, 6));
+    let lengths = vec![1.0; layers.len()];
+    let sentence = Sentence { name: "s", ids: &ids, layers: &layers, lengths: &lengths };
+    let recipe = Recipe { steps: 60, rate: 0.5 };
+    let learn = || sentence.learn(&golden.model, recipe, &mut |_| false).unwrap();
+    let learnt = learn();
+    let nothing = sentence.measure(&golden.model, &learnt.vectors.zeros_like()).unwrap();
+    assert!(learnt.ce.iter().zip(&nothing.ce).all(|(after, before)| *after < before - 0.3), "{learnt:?}");
+    assert!(learn().vectors.equal(&learnt.vectors));
+    // The control is as long, layer by layer, and says less.
+    let control = sentence.measure(&golden.model, &sentence.random(&learnt, 1)).unwrap();
+    let length = |vectors: &Tensor| vectors.norm_scalaropt_dim(2.0, [-1_i64].as_slice(), false);
+    assert!((length(&control.vectors) - length(&learnt.vectors)).abs().max().double_value(&[]) < 1e-9);
+    assert!(control.ce.iter().zip(&learnt.ce).all(|(random, learnt)| random > learnt));
+    let one = Sentence { ids: &ids[..1], ..sentence };
+    let refused = one.learn(&golden.model, recipe, &mut |_| false).unwrap_err().to_string();
+    assert_eq!(refused, "s: it needs a token to say after the first");
+    let sentence = Sentence { name: "s", ids: &ids, layers: &layers, lengths: &lengths };
+    let stopped = sentence.learn(&golden.model, recipe, &mut |_| true).unwrap_err();
+    assert!(matches!(stopped, SteerError::Interrupted));
+}
 
 #[test]
 fn lines_by_hand() {

@@ -1,5 +1,6 @@
 //! `steer`: directions added to the residual stream, swept by layer and strength beside random ones.
 
+mod found;
 mod report;
 mod source;
 
@@ -8,13 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    run::{Found as Claimed, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
     steer::{Contrast, Direction, Setting, Sweep},
     text::{Tokenizer, Window},
 };
 use serde_json::json;
 use tch::Tensor;
 
+use self::found::{Asked, DIRECTIONS, Found, FoundArgs};
 use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
@@ -33,9 +35,11 @@ pub(crate) struct SteerArgs {
     #[command(flatten)]
     text: TextArgs,
     /// A sweep's folder or one saved probe (its weights), or FILE.safetensors:KEY (one vector, or a row per layer from
-    /// layer 0 on); of a probe of several classes PATH:CLASS; repeat for several
-    #[arg(long, required = true, value_name = "DIRECTION")]
+    /// layer 0 on, or tensors KEY.LAYER); of a probe of several classes PATH:CLASS; repeat for several
+    #[arg(long, required_unless_present_any = ["pairs", "sentence"], value_name = "DIRECTION")]
     direction: Vec<String>,
+    #[command(flatten)]
+    found: FoundArgs,
     /// Layers to steer, such as 0,4,8-12; by default all that the directions have
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
@@ -63,10 +67,12 @@ pub(crate) struct SteerArgs {
     common: CommonArgs,
 }
 
-/// What is asked, with nothing left to find out.
+/// What is asked, but for what the model has to say first.
 struct Job {
     directions: Vec<Direction>,
-    settings: Vec<Setting>,
+    asked: Asked,
+    /// Where the model is asked.
+    layers: Vec<usize>,
     contrast: Option<Contrast>,
 }
 
@@ -92,21 +98,23 @@ impl SteerArgs {
             "random": self.random,
             "toward": self.toward,
             "away": self.away,
+            "found": (!job.asked.is_nothing()).then(|| job.asked.record(&self.found.sentence)),
         });
         manifest.config = self.pass.config(own, &source, &self.text, &options);
         let claim = RunDir::claim(&self.out, manifest, self.force)?;
-        if claim.found() == Found::Complete {
+        if claim.found() == Claimed::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return report::show(&self.out, &read_metrics(&self.out)?, output);
         }
-        let rows = self.measure(&source, &job, &text, output)?;
-        let dir = claim.begin(&|p| p == Path::new(METRICS))?;
+        let (rows, found) = self.measure(&source, job, &text, output)?;
+        let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(DIRECTIONS))?;
+        found.write(&self.out)?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
         report::show(&self.out, &rows, output)
     }
 
-    /// Directions, the random ones with them, and every setting.
+    /// The directions that are there already, and what the model is asked for.
     fn job(&self, source: &Source, sources: &[source::Loaded], output: Output) -> anyhow::Result<Job> {
         let spec = &source.session.spec;
         let asked = self.layers.as_ref().map(|layers| layers.0.as_slice());
@@ -116,16 +124,31 @@ impl SteerArgs {
             if asked.is_none() {
                 left_out(&loaded.name, &mut vectors, output)?;
             }
-            if directions.iter().any(|other| other.name == loaded.name) {
-                return Err(anyhow!("two directions are called {}", loaded.name));
-            }
             directions.push(Direction::new(loaded.name.clone(), vectors, spec.d_model)?);
         }
+        let n_layers = spec.n_layers;
+        let layers = asked.map_or_else(|| (0..=n_layers).collect(), <[usize]>::to_vec);
+        if let Some(beyond) = layers.iter().find(|layer| **layer > n_layers) {
+            return Err(anyhow!("no layer {beyond}; the model's are 0 to {n_layers}"));
+        }
+        let found = self.found.read(&source.tokenizer, spec.n_ctx)?;
+        let names: Vec<&str> = directions.iter().map(|d| d.name.as_str()).chain(found.names()).collect();
+        if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            return Err(anyhow!("two directions are called {name}"));
+        }
+        let token =
+            |text: &Option<String>| text.as_ref().map(|text| one_token(&source.tokenizer, text)).transpose();
+        let contrast = token(&self.toward)?.zip(token(&self.away)?);
+        let contrast = contrast.map(|(toward, away)| Contrast { toward, away });
+        Ok(Job { directions, asked: found, layers, contrast })
+    }
+
+    /// The random directions with the others, and every setting.
+    fn settings(&self, directions: &mut Vec<Direction>, d_model: usize) -> Vec<Setting> {
         let mut layers: Vec<usize> = directions.iter().flat_map(Direction::layers).collect();
         layers.sort_unstable();
         layers.dedup();
-        let random = |i| Direction::random(i, &layers, spec.d_model, self.common.seed);
-        directions.extend((0..self.random).map(random));
+        directions.extend((0..self.random).map(|i| Direction::random(i, &layers, d_model, self.common.seed)));
         let settings = directions.iter().enumerate().flat_map(|(direction, of)| {
             let strengths = |layer| self.strengths.iter().map(move |s| (layer, *s));
             of.layers().flat_map(strengths).map(move |(layer, strength)| Setting {
@@ -134,22 +157,17 @@ impl SteerArgs {
                 strength,
             })
         });
-        let settings = settings.collect();
-        let token =
-            |text: &Option<String>| text.as_ref().map(|text| one_token(&source.tokenizer, text)).transpose();
-        let contrast = token(&self.toward)?.zip(token(&self.away)?);
-        let contrast = contrast.map(|(toward, away)| Contrast { toward, away });
-        Ok(Job { directions, settings, contrast })
+        settings.collect()
     }
 
-    /// Lengths first, then one pass of the text through every setting.
+    /// Lengths first, then the directions that the model is asked for, then one pass of the text through every setting.
     fn measure(
         &self,
         source: &Source,
-        job: &Job,
+        mut job: Job,
         text: &AllWindows,
         output: Output,
-    ) -> Result<Vec<MetricRow>, Failure> {
+    ) -> Result<(Vec<MetricRow>, Found), Failure> {
         let stop = on_interrupt()?;
         let (model, readout) = self.pass.load(source, output)?;
         let windows: Vec<&Window> = text.windows.iter().collect();
@@ -158,13 +176,18 @@ impl SteerArgs {
         let lengths = Sweep::lengths(&model, &windows, rows, |n| bar.inc(n as u64))?;
         bar.finish_and_clear();
         let resamples = self.pass.resamples(self.common.seed);
-        let (directions, settings) = (&job.directions, &job.settings);
-        let mut sweep = Sweep::new(&readout, directions, settings, &lengths, job.contrast, resamples)?;
+        let (at, with) = ((&job.layers[..], &lengths[..]), (rows, resamples, self.common.seed));
+        let mut found = job.asked.find(&model, &source.tokenizer, at, with, (&stop, output))?;
+        job.directions.append(&mut found.directions);
+        let settings = self.settings(&mut job.directions, model.spec().d_model);
+        let mut sweep = Sweep::new(&readout, &job.directions, &settings, &lengths, job.contrast, resamples)?;
         output.note(format!("{} settings, {} passes of the text", settings.len(), settings.len() + 2));
         self.pass.each(source, text, ("steering", output), &stop, |windows, clusters| {
             Ok(sweep.add(&model, windows, clusters)?)
         })?;
-        Ok(sweep.finish())
+        let mut all = sweep.finish();
+        all.append(&mut found.rows);
+        Ok((all, found))
     }
 }
 

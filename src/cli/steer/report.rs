@@ -15,6 +15,24 @@ use super::super::{
 /// A table per measure: a row per layer and direction, a column per strength.
 pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
     let mut text = String::new();
+    for (kind, title) in [
+        (
+            "steer-pairs",
+            "what the pairs differ in: cosine of a pair's difference with the others' mean, and the share along the first component",
+        ),
+        (
+            "steer-sentence",
+            "vectors that make the model say the sentence, and random ones as long: nats per token, share said greedily, length",
+        ),
+    ] {
+        let found: Vec<&MetricRow> = rows
+            .iter()
+            .filter(|r| r.kind == kind || (kind == "steer-sentence" && r.subject.ends_with("-random")))
+            .collect();
+        if found.iter().any(|r| r.kind == kind) {
+            text.extend([title, "\n", &by_metric(&found).to_string(), "\n"]);
+        }
+    }
     let wanted = [
         ("kl", "KL(model ‖ steered), nats (± half of the 95 % interval)"),
         ("response", "change of the logit difference, nats"),
@@ -73,6 +91,30 @@ fn table(found: &[&MetricRow], rows: &[MetricRow]) -> Table {
             .map(|which| line(if *which == "slope" { "response_slope" } else { "response_pearson" }));
         table
             .row([layer.to_string(), name.clone()].into_iter().chain(strengths.iter().map(cell)).chain(more));
+    }
+    table
+}
+
+/// A row per layer, a column per subject and metric.
+fn by_metric(found: &[&MetricRow]) -> Table {
+    let (mut columns, mut layers): (Vec<(&str, &str)>, Vec<i32>) = (Vec::new(), Vec::new());
+    for row in found {
+        let column = (row.subject.as_str(), row.metric.as_str());
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
+        layers.push(row.layer);
+    }
+    layers.sort_unstable();
+    layers.dedup();
+    let names = columns.iter().map(|(subject, metric)| format!("{subject} {metric}"));
+    let mut table = Table::new(std::iter::once("layer".to_owned()).chain(names));
+    for layer in layers {
+        let cell = |(subject, metric): &(&str, &str)| {
+            let own = found.iter().find(|r| r.layer == layer && r.subject == *subject && r.metric == *metric);
+            own.map_or_else(String::new, |r| with_interval(r))
+        };
+        table.row(std::iter::once(layer.to_string()).chain(columns.iter().map(cell)));
     }
     table
 }

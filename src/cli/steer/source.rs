@@ -52,11 +52,28 @@ fn split(text: &str) -> (PathBuf, Option<&str>) {
     }
 }
 
-/// `[d_model]`, or a row per layer.
+/// Tensors `KEY.LAYER`, unless there is one called `KEY`.
+fn of_layers<'a>(names: &'a [String], key: &str) -> Vec<(usize, &'a String)> {
+    if names.iter().any(|name| name == key) {
+        return Vec::new();
+    }
+    let layer = |name: &str| name.strip_prefix(key)?.strip_prefix('.')?.parse().ok();
+    let mut all: Vec<_> = names.iter().filter_map(|name| Some((layer(name)?, name))).collect();
+    all.sort_unstable();
+    all
+}
+
+/// `[d_model]`, a row per layer, or a tensor per layer.
 fn tensor(path: &Path, key: Option<&str>) -> anyhow::Result<Loaded> {
     let file = Weights::open_file(path, Kind::Double)?;
     let mut names: Vec<String> = file.shapes().map(|(name, _)| name.to_owned()).collect();
     names.sort();
+    let by_layer = key.map_or_else(Vec::new, |key| of_layers(&names, key));
+    if let (Some(key), false) = (key, by_layer.is_empty()) {
+        let take = |(layer, name): (usize, &String)| Ok((layer, file.take_any(name)?));
+        let of = Of::Layers(by_layer.into_iter().map(take).collect::<anyhow::Result<_>>()?);
+        return Ok(Loaded { name: key.to_owned(), sha256: vec![sha256_file(path, &|_| ())?], of });
+    }
     let key = match (key, &names[..]) {
         (Some(key), _) if names.iter().any(|name| name == key) => key.to_owned(),
         (None, [only]) => only.clone(),

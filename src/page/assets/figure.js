@@ -5,7 +5,8 @@ let serial = 0;
 
 /**
  * `about`: { id, title, run, shows, not, hide, controls: [{key, label, options, usual}], draw(values) }. `draw` gets the chosen
- * values by key and gives { lines | matrix: spec, table: {head, rows}, note }.
+ * values by key and gives { lines | matrix: spec, table: {head, rows}, note }, and where they change with the values a title and
+ * what is shown.
  */
 function figure(about) {
     const name = (key) => `${about.id}.${key}`;
@@ -13,14 +14,16 @@ function figure(about) {
     const note = el('p', { class: 'note', hidden: true });
     const controls = el('div', { class: 'controls' });
     const heading = `h-${(serial += 1)}`;
+    const title = document.createTextNode(about.title);
+    const words = caption(about);
     const box = el(
         'figure',
         { class: 'figure', id: about.id, 'aria-labelledby': heading },
-        el('h3', { id: heading }, about.title, el('bdi', { class: 'kind' }, about.run.name)),
+        el('h3', { id: heading }, title, el('bdi', { class: 'kind' }, about.run.name)),
         controls,
         place,
         note,
-        caption(about),
+        words,
     );
     const usual = (about.hide ?? []).join('\u001f');
     const hidden = () => new Set(choice(name('hide'), usual).split('\u001f').filter(Boolean));
@@ -45,6 +48,8 @@ function figure(about) {
         }
         const chart = result.lines ? lineChart(spec, width) : matrixChart(spec, width);
         last = { chart, table: result.table };
+        if (result.title) title.data = result.title;
+        if (result.shows) words.querySelector('p').textContent = result.shows;
         const asTable = choice(name('as'), 'chart') === 'table';
         place.replaceChildren(
             asTable

@@ -206,8 +206,9 @@ function futureFigure(run, id) {
 }
 
 function lensSections() {
-    const evals = DATA.runs.filter((run) =>
-        rowsOf(run).some((row) => isLens(row) && row.horizon === 1 && LENSES.includes(row.kind)),
+    const evals = DATA.runs.filter(
+        (run) =>
+            !isLaid(run) && rowsOf(run).some((row) => isLens(row) && row.horizon === 1 && LENSES.includes(row.kind)),
     );
     const futures = DATA.runs.filter((run) => pick(rowsOf(run), { kind: 'future' }).some((row) => row.horizon > 1));
     return [

@@ -7,10 +7,12 @@ function main() {
     const parts = [
         DATA.runs.length ? null : trajectory?.node, // a page of one prompt begins with it
         aboutSection(),
+        ...laidSections('parity'),
         ...lensSections(),
         transferSection(),
         DATA.runs.length ? trajectory?.node : null,
         ...probeSections(),
+        ...laidSections('causal', 'changes', 'thoughts'),
     ].filter(Boolean);
     document.getElementById('main').append(...parts);
     document

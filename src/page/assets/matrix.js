@@ -1,16 +1,19 @@
 // A heat map of numbers, such as layers against layers, with a colour scale and a card per cell.
 
 /**
- * `spec`: { title, rows: {label, values}, columns: {label, values}, cells: Map "row|column" -> {value, card},
- * signed, legend, diagonal }. The first row is drawn at the bottom, as layers are.
+ * `spec`: { title, rows: {label, values, text, named}, columns: {label, values, text, named}, cells: Map "row|column" -> {value, card},
+ * signed, legend, diagonal }. The first row is drawn at the bottom, as layers are, unless rows are `named`.
  */
 function matrixChart(spec, width) {
     const ink = theme();
     const [rows, columns] = [spec.rows.values, spec.columns.values];
-    const left = 30 + Math.max(...rows.map((r) => widthOf(String(r))));
+    const [rowText, columnText] = [spec.rows.text ?? String, spec.columns.text ?? String];
+    const left = 30 + Math.min(180, Math.max(...rows.map((r) => widthOf(rowText(r)))));
     const side = Math.max(3, Math.min(44, Math.floor((Math.min(width, 760) - left - 12) / columns.length)));
     const tall = Math.max(3, Math.min(side, Math.floor(620 / rows.length)));
-    const [top, below] = [54, 46];
+    const widest = Math.min(120, Math.max(...columns.map((c) => widthOf(columnText(c)))));
+    const turned = spec.columns.named && widest > side - 4;
+    const [top, below] = [54, 46 + (turned ? widest - 8 : 0)];
     const size = [Math.max(left + side * columns.length + 12, Math.min(width, 320)), top + tall * rows.length + below];
     const values = [...spec.cells.values()].map((cell) => cell.value).filter(Number.isFinite);
     const paint = painter(values, spec.signed);
@@ -24,7 +27,8 @@ function matrixChart(spec, width) {
         'aria-label': `${spec.title}. Arrow keys read the cells; a table is below the chart’s switch.`,
     });
     chart.append(...scaleBar(spec, paint, size[0], ink));
-    const at = (r, c) => [left + c * side, top + (rows.length - 1 - r) * tall];
+    const line = (r) => (spec.rows.named ? r : rows.length - 1 - r);
+    const at = (r, c) => [left + c * side, top + line(r) * tall];
     const digits = side >= 38 && tall >= 22;
     const gap = side > 12 ? 1 : 0;
     rows.forEach((row, r) =>
@@ -74,18 +78,19 @@ function matrixChart(spec, width) {
         }),
     );
     const middle = (i, step) => i * step + step / 2;
-    const across = thinned(columns, side * columns.length, Math.max(...columns.map((c) => widthOf(String(c)))) + 8);
-    for (const value of across) {
+    for (const value of thinned(columns, side * columns.length, turned ? 16 : widest + 8)) {
+        const [x, y] = [left + middle(columns.indexOf(value), side), top + tall * rows.length + 16];
         chart.append(
-            label(String(value), left + middle(columns.indexOf(value), side), top + tall * rows.length + 16, {
-                'text-anchor': 'middle',
+            label(cut(columnText(value), 120), x + (turned ? 4 : 0), y - (turned ? 6 : 0), {
+                'text-anchor': turned ? 'end' : 'middle',
                 fill: ink.muted,
+                ...(turned ? { transform: `rotate(-90 ${x + 4} ${y - 6})` } : {}),
             }),
         );
     }
     for (const value of thinned(rows, tall * rows.length, 16)) {
         chart.append(
-            label(String(value), left - 6, at(rows.indexOf(value), 0)[1] + tall / 2 + 4, {
+            label(cut(rowText(value), 180), left - 6, at(rows.indexOf(value), 0)[1] + tall / 2 + 4, {
                 'text-anchor': 'end',
                 fill: ink.muted,
             }),
@@ -93,14 +98,14 @@ function matrixChart(spec, width) {
     }
     const centre = top + (tall * rows.length) / 2;
     chart.append(
-        label(spec.columns.label, left + (side * columns.length) / 2, top + tall * rows.length + 36, {
+        label(spec.columns.label, left + (side * columns.length) / 2, top + tall * rows.length + below - 10, {
             'text-anchor': 'middle',
         }),
     );
     chart.append(
         label(spec.rows.label, 14, centre, { 'text-anchor': 'middle', transform: `rotate(-90 14 ${centre})` }),
     );
-    pointing(chart, spec, { rows, columns, at, side, tall, left, top, ink });
+    pointing(chart, spec, { rows, columns, rowText, columnText, at, line, side, tall, left, top, ink });
     return chart;
 }
 
@@ -147,7 +152,7 @@ function scaleBar(spec, { lo, hi, rgb }, width, ink) {
 }
 
 /** The card of the cell under the pointer, or of the one the arrow keys have come to. */
-function pointing(chart, spec, { rows, columns, at, side, tall, left, top, ink }) {
+function pointing(chart, spec, { rows, columns, rowText, columnText, at, line, side, tall, left, top, ink }) {
     const ring = (stroke, width) =>
         svg('rect', { width: side, height: tall, fill: 'none', stroke, 'stroke-width': width });
     const mark = svg('g', { visibility: 'hidden', 'data-hover': '' }, ring(ink.paper, 4), ring(ink.ink, 2)); // seen on any colour
@@ -159,7 +164,7 @@ function pointing(chart, spec, { rows, columns, at, side, tall, left, top, ink }
         const [x, y] = at(r, c);
         mark.setAttribute('transform', `translate(${x - 0.5} ${y - 0.5})`);
         mark.setAttribute('visibility', 'visible');
-        const head = `${spec.rows.label} ${rows[r]}, ${spec.columns.label} ${columns[c]}`;
+        const head = `${spec.rows.label} ${rowText(rows[r])}, ${spec.columns.label} ${columnText(columns[c])}`;
         const lines = cell ? cell.card() : [['', 'not measured']];
         showCard(
             event ?? chart,
@@ -185,14 +190,15 @@ function pointing(chart, spec, { rows, columns, at, side, tall, left, top, ink }
     chart.addEventListener('pointermove', (event) => {
         const box = chart.getBoundingClientRect();
         const c = Math.floor((event.clientX - box.left - left) / side);
-        const r = rows.length - 1 - Math.floor((event.clientY - box.top - top) / tall);
+        const r = line(Math.floor((event.clientY - box.top - top) / tall)); // its own inverse
         if (r < 0 || c < 0 || r >= rows.length || c >= columns.length) return away();
         return read(r, c, event);
     });
     chart.addEventListener('pointerleave', away);
     chart.addEventListener('blur', away);
     chart.addEventListener('keydown', (event) => {
-        const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowUp: [1, 0], ArrowDown: [-1, 0] }[event.key];
+        const up = spec.rows.named ? -1 : 1;
+        const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowUp: [up, 0], ArrowDown: [-up, 0] }[event.key];
         if (event.key === 'Escape') away();
         if (!move) return;
         event.preventDefault();

@@ -1,0 +1,20 @@
+use super::{Curves, Heatmap, Scene};
+
+/// A chart before it is laid out, for those who draw it themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Chart {
+    /// Lines.
+    Curves(Curves),
+    /// A matrix.
+    Heatmap(Heatmap),
+}
+
+impl Chart {
+    /// The drawing.
+    pub fn scene(&self) -> Scene {
+        match self {
+            Self::Curves(chart) => chart.scene(),
+            Self::Heatmap(chart) => chart.scene(),
+        }
+    }
+}

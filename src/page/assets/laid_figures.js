@@ -1,0 +1,94 @@
+// Figures of runs that change the model, and others, drawn as the report lays them out.
+
+/** Sections and the runs they hold. */
+const LAID = [
+    ['parity', 'Is it the model?', ['verify']],
+    ['changes', 'Changing the model', ['generate', 'schedule', 'trace', 'patch', 'steer']],
+    ['thoughts', 'Thoughts fed back', ['think', 'think space']],
+    ['causal', 'Does the model use what a lens reads?', ['lens causal']],
+];
+
+const isLaid = (run) => LAID.some(([, , kinds]) => kinds.includes(run.kind));
+
+/** A line chart of one of the figure's panels. */
+function laidLines(laid, panel) {
+    const { title, lines, levels } = laid.lines.panels[panel];
+    const { log } = laid.lines;
+    const drawn = ([x, y, lo, hi]) => ({ x, y, lo, hi });
+    const points = lines.map(([name, all]) => ({ name, points: all.map(drawn).filter((p) => !log || p.y > 0) }));
+    const xs = [...new Set(points.flatMap((line) => line.points.map((p) => p.x)))].sort((a, b) => a - b);
+    const rows = lines.flatMap(([name, all]) => all.map((numbers) => [name, ...numbers]));
+    return {
+        lines: {
+            title: title ? `${laid.title}, ${title}` : laid.title,
+            x: { label: laid.lines.x, values: xs },
+            y: { label: laid.lines.y, zero: !log, log },
+            lines: points,
+            references: levels.map(([name, y]) => ({ name, y, lo: null, hi: null })),
+        },
+        table: {
+            head: ['line', laid.lines.x, 'estimate', 'lower', 'upper'],
+            rows: [...rows, ...levels.map(([name, y]) => [name, null, y, null, null])],
+        },
+    };
+}
+
+/** A heat map; of names that stand twice each has its place. */
+function laidMatrix(laid) {
+    const { rows, columns, legend, signed, values } = laid.matrix;
+    const axis = ([label, names]) => ({
+        label,
+        values: names.map((_, i) => i),
+        text: (i) => String(names[i]),
+        named: names.some((name) => typeof name === 'string'),
+    });
+    const [down, across] = [axis(rows), axis(columns)];
+    const cells = new Map();
+    down.values.forEach((r) =>
+        across.values.forEach((c) => {
+            const value = values[r * across.values.length + c];
+            if (value !== null) cells.set(`${r}|${c}`, { value, card: () => [[legend, number(value)]] });
+        }),
+    );
+    return {
+        matrix: { title: laid.title, rows: down, columns: across, legend, signed, cells },
+        table: {
+            head: ['', ...columns[1].map(String)],
+            rows: rows[1].map((name, r) => [name, ...across.values.map((c) => cells.get(`${r}|${c}`)?.value ?? null)]),
+        },
+    };
+}
+
+/** Figures of a run that lack the same are one, with a choice. */
+function laidFigure(run, all) {
+    const panels = [...new Set(all.flatMap((laid) => (laid.lines?.panels ?? []).map((panel) => panel.title)))];
+    const figures = all.map((laid, i) => [String(i), laid.title]);
+    return figure({
+        id: all[0].id,
+        title: all[0].title,
+        run,
+        shows: all[0].shows,
+        not: all[0].not,
+        controls: [
+            { key: 'figure', label: 'Figure', options: figures, usual: '0' },
+            { key: 'panel', label: 'Panel', options: panels, usual: panels.at(-1) ?? '' },
+        ],
+        draw({ figure: place, panel }) {
+            const laid = all[Number(place)];
+            const { title, shows } = laid;
+            if (laid.matrix) return { ...laidMatrix(laid), title, shows };
+            const own = laid.lines.panels.findIndex((one) => one.title === panel);
+            return { ...laidLines(laid, Math.max(0, own)), title, shows };
+        },
+    });
+}
+
+/** The sections with these names that have something to show. */
+function laidSections(...wanted) {
+    return LAID.filter(([id]) => wanted.includes(id)).flatMap(([id, title, kinds]) => {
+        const runs = DATA.runs.filter((run) => kinds.includes(run.kind));
+        const of = (run) => distinct(run.figures, 'not').map((not) => laidFigure(run, pick(run.figures, { not })));
+        const all = runs.flatMap(of);
+        return all.length ? [section(id, title, ...all)] : [];
+    });
+}

@@ -1,0 +1,81 @@
+//! What a model says: its own text token by token, and what a patched prompt says of a state.
+
+use super::{
+    ReportError, Run,
+    figure::{Along, Figure, Rows, Said, curves},
+    words,
+};
+
+/// The figures of `generate`, `patch` and of nothing else.
+pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    match run.manifest.kind.as_str() {
+        "generate" => generated(run),
+        "patch" => patched(run),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// By new token: how sure the model was, and how far its edits moved it.
+fn generated(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    const LINES: [(&str, &str); 3] = [
+        ("entropy", "entropy of the prediction"),
+        ("ce", "−log p of the token said"),
+        ("surprisal", "−log p of it, model left alone"),
+    ];
+    let rows = run.rows(&run.frame)?;
+    let edited = rows.iter().any(|r| r.metric == "kl");
+    let (mut said, mut moved) = (Rows::default(), Rows::default());
+    for row in &rows {
+        if let Some((_, name)) = LINES.iter().find(|(metric, _)| *metric == row.metric) {
+            let name = if !edited && row.metric == "surprisal" { LINES[1].1 } else { name };
+            said.add(name, row.clone());
+        } else if row.metric == "kl" {
+            moved.add("KL(model ‖ edited)", row.clone());
+        }
+    }
+    let along = |said: Said| said.along(Along::Step("new token"));
+    let mut figures = Vec::new();
+    if !said.lines.is_empty() {
+        let more = "Of the texts that have not ended by then.";
+        let said_of = along(Said::new("generate", "What was said, token by token", more));
+        let said_of =
+            said_of.but_not("whether the text is good: a loop of the same words is surer than prose.");
+        figures.push(curves(run, said_of, ("nats", false), &[said]));
+    }
+    if !moved.lines.is_empty() {
+        let title = "How far the edits move the prediction, token by token";
+        let said_of = along(Said::new("generate-kl", title, "Both predictions follow the same tokens."));
+        let said_of = said_of.but_not(
+            "what the model would have said: it is asked about the text that the edits led to, not about its own.",
+        );
+        figures.push(curves(run, said_of, ("KL(model ‖ edited), nats", false), &[moved]));
+    }
+    Ok(figures)
+}
+
+/// By the layer that the state comes from: what the target's answer has of the source's own.
+fn patched(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let rows = run.rows(&run.frame)?;
+    let mut figures = Vec::new();
+    for metric in ["precision_at_1", "surprisal", "kl"] {
+        let own: Vec<_> =
+            rows.iter().filter(|r| r.metric == metric && r.kind == "patchscope").cloned().collect();
+        let Some(first) = own.first() else { continue };
+        let label = match metric {
+            "kl" => "KL(source ‖ patched), nats".to_owned(),
+            _ => words::metric(metric, &first.unit).1,
+        };
+        let title = match metric {
+            "precision_at_1" => "Patchscope: the answer's first token is what the model says at the source",
+            "surprisal" => "Patchscope: how surprising the answer's first token is to the source",
+            _ => "Patchscope: how far the answer is from the source's own prediction",
+        };
+        let more =
+            "Means over the positions of one source. The last layer in its own place is the model itself.";
+        let said = Said::new(format!("patchscope-{metric}"), title, more).along(Along::Source).but_not(
+            "what the state holds: only what this prompt brings out of it. The prompt has words of its own to say.",
+        );
+        figures.push(curves(run, said, (&label, false), &[Rows::by_subject(&own)]));
+    }
+    Ok(figures)
+}
