@@ -1,3 +1,5 @@
+mod changes;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
@@ -11,13 +13,14 @@ use super::{
 };
 
 /// The bundled model (GPT-2, 8 layers, trained on old English books) and texts sampled from it.
-const FILES: [(&str, &[u8]); 6] = [
+const FILES: [(&str, &[u8]); 7] = [
     ("model/config.json", include_bytes!("../../fixtures/gpt2-alice-8l/config.json")),
     ("model/tokenizer.json", include_bytes!("../../fixtures/gpt2-alice-8l/tokenizer.json")),
     ("model/model.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/model.safetensors")),
     ("reference.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/reference.safetensors")),
     ("stories.jsonl", include_bytes!("../../fixtures/stories.jsonl")),
     ("statements.csv", include_bytes!("../../fixtures/probes/statements.csv")),
+    ("pairs.csv", include_bytes!("../../fixtures/probes/pairs.csv")),
 ];
 
 /// Tokens that the demo's lenses are fitted on.
@@ -26,7 +29,7 @@ const TOKENS: &str = "40000";
 const PROMPT: &str =
     "Alice was beginning to get very tired of sitting by her sister on the bank, and of having nothing to do";
 
-/// Take the tour on the bundled model: a logit-lens table, an export, fitted lenses, probes, and a report; a few minutes
+/// Take the tour on the bundled model: a logit-lens table, an export, fitted lenses, probes, changes to the model, and a report; a few minutes
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Folder to write
@@ -78,6 +81,7 @@ impl Demo {
         summary(Path::new(&export), output)?;
         self.lenses(&model)?;
         self.probes(&model)?;
+        self.changes(&model)?;
         self.report(&model)?;
         output.note("\nNext, on a model of yours:");
         output.note("  layerscope info --model DIR-OR-HUB-ID");
@@ -120,25 +124,17 @@ impl Demo {
     fn report(&self, model: &str) -> Result<(), Failure> {
         let output = Output::new(self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
-        output.note("\n9. A prompt under three lenses, and everything so far on one page.\n");
+        output.note("\n10. A prompt under three lenses, and everything so far on one page.\n");
         let (tuned, future, prompt) = (path("tuned"), path("future"), path("prompt"));
         self.step(&[
             "view", "--model", model, "--text", PROMPT, "--lens", "logit", "--lens", &tuned, "--lens",
             &future, "--out", &prompt,
         ])?;
-        let (eval, transfer, probes, law) = (path("eval"), path("transfer"), path("probes"), path("law"));
-        self.step(&[
-            "report",
-            &path("verify"),
-            &prompt,
-            &eval,
-            &transfer,
-            &probes,
-            &law,
-            "--out",
-            &path("report"),
-            "--force",
-        ])?;
+        let runs = ["verify", "prompt", "eval", "transfer", "probes", "law"].into_iter().chain(changes::RUNS);
+        let runs: Vec<String> = runs.map(path).collect();
+        let report = path("report");
+        let words = ["report"].into_iter().chain(runs.iter().map(String::as_str));
+        self.step(&words.chain(["--out", &report, "--force"]).collect::<Vec<_>>())?;
         output.note(format!("\nOpen {} in a browser.", path("report/report.html")));
         Ok(())
     }
@@ -214,6 +210,12 @@ impl Demo {
             Command::Verify(command) => command.run(),
             Command::View(command) => command.run(),
             Command::Export(command) => command.run(),
+            Command::Generate(command) => command.run(),
+            Command::Future(command) => command.run(),
+            Command::Patch(command) => command.run(),
+            Command::Trace(command) => command.run(),
+            Command::Schedule(command) => command.run(),
+            Command::Steer(command) => command.run(),
             Command::Lens(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Report(command) => command.run(),

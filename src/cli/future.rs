@@ -377,7 +377,7 @@ impl Future {
 
     fn report(&self, rows: &[layerscope::run::MetricRow], output: Output) -> Result<(), Failure> {
         output.print(&report::table(rows))?;
-        output.note(format!("{}: all numbers with their intervals", self.out.join(METRICS).display()));
+        output.wrote(&self.out, "all numbers with their intervals");
         output.result(json!({ "out": self.out, "rows": rows.len(), "best": report::best(rows) }))?;
         Ok(())
     }

@@ -168,7 +168,11 @@ impl Patch {
             };
             dir.finish(counts, None)?;
         }
-        Self::report(&tokenizer, &ids, &positions, &found, &rows, output)
+        Self::report(&tokenizer, &ids, &positions, &found, &rows, output)?;
+        if let Some(out) = &self.out {
+            output.wrote(out, "what the answers have of the source's own");
+        }
+        Ok(())
     }
 
     /// Name, words, placeholder, steps.

@@ -170,8 +170,7 @@ impl ScheduleArgs {
         let text = format!("nats and shares (± half of the 95 % interval)\n{table}");
         output.print(text.trim_end())?;
         hint_clusters(rows, output);
-        let metrics = self.out.join(METRICS);
-        output.note(format!("{}: all numbers, by layer too, with their intervals", metrics.display()));
+        output.wrote(&self.out, "all numbers, by layer too, with their intervals");
         output.result(json!({
             "out": self.out,
             "rows": rows.len(),

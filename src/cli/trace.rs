@@ -181,6 +181,9 @@ impl Trace {
             dir.finish(counts, None)?;
         }
         output.print(&self.table(&levels, &maps, &tokens, &piece))?;
+        if let Some(out) = &self.out {
+            output.wrote(out, "every effect of every measure");
+        }
         output.result(json(&levels, &maps, &tokens, &piece))?;
         Ok(())
     }

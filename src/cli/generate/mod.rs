@@ -58,7 +58,7 @@ impl Generate {
         let rows = metric_rows(&measured, changed, session.spec.n_layers, resamples)?;
         if let (Some(claim), Some(out)) = (claim, &self.out) {
             write(claim, out, &rows, &job.lines(&said, &tokenizer)?)?;
-            output.note(format!("{}: every number, by step", out.join(METRICS).display()));
+            output.wrote(out, "every number, by step");
         }
         if changed {
             output.note(moved(&measured).trim_end());
