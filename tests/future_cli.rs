@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use layerscope::run::{MetricRow, read_metrics};
+use layerscope::{
+    run::{MetricRow, read_metrics},
+    trajectory::{LensTrace, read_traces},
+};
 
 use crate::cli::{files, layerscope, path, refuse_all, result, run, succeed, tiny};
 
@@ -130,6 +133,29 @@ fn prompts_are_trained_saved_evaluated_and_shown() {
     assert_eq!(grid["grid"][0]["cells"][2]["tokens"].as_array().unwrap().len(), 2);
     let text = succeed(&[&view[..], &["--color", "never", "--quiet"]].concat());
     assert!(text.contains("next 2 tokens") && text.contains("w5") && text.contains('%'), "{text}");
+
+    // The files have the same grid, beside any other lens, and a page shows it.
+    let (out, page) = (at("viewed"), at("grid.html"));
+    succeed(&[&view[..], &["--lens", "logit", "--quiet", "--out", &out, "--html", &page]].concat());
+    let traces = read_traces(&dir.path().join("viewed")).unwrap();
+    let soft: Vec<&LensTrace> = traces[0].lenses.iter().filter(|l| l.lens == "soft").collect();
+    assert_eq!(soft.iter().map(|l| l.horizon).collect::<Vec<_>>(), [1, 2]);
+    for (row, layer) in grid["grid"].as_array().unwrap().iter().zip(&soft[1].layers) {
+        if *layer == 2 {
+            continue; // the last layer is the model itself, one token ahead
+        }
+        assert_eq!(row["layer"], *layer);
+        for (place, cell) in row["cells"].as_array().unwrap().iter().enumerate() {
+            for (ahead, lens) in soft.iter().enumerate() {
+                let own = lens.layers.iter().position(|l| l == layer).unwrap();
+                let (token, probability) = lens.cells[own][place].top[0];
+                assert_eq!(cell["token_ids"][ahead], token, "{layer} {place} {ahead}");
+                let told = cell["probabilities"][ahead].as_f64().unwrap();
+                assert!((probability - told).abs() < 1e-4, "{probability} {told}");
+            }
+        }
+    }
+    assert!(fs::read_to_string(dir.path().join("grid.html")).unwrap().contains("\"soft\""));
 }
 
 /// Killed after a cell, it goes on with the next and ends with the same bytes.
@@ -206,10 +232,10 @@ fn what_cannot_be_is_refused() {
             &["layerscope future"],
         ),
         row(
-            ["view", "--model", &model, "--text", "w1", "--lens", &soft, "--html", &at("a.html")]
+            ["view", "--model", &model, "--text", "w1", "--lens", &soft, "--lens", "logit"]
                 .map(str::to_owned)
                 .into(),
-            &["by itself"],
+            &["by itself", "--html"],
         ),
     ];
     refuse_all(&rows);

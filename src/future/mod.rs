@@ -21,6 +21,7 @@ mod prompt;
 mod recipe;
 mod score;
 mod sources;
+mod spoken;
 mod table;
 mod train;
 
@@ -32,5 +33,6 @@ pub use prompt::{PAPER_PROMPTS, Prompt, fits, transplant, transplant_at};
 pub use recipe::Recipe;
 pub use score::METRICS;
 pub use sources::Sources;
+pub use spoken::Spoken;
 pub use table::{Control, Table};
 pub use train::{Cell, Trained, kl, train};

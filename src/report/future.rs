@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     ReportError, Run,
     figure::{Figure, Rows, Said, curves},
-    lens::{hooks, is_lens, named},
+    lens::{hooks, is_lens, named, of_methods},
     words,
 };
 use crate::run::MetricRow;
@@ -49,7 +49,12 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
                 format!("{title}, several tokens ahead"),
                 more,
             );
-            figures.push(curves(run, said, (&label, words::wants_log(&metric, &own)), &panels));
+            figures.push(curves(
+                run,
+                of_methods(run, said),
+                (&label, words::wants_log(&metric, &own)),
+                &panels,
+            ));
         }
     }
     Ok(figures)

@@ -11,6 +11,24 @@ use crate::run::MetricRow;
 pub(super) fn is_lens(run: &Run, row: &MetricRow) -> bool {
     ["lens eval", "future"].contains(&run.manifest.kind.as_str())
         && !["model", "baseline"].contains(&row.kind.as_str())
+        && !one_of_several(run, row)
+}
+
+/// A fixed prompt of `future` whose mean over prompts is shown.
+fn one_of_several(run: &Run, row: &MetricRow) -> bool {
+    let number = row.subject.strip_prefix("fixed:").is_some_and(|n| n.parse::<usize>().is_ok());
+    run.manifest.kind == "future" && number
+}
+
+/// What figures of `future` do not show; those of `lens eval` have a script of their own on the page.
+pub(super) fn of_methods(run: &Run, said: Said) -> Said {
+    if run.manifest.kind != "future" {
+        return said;
+    }
+    said.but_not(
+        "that all of it is in the state: prompts are fed the tokens between, and say as much of the next one as any text would. \
+         What the state adds is the difference from a shuffled one.",
+    )
 }
 
 /// Numbers over all layers, which stand at the last one.
@@ -45,7 +63,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
                 (false, false) => "Broken: no lens.",
             };
             let name = format!("lens-{}{site}", named(first, &groups));
-            let said = Said::new(name, format!("{title}, by layer"), more);
+            let said = of_methods(run, Said::new(name, format!("{title}, by layer"), more));
             figures.push(curves(run, said, (&label, log), &[lines]));
         }
     }

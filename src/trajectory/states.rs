@@ -49,6 +49,14 @@ impl<'a> PromptStates<'a> {
         Ok(Self { model, capture, last, ids })
     }
 
+    /// The stream of a layer that was kept, `[seq, d_model]`.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn state(&self, layer: LayerIndex) -> Result<Tensor, ModelError> {
+        resid(&self.capture, layer)
+    }
+
     /// What `lens` says at `layers`, with the `k` likeliest tokens. A lens of horizon `h` is compared with the model's
     /// prediction `h - 1` positions later.
     ///

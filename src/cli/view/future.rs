@@ -1,11 +1,15 @@
 //! The grid of a future-prompt lens: what every state goes on to say.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::anyhow;
 use layerscope::{
     artifact::{LensFolder, LensKind, check, check_shape, unembed_sha256},
     future::{GridCell, Prompt, fits, grid},
+    model::Model,
     text::Tokenizer,
 };
 use serde_json::{Value, json};
@@ -18,26 +22,43 @@ use super::{
 /// Letters of a cell.
 const CELL: usize = 22;
 
+/// A folder of learned prompts.
+pub(super) struct Learned {
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
+    pub(super) folder: LensFolder,
+}
+
 impl View {
-    /// The folder of learned prompts among `--lens`, which is shown by itself.
-    pub(super) fn learned(&self) -> Result<Option<LensFolder>, Failure> {
-        for name in &self.lens {
-            let dir = std::path::Path::new(name);
-            if !dir.is_dir() {
-                continue;
+    /// The folders of learned prompts among `--lens`, and the other lenses.
+    pub(super) fn learned(&self) -> Result<(Vec<Learned>, Vec<String>), Failure> {
+        let (mut learned, mut others) = (Vec::new(), Vec::new());
+        for (place, name) in self.lens.iter().enumerate() {
+            let dir = Path::new(name);
+            let folder = dir.is_dir().then(|| LensFolder::read(dir)).transpose().map_err(Failure::usage)?;
+            match folder.filter(|folder| folder.config.kind == LensKind::FuturePrompt) {
+                Some(folder) => {
+                    let label =
+                        |name: &String| Path::new(name).file_name().map(|n| n.to_string_lossy().into_owned());
+                    let same = self.lens[..place].iter().filter(|other| label(other) == label(name)).count();
+                    let label = label(name).unwrap_or_else(|| name.clone());
+                    let name = if same > 0 { format!("{label}-{}", same + 1) } else { label };
+                    learned.push(Learned { name, dir: dir.to_path_buf(), folder });
+                }
+                None => others.push(name.clone()),
             }
-            let folder = LensFolder::read(dir).map_err(Failure::usage)?;
-            if folder.config.kind != LensKind::FuturePrompt {
-                continue;
-            }
-            if self.lens.len() > 1 || self.writes_files() {
-                return Err(Failure::usage(anyhow!(
-                    "--lens {name}: a future-prompt lens is shown by itself, in the terminal or with --json"
-                )));
-            }
-            return Ok(Some(folder));
         }
-        Ok(None)
+        match learned.first() {
+            Some(one) if self.lens.len() > 1 && !self.writes_files() => Err(Failure::usage(anyhow!(
+                "--lens {}: in the terminal a future-prompt lens is shown by itself; --html and --out take several",
+                one.dir.display()
+            ))),
+            Some(one) if self.logitlenskit.is_some() => Err(Failure::usage(anyhow!(
+                "--logitlenskit shows the next token, --lens {} later ones",
+                one.dir.display()
+            ))),
+            _ => Ok((learned, others)),
+        }
     }
 
     /// Layers down, tokens across, each cell what that state goes on to say.
@@ -45,27 +66,12 @@ impl View {
         let output = Output::new(self.common.output);
         let session = Session::open(&self.model, output)?;
         let spec = &session.spec;
-        check_shape(&folder.config, spec.d_model, spec.n_layers).map_err(Failure::check)?;
         let tokenizer = session.tokenizer(&self.model)?;
-        let mut asked = session.layers(self.layers.as_ref())?;
-        asked.retain(|layer| folder.config.layers.contains(layer));
-        if asked.is_empty() {
-            return Err(Failure::usage(anyhow!(
-                "--layers: the lens has prompts for {:?}",
-                folder.config.layers
-            )));
-        }
-        let prompts = leaders(folder, &asked)?;
-        let longest = prompts.values().map(Prompt::tokens).max().unwrap_or(0);
-        fits(longest as usize, self.ahead.get(), spec.n_ctx).map_err(Failure::usage)?;
+        let prompts = self.leaders(folder, &session)?;
         let texts = self.prompts(&session, &tokenizer)?;
         session.announce(output);
         let model = session.load(output)?;
-        match check(&folder.config, &unembed_sha256(model.unembed())?, spec.d_model, spec.n_layers) {
-            Ok(_) => {}
-            Err(e) if self.other_unembedding => output.warn(e.to_string()),
-            Err(e) => return Err(Failure::check(e)),
-        }
+        self.check_unembedding(folder, &model, output)?;
         let vocab = (tokenizer.max_id() as usize + 1).min(spec.vocab);
         let mut results = Vec::new();
         for text in &texts {
@@ -76,6 +82,45 @@ impl View {
         }
         output.result(if results.len() > 1 { json!({ "prompts": results }) } else { results.remove(0) })?;
         Ok(())
+    }
+
+    /// One prompt per layer asked for: trained for horizon 2 (the paper's N = 1) where there is one, else for the nearest.
+    pub(super) fn leaders(
+        &self,
+        folder: &LensFolder,
+        session: &Session,
+    ) -> Result<BTreeMap<usize, Prompt>, Failure> {
+        let (spec, config) = (&session.spec, &folder.config);
+        check_shape(config, spec.d_model, spec.n_layers).map_err(Failure::check)?;
+        let mut all = folder.prompts()?;
+        let horizon = if config.horizons.contains(&2) { 2 } else { config.horizons[0] };
+        let asked = session.layers(self.layers.as_ref())?;
+        let of = |layer: &usize| Some((*layer, Prompt::Soft(all.remove(&(*layer, horizon))?)));
+        let prompts: BTreeMap<usize, Prompt> = asked.iter().filter_map(of).collect();
+        if prompts.is_empty() {
+            return Err(Failure::usage(anyhow!("--layers: the lens has prompts for {:?}", config.layers)));
+        }
+        let longest = prompts.values().map(Prompt::tokens).max().unwrap_or(0);
+        fits(longest as usize, self.ahead.get(), spec.n_ctx).map_err(Failure::usage)?;
+        Ok(prompts)
+    }
+
+    /// Refuses prompts that were learned through another head.
+    pub(super) fn check_unembedding(
+        &self,
+        folder: &LensFolder,
+        model: &Model,
+        output: Output,
+    ) -> Result<(), Failure> {
+        let spec = model.spec();
+        match check(&folder.config, &unembed_sha256(model.unembed())?, spec.d_model, spec.n_layers) {
+            Ok(_) => Ok(()),
+            Err(e) if self.other_unembedding => {
+                output.warn(e.to_string());
+                Ok(())
+            }
+            Err(e) => Err(Failure::check(e)),
+        }
     }
 
     fn draw_grid(
@@ -115,14 +160,6 @@ impl View {
         }
         text.trim_end().to_owned()
     }
-}
-
-/// One prompt per layer: trained for horizon 2 (the paper's N = 1) where there is one, else for the nearest.
-fn leaders(folder: &LensFolder, layers: &[usize]) -> Result<BTreeMap<usize, Prompt>, Failure> {
-    let mut all = folder.prompts()?;
-    let horizons = &folder.config.horizons;
-    let horizon = if horizons.contains(&2) { 2 } else { horizons[0] };
-    Ok(layers.iter().filter_map(|l| Some((*l, Prompt::Soft(all.remove(&(*l, horizon))?)))).collect())
 }
 
 fn object(tokenizer: &Tokenizer, prompt: &super::Prompt, rows: &[(usize, Vec<GridCell>)]) -> Value {

@@ -125,10 +125,11 @@ struct Prompt {
 impl View {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
-        if let Some(folder) = self.learned()? {
-            return self.grid(&folder);
+        let (learned, others) = self.learned()?;
+        if let ([one], false) = (&learned[..], self.writes_files()) {
+            return self.grid(&one.folder);
         }
-        let asked = load::read(&self.lens)?;
+        let asked = load::read(&others)?;
         if load::site(&asked) != "resid_pre" {
             return Err(Failure::usage(anyhow!(
                 "--lens: the table shows lenses of resid_pre, this one reads {}",
@@ -152,7 +153,7 @@ impl View {
         );
         let layers: Vec<_> = layers.into_iter().map(LayerIndex).collect();
         if self.writes_files() {
-            return self.save(&session, &tokenizer, &prompts, &asked, &layers);
+            return self.save(&session, &tokenizer, &prompts, (&asked, &learned), &layers);
         }
         let model = session.load(output)?;
         let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output);

@@ -4,15 +4,17 @@ use std::{io::Write as _, path::Path};
 
 use anyhow::anyhow;
 use layerscope::{
+    artifact::lens_sha256,
+    future::Spoken,
     lenses::LayerIndex,
     page::{Page, TrajectoryPart},
-    run::{Counts, Manifest, RunDir, RunError, write_atomic},
+    run::{Counts, LensRecord, Manifest, RunDir, RunError, write_atomic},
     text::Tokenizer,
     trajectory::{PromptStates, PromptToken, TRAJECTORY, Trace, Tracked, logitlenskit, write_traces},
 };
 use serde_json::json;
 
-use super::{Prompt, View};
+use super::{Prompt, View, future::Learned};
 use crate::cli::{exit::Failure, lens::load, output::Output, session::Session};
 
 /// Letters of a prompt in its name.
@@ -43,15 +45,27 @@ impl View {
         session: &Session,
         tokenizer: &Tokenizer,
         prompts: &[Prompt],
-        asked: &[load::Asked],
+        (asked, learned): (&[load::Asked], &[Learned]),
         layers: &[LayerIndex],
     ) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let mut manifest = self.manifest(session, tokenizer, prompts, asked, layers)?;
+        if !learned.is_empty() {
+            manifest.config["ahead"] = json!(self.ahead);
+        }
+        for one in learned {
+            manifest.lenses.push(LensRecord { name: one.name.clone(), sha256: lens_sha256(&one.dir)? });
+        }
+        let leaders = learned.iter().map(|one| Ok((one, self.leaders(&one.folder, session)?)));
+        let leaders: Vec<_> = leaders.collect::<Result<_, Failure>>()?;
         let claim =
             self.out.as_ref().map(|out| RunDir::claim(out, manifest.clone(), self.force)).transpose()?;
         let model = session.load(output)?;
         let lenses = load::open(asked, &model, self.other_unembedding, output)?;
+        for one in learned {
+            self.check_unembedding(&one.folder, &model, output)?;
+        }
+        let vocab = (tokenizer.max_id() as usize + 1).min(session.spec.vocab);
         let tracked = if self.logitlenskit.is_some() { Tracked::Top } else { Tracked::First };
         let mut traces = Vec::new();
         for prompt in prompts {
@@ -59,6 +73,14 @@ impl View {
             let mut trace = Trace::new(session.name(), session.spec.n_layers, tokens(prompt));
             for lens in &lenses.all {
                 trace.lenses.push(states.trace(lens.as_ref(), layers, self.top_k.max(1), tracked)?);
+            }
+            for (one, leaders) in &leaders {
+                let stream = |layer: &usize| Ok((*layer, states.state(LayerIndex(*layer))?));
+                let streams = leaders.keys().map(stream).collect::<Result<_, Failure>>()?;
+                let (ahead, tokens) = (self.ahead.get(), session.batch_tokens(None));
+                for lens in Spoken::of(&model, vocab, &one.name, streams, leaders, ahead, tokens)? {
+                    trace.lenses.push(states.trace(&lens, layers, self.top_k.max(1), tracked)?);
+                }
             }
             trace.spell(|id| spelled(tokenizer, id));
             traces.push(trace);

@@ -210,7 +210,9 @@ function lensSections() {
         (run) =>
             !isLaid(run) && rowsOf(run).some((row) => isLens(row) && row.horizon === 1 && LENSES.includes(row.kind)),
     );
-    const futures = DATA.runs.filter((run) => pick(rowsOf(run), { kind: 'future' }).some((row) => row.horizon > 1));
+    const futures = DATA.runs.filter(
+        (run) => !isLaid(run) && pick(rowsOf(run), { kind: 'future' }).some((row) => row.horizon > 1),
+    );
     return [
         evals.length &&
             section(
