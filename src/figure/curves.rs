@@ -82,6 +82,10 @@ pub struct Curves {
     pub log: bool,
     /// One, or several in two columns.
     pub panels: Vec<Panel>,
+    /// What lies across, where it is not the layer.
+    pub x_label: Option<String>,
+    /// Names of the places across, from 0 on, in place of their numbers.
+    pub x_names: Vec<String>,
 }
 
 /// Where layers are.
@@ -155,7 +159,12 @@ impl Curves {
         let layers: Vec<i32> = points.map(|p| p.x).collect::<BTreeSet<_>>().into_iter().collect();
         let (first, last) = (layers.first().copied().unwrap_or(0), layers.last().copied().unwrap_or(0));
         let spacing = (wide - 24.0) / f64::from((last - first).max(1));
-        Across { first, last, ticks: layer_ticks(&layers, spacing, frame::tick_room(&layers)) }
+        let ticks = if self.x_names.is_empty() {
+            layer_ticks(&layers, spacing, frame::tick_room(&layers))
+        } else {
+            layers // every name is said
+        };
+        Across { first, last, ticks }
     }
 
     /// Draws one plot and returns the height below it.
@@ -166,9 +175,10 @@ impl Curves {
             scene.fill(Bounds { left: ends[0], right: ends[1], ..plot }, TIED, 1.0);
         }
         frame::vertical(scene, axis, plot, &self.y_label);
-        let at = |layer: &i32| (across.x(plot, f64::from(*layer)), layer.to_string());
+        let name = |x: i32| self.x_names.get(x as usize).map_or_else(|| x.to_string(), String::clone);
+        let at = |x: &i32| (across.x(plot, f64::from(*x)), name(*x));
         let ticks: Vec<(f64, String)> = across.ticks.iter().map(at).collect();
-        let below = frame::horizontal(scene, plot, &ticks, "layer");
+        let below = frame::horizontal(scene, plot, &ticks, self.x_label.as_deref().unwrap_or("layer"));
         if let Some(best) = panel.best {
             let x = across.x(plot, f64::from(best));
             scene.path(vec![(x, plot.top), (x, plot.bottom)], Colour::INK, 1.0, &[]);

@@ -30,6 +30,8 @@ pub struct Figure {
     pub(super) lines: Vec<(String, Vec<MetricRow>)>,
     /// Its levels.
     pub(super) levels: Vec<(String, MetricRow)>,
+    /// What its lines go over.
+    pub(super) across: Across,
 }
 
 impl Figure {
@@ -137,6 +139,15 @@ impl Rows {
     }
 }
 
+/// What lines go over: layers, unless it says otherwise.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Across {
+    /// Of the axis and of the table's first column.
+    pub(super) label: Option<String>,
+    /// Names of the places (from 0, in the rows' layer), in place of numbers.
+    pub(super) names: Vec<String>,
+}
+
 /// What is said about a figure.
 pub(super) struct Said {
     /// Of its files, without the run's prefix.
@@ -153,7 +164,18 @@ impl Said {
 }
 
 /// A figure of lines by layer.
-pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels: &[Rows]) -> Figure {
+pub(super) fn curves(run: &Run, said: Said, y: (&str, bool), panels: &[Rows]) -> Figure {
+    curves_over(run, said, Across::default(), y, panels)
+}
+
+/// A figure of lines over something else.
+pub(super) fn curves_over(
+    run: &Run,
+    said: Said,
+    across: Across,
+    (y_label, log): (&str, bool),
+    panels: &[Rows],
+) -> Figure {
     let lines: Vec<(String, Vec<MetricRow>)> = panels.iter().flat_map(|p| named(p, &p.lines)).collect();
     let levels: Vec<(String, MetricRow)> = panels.iter().flat_map(|p| named(p, &p.levels)).collect();
     let rows: Vec<MetricRow> =
@@ -173,6 +195,8 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
         y_label: y_label.into(),
         log,
         panels: panels.iter().map(Rows::panel).collect(),
+        x_label: across.label.clone(),
+        x_names: across.names.clone(),
     };
     Figure {
         name: format!("{}{}", run.prefix, said.name),
@@ -184,6 +208,7 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
         basis,
         lines,
         levels,
+        across,
     }
 }
 
@@ -239,5 +264,6 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         basis: String::new(),
         lines: Vec::new(),
         levels: Vec::new(),
+        across: Across::default(),
     }
 }

@@ -21,6 +21,7 @@ mod probe;
 mod prompt;
 mod run;
 mod table;
+mod think;
 mod transfer;
 mod words;
 mod write;
@@ -74,6 +75,7 @@ impl Report {
                 probe::figures,
                 law::figures,
                 causal::figures,
+                think::figures,
             ] {
                 figures.extend(section(run)?);
             }

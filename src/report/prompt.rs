@@ -54,6 +54,7 @@ fn figure(run: &Run, number: usize, trace: &Trace, lens: &LensTrace) -> Figure {
         basis: String::new(),
         lines: Vec::new(),
         levels: Vec::new(),
+        across: super::figure::Across::default(),
     }
 }
 

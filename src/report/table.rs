@@ -80,11 +80,14 @@ fn by_layer(figure: &Figure) -> Table {
     let at = |layer: i32| {
         let cells =
             figure.lines.iter().map(move |(_, rows)| Cell::of(rows.iter().find(|r| r.layer == layer)));
-        std::iter::once(Cell::Text(layer.to_string())).chain(cells).collect::<Vec<Cell>>()
+        let name = figure.across.names.get(layer as usize).cloned();
+        let name = Cell::Text(name.unwrap_or_else(|| layer.to_string()));
+        std::iter::once(name).chain(cells).collect::<Vec<Cell>>()
     };
     let mut rows: Vec<Vec<Cell>> = layers.into_iter().map(at).collect();
     let names = figure.lines.iter().map(|(name, _)| name.clone());
-    let mut headers: Vec<String> = std::iter::once("layer".to_owned()).chain(names).collect();
+    let first = figure.across.label.clone().unwrap_or_else(|| "layer".into());
+    let mut headers: Vec<String> = std::iter::once(first).chain(names).collect();
     if !figure.levels.is_empty() {
         headers.push("reference".into());
         for row in &mut rows {

@@ -100,6 +100,7 @@ pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
 pub(super) fn counted(run: &Run) -> (&'static str, &'static str) {
     match run.manifest.kind.as_str() {
         "verify" => ("values", "documents"),
+        "think" => ("tokens", "prompts"),
         "probe law" => ("tokens", "documents"),
         kind if kind.starts_with("probe") => ("test items", "groups"),
         _ if run.manifest.config.get("cluster").and_then(|c| c.as_str()) == Some("window") => {
