@@ -43,6 +43,7 @@ fn curves(layers: i32, panels: usize, log: bool) -> Curves {
         y_label: "KL(model ‖ lens), nats".into(),
         log,
         panels: vec![panel; panels],
+        ..Curves::default()
     }
 }
 

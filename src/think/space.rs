@@ -35,6 +35,13 @@ pub struct Share {
     pub components: usize,
 }
 
+impl Share {
+    /// `components-90`.
+    fn name(&self, what: &str) -> String {
+        format!("{what}-{}", self.of_embeddings * 100.0)
+    }
+}
+
 /// Moments of layers and embeddings at the same positions of a text.
 #[derive(Debug)]
 pub struct Space {
@@ -147,80 +154,80 @@ impl Space {
         &self.shares
     }
 
-    /// Every number by layer.
+    /// Every number by layer. The intervals of random subspaces are the range of their draws.
     ///
     /// # Errors
     /// When nothing was added.
     pub fn finish(&mut self) -> Result<Vec<MetricRow>, ThinkError> {
         let randoms = self.randoms()?;
-        let n_clusters = self.tally.scores().estimate(0).n_clusters;
+        let cosines: Vec<Estimate> =
+            (0..2 * self.points.len()).map(|c| self.tally.scores().estimate(c)).collect();
+        let n_clusters = cosines.first().map_or(0, |c| c.n_clusters);
+        let plain = |estimate, n| Estimate { estimate, lower: None, upper: None, n, n_clusters };
         let mut rows = Vec::new();
+        for share in &self.shares {
+            let row = MetricRow::of("components", "dimensions", plain(share.components as f64, 0));
+            rows.push(MetricRow {
+                subject: share.name("components"),
+                kind: "space".into(),
+                hook: "embed".into(),
+                ..row
+            });
+        }
         for (i, point) in self.points.iter().enumerate() {
             let n = self.states[i].n() as u64;
-            let row = |subject: &str, kind: &str, metric: &str, unit: &str, number: Estimate| MetricRow {
-                subject: subject.into(),
-                kind: kind.into(),
-                hook: point.short_name().into(),
-                layer: point.layer(self.n_layers) as i32,
-                ..MetricRow::of(metric, unit, number)
+            let mut add = |subject: &str, kind: &str, (metric, unit): (&str, &str), number: Estimate| {
+                rows.push(MetricRow {
+                    subject: subject.into(),
+                    kind: kind.into(),
+                    hook: point.short_name().into(),
+                    layer: point.layer(self.n_layers) as i32,
+                    ..MetricRow::of(metric, unit, number)
+                });
             };
-            let plain = |estimate| Estimate { estimate, lower: None, upper: None, n, n_clusters };
             for (t, subject) in TARGETS.into_iter().enumerate() {
-                let pair = Geometry::new(&self.states[i], &self.targets[t], &self.pairs[i][t])?;
-                let measures = [
-                    ("cka", "share", pair.cka()?),
-                    ("procrustes_distance", "distance", pair.procrustes_distance()?),
-                    ("cosine_centred", "cosine", pair.cosine()?),
-                ];
-                let finite = measures.into_iter().filter(|(.., value)| value.is_finite());
-                rows.extend(
-                    finite.map(|(metric, unit, value)| row(subject, "space", metric, unit, plain(value))),
-                );
-                rows.push(row(subject, "space", "cosine", "cosine", self.tally.scores().estimate(2 * i + t)));
+                for (metric, unit, value) in self.likeness(i, t)? {
+                    add(subject, "space", (metric, unit), plain(value, n));
+                }
+                add(subject, "space", ("cosine", "cosine"), cosines[2 * i + t]);
             }
-            let covariance = self.states[i].covariance()?;
-            for share in &self.shares {
-                let percent = share.of_embeddings * 100.0;
-                let inside = |axes: &Tensor| inside(&covariance, axes, share.components);
-                let own = inside(&self.axes)?;
-                let mut drawn = randoms.iter().map(inside).collect::<Result<Vec<_>, _>>()?;
-                drawn.sort_unstable_by(f64::total_cmp);
-                if !own.is_finite() {
-                    continue; // a layer that never varies
-                }
-                let number = Estimate {
-                    estimate: drawn.iter().sum::<f64>() / DRAWS as f64,
-                    lower: drawn.first().copied(),
-                    upper: drawn.last().copied(),
-                    n: DRAWS as u64,
-                    n_clusters: 0,
-                };
-                rows.push(row(
-                    &format!("components-{percent}"),
-                    "space",
-                    "variance_share",
-                    "share",
-                    plain(own),
-                ));
-                rows.push(row(
-                    &format!("random-{percent}"),
-                    "space-random",
-                    "variance_share",
-                    "share",
-                    number,
-                ));
-                if i == 0 {
-                    let count = Estimate { estimate: share.components as f64, ..plain(0.0) };
-                    let subject = format!("components-{percent}");
-                    rows.push(MetricRow {
-                        hook: "embed".into(),
-                        layer: 0,
-                        ..row(&subject, "space", "components", "dimensions", count)
-                    });
-                }
+            let metric = ("variance_share", "share");
+            for (share, own, [estimate, lower, upper]) in self.inside(i, &randoms)? {
+                add(&share.name("components"), "space", metric, plain(own, n));
+                let number = Estimate { lower: Some(lower), upper: Some(upper), ..plain(estimate, n) };
+                add(&share.name("random"), "space-random", metric, number);
             }
         }
         Ok(rows)
+    }
+
+    /// Similarities of a point's states with a target's embeddings; those that are defined.
+    fn likeness(&self, i: usize, t: usize) -> Result<Vec<(&'static str, &'static str, f64)>, ThinkError> {
+        let pair = Geometry::new(&self.states[i], &self.targets[t], &self.pairs[i][t])?;
+        let mut measures = vec![
+            ("cka", "share", pair.cka()?),
+            ("procrustes_distance", "distance", pair.procrustes_distance()?),
+            ("cosine_centred", "cosine", pair.cosine()?),
+        ];
+        measures.retain(|(.., value)| value.is_finite());
+        Ok(measures)
+    }
+
+    /// Of every subspace what it holds of a point's variance, and mean, least and most of random ones; none where nothing varies.
+    fn inside(&self, i: usize, randoms: &[Tensor]) -> Result<Vec<(Share, f64, [f64; 3])>, ThinkError> {
+        let covariance = self.states[i].covariance()?;
+        let mut found = Vec::new();
+        for &share in &self.shares {
+            let own = inside(&covariance, &self.axes, share.components)?;
+            let drawn = randoms.iter().map(|axes| inside(&covariance, axes, share.components));
+            let drawn = drawn.collect::<Result<Vec<_>, _>>()?;
+            let ends =
+                drawn.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), x| (low.min(*x), high.max(*x)));
+            if own.is_finite() {
+                found.push((share, own, [drawn.iter().sum::<f64>() / DRAWS as f64, ends.0, ends.1]));
+            }
+        }
+        Ok(found)
     }
 
     /// Orthonormal bases drawn evenly, `[d, d]` each: their first columns span the random subspaces.

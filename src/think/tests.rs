@@ -202,6 +202,7 @@ fn effects_are_dense_divergences() {
 
 #[test]
 fn replacements_are_what_they_say() {
+    use Replacement as R;
     let row = |x: [f64; 4]| Tensor::from_slice(&x).view([2, 2]);
     let all = [row([3.0, 4.0, 0.0, 1.0]), row([1.0, 0.0, 2.0, 3.0])];
     let replacements = Replacements::new(all.iter().map(Tensor::copy).collect(), 9).unwrap();
@@ -209,7 +210,6 @@ fn replacements_are_what_they_say() {
     let values = |case, prompt| {
         Vec::<f64>::try_from(replacements.of(case, prompt, &greedy).unwrap().view([-1])).unwrap()
     };
-    use Replacement as R;
     assert_eq!(values(Case::All(R::Mean), 0), [2.0, 2.0, 1.0, 2.0]); // (3 + 1) / 2, (4 + 0) / 2 …
     assert_eq!(values(Case::All(R::Other), 0), [1.0, 0.0, 2.0, 3.0]);
     assert_eq!(values(Case::One(R::Other, 2), 1), [1.0, 0.0, 0.0, 1.0]);
