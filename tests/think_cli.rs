@@ -298,7 +298,7 @@ fn what_cannot_be_thought_is_refused() {
         (&["--text", "Alice", "--decay", "NaN"], &["decay is NaN"]),
         (&["--text", "Alice", "--norm", "--no-norm"], &["--norm", "--no-norm"]),
         (&["--text", "Alice", "--lens", "nowhere"], &["--lens nowhere"]),
-        (&["--text", "Alice", "--prompts", "3"], &["--data"]),
+        (&["--text", "Alice", "--prompts", "3"], &["--text", "--prompts"]),
         (&[], &["the following required arguments were not provided"]),
     ];
     let wrong = cases.into_iter().filter_map(|(args, says)| {

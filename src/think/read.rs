@@ -174,12 +174,14 @@ fn numbers(thought: &Thought, mean_norm: f64) -> Vec<(Named, f64)> {
         (Named { subject, kind: "thought", metric, unit, horizon: 1, after }, value)
     };
     let nearest = thought.nearest.first().map_or(0.0, |(_, cosine)| *cosine);
+    let same = thought.nearest.first().is_some_and(|(id, _)| *id == thought.greedy.0);
     let mut all = vec![
         own("norm", "length", thought.norm, false),
         own("norm_ratio", "mean embedding", thought.norm / mean_norm, false),
         own("norm_percentile", "share", thought.percentile, false),
         own("cosine_nearest", "cosine", nearest, false),
         own("cosine_greedy", "cosine", thought.greedy.1, false),
+        own("nearest_agreement", "share", f64::from(u8::from(same)), false),
         own("entropy", "nats", thought.after.entropy, true),
     ];
     all.extend(thought.previous.map(|cosine| own("cosine_previous", "cosine", cosine, false)));

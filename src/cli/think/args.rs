@@ -28,11 +28,23 @@ pub(crate) struct ThinkArgs {
     #[arg(long, num_args = 1.., value_name = "FILE")]
     pub(super) data: Vec<PathBuf>,
     /// Column of the text
-    #[arg(long, value_name = "NAME", requires = "data")]
+    #[arg(long, value_name = "NAME", requires = "data", conflicts_with = "text")]
     pub(super) text_column: Option<String>,
-    #[arg(long, value_name = "N", requires = "data", help = "Tokens of a prompt from --data [default: 32]")]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "data",
+        conflicts_with = "text",
+        help = "Tokens of a prompt from --data [default: 32]"
+    )]
     pub(super) prompt_tokens: Option<NonZeroUsize>,
-    #[arg(long, value_name = "N", requires = "data", help = "Most prompts from --data [default: 200]")]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "data",
+        conflicts_with = "text",
+        help = "Most prompts from --data [default: 200]"
+    )]
     pub(super) prompts: Option<NonZeroUsize>,
     /// Thoughts, K; 0 answers straight away
     #[arg(long, default_value_t = 4, value_name = "K")]

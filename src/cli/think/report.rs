@@ -97,6 +97,7 @@ fn means(rows: &[MetricRow], steps: usize) -> Table {
         ("× embedding", "norm_ratio"),
         ("longer than", "norm_percentile"),
         ("nearest cos", "cosine_nearest"),
+        ("nearest is own token", "nearest_agreement"),
         ("cos to own token", "cosine_greedy"),
         ("cos to last", "cosine_previous"),
         ("entropy after, nats", "entropy"),
