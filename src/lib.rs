@@ -35,6 +35,7 @@ pub mod states;
 pub mod steer;
 pub mod store;
 pub mod text;
+pub mod think;
 pub mod trajectory;
 pub mod transfer;
 pub mod verify;

@@ -23,3 +23,4 @@ mod properties;
 mod report_cli;
 mod steer_cli;
 mod text_numbers;
+mod think_cli;

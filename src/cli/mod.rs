@@ -22,6 +22,7 @@ mod session;
 mod source;
 mod steer;
 mod table;
+mod think;
 mod trace;
 mod verify;
 mod view;
@@ -56,6 +57,7 @@ enum Command {
     Probe(probe::ProbeCommand),
     Schedule(Box<schedule::ScheduleArgs>),
     Steer(Box<steer::SteerArgs>),
+    Think(think::ThinkCommand),
     Report(report::Report),
     Demo(demo::Demo),
     Completions(completions::Completions),
@@ -78,6 +80,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Probe(command) => command.run(),
             Command::Schedule(command) => command.run(),
             Command::Steer(command) => command.run(),
+            Command::Think(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Completions(command) => command.run(),

@@ -78,6 +78,8 @@ pub struct Curves {
     pub caption: String,
     /// What lies along it; layers where nothing is said.
     pub x_label: String,
+    /// Names of the places along it, from 0 on, in place of their numbers.
+    pub x_names: Vec<String>,
     /// The value, with its unit.
     pub y_label: String,
     /// A logarithmic scale.
@@ -162,7 +164,12 @@ impl Curves {
         let layers: Vec<i32> = points.map(|p| p.x).collect::<BTreeSet<_>>().into_iter().collect();
         let (first, last) = (layers.first().copied().unwrap_or(0), layers.last().copied().unwrap_or(0));
         let spacing = (wide - 24.0) / f64::from((last - first).max(1));
-        Across { first, last, ticks: layer_ticks(&layers, spacing, frame::tick_room(&layers)) }
+        let ticks = if self.x_names.is_empty() {
+            layer_ticks(&layers, spacing, frame::tick_room(&layers))
+        } else {
+            layers // every name is said
+        };
+        Across { first, last, ticks }
     }
 
     /// Draws one plot and returns the height below it.
@@ -173,7 +180,8 @@ impl Curves {
             scene.fill(Bounds { left: ends[0], right: ends[1], ..plot }, TIED, 1.0);
         }
         frame::vertical(scene, axis, plot, &self.y_label);
-        let at = |layer: &i32| (across.x(plot, f64::from(*layer)), layer.to_string());
+        let name = |x: i32| self.x_names.get(x as usize).map_or_else(|| x.to_string(), String::clone);
+        let at = |x: &i32| (across.x(plot, f64::from(*x)), name(*x));
         let ticks: Vec<(f64, String)> = across.ticks.iter().map(at).collect();
         let below = frame::horizontal(scene, plot, &ticks, self.along());
         if let Some(best) = panel.best {

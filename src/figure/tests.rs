@@ -38,12 +38,12 @@ fn curves(layers: i32, panels: usize, log: bool) -> Curves {
         tied: vec![layers - 1, layers],
     };
     Curves {
-        x_label: String::new(),
         title: "A title so long that it needs a second line of the figure: KL(model ‖ lens), by layer, of many lenses".into(),
         caption: "gpt2-alice-8l. n = 20,000 tokens, 83 documents. Ribbons: 95 % intervals over documents. ".repeat(3),
         y_label: "KL(model ‖ lens), nats".into(),
         log,
         panels: vec![panel; panels],
+        ..Curves::default()
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn encode(part: &FigurePart) -> Value {
     json!({ "id": name, "title": title, "shows": shows, "not": not, kind: of })
 }
 
-/// `{x, y, log, panels: [{title, lines: [[name, [[x, y, lower, upper]…]]…], levels: [[name, y]…]}]}`
+/// `{x, names, y, log, panels: [{title, lines: [[name, [[x, y, lower, upper]…]]…], levels: [[name, y]…]}]}`
 fn lines(chart: &Curves) -> Value {
     let panel = |panel: &Panel| {
         let lines = panel.curves.iter().map(|curve| {
@@ -29,7 +29,7 @@ fn lines(chart: &Curves) -> Value {
         json!({ "title": panel.title, "lines": lines.collect::<Vec<_>>(), "levels": levels.collect::<Vec<_>>() })
     };
     let panels: Vec<Value> = chart.panels.iter().map(panel).collect();
-    json!({ "x": chart.along(), "y": chart.y_label, "log": chart.log, "panels": panels })
+    json!({ "x": chart.along(), "names": chart.x_names, "y": chart.y_label, "log": chart.log, "panels": panels })
 }
 
 /// `{rows: [label, names], columns: [label, names], legend, signed, values: row after row}`

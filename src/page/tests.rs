@@ -174,7 +174,10 @@ fn charts_keep_every_number() {
         "lines": [["a", [[0, third, null, null], [2, 0.1, 0.1, 0.2]]]],
         "levels": [["model", -third]],
     });
-    assert_eq!(lines["lines"], json!({ "x": "layer", "y": "", "log": true, "panels": [of_panel] }));
+    assert_eq!(
+        lines["lines"],
+        json!({ "x": "layer", "names": [], "y": "", "log": true, "panels": [of_panel] })
+    );
     let map = Heatmap {
         rows: Labels::Layers(vec![0, 4]),
         row_label: "layer".into(),

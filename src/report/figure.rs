@@ -98,7 +98,7 @@ impl Figure {
 }
 
 /// What lies along a figure of lines.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Along {
     #[default]
     Layer,
@@ -106,23 +106,29 @@ pub(super) enum Along {
     Source,
     /// Steps, kept in the column `horizon`; what they are called.
     Step(&'static str),
+    /// Places that the section put into the column `layer`; what they are, and their names from 0 on if they have any.
+    Placed(&'static str, Vec<String>),
 }
 
 impl Along {
-    pub(super) fn of(self, row: &MetricRow) -> i32 {
+    pub(super) fn of(&self, row: &MetricRow) -> i32 {
         match self {
-            Self::Layer => row.layer,
+            Self::Layer | Self::Placed(..) => row.layer,
             Self::Source => row.source_layer.unwrap_or(row.layer),
             Self::Step(_) => row.horizon,
         }
     }
 
-    pub(super) fn label(self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Layer => "layer",
             Self::Source => "layer of the state",
-            Self::Step(name) => name,
+            Self::Step(name) | Self::Placed(name, _) => name,
         }
+    }
+
+    pub(super) fn names(&self) -> &[String] {
+        if let Self::Placed(_, names) = self { names } else { &[] }
     }
 }
 
@@ -155,7 +161,7 @@ impl Rows {
         }
     }
 
-    fn panel(&self, along: Along) -> Panel {
+    fn panel(&self, along: &Along) -> Panel {
         let point =
             |row: &MetricRow| Point { x: along.of(row), y: row.estimate, interval: row.lower.zip(row.upper) };
         let curve = |(name, rows): &(String, Vec<MetricRow>)| {
@@ -220,9 +226,10 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
         title: said.title.clone(),
         caption: caption.clone(),
         x_label: said.along.label().into(),
+        x_names: said.along.names().to_vec(),
         y_label: y_label.into(),
         log,
-        panels: panels.iter().map(|p| p.panel(said.along)).collect(),
+        panels: panels.iter().map(|p| p.panel(&said.along)).collect(),
     };
     Figure {
         name: format!("{}{}", run.prefix, said.name),

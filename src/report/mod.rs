@@ -22,6 +22,7 @@ mod prompt;
 mod run;
 mod said;
 mod table;
+mod think;
 mod transfer;
 mod words;
 mod write;
@@ -76,6 +77,7 @@ impl Report {
                 law::figures,
                 causal::figures,
                 said::figures,
+                think::figures,
             ] {
                 figures.extend(section(run)?);
             }

@@ -76,12 +76,14 @@ pub(super) fn of(run: &Run, figures: &[Figure]) -> Result<Vec<Table>, ReportErro
 
 /// A row per layer (or step), a column per line; levels below, in a column of their own.
 fn by_layer(figure: &Figure) -> Table {
-    let along = figure.along;
+    let along = &figure.along;
     let layers: BTreeSet<i32> = figure.lines.iter().flat_map(|(_, rows)| rows).map(|r| along.of(r)).collect();
     let at = |layer: i32| {
         let cells =
             figure.lines.iter().map(move |(_, rows)| Cell::of(rows.iter().find(|r| along.of(r) == layer)));
-        std::iter::once(Cell::Text(layer.to_string())).chain(cells).collect::<Vec<Cell>>()
+        let name = along.names().get(layer as usize).cloned();
+        let name = Cell::Text(name.unwrap_or_else(|| layer.to_string()));
+        std::iter::once(name).chain(cells).collect::<Vec<Cell>>()
     };
     let mut rows: Vec<Vec<Cell>> = layers.into_iter().map(at).collect();
     let names = figure.lines.iter().map(|(name, _)| name.clone());

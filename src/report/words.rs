@@ -104,6 +104,7 @@ pub(super) fn counted(run: &Run) -> (&'static str, &'static str) {
         "generate" => ("texts", "prompts"),
         "patch" => ("positions", "texts"),
         "trace" => ("samples", "pairs"),
+        "think" => ("tokens", "prompts"),
         "probe law" => ("tokens", "documents"),
         kind if kind.starts_with("probe") => ("test items", "groups"),
         _ if run.manifest.config.get("cluster").and_then(|c| c.as_str()) == Some("window") => {

@@ -21,6 +21,7 @@ use layerscope::{
     score::Resamples,
     text::Tokenizer,
 };
+pub(crate) use say::continuation;
 use serde_json::{Value, json};
 
 use self::{job::Job, say::Voice};

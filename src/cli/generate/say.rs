@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::{exit::Failure, output::Output};
 
 /// The text that `tokens` add to a prompt: some tokenizers spell a first token otherwise than a later one.
-pub(super) fn continuation(
+pub(crate) fn continuation(
     tokenizer: &Tokenizer,
     prompt: &[u32],
     tokens: &[u32],

@@ -86,6 +86,11 @@ fn one_site(asked: &[Asked]) -> Result<(), Failure> {
 }
 
 impl Asked {
+    /// Its name in results.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What the manifest says of it; none for the logit lens.
     pub(crate) fn record(&self) -> Result<Option<LensRecord>, Failure> {
         let Some((dir, _)) = &self.folder else { return Ok(None) };

@@ -22,7 +22,7 @@ function laidLines(laid, panel) {
     return {
         lines: {
             title: title ? `${laid.title}, ${title}` : laid.title,
-            x: { label: laid.lines.x, values: xs },
+            x: { label: laid.lines.x, values: xs, text: (x) => laid.lines.names[x] ?? String(x) },
             y: { label: laid.lines.y, zero: !log, log },
             lines: points,
             references: levels.map(([name, y]) => ({ name, y, lo: null, hi: null })),

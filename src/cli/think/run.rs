@@ -1,0 +1,232 @@
+//! Thinking: every prompt's thoughts and answer first, then the answers without them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::anyhow;
+use layerscope::{
+    generate::{Generated, Settings, same_length},
+    lenses::{Lens, Precision, Readout},
+    model::Model,
+    run::MetricRow,
+    score::{Estimate, Resamples},
+    text::Tokenizer,
+    think::{
+        Case, Effect, Effects, Embeddings, Feedback, Replacements, Rescale, Rollout, Thinker, Thought,
+        answers, read, rollout, thought_rows,
+    },
+};
+use serde_json::{Value, json};
+use tch::Tensor;
+
+use super::{ThinkArgs, args::RescaleArg, job::Job, load};
+use crate::cli::{
+    exit::Failure, generate::continuation, interrupt::on_interrupt, output::Output, session::Session,
+};
+
+/// Everything that was found, prompts in their order.
+pub(super) struct Found {
+    pub(super) thinkers: Vec<Thinker>,
+    pub(super) ended: Vec<bool>,
+    pub(super) thoughts: Vec<Vec<Thought>>,
+    pub(super) effects: Vec<Vec<Effect>>,
+    pub(super) rows: Vec<MetricRow>,
+    /// Whose thoughts each prompt gets as another's.
+    pub(super) others: Vec<Option<usize>>,
+    pub(super) embeddings: Embeddings,
+}
+
+/// A prompt after its thoughts.
+struct Kept {
+    thinker: Thinker,
+    /// `[K, d_model]`.
+    vectors: Tensor,
+    thoughts: Vec<Thought>,
+    ended: bool,
+}
+
+impl ThinkArgs {
+    pub(super) fn think(
+        &self,
+        job: &Job,
+        asked: &[load::Asked],
+        session: &Session,
+        output: Output,
+    ) -> Result<Found, Failure> {
+        let stop = on_interrupt()?;
+        let model = session.load(output)?;
+        let lenses = load::open(asked, &model, self.other_unembedding, output)?;
+        let vocab = job.settings.vocab.unwrap_or(session.spec.vocab);
+        let readout = Readout::new(model.unembed(), vocab, Precision::Exact, session.threads)?;
+        let embeddings = Embeddings::of(&model, vocab)?;
+        let rescale = match self.rescale {
+            RescaleArg::None => Rescale::None,
+            RescaleArg::Embedding => Rescale::To(embeddings.mean_norm()),
+        };
+        let feedback = Feedback { rescale, ..job.feedback };
+        let batches = self.batches(job, session);
+        let mut kept: Vec<Option<Kept>> = job.prompts.iter().map(|_| None).collect();
+        let bar = output.bar("thinking", "prompts", Some(job.prompts.len() as u64));
+        for batch in &batches {
+            go_on(&stop)?;
+            let found = self.batch(job, batch, (&model, &embeddings), &feedback, &lenses.all)?;
+            batch.iter().zip(found).for_each(|(i, found)| kept[*i] = Some(found));
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        let kept: Vec<Kept> = kept.into_iter().flatten().collect();
+        let vectors = kept.iter().map(|kept| kept.vectors.shallow_clone()).collect();
+        let replacements = Replacements::new(vectors, self.common.seed)?;
+        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let cases = if job.replacements.is_empty() {
+            Vec::new()
+        } else {
+            Case::of(&job.replacements, feedback.steps)
+        };
+        let settings = job.settings.clone();
+        let mut effects = Effects::new(&readout, &embeddings, &replacements, cases, settings, resamples)?;
+        let mut all: Vec<Vec<Effect>> = vec![Vec::new(); kept.len()];
+        let bar = output.bar("replacing", "prompts", Some(kept.len() as u64));
+        for batch in &batches {
+            go_on(&stop)?;
+            let thinkers: Vec<&Thinker> = batch.iter().map(|i| &kept[*i].thinker).collect();
+            let found = effects.add(&model, &thinkers)?;
+            batch.iter().zip(found).for_each(|(i, found)| all[*i] = found);
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        let mut rows = effects.finish(feedback.layer);
+        let others = (0..kept.len()).map(|i| replacements.other(i)).collect();
+        let thoughts: Vec<Vec<Thought>> = kept.iter().map(|kept| kept.thoughts.clone()).collect();
+        let layers = (feedback.layer, session.spec.n_layers);
+        rows.extend(thought_rows(&thoughts, layers, embeddings.mean_norm(), resamples)?);
+        rows.push(norm_row(&embeddings, vocab));
+        let ended = kept.iter().map(|kept| kept.ended).collect();
+        let thinkers = kept.into_iter().map(|kept| kept.thinker).collect();
+        Ok(Found { thinkers, ended, thoughts, effects: all, rows, others, embeddings })
+    }
+
+    /// Prompts of one length together, about `--batch-tokens` at a time.
+    fn batches(&self, job: &Job, session: &Session) -> Vec<Vec<usize>> {
+        let ids: Vec<Vec<u32>> = job.prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        let tokens = session.batch_tokens(self.batch_tokens);
+        let more = job.feedback.steps + job.settings.max_new_tokens;
+        let cut = |group: Vec<usize>| {
+            let rows = (tokens / (ids[group[0]].len() + more)).max(1);
+            group.chunks(rows).map(<[usize]>::to_vec).collect::<Vec<_>>()
+        };
+        same_length(&ids).into_iter().flat_map(cut).collect()
+    }
+
+    fn batch(
+        &self,
+        job: &Job,
+        batch: &[usize],
+        (model, embeddings): (&Model, &Embeddings),
+        feedback: &Feedback,
+        lenses: &[Box<dyn Lens>],
+    ) -> Result<Vec<Kept>, Failure> {
+        let flat: Vec<i64> =
+            batch.iter().flat_map(|i| &job.prompts[*i].ids).map(|id| i64::from(*id)).collect();
+        let ids = Tensor::from_slice(&flat).view([batch.len() as i64, -1]);
+        let out: Rollout = rollout(model, &ids, feedback, job.settings.cache)?;
+        let said = answers(model, &ids, &out.thoughts, &job.settings)?;
+        let plain = if feedback.steps == 0 {
+            vec![Vec::new(); batch.len()]
+        } else {
+            let none = out.thoughts.narrow(1, 0, 0);
+            let settings =
+                Settings { stop: Vec::new(), max_new_tokens: feedback.steps, ..job.settings.clone() };
+            let plain = answers(model, &ids, &none, &settings)?;
+            plain.into_iter().map(|said: Generated| said.tokens).collect()
+        };
+        let thoughts = read(model, embeddings, (&out, feedback.layer), lenses, self.top_k.get())?;
+        let (mut said, mut plain, mut thoughts) = (said.into_iter(), plain.into_iter(), thoughts.into_iter());
+        let mut kept = Vec::with_capacity(batch.len());
+        for (&prompt, vectors) in batch.iter().zip(out.thoughts.unbind(0)) {
+            let (Some(said), Some(plain), Some(thoughts)) = (said.next(), plain.next(), thoughts.next())
+            else {
+                break; // all have a row per prompt
+            };
+            let here = thoughts.iter().map(|thought| thought.greedy.0).collect();
+            let ids = job.prompts[prompt].ids.clone();
+            let thinker = Thinker { prompt, ids, here, plain, answer: said.tokens };
+            kept.push(Kept { thinker, vectors, thoughts, ended: said.ended });
+        }
+        Ok(kept)
+    }
+}
+
+fn go_on(stop: &AtomicBool) -> Result<(), Failure> {
+    if stop.load(Ordering::Relaxed) {
+        return Err(Failure::interrupted(anyhow!("interrupted; repeat the command to start over")));
+    }
+    Ok(())
+}
+
+/// The mean length of embeddings, to hold thoughts' against.
+fn norm_row(embeddings: &Embeddings, vocab: usize) -> MetricRow {
+    let number = Estimate {
+        estimate: embeddings.mean_norm(),
+        lower: None,
+        upper: None,
+        n: vocab as u64,
+        n_clusters: 0,
+    };
+    MetricRow {
+        subject: "embeddings".into(),
+        kind: "model".into(),
+        hook: "embed".into(),
+        ..MetricRow::of("norm", "length", number)
+    }
+}
+
+impl Found {
+    /// The distribution of the embeddings' lengths.
+    pub(super) fn embedding_norm(&self) -> Value {
+        let at = |share| self.embeddings.norm_at(share);
+        json!({ "mean": self.embeddings.mean_norm(), "p05": at(0.05), "p50": at(0.5), "p95": at(0.95) })
+    }
+
+    /// What is told of every prompt.
+    pub(super) fn lines(&self, job: &Job, tokenizer: &Tokenizer) -> Result<Vec<Value>, Failure> {
+        let words = |thinker: &Thinker, ids: &[u32]| continuation(tokenizer, &thinker.ids, ids);
+        let top = |list: &[(u32, f64)], name: &str| -> Vec<Value> {
+            list.iter()
+                .map(|(id, x)| json!({ "token_id": id, "token": tokenizer.piece(*id).text, name: x }))
+                .collect()
+        };
+        let thought = |t: &Thought| {
+            let lens = |l: &layerscope::think::LensRead| json!({ "lens": l.lens, "horizon": l.horizon, "top": top(&l.read.top, "probability"), "entropy": l.read.entropy });
+            json!({
+                "step": t.step,
+                "norm": t.norm,
+                "norm_percentile": t.percentile,
+                "nearest": top(&t.nearest, "cosine"),
+                "cosine_previous": t.previous,
+                "greedy": { "token_id": t.greedy.0, "token": tokenizer.piece(t.greedy.0).text, "cosine": t.greedy.1 },
+                "lenses": t.lenses.iter().map(lens).collect::<Vec<_>>(),
+                "after": { "top": top(&t.after.top, "probability"), "entropy": t.after.entropy },
+            })
+        };
+        let one = |(i, thinker): (usize, &Thinker)| -> Result<Value, Failure> {
+            let effect = |e: &Effect| -> Result<Value, Failure> {
+                let said = e.answer.as_ref().map(|ids| words(thinker, ids)).transpose()?;
+                Ok(json!({ "replacement": e.case.to_string(), "kl": e.kl, "agrees": e.agrees,
+                           "surprisal_increase": e.surprisal_increase, "kl_answer": e.kl_answer,
+                           "token_ids": e.answer, "generated": said }))
+            };
+            Ok(json!({
+                "prompt": thinker.prompt,
+                "text": job.prompts[i].text,
+                "prompt_ids": thinker.ids,
+                "token_ids": thinker.answer,
+                "generated": words(thinker, &thinker.answer)?,
+                "ended": self.ended[i],
+                "thoughts": self.thoughts[i].iter().map(thought).collect::<Vec<_>>(),
+                "replaced": self.effects[i].iter().map(effect).collect::<Result<Vec<_>, _>>()?,
+                "other": self.others[i],
+            }))
+        };
+        self.thinkers.iter().enumerate().map(one).collect()
+    }
+}
