@@ -216,6 +216,7 @@ impl Demo {
             Command::Trace(command) => command.run(),
             Command::Schedule(command) => command.run(),
             Command::Steer(command) => command.run(),
+            Command::Think(command) => command.run(),
             Command::Lens(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Report(command) => command.run(),

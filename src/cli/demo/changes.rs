@@ -6,7 +6,8 @@ use super::{
 };
 
 /// The runs that it leaves for the report.
-pub(super) const RUNS: [&str; 6] = ["generate", "schedule", "trace", "patch", "steer", "later"];
+pub(super) const RUNS: [&str; 8] =
+    ["generate", "schedule", "trace", "patch", "steer", "later", "think", "space"];
 
 impl Demo {
     /// Edits, blocks left out, patches, pushes, and what one state knows of later tokens.
@@ -48,7 +49,11 @@ impl Demo {
         let shared = "--layers 4,6 --horizons 2 --seq-len 64 --contexts";
         run("lens fit", "soft", &format!("--kind future-prompt {shared} 240"), &[("--data", &fit)])?;
         let paths = [("--data", &*data), ("--lens", &linear), ("--lens", &soft)];
-        run("future", "later", &format!("--at drawn {shared} 160"), &paths)
+        run("future", "later", &format!("--at drawn {shared} 160"), &paths)?;
+        output.note("\n   Hidden states fed back in place of words: what are such thoughts, and does the answer need them?\n");
+        let data = [("--data", &*data)];
+        run("think", "think", "--prompts 40 --steps 3 --max-new-tokens 8", &data)?;
+        run("think space", "space", "--tokens 4000", &data)
     }
 }
 
