@@ -69,7 +69,7 @@ def exports(browser, file, folder):
     with opened(browser, file) as at:
         page = at.page
         estimates = inlined(page)
-        for name in figures_of(page)[:3]:
+        for name in figures_of(page)[:4]:
             figure = shown(page, name)
             got = {}
             for kind in ["SVG", "PNG", "CSV"]:
@@ -82,6 +82,7 @@ def exports(browser, file, folder):
             head = got["PNG"].read_bytes()[:24]
             assert head[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", head[16:])[0] > 200
             rows = list(csv.DictReader(got["CSV"].open(newline="", encoding="utf-8")))
+            rows = [row for row in rows if row["layer"]]  # a tolerance is nobody's estimate
             assert rows and {float(row["estimate"]) for row in rows} <= estimates, rows[:1]
 
 
@@ -101,7 +102,7 @@ def address(browser, file):
     """A choice is in the address and comes back with it; a hidden line stays hidden; sections are links."""
     with opened(browser, file) as at:
         page = at.page
-        name = figures_of(page)[0]
+        name = next(name for name in figures_of(page) if name.startswith("lens-"))
         figure = shown(page, name)
         control = figure.locator("select").first
         last = control.locator("option").last.get_attribute("value")

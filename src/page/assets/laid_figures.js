@@ -60,10 +60,16 @@ function laidMatrix(laid) {
     };
 }
 
-/** Figures of a run that lack the same are one, with a choice. */
+/** Figures of a run that lack the same are one, with a choice; panels are chosen apart where all have the same. */
 function laidFigure(run, all) {
-    const panels = [...new Set(all.flatMap((laid) => (laid.lines?.panels ?? []).map((panel) => panel.title)))];
-    const figures = all.map((laid, i) => [String(i), laid.title]);
+    const titles = (laid) => (laid.lines?.panels ?? []).map((panel) => panel.title).filter(Boolean);
+    const panels = titles(all[0]);
+    const apart = all.every((laid) => titles(laid).join() === panels.join());
+    const choices = all.flatMap((laid) =>
+        apart || titles(laid).length < 2
+            ? [[laid, null, laid.title]]
+            : titles(laid).map((title, i) => [laid, i, `${laid.title}: ${title}`]),
+    );
     return figure({
         id: all[0].id,
         title: all[0].title,
@@ -71,15 +77,18 @@ function laidFigure(run, all) {
         shows: all[0].shows,
         not: all[0].not,
         controls: [
-            { key: 'figure', label: 'Figure', options: figures, usual: '0' },
-            { key: 'panel', label: 'Panel', options: panels, usual: panels.at(-1) ?? '' },
+            {
+                key: 'figure',
+                label: 'Figure',
+                options: choices.map(([, , title], i) => [String(i), title]),
+                usual: '0',
+            },
+            { key: 'panel', label: 'Panel', options: apart ? panels : [], usual: panels.at(-1) ?? '' },
         ],
         draw({ figure: place, panel }) {
-            const laid = all[Number(place)];
-            const { title, shows } = laid;
-            if (laid.matrix) return { ...laidMatrix(laid), title, shows };
-            const own = laid.lines.panels.findIndex((one) => one.title === panel);
-            return { ...laidLines(laid, Math.max(0, own)), title, shows };
+            const [laid, own, title] = choices[Number(place)];
+            const drawn = laid.matrix ? laidMatrix(laid) : laidLines(laid, own ?? Math.max(0, panels.indexOf(panel)));
+            return { ...drawn, title, shows: laid.shows };
         },
     });
 }

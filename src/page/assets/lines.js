@@ -139,7 +139,11 @@ function reference(line, i, { y, span }) {
 
 function ribbon(line, i, { y, place }) {
     const points = line.points.filter((p) => p.lo !== null && p.lo !== undefined);
-    if (points.length < 2) return '';
+    if (points.length === 1) {
+        const x = place.get(points[0].x);
+        return svg('path', { d: `M${x} ${y.at(points[0].lo)}V${y.at(points[0].hi)}`, stroke: styleOf(i).colour });
+    }
+    if (!points.length) return '';
     const upper = points.map((p) => `${place.get(p.x)} ${y.at(p.hi)}`);
     const lower = points.map((p) => `${place.get(p.x)} ${y.at(p.lo)}`).reverse();
     return svg('path', { d: `M${[...upper, ...lower].join('L')}z`, fill: styleOf(i).colour, opacity: 0.18 });
