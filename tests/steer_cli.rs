@@ -1,6 +1,6 @@
 //! `steer`: numbers against a dense computation with a tap, and refusals.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use layerscope::{
     hook::{BlockHook, Edit, HookPoint},
@@ -147,17 +147,7 @@ fn what_cannot_be_steered_is_named() {
         ),
         (&["--direction", &of("good"), "--direction", &of("good")], &["two directions are called good"]),
     ];
-    let stories = path(fixture("stories.jsonl"));
-    let wrong = cases.into_iter().filter_map(|(args, says)| {
-        let mut command = layerscope();
-        command
-            .args(["steer", "--quiet", "--model", &gpt2(), "--data", &stories, "--out", &at("out")])
-            .args(args);
-        refusal(&mut command, 2, says)
-    });
-    let wrong: Vec<String> = wrong.collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(!dir.path().join("out").exists());
+    refused(&cases, dir.path());
 }
 
 /// Pairs and a sentence: what was found is kept, steers again the same, and makes `generate` say the sentence.
@@ -250,15 +240,18 @@ fn pairs_and_sentences_that_give_nothing_are_named() {
         (&["--sentence", "She ran.", "--sentence-rate", "0"], &["--sentence-rate"]),
         (&[], &["--direction"]),
     ];
-    let stories = path(fixture("stories.jsonl"));
-    let wrong = cases.into_iter().filter_map(|(args, says)| {
+    refused(&cases, dir.path());
+}
+
+/// Every command ends with exit code 2 and says what is wrong, before anything is written.
+fn refused(cases: &[(&[&str], &[&str])], dir: &Path) {
+    let (stories, out) = (path(fixture("stories.jsonl")), dir.join("out"));
+    let wrong = cases.iter().filter_map(|(args, says)| {
         let mut command = layerscope();
-        command
-            .args(["steer", "--quiet", "--model", &gpt2(), "--data", &stories, "--out", &at("out")])
-            .args(args);
-        refusal(&mut command, 2, says)
+        command.args(["steer", "--quiet", "--model", &gpt2(), "--data", &stories]).arg("--out").arg(&out);
+        refusal(command.args(*args), 2, says)
     });
     let wrong: Vec<String> = wrong.collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(!dir.path().join("out").exists());
+    assert!(!out.exists());
 }

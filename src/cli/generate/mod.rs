@@ -58,7 +58,7 @@ impl Generate {
         let resamples = Resamples::new(self.common.seed, 1000);
         let rows = metric_rows(&measured, changed, session.spec.n_layers, resamples)?;
         if let (Some(claim), Some(out)) = (claim, &self.out) {
-            write(claim, out, &rows, &job.lines(&said, &tokenizer)?)?;
+            write_texts(claim, (out, GENERATED), &rows, &job.lines(&said, &tokenizer)?)?;
             output.wrote(out, "every number, by step");
         }
         if changed {
@@ -147,9 +147,15 @@ fn moved(measured: &[Measured]) -> String {
     format!("KL(model left alone ‖ model as it ran), along the new tokens\n{table}")
 }
 
-fn write(claim: Claim, out: &Path, rows: &[MetricRow], lines: &[Value]) -> Result<(), Failure> {
-    let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(GENERATED))?;
-    let path = out.join(GENERATED);
+/// Writes a run of texts: metrics.parquet, and a line per prompt into `name`.
+pub(in crate::cli) fn write_texts(
+    claim: Claim,
+    (out, name): (&Path, &str),
+    rows: &[MetricRow],
+    lines: &[Value],
+) -> Result<(), Failure> {
+    let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(name))?;
+    let path = out.join(name);
     write_atomic(&path, |file| {
         let write = |line: &Value| writeln!(file, "{line}").map_err(|e| RunError::io("write", &path, e));
         lines.iter().try_for_each(write)

@@ -6,16 +6,11 @@ mod report;
 mod run;
 mod space;
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
-
 use anyhow::anyhow;
 use args::ThinkArgs;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use layerscope::{
-    run::{Claim, Counts, METRICS, MetricRow, RunDir, RunError, write_atomic, write_metrics},
+    run::{Claim, RunDir},
     text::Tokenizer,
 };
 use serde_json::{Value, json};
@@ -23,6 +18,7 @@ use serde_json::{Value, json};
 use self::{job::Job, space::SpaceArgs};
 use super::{
     exit::Failure,
+    generate::write_texts,
     lens::load,
     output::Output,
     session::{Session, bos_line},
@@ -104,7 +100,7 @@ impl ThinkArgs {
         let found = self.think(&job, &asked, &session, output)?;
         let lines = found.lines(&job, &tokenizer)?;
         if let (Some(claim), Some(out)) = (claim, &self.out) {
-            write(claim, out, &found.rows, &lines)?;
+            write_texts(claim, (out, THOUGHTS), &found.rows, &lines)?;
         }
         output.print(report::text(&job, &found, &tokenizer)?.trim_end())?;
         if let Some(out) = &self.out {
@@ -176,24 +172,4 @@ impl ThinkArgs {
         result["prompts"] = Value::from(lines);
         result
     }
-}
-
-fn write(claim: Claim, out: &Path, rows: &[MetricRow], lines: &[Value]) -> Result<(), Failure> {
-    let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(THOUGHTS))?;
-    let path: PathBuf = out.join(THOUGHTS);
-    write_atomic(&path, |file| {
-        let write = |line: &Value| writeln!(file, "{line}").map_err(|e| RunError::io("write", &path, e));
-        lines.iter().try_for_each(write)
-    })?;
-    write_metrics(out, rows)?;
-    let tokens =
-        |key: &str| lines.iter().filter_map(|l| l[key].as_array()).map(Vec::len).sum::<usize>() as u64;
-    let counts = Counts {
-        documents: lines.len() as u64,
-        tokens: tokens("prompt_ids") + tokens("token_ids"),
-        rows: rows.len() as u64,
-        ..Counts::default()
-    };
-    dir.finish(counts, None)?;
-    Ok(())
 }
