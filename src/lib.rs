@@ -10,6 +10,7 @@
 //! [`generate`] goes on from a prompt; [`trajectory`] reads one through a lens, layer by layer; [`report`] draws what finished runs found, with [`figure`].
 
 pub mod artifact;
+pub mod causal;
 pub mod device;
 mod draw;
 pub mod evaluate;
