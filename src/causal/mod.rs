@@ -92,3 +92,6 @@ impl From<tch::TchError> for CausalError {
         Self::Readout(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

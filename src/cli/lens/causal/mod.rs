@@ -239,10 +239,15 @@ impl CausalArgs {
         let plans = read.into_iter().map(plan).collect::<Result<Vec<_>, _>>();
         bar.finish_and_clear();
         let plans = plans.map_err(ended)?;
-        let unfinished: usize = plans.iter().map(|plan| plan.unfinished).sum();
-        if unfinished > 0 {
-            output.note(format!("{unfinished} of {searches} searches ended before they converged"));
-        }
+        let sum = |of: fn(&Plan) -> usize| plans.iter().map(of).sum::<usize>();
+        let (evaluations, unfinished) = (sum(|plan| plan.evaluations), sum(|plan| plan.unfinished));
+        output.note(format!(
+            "found in {evaluations} evaluations of the energy{}",
+            match unfinished {
+                0 => String::new(),
+                n => format!("; {n} searches ended before they converged"),
+            }
+        ));
         Ok(plans)
     }
 
