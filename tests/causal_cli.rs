@@ -98,9 +98,9 @@ fn energies_and_effects_are_those_of_a_dense_computation() {
     let unembed = |x: &Tensor| loaded.unembed().logits(x).unwrap();
     for layer in LAYERS {
         let mean = bases.take_any(&format!("mean.layer.{layer}")).unwrap();
-        for set in ["logit:cbe", "made:cbe", "pca", "random"] {
+        for set in ["logit.cbe", "made.cbe", "pca", "random"] {
             let name = format!("{set}.layer.{layer}");
-            if layer == 8 && set == "made:cbe" {
+            if layer == 8 && set == "made.cbe" {
                 assert!(bases.take_any(&name).is_err(), "a tuned lens has no translator for the last layer");
                 continue;
             }
@@ -139,7 +139,7 @@ fn energies_and_effects_are_those_of_a_dense_computation() {
             }
         }
     }
-    let own = |i: usize, metric: &str| find(&rows, &format!("logit@logit:cbe-{i}"), metric, 3).estimate;
+    let own = |i: usize, metric: &str| find(&rows, &format!("logit@logit.cbe-{i}"), metric, 3).estimate;
     assert!((1..4).all(|i| own(i, "energy_fit") >= own(i + 1, "energy_fit")));
     // At the last layer the logit lens is the model.
     assert_eq!(find(&rows, "logit", "spearman", 8).estimate, 1.0);

@@ -27,6 +27,22 @@ pub struct Ground {
     pub states: Tensor,
     /// Of all draws.
     pub seed: u64,
+    /// See [`Sample::keep_first`].
+    pub keep_first: bool,
+}
+
+/// How the first half is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// Positions whose states are kept; all when there are fewer.
+    pub positions: usize,
+    /// Tokens in a batch.
+    pub batch: usize,
+    /// Of all draws.
+    pub seed: u64,
+    /// Whether the first position of a window (of each document in it) stays as it is, and out of the means and states: it often
+    /// holds a sink, many times as long as all others.
+    pub keep_first: bool,
 }
 
 impl Ground {
@@ -40,15 +56,20 @@ impl Ground {
         self.stand_in(removal, &order.into_iter().map(|i| i as i64).collect::<Vec<_>>())
     }
 
-    /// What stands in for the states of other documents: `[d]`, or `[rows, d]`, a state each that is drawn by document and
-    /// position, so that it does not depend on the batch.
+    /// What stands in for the states of other documents, `own [rows, d]`: `[d]`, or `[rows, d]`, a state each that is drawn by
+    /// document and position, so that it does not depend on the batch.
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn stand_in_for(&self, removal: Removal, of: &States) -> Result<Tensor, CausalError> {
+    pub fn stand_in_for(&self, removal: Removal, of: &States, own: &Tensor) -> Result<Tensor, CausalError> {
         let n = self.states.size()[0] as u64;
         let donor = |(doc, pos): (&u64, &u32)| (draw(self.seed, *doc, u64::from(*pos)) % n) as i64;
-        self.stand_in(removal, &of.docs.iter().zip(&of.pos).map(donor).collect::<Vec<_>>())
+        let other = self.stand_in(removal, &of.docs.iter().zip(&of.pos).map(donor).collect::<Vec<_>>())?;
+        if !self.keep_first {
+            return Ok(other);
+        }
+        let first = Tensor::from_slice(&firsts(of)).f_to_device(own.device())?;
+        Ok(other.f_expand_as(own)?.f_index_copy(0, &first, &own.f_index_select(0, &first)?)?)
     }
 
     fn stand_in(&self, removal: Removal, donors: &[i64]) -> Result<Tensor, CausalError> {
@@ -63,8 +84,7 @@ impl Ground {
     }
 }
 
-/// Reads `windows` once for all of `layers`, in batches of about `batch` tokens; states are kept at `positions` positions, or at
-/// all when there are fewer.
+/// Reads `windows` once for all of `layers`.
 ///
 /// # Errors
 /// When the model cannot run, a state is not finite, or there are fewer than two positions.
@@ -72,11 +92,11 @@ pub fn grounds(
     model: &Model,
     layers: &[usize],
     windows: &[&Window],
-    (positions, batch, seed): (usize, usize, u64),
+    sample: Sample,
     mut done: impl FnMut(usize) -> Result<(), CausalError>,
 ) -> Result<Vec<Ground>, CausalError> {
     let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::Block(*l, BlockHook::ResidPre)).collect();
-    let kept = drawn(windows, positions, seed);
+    let kept = drawn(windows, sample);
     if kept.len() < 2 {
         return Err(CausalError::Positions(kept.len()));
     }
@@ -84,13 +104,18 @@ pub fn grounds(
     let mut moments: Vec<Moments> = layers.iter().map(moments).collect();
     let mut places = Vec::new();
     let mut parts: Vec<Vec<Tensor>> = layers.iter().map(|_| Vec::new()).collect();
-    States::each::<CausalError>(model, &points, windows, batch, |states, _| {
+    States::each::<CausalError>(model, &points, windows, sample.batch, |states, _| {
+        let rest = sample.keep_first.then(|| others(states));
         let keys = states.docs.iter().copied().zip(states.pos.iter().copied());
         let own: Vec<(usize, (u64, u32))> = keys.enumerate().filter(|(_, key)| kept.contains(key)).collect();
         let index = Tensor::from_slice(&own.iter().map(|(row, _)| *row as i64).collect::<Vec<_>>());
         let index = index.f_to_device(states.last.device())?;
         for ((moments, parts), rows) in moments.iter_mut().zip(&mut parts).zip(&states.layers) {
-            moments.add(&Rows::new("states", rows)?)?;
+            let counted = match &rest {
+                Some(rest) => &rows.f_index_select(0, &rest.f_to_device(rows.device())?)?,
+                None => rows,
+            };
+            moments.add(&Rows::new("states", counted)?)?;
             parts.push(rows.f_index_select(0, &index)?);
         }
         places.extend(own.into_iter().map(|(_, key)| key));
@@ -106,18 +131,38 @@ pub fn grounds(
             mean: moments.mean()?,
             covariance: moments.covariance()?,
             states: Tensor::f_cat(parts, 0)?.f_index_select(0, &order)?,
-            seed,
+            seed: sample.seed,
+            keep_first: sample.keep_first,
         })
     };
     layers.iter().zip(&moments).zip(&parts).map(ground).collect()
 }
 
-/// The documents and positions of `n` tokens, drawn evenly from all.
-fn drawn(windows: &[&Window], n: usize, seed: u64) -> BTreeSet<(u64, u32)> {
+/// The documents and positions of some tokens, drawn evenly from all that count.
+fn drawn(windows: &[&Window], sample: Sample) -> BTreeSet<(u64, u32)> {
     let segments = windows.iter().flat_map(|w| &w.segments);
-    let keys = segments.flat_map(|s| (s.doc_pos..s.doc_pos + s.len).map(|pos| (s.doc_id, pos)));
+    let skipped = u32::from(sample.keep_first);
+    let keys = segments.flat_map(|s| (s.doc_pos + skipped..s.doc_pos + s.len).map(|pos| (s.doc_id, pos)));
     // Another seed than that of the donors, which are drawn by the same keys.
-    let mut all: Vec<_> = keys.map(|(doc, pos)| (draw(!seed, doc, u64::from(pos)), doc, pos)).collect();
+    let seed = !sample.seed;
+    let mut all: Vec<_> = keys.map(|(doc, pos)| (draw(seed, doc, u64::from(pos)), doc, pos)).collect();
     all.sort_unstable();
-    all.into_iter().take(n).map(|(_, doc, pos)| (doc, pos)).collect()
+    all.into_iter().take(sample.positions).map(|(_, doc, pos)| (doc, pos)).collect()
+}
+
+/// The first row of each run.
+fn firsts(states: &States) -> Vec<i64> {
+    let starts = states.runs.iter().scan(0, |next, len| {
+        let start = *next;
+        *next += *len as i64;
+        Some(start)
+    });
+    starts.collect()
+}
+
+/// All other rows.
+fn others(states: &States) -> Tensor {
+    let firsts: BTreeSet<i64> = firsts(states).into_iter().collect();
+    let rest: Vec<i64> = (0..states.rows() as i64).filter(|row| !firsts.contains(row)).collect();
+    Tensor::from_slice(&rest)
 }

@@ -3,7 +3,7 @@
 use layerscope_lenses::{LayerIndex, Lens, Readout};
 use tch::Tensor;
 
-use super::{CausalError, Energy, Ground, Removal, Set, extract, principal, random};
+use super::{CausalError, Energy, Ground, Removal, Set, basis_name, extract, principal, random};
 
 /// Directions of one layer, and who reads it.
 #[derive(Debug)]
@@ -48,8 +48,7 @@ impl Plan {
             let basis = extract(&energy, &ground.covariance, k, &mut found)?;
             evaluations += basis.evaluations;
             unfinished += basis.unfinished;
-            // `@` stands between subject and direction.
-            let name = format!("{}:cbe", lens.name().replace('@', "_"));
+            let name = basis_name(lens.name());
             sets.push(Set { name, lens: Some(place), vectors: basis.vectors, energies: basis.energies });
         }
         let subspace = principal(&ground.covariance, k)?;

@@ -126,7 +126,7 @@ impl<'a> Measurement<'a> {
     ) -> Result<Vec<Vec<f64>>, CausalError> {
         let plan = &self.plans[place];
         let own = &batch.states.layers[place];
-        let stand_in = plan.ground.stand_in_for(self.removal, batch.states)?;
+        let stand_in = plan.ground.stand_in_for(self.removal, batch.states, own)?;
         let layer = LayerIndex(plan.layer());
         let energy = |place: &usize| {
             let lens = self.lenses[*place].as_ref();
@@ -147,7 +147,7 @@ impl<'a> Measurement<'a> {
                 done()?;
             }
         }
-        let donors = plan.ground.stand_in_for(Removal::Resample, batch.states)?;
+        let donors = plan.ground.stand_in_for(Removal::Resample, batch.states, own)?;
         let treated = remove(own, &plan.subspace, &donors)?;
         let after = self.without(batch, plan.layer(), &treated)?;
         let response = Change { before: &batch.teacher.n, after: &after };

@@ -28,14 +28,14 @@ mod sets;
 pub use align::similarity;
 pub use energy::Energy;
 pub use extract::{Basis, EVALUATIONS, TOLERANCE, extract};
-pub use ground::{Ground, grounds};
+pub use ground::{Ground, Sample, grounds};
 pub use layer::Plan;
 use layerscope_lenses::LayerIndex;
 pub use measure::Measurement;
 pub use remove::{Removal, remove};
 pub use replay::replay;
 pub use rows::split_direction;
-pub use sets::{Set, principal, random};
+pub use sets::{Set, basis_name, principal, random};
 
 use crate::{model::ModelError, score::ScoreError};
 

@@ -7,7 +7,7 @@ use crate::draw::normal;
 /// Directions that are compared at one layer.
 #[derive(Debug)]
 pub struct Set {
-    /// `LENS:cbe`, `pca` or `random`.
+    /// That of [`basis_name`], `pca` or `random`.
     pub name: String,
     /// Place of the lens whose causal basis it is; none: a control.
     pub lens: Option<usize>,
@@ -27,6 +27,11 @@ impl Set {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What the causal basis of a lens is called. `@` stands between subject and direction, `:` between a file and a tensor in it.
+pub fn basis_name(lens: &str) -> String {
+    format!("{}.cbe", lens.replace(['@', ':'], "_"))
 }
 
 /// The `k` principal axes of states of this `covariance [d, d]`, that of largest variance first: `[k, d]`, f64.

@@ -316,13 +316,19 @@ fn a_replay_from_any_layer_is_the_model() {
 }
 
 /// Everything from text to rows on a tiny model, with batches of `batch` tokens.
-fn measured(model: &Model, lenses: &[Box<dyn Lens>], kinds: &[String], batch: usize) -> Vec<MetricRow> {
+fn measured(
+    model: &Model,
+    (lenses, kinds): (&[Box<dyn Lens>], &[String]),
+    (batch, keep_first): (usize, bool),
+) -> Vec<MetricRow> {
     let readout = readout(model);
     let layers: Vec<usize> = (0..=model.spec().n_layers).collect();
     let windows = windows(61);
     let (first, second): (Vec<&Window>, Vec<&Window>) =
         windows.iter().partition(|w| w.segments[0].doc_id == 0);
-    let found = grounds(model, &layers, &first, (9, batch, 4), |_| Ok(())).unwrap();
+    let found =
+        grounds(model, &layers, &first, Sample { positions: 9, batch, seed: 4, keep_first }, |_| Ok(()))
+            .unwrap();
     let plan = |ground| Plan::new(&readout, lenses, ground, (Removal::Resample, 3), || Ok(())).unwrap();
     let plans: Vec<Plan> = found.into_iter().map(plan).collect();
     let resamples = Resamples::new(0, 50);
@@ -344,12 +350,12 @@ fn at_the_last_layer_the_logit_lens_is_the_model_and_an_identity_is_the_logit_le
         let identity = TunedLens::new("id@", maps.collect());
         let lenses: Vec<Box<dyn Lens>> = vec![Box::new(LogitLens), Box::new(identity)];
         let kinds = ["logit".to_owned(), "tuned".to_owned()];
-        let rows = measured(&model, &lenses, &kinds, 6);
+        let rows = measured(&model, (&lenses, &kinds), (6, false));
         let find = |subject: &str, metric: &str, layer: usize| {
             let own = |r: &&MetricRow| r.subject == subject && r.metric == metric && r.layer == layer as i32;
             rows.iter().find(own).unwrap_or_else(|| panic!("no {metric} of {subject} at {layer}"))
         };
-        for direction in ["logit:cbe-1", "logit:cbe-3", "pca-2", "random-1", "pca"] {
+        for direction in ["logit.cbe-1", "logit.cbe-3", "pca-2", "random-1", "pca"] {
             let energy = find(&format!("logit@{direction}"), "energy", n_layers);
             let effect = find(&format!("model@{direction}"), "effect", n_layers);
             assert!(energy.estimate > 1e-4);
@@ -371,7 +377,7 @@ fn at_the_last_layer_the_logit_lens_is_the_model_and_an_identity_is_the_logit_le
                 assert!((logit.estimate - id.estimate).abs() < 1e-6, "{metric} {layer}");
             }
             assert!(find("id@", "alignment_gain", layer).estimate.abs() < 1e-6);
-            let [logit, id] = ["logit@logit:cbe-1", "id@@id_:cbe-1"].map(|s| find(s, "energy", layer));
+            let [logit, id] = ["logit@logit.cbe-1", "id@@id_.cbe-1"].map(|s| find(s, "energy", layer));
             assert!((logit.estimate / id.estimate - 1.0).abs() < 1e-3, "{} {}", logit.estimate, id.estimate);
         }
         assert!(!rows.iter().any(|r| r.subject == "id@" && r.layer == n_layers as i32));
@@ -383,7 +389,7 @@ fn batches_change_nothing() {
     let model = model("families/llama");
     let lenses: Vec<Box<dyn Lens>> = vec![Box::new(LogitLens)];
     let kinds = ["logit".to_owned()];
-    let (a, b) = (measured(&model, &lenses, &kinds, 1), measured(&model, &lenses, &kinds, 100));
+    let (a, b) = ([1, 100].map(|batch| measured(&model, (&lenses, &kinds), (batch, false)))).into();
     assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(&b) {
         assert_eq!((&a.subject, &a.metric, a.layer, a.n), (&b.subject, &b.metric, b.layer, b.n));
@@ -393,11 +399,38 @@ fn batches_change_nothing() {
     }
 }
 
+/// With nothing changed at first positions, only what comes later counts.
+#[test]
+fn first_positions_can_stay_as_they_are() {
+    let model = model("families/gpt2");
+    let lenses: Vec<Box<dyn Lens>> = vec![Box::new(LogitLens)];
+    let kinds = ["logit".to_owned()];
+    let rows = measured(&model, (&lenses, &kinds), (6, true));
+    let of = |metric: &str| rows.iter().find(|r| r.metric == metric && r.layer == 1).unwrap();
+    // Documents 1 and 2: 10 positions, 3 of them first; of the other 7 all have partners, and 5 or 6 one that moves.
+    assert_eq!((of("energy").n, of("alignment").n), (10, 7));
+    assert!((5..7).contains(&of("alignment_shuffled").n), "{:?}", of("alignment_shuffled"));
+    // The mean is that of the other rows.
+    let windows = windows(61);
+    let first = [&windows[0], &windows[1]];
+    let mean = |keep_first: bool| {
+        let sample = Sample { positions: 100, batch: 6, seed: 4, keep_first };
+        let found = grounds(&model, &[1], &first, sample, |_| Ok(())).unwrap().remove(0);
+        let own = found.states.mean_dim([0_i64].as_slice(), false, Kind::Double);
+        assert!(far(&own, &found.mean) < 1e-6);
+        (found.states.size()[0], found.mean)
+    };
+    let (all, rest) = (mean(false), mean(true));
+    assert_eq!((all.0, rest.0), (12, 10));
+    assert!(far(&all.1, &rest.1) > 1e-3);
+}
+
 #[test]
 fn one_position_is_too_few() {
     let model = model("families/gpt2");
     let windows = windows(61);
     let one = [&windows[4]];
-    let failed = grounds(&model, &[0], &one, (9, 6, 4), |_| Ok(())).unwrap_err();
+    let sample = Sample { positions: 9, batch: 6, seed: 4, keep_first: false };
+    let failed = grounds(&model, &[0], &one, sample, |_| Ok(())).unwrap_err();
     assert_eq!(failed.to_string(), "1 positions to find directions on; at least 2 are needed");
 }

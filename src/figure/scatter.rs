@@ -47,7 +47,9 @@ impl Scatter {
         let axis = self.axis();
         let left = frame::left_of(&axis);
         let columns = self.panels.len().clamp(1, COLUMNS);
-        let room = WIDTH - MARGIN - left * columns as f64 - GAP * (columns - 1) as f64;
+        // A label stands half beyond the right end of its axis.
+        let beyond = widest(&axis) / 2.0;
+        let room = WIDTH - MARGIN - beyond - left * columns as f64 - GAP * (columns - 1) as f64;
         let side = (room / columns as f64).min(if columns == 1 { 2.0 * SIDE } else { room });
         let mut y = top;
         for row in self.panels.chunks(columns) {
@@ -85,9 +87,8 @@ impl Scatter {
             |v: f64| axis.place(v).map(|at| plot.left + at.clamp(0.0, 1.0) * (plot.right - plot.left));
         let ticks: Vec<(f64, String)> =
             axis.ticks.iter().filter_map(|(v, label)| across(*v).map(|x| (x, label.clone()))).collect();
-        let widest = ticks.iter().map(|(_, label)| font::width(label, SMALL)).fold(0.0, f64::max);
         let apart = ticks.windows(2).map(|w| w[1].0 - w[0].0).fold(f64::INFINITY, f64::min);
-        let every = ((widest + 8.0) / apart).ceil().max(1.0) as usize;
+        let every = ((widest(axis) + 8.0) / apart).ceil().max(1.0) as usize;
         let ticks: Vec<(f64, String)> = ticks.into_iter().step_by(every).collect();
         for (x, _) in &ticks {
             scene.path(vec![(*x, plot.top), (*x, plot.bottom)], Colour::GRID, 1.0, &[]);
@@ -136,6 +137,10 @@ impl Scatter {
         }
         y + 6.0
     }
+}
+
+fn widest(axis: &Axis) -> f64 {
+    axis.ticks.iter().map(|(_, label)| font::width(label, SMALL)).fold(0.0, f64::max)
 }
 
 /// Whether a point has a place.

@@ -6,7 +6,7 @@ use super::{
     words,
 };
 use crate::{
-    causal::split_direction,
+    causal::{basis_name, split_direction},
     figure::{Cloud, Scatter},
     run::MetricRow,
 };
@@ -95,7 +95,7 @@ fn scatters(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
 }
 
 fn scatter(run: &Run, rows: &[MetricRow], lens: &str) -> Figure {
-    let own = format!("{}:cbe", lens.replace('@', "_"));
+    let own = basis_name(lens);
     let (mut used, mut panels): (Vec<MetricRow>, Vec<(i32, Cloud)>) = (Vec::new(), Vec::new());
     for energy in rows.iter().filter(|r| r.metric == "energy") {
         let Some((subject, direction)) = split_direction(&energy.subject) else { continue };

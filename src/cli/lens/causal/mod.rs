@@ -12,7 +12,7 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    causal::{CausalError, Ground, Measurement, Plan, Removal, Set, grounds},
+    causal::{CausalError, Ground, Measurement, Plan, Removal, Sample, Set, grounds},
     lenses::{Lens, Readout},
     model::Model,
     run::{
@@ -71,6 +71,9 @@ pub(crate) struct CausalArgs {
     /// Positions of the first half on which directions are sought
     #[arg(long, default_value_t = 2048, value_name = "N")]
     basis_tokens: usize,
+    /// Leave the first position of every window as it is, and out of means and bases: it often holds a sink
+    #[arg(long)]
+    keep_first: bool,
     /// Use a lens that was fitted to another unembedding
     #[arg(long)]
     other_unembedding: bool,
@@ -196,6 +199,7 @@ impl CausalArgs {
             "directions": job.k,
             "mode": self.mode.to_string(),
             "basis_tokens": self.basis_tokens,
+            "keep_first": self.keep_first,
         });
         let options = source.window_options(&self.text)?;
         manifest.config = self.pass.config(own, source, &self.text, &options);
@@ -214,8 +218,13 @@ impl CausalArgs {
     ) -> Result<Vec<Plan>, Failure> {
         let windows = job.half(&job.halves.moments);
         let bar = output.bar("states", "tokens", Some(tokens(&windows)));
-        let sizes = (self.basis_tokens, self.pass.batch_tokens(source), self.common.seed);
-        let read = grounds(model, &job.layers, &windows, sizes, |rows| {
+        let sample = Sample {
+            positions: self.basis_tokens,
+            batch: self.pass.batch_tokens(source),
+            seed: self.common.seed,
+            keep_first: self.keep_first,
+        };
+        let read = grounds(model, &job.layers, &windows, sample, |rows| {
             bar.inc(rows as u64);
             go_on(stop)
         });
@@ -330,7 +339,7 @@ fn ended(error: CausalError) -> Failure {
     }
 }
 
-/// `SET.layer.L [k, d_model]` (`tuned:cbe`, `pca`, `random`), and `mean.layer.L [d_model]`.
+/// `SET.layer.L [k, d_model]` (`tuned.cbe`, `pca`, `random`), and `mean.layer.L [d_model]`.
 fn bases(plans: &[Plan]) -> BTreeMap<String, Tensor> {
     let of = |plan: &Plan| {
         let layer = plan.layer();
