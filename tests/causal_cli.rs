@@ -26,8 +26,8 @@ const TEXTS: [&str; 4] = [
 const LAYERS: [usize; 2] = [3, 8];
 
 fn write_texts(file: &Path) {
-    let lines: String = TEXTS.iter().map(|text| format!("{{\"text\": {text:?}}}\n")).collect();
-    std::fs::write(file, lines).unwrap();
+    let lines: Vec<String> = TEXTS.iter().map(|text| format!("{{\"text\": {text:?}}}\n")).collect();
+    std::fs::write(file, lines.concat()).unwrap();
 }
 
 fn find<'a>(rows: &'a [MetricRow], subject: &str, metric: &str, layer: usize) -> &'a MetricRow {
