@@ -11,6 +11,7 @@
 
 mod adamw;
 pub mod artifact;
+pub mod causal;
 pub mod device;
 mod draw;
 pub mod evaluate;

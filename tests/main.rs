@@ -6,6 +6,7 @@
 #![allow(clippy::needless_for_each, clippy::too_many_lines, clippy::type_complexity)]
 
 mod cached_fit;
+mod causal_cli;
 mod cli;
 mod future_cli;
 mod generate_golden;

@@ -1,4 +1,4 @@
-//! Preconditioned L-BFGS for smooth convex functions.
+//! Preconditioned L-BFGS for smooth functions.
 
 use std::collections::VecDeque;
 
@@ -20,8 +20,8 @@ pub struct Convergence {
     pub converged: bool,
 }
 
-/// A convex function to minimise.
-pub(crate) trait Objective {
+/// A function to minimise: convex, or at least smooth, where a local minimum is what is wanted.
+pub trait Objective {
     /// The value at `x`, and its gradient there.
     fn evaluate(&mut self, x: &[f64], gradient: &mut [f64]) -> f64;
 
@@ -31,9 +31,13 @@ pub(crate) trait Objective {
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stop {
-    pub(crate) gap: f64,
-    pub(crate) iterations: usize,
+pub struct Stop {
+    /// At this [`Convergence::gap`].
+    pub gap: f64,
+    /// After so many steps.
+    pub iterations: usize,
+    /// With the step in which so many evaluations are reached.
+    pub evaluations: usize,
 }
 
 /// Pairs of a step and a change of gradient that are kept.
@@ -49,6 +53,7 @@ struct Point {
     value: f64,
 }
 
+#[derive(Debug)]
 struct Pair {
     step: Vec<f64>,
     change: Vec<f64>,
@@ -57,8 +62,8 @@ struct Pair {
 }
 
 /// What was seen of the Hessian. It serves another objective too, once told how that differs.
-#[derive(Default)]
-pub(crate) struct Memory(VecDeque<Pair>);
+#[derive(Debug, Default)]
+pub struct Memory(VecDeque<Pair>);
 
 impl Memory {
     /// The Hessian has become larger by a diagonal matrix.
@@ -72,7 +77,7 @@ impl Memory {
 }
 
 /// Minimises from `x` on, which becomes the last point (Nocedal and Wright 2006, algorithm 7.5).
-pub(crate) fn minimise(
+pub fn minimise(
     objective: &mut impl Objective,
     x: &mut Vec<f64>,
     memory: &mut Memory,
@@ -85,7 +90,8 @@ pub(crate) fn minimise(
     let (gap, converged) = loop {
         let direction = direction(objective, pairs, &at.gradient);
         let gap = gap(objective, &at, &direction);
-        if gap <= stop.gap || iterations == stop.iterations {
+        let spent = iterations == stop.iterations || evaluations >= stop.evaluations;
+        if gap <= stop.gap || spent {
             break (gap, gap <= stop.gap);
         }
         let Some((next, tries)) = search(objective, &at, &direction) else { break (gap, false) };
@@ -214,7 +220,8 @@ mod tests {
             let mut valley =
                 Valley { scales: (0..8).map(|i| 10f64.powf(f64::from(i) / 2.0)).collect(), preconditioned };
             let mut x = vec![0.0; 8];
-            let end = minimise(&mut valley, &mut x, &mut Memory::default(), Stop { gap: 1e-12, iterations });
+            let stop = Stop { gap: 1e-12, iterations, evaluations: usize::MAX };
+            let end = minimise(&mut valley, &mut x, &mut Memory::default(), stop);
             (end, x)
         };
         let (slow, _) = run(false, 500);
@@ -224,5 +231,9 @@ mod tests {
         assert!((fast.objective - 1.0).abs() < 1e-11 && fast.gradient < 1e-2);
         let (short, _) = run(false, 2);
         assert!(!short.converged && short.gap > 1e-12 && short.iterations == 2);
+        let mut valley = Valley { scales: vec![1.0, 100.0], preconditioned: false };
+        let stop = Stop { gap: 0.0, iterations: 500, evaluations: 5 };
+        let few = minimise(&mut valley, &mut vec![9.0, 9.0], &mut Memory::default(), stop);
+        assert!(!few.converged && (5..45).contains(&few.evaluations), "{few:?}");
     }
 }

@@ -47,7 +47,7 @@ pub use draw::shuffle;
 pub use error::Error;
 pub use features::{Csr, Dense, Features};
 pub use law::{Decay, Residual, residual};
-pub use lbfgs::Convergence;
+pub use lbfgs::{Convergence, Memory, Objective, Stop, minimise};
 pub use lda::{Lda, Shrinkage};
 pub use linear::{Linear, Link};
 pub use logistic::{Logistic, LogisticProbe};

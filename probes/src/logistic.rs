@@ -128,7 +128,7 @@ impl Logistic {
             if self.balanced { share } else { 1.0 }
         };
         let mut loss = Loss::new(x, y, n_classes, y.iter().map(weight).collect(), price);
-        let stop = Stop { gap: self.tolerance, iterations: self.max_iterations };
+        let stop = Stop { gap: self.tolerance, iterations: self.max_iterations, evaluations: usize::MAX };
         let (mut at, mut memory) = (loss.start(), Memory::default());
         let mut hard = false;
         let mut order: Vec<usize> = (0..l2.len()).collect();

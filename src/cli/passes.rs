@@ -1,4 +1,4 @@
-//! One pass of a text through a model that is changed in several ways: what `schedule` and `steer` share.
+//! Passes of a text through a model that is changed in several ways: what `schedule`, `steer` and `lens causal` share.
 
 use std::{
     num::NonZeroUsize,
@@ -96,18 +96,35 @@ impl PassArgs {
     ) -> Result<(), Failure> {
         let bar = output.bar(what, "tokens", Some(text.stats.tokens));
         let windows: Vec<&Window> = text.windows.iter().collect();
-        for batch in batches(&windows, self.batch_tokens(source)) {
+        for (some, clusters) in self.batched(source, &windows) {
             if stop.load(Ordering::Relaxed) {
                 return Err(Failure::interrupted(EvalError::Interrupted));
             }
-            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            let clusters: Option<Vec<u64>> = (self.cluster == Cluster::Window).then(|| {
-                batch.iter().flat_map(|i| std::iter::repeat_n(*i as u64, windows[*i].ids.len())).collect()
-            });
             add(&some, clusters.as_deref())?;
             bar.inc(some.iter().map(|w| w.ids.len() as u64).sum());
         }
         bar.finish_and_clear();
         Ok(())
+    }
+
+    /// Windows in batches of one length, and what each row counts as where that is not its document.
+    pub(crate) fn batched<'w>(
+        &self,
+        source: &Source,
+        windows: &[&'w Window],
+    ) -> impl Iterator<Item = (Vec<&'w Window>, Option<Vec<u64>>)> {
+        let cluster = self.cluster;
+        batches(windows, self.batch_tokens(source)).into_iter().map(move |batch| {
+            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
+            let clusters = (cluster == Cluster::Window).then(|| {
+                batch.iter().flat_map(|i| std::iter::repeat_n(*i as u64, windows[*i].ids.len())).collect()
+            });
+            (some, clusters)
+        })
+    }
+
+    /// What intervals resample.
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.cluster
     }
 }

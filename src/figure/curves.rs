@@ -312,7 +312,7 @@ fn ribbon(
     }
 }
 
-fn marker(scene: &mut Scene, (x, y): (f64, f64), marker: Marker, colour: Colour) {
+pub(super) fn marker(scene: &mut Scene, (x, y): (f64, f64), marker: Marker, colour: Colour) {
     let r = 3.4;
     let corners: &[(f64, f64)] = match marker {
         Marker::Circle => return scene.marks.push(Mark::Dot { x, y, radius: r, colour }),

@@ -23,6 +23,7 @@ mod font;
 mod frame;
 mod heatmap;
 pub mod palette;
+mod scatter;
 mod scene;
 #[cfg(test)]
 mod tests;
@@ -34,5 +35,6 @@ pub use curves::{Curve, Curves, Level, Panel, Point};
 pub use draw::{FigureError, png, svg};
 pub use font::{clean, fit, width};
 pub use heatmap::{CellText, Colours, Heatmap, Labels};
+pub use scatter::{Cloud, Scatter};
 pub use scene::{Align, Bounds, Colour, Mark, Scene, Text};
 pub use trajectory::{Trajectory, TrajectoryCell};

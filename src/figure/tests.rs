@@ -1,8 +1,8 @@
 //! Layouts: no label meets another, none leaves the paper, at any depth.
 
 use super::{
-    CellText, Colours, Curve, Curves, Heatmap, Labels, Level, Mark, Panel, Point, Scene, Trajectory,
-    TrajectoryCell, palette, width,
+    CellText, Cloud, Colours, Curve, Curves, Heatmap, Labels, Level, Mark, Panel, Point, Scatter, Scene,
+    Trajectory, TrajectoryCell, palette, width,
 };
 
 /// Every pair of texts that overlap, and every text that is not on the paper.
@@ -150,4 +150,39 @@ fn a_trajectory_has_its_first_layer_at_the_bottom() {
     };
     assert!(faults(&many.scene()).is_empty() && many.scene().width < 1600.0);
     assert_eq!(Heatmap::default().text, CellText::Values);
+}
+
+fn scatter(panels: usize, low: f64) -> Scatter {
+    let cloud = |layer: usize| {
+        let points =
+            |k: usize| (1..20).map(|i| (low * f64::from(i), low * f64::from(i * i) / k as f64)).collect();
+        let names = ["logit, own basis", "pca", "random", &"x".repeat(200)];
+        Cloud {
+            title: format!("layer {layer}"),
+            series: names.iter().enumerate().map(|(k, name)| ((*name).to_owned(), points(k + 1))).collect(),
+        }
+    };
+    Scatter {
+        title: "Energy and effect".into(),
+        caption: "n = 1".into(),
+        x_label: "KL(lens ‖ lens without the direction), nats".into(),
+        y_label: "KL(model ‖ model without the direction), nats".into(),
+        panels: (0..panels).map(cloud).collect(),
+    }
+}
+
+#[test]
+fn points_keep_their_labels_apart() {
+    for panels in [0, 1, 2, 3, 9, 25] {
+        for low in [1e-7, 0.01, 20.0] {
+            let found = faults(&scatter(panels, low).scene());
+            assert!(found.is_empty(), "{panels} panels, {low}: {found:#?}");
+        }
+    }
+    // A point without a logarithm has no place; the others keep theirs.
+    let dots = |chart: &Scatter| chart.scene().marks.iter().filter(|m| matches!(m, Mark::Dot { .. })).count();
+    let (mut chart, whole) = (scatter(1, 0.01), dots(&scatter(1, 0.01)));
+    chart.panels[0].series[0].1[3].1 = 0.0;
+    chart.panels[0].series[0].1[4].0 = f64::NAN;
+    assert_eq!(dots(&chart) + 2, whole);
 }

@@ -9,6 +9,7 @@
 //! ([`Report::of`]); each keeps the rows it shows, which are written beside it as CSV, every number as in `metrics.parquet`.
 //! [`Report::write`] leaves a whole folder or none.
 
+mod basis;
 mod causal;
 mod caveat;
 mod error;
@@ -78,6 +79,7 @@ impl Report {
                 causal::figures,
                 said::figures,
                 think::figures,
+                basis::figures,
             ] {
                 figures.extend(section(run)?);
             }

@@ -1,7 +1,10 @@
 //! Rank correlation.
 
-/// Spearman's rank correlation of paired values; NaN for fewer than two pairs or constant values.
+/// Spearman's rank correlation of paired values; NaN for fewer than two pairs or constant values, and when one is NaN.
 pub fn spearman(pairs: &[(f64, f64)]) -> f64 {
+    if pairs.iter().any(|(x, y)| x.is_nan() || y.is_nan()) {
+        return f64::NAN;
+    }
     let ranks = |values: Vec<f64>| -> Vec<f64> {
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -36,5 +39,6 @@ mod tests {
         // Ties share their rank: (0, 1.5, 1.5, 3) with itself is 1.
         assert!((spearman(&[(1.0, 1.0), (2.0, 2.0), (2.0, 2.0), (3.0, 3.0)]) - 1.0).abs() < 1e-12);
         assert!(spearman(&[(1.0, 1.0)]).is_nan());
+        assert!(spearman(&[(1.0, 1.0), (2.0, f64::NAN), (3.0, 1.0)]).is_nan());
     }
 }

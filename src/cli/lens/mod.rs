@@ -1,7 +1,9 @@
-//! `lens`: fitting, evaluating and transferring lenses.
+//! `lens`: fitting, evaluating, transferring and checking lenses.
 
+mod causal;
 mod eval;
 mod fit;
+mod halves;
 pub(super) mod load;
 mod readout;
 mod report;
@@ -15,7 +17,7 @@ pub(super) use report::{hint_clusters, with_interval};
 
 use super::exit::Failure;
 
-/// Fit lenses, evaluate them, and measure how they transfer between layers
+/// Fit lenses, evaluate them, measure how they transfer between layers, and whether they go by what the model goes by
 #[derive(Debug, Args)]
 pub(crate) struct LensCommand {
     #[command(subcommand)]
@@ -27,6 +29,7 @@ enum Which {
     Fit(Box<fit::FitArgs>),
     Eval(Box<eval::EvalArgs>),
     Transfer(Box<transfer::TransferArgs>),
+    Causal(Box<causal::CausalArgs>),
 }
 
 impl LensCommand {
@@ -35,6 +38,7 @@ impl LensCommand {
             Which::Fit(command) => command.run(),
             Which::Eval(command) => command.run(),
             Which::Transfer(command) => command.run(),
+            Which::Causal(command) => command.run(),
         }
     }
 }

@@ -21,7 +21,6 @@ use layerscope::{
 };
 use serde_json::json;
 
-use self::measure::Halves;
 use super::{
     super::{
         args::{CommonArgs, Layers, ModelArgs, TextArgs},
@@ -32,6 +31,7 @@ use super::{
     },
     eval::Cluster,
     fit::ROTATED,
+    halves::Halves,
     load,
     readout::ReadoutArg,
     site::block_hook,

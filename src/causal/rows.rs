@@ -1,0 +1,185 @@
+//! From the sums to numbers with intervals.
+
+use super::{Measurement, Plan, measure::Places};
+use crate::{
+    run::MetricRow,
+    score::{Estimate, Scores},
+    transfer::spearman,
+};
+
+/// Stands between a subject and a direction of it: `tuned@pca-3`.
+const DIRECTION: char = '@';
+/// Fewer directions have no rank correlation.
+const FEW: usize = 3;
+
+/// Subject and direction of a row, `tuned` and `pca-3` of `tuned@pca-3`; of a set's mean the set.
+pub fn split_direction(subject: &str) -> Option<(&str, &str)> {
+    subject.rsplit_once(DIRECTION)
+}
+
+/// The rows of one layer so far.
+struct Table<'a> {
+    plan: &'a Plan,
+    places: Places,
+    scores: &'a Scores,
+    rows: Vec<MetricRow>,
+}
+
+/// Somebody that directions are removed from.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    name: &'a str,
+    kind: &'a str,
+    /// Place among the lenses that read the layer; none: the model.
+    lens: Option<usize>,
+}
+
+impl Measurement<'_> {
+    /// Every number with its interval, layer by layer.
+    pub fn finish(&mut self) -> Vec<MetricRow> {
+        let mut rows = Vec::new();
+        for (plan, tally) in self.plans.iter().zip(&mut self.tallies) {
+            let places = Places::of(plan);
+            let mut table = Table { plan, places, scores: tally.scores(), rows: Vec::new() };
+            table.directions(Subject { name: "model", kind: "model", lens: None });
+            let mut logit = None;
+            for (place, &lens) in plan.lenses.iter().enumerate() {
+                let (name, kind) = (self.lenses[lens].name(), self.kinds[lens].as_str());
+                let subject = Subject { name, kind, lens: Some(place) };
+                table.directions(subject);
+                table.correlations(subject, lens);
+                table.alignment(subject);
+                if kind == "logit" {
+                    logit = Some(place);
+                }
+            }
+            for (place, &lens) in plan.lenses.iter().enumerate() {
+                let (name, kind) = (self.lenses[lens].name(), self.kinds[lens].as_str());
+                if let Some(logit) = logit.filter(|logit| *logit != place) {
+                    table.gains(Subject { name, kind, lens: Some(place) }, logit);
+                }
+            }
+            rows.append(&mut table.rows);
+        }
+        rows
+    }
+}
+
+impl Table<'_> {
+    /// A number that is none, such as a correlation of constants, has no row.
+    fn push(&mut self, subject: Subject<'_>, direction: &str, (metric, unit): (&str, &str), of: Estimate) {
+        if !of.estimate.is_finite() {
+            return;
+        }
+        let name = subject.name;
+        let name =
+            if direction.is_empty() { name.to_owned() } else { format!("{name}{DIRECTION}{direction}") };
+        self.rows.push(MetricRow {
+            subject: name,
+            kind: subject.kind.to_owned(),
+            hook: "resid_pre".into(),
+            layer: self.plan.layer() as i32,
+            ..MetricRow::of(metric, unit, of)
+        });
+    }
+
+    /// Place of a direction's number.
+    fn column(&self, subject: Subject<'_>, direction: usize) -> usize {
+        subject.lens.map_or_else(|| self.places.effect(direction), |lens| self.places.energy(direction, lens))
+    }
+
+    /// Energies, or effects on the model, by direction and on average over each set.
+    fn directions(&mut self, subject: Subject<'_>) {
+        let metric = if subject.lens.is_some() { "energy" } else { "effect" };
+        let plan = self.plan;
+        let mut first = 0;
+        for set in &plan.sets {
+            let columns: Vec<usize> =
+                (first..first + set.len()).map(|direction| self.column(subject, direction)).collect();
+            for (i, column) in columns.iter().enumerate() {
+                let direction = format!("{}-{}", set.name, i + 1);
+                self.push(subject, &direction, (metric, "nats"), self.scores.estimate(*column));
+                let own = subject.lens.is_some_and(|lens| Some(plan.lenses[lens]) == set.lens);
+                if let Some(energy) = set.energies.get(i).filter(|_| own) {
+                    let n = plan.ground.states.size()[0] as u64;
+                    let found = Estimate { estimate: *energy, lower: None, upper: None, n, n_clusters: 0 };
+                    self.push(subject, &direction, ("energy_fit", "nats"), found);
+                }
+            }
+            let mean = |m: &dyn Fn(usize) -> f64| {
+                columns.iter().map(|column| m(*column)).sum::<f64>() / columns.len() as f64
+            };
+            self.push(subject, &set.name, (metric, "nats"), self.scores.contrast(mean));
+            first += set.len();
+        }
+    }
+
+    /// Columns of energy and effect, of the directions of the set at `place`, or of all.
+    fn pairs(&self, lens: usize, place: Option<usize>) -> Vec<(usize, usize)> {
+        let sets = self.plan.sets.iter().enumerate();
+        let of = sets.flat_map(|(i, set)| std::iter::repeat_n(i, set.len())).enumerate();
+        let wanted = of.filter(|(_, set)| place.is_none_or(|place| place == *set));
+        wanted.map(|(d, _)| (self.places.energy(d, lens), self.places.effect(d))).collect()
+    }
+
+    /// How the lens's energies go with the model's effects: over its own basis, over each control, over all directions.
+    fn correlations(&mut self, subject: Subject<'_>, lens: usize) {
+        let Some(place) = subject.lens else { return };
+        let own = self.plan.sets.iter().position(|set| set.lens == Some(lens));
+        let named = |name: &str| self.plan.sets.iter().position(|set| set.lens.is_none() && set.name == name);
+        let over = [
+            ("spearman", own),
+            ("spearman_pca", named("pca")),
+            ("spearman_random", named("random")),
+            ("spearman_all", None),
+        ];
+        for (metric, set) in over {
+            let pairs = self.pairs(place, set);
+            if pairs.len() >= FEW {
+                let of = self.scores.contrast(|mean| spearman(&values(&pairs, mean)));
+                self.push(subject, "", (metric, "correlation"), of);
+            }
+        }
+        let pairs = self.pairs(place, own);
+        if pairs.len() >= FEW {
+            let of = self.scores.contrast(|mean| log_slope(&values(&pairs, mean)));
+            self.push(subject, "", ("loglog_slope", "slope"), of);
+        }
+    }
+
+    fn alignment(&mut self, subject: Subject<'_>) {
+        let Some(place) = subject.lens else { return };
+        let columns = [
+            ("alignment", self.places.alignment(place)),
+            ("alignment_shuffled", self.places.shuffled(place)),
+        ];
+        for (metric, column) in columns {
+            self.push(subject, "", (metric, "cosine"), self.scores.estimate(column));
+        }
+    }
+
+    /// What a lens has over the logit lens, paired by document.
+    fn gains(&mut self, subject: Subject<'_>, logit: usize) {
+        let Some(place) = subject.lens else { return };
+        let (own, other) = (self.places.alignment(place), self.places.alignment(logit));
+        let of = self.scores.contrast(|mean| mean(own) - mean(other));
+        self.push(subject, "", ("alignment_gain", "cosine"), of);
+        let (own, other) = (self.pairs(place, None), self.pairs(logit, None));
+        let of = self.scores.contrast(|mean| spearman(&values(&own, mean)) - spearman(&values(&other, mean)));
+        self.push(subject, "", ("spearman_all_gain", "correlation"), of);
+    }
+}
+
+fn values(pairs: &[(usize, usize)], mean: &dyn Fn(usize) -> f64) -> Vec<(f64, f64)> {
+    pairs.iter().map(|(x, y)| (mean(*x), mean(*y))).collect()
+}
+
+/// Slope of the least-squares line through the logarithms; NaN when a number is not positive or all energies are one.
+fn log_slope(pairs: &[(f64, f64)]) -> f64 {
+    let logs: Vec<(f64, f64)> = pairs.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
+    let n = logs.len() as f64;
+    let (mx, my) = logs.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x / n, b + y / n));
+    let (xy, xx) =
+        logs.iter().fold((0.0, 0.0), |(xy, xx), (x, y)| (xy + (x - mx) * (y - my), xx + (x - mx) * (x - mx)));
+    xy / xx
+}
