@@ -6,8 +6,8 @@ use super::{
 };
 
 /// The runs that it leaves for the report.
-pub(super) const RUNS: [&str; 8] =
-    ["generate", "schedule", "trace", "patch", "steer", "later", "think", "space"];
+pub(super) const RUNS: [&str; 9] =
+    ["generate", "schedule", "trace", "patch", "steer", "later", "think", "space", "causal"];
 
 impl Demo {
     /// Edits, blocks left out, patches, pushes, and what one state knows of later tokens.
@@ -53,7 +53,10 @@ impl Demo {
         output.note("\n   Hidden states fed back in place of words: what are such thoughts, and does the answer need them?\n");
         let data = [("--data", &*data)];
         run("think", "think", "--prompts 40 --steps 3 --max-new-tokens 8", &data)?;
-        run("think space", "space", "--tokens 4000", &data)
+        run("think space", "space", "--tokens 4000", &data)?;
+        output.note("\n   And the lenses themselves: does the model go by what they go by?\n");
+        let (words, tuned) = ("--tokens 1500 --layers 2,6 --directions 3 --basis-tokens 256", path("tuned"));
+        run("lens causal", "causal", words, &[data[0], ("--lens", &tuned)])
     }
 }
 
