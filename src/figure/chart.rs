@@ -1,10 +1,12 @@
-use super::{Curves, Heatmap, Scene};
+use super::{Curves, Heatmap, Scatter, Scene};
 
 /// A chart before it is laid out, for those who draw it themselves.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Chart {
     /// Lines.
     Curves(Curves),
+    /// Points.
+    Scatter(Scatter),
     /// A matrix.
     Heatmap(Heatmap),
 }
@@ -14,6 +16,7 @@ impl Chart {
     pub fn scene(&self) -> Scene {
         match self {
             Self::Curves(chart) => chart.scene(),
+            Self::Scatter(chart) => chart.scene(),
             Self::Heatmap(chart) => chart.scene(),
         }
     }

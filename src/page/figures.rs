@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::FigurePart;
-use crate::figure::{Chart, Colours, Curves, Heatmap, Labels, Panel};
+use crate::figure::{Chart, Cloud, Colours, Curves, Heatmap, Labels, Panel, Scatter};
 
-/// `{id, title, shows, not, lines | matrix}`.
+/// `{id, title, shows, not, lines | scatter | matrix}`.
 pub(super) fn encode(part: &FigurePart) -> Value {
     let FigurePart { name, title, shows, not, chart } = part;
     let (kind, of) = match chart {
         Chart::Curves(chart) => ("lines", lines(chart)),
+        Chart::Scatter(chart) => ("scatter", scatter(chart)),
         Chart::Heatmap(chart) => ("matrix", matrix(chart)),
     };
     json!({ "id": name, "title": title, "shows": shows, "not": not, kind: of })
@@ -30,6 +31,13 @@ fn lines(chart: &Curves) -> Value {
     };
     let panels: Vec<Value> = chart.panels.iter().map(panel).collect();
     json!({ "x": chart.along(), "names": chart.x_names, "y": chart.y_label, "log": chart.log, "panels": panels })
+}
+
+/// `{x, y, panels: [{title, series: [[name, [[x, y]…]]…]}]}`
+fn scatter(chart: &Scatter) -> Value {
+    let panel = |cloud: &Cloud| json!({ "title": cloud.title, "series": cloud.series });
+    let panels: Vec<Value> = chart.panels.iter().map(panel).collect();
+    json!({ "x": chart.x_label, "y": chart.y_label, "panels": panels })
 }
 
 /// `{rows: [label, names], columns: [label, names], legend, signed, values: row after row}`

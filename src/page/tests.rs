@@ -160,7 +160,7 @@ fn a_file_is_written_whole() {
 
 #[test]
 fn charts_keep_every_number() {
-    use crate::figure::{Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point};
+    use crate::figure::{Cloud, Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point, Scatter};
     let third = 1.0 / 3.0;
     let point = |x, y| Point { x, y, interval: (x > 0).then_some((y, 2.0 * y)) };
     let curve = Curve { name: "a".into(), points: vec![point(0, third), point(2, 0.1)], fitted: false };
@@ -178,6 +178,11 @@ fn charts_keep_every_number() {
         lines["lines"],
         json!({ "x": "layer", "names": [], "y": "", "log": true, "panels": [of_panel] })
     );
+    let cloud = Cloud { title: "layer 3".into(), series: vec![("pca".into(), vec![(third, 0.1)])] };
+    let scatter = Scatter { x_label: "x".into(), panels: vec![cloud], ..Scatter::default() };
+    let scatter = figures::encode(&part(Chart::Scatter(scatter)));
+    let of_panel = json!({ "title": "layer 3", "series": [["pca", [[third, 0.1]]]] });
+    assert_eq!(scatter["scatter"], json!({ "x": "x", "y": "", "panels": [of_panel] }));
     let map = Heatmap {
         rows: Labels::Layers(vec![0, 4]),
         row_label: "layer".into(),

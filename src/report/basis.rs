@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     causal::{basis_name, split_direction},
-    figure::{Cloud, Scatter},
+    figure::{Chart, Cloud, Scatter},
     run::MetricRow,
 };
 
@@ -143,8 +143,8 @@ fn scatter(run: &Run, rows: &[MetricRow], lens: &str) -> Figure {
         caption,
         scene: chart.scene(),
         run: run.name.clone(),
-        chart: None,
-        not: "",
+        chart: Some(Chart::Scatter(chart)),
+        not: NOT,
         along: Along::Layer,
         rows: used,
         records: Vec::new(),

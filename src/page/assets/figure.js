@@ -5,7 +5,7 @@ let serial = 0;
 
 /**
  * `about`: { id, title, run, shows, not, hide, controls: [{key, label, options, usual}], draw(values) }. `draw` gets the chosen
- * values by key and gives { lines | matrix: spec, table: {head, rows}, note }, and where they change with the values a title and
+ * values by key and gives { lines | scatter | matrix: spec, table: {head, rows}, note }, and where they change with the values a title and
  * what is shown.
  */
 function figure(about) {
@@ -34,9 +34,9 @@ function figure(about) {
     let last = null;
     const redraw = () => {
         const result = about.draw(values());
-        const spec = result.lines ?? result.matrix;
+        const spec = result.lines ?? result.scatter ?? result.matrix;
         const width = Math.max(280, Math.min(900, place.clientWidth || 720));
-        if (result.lines) {
+        if (!result.matrix) {
             spec.hidden = hidden();
             spec.onToggle = (line) => {
                 const now = hidden();
@@ -46,7 +46,8 @@ function figure(about) {
                 focusEntry(place, line);
             };
         }
-        const chart = result.lines ? lineChart(spec, width) : matrixChart(spec, width);
+        const draw = result.lines ? lineChart : result.scatter ? scatterChart : matrixChart;
+        const chart = draw(spec, width);
         last = { chart, table: result.table };
         if (result.title) title.data = result.title;
         if (result.shows) words.querySelector('p').textContent = result.shows;

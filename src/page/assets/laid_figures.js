@@ -34,6 +34,24 @@ function laidLines(laid, panel) {
     };
 }
 
+/** One panel of a scatter plot; all panels have the same axes. */
+function laidScatter(laid, panel) {
+    const { x, y, panels } = laid.scatter;
+    const shown = (point) => point[0] > 0 && point[1] > 0;
+    const names = [...new Set(panels.flatMap((one) => one.series.map(([name]) => name)))];
+    const points = (name) => new Map(panels[panel].series).get(name) ?? [];
+    return {
+        scatter: {
+            title: `${laid.title}, ${panels[panel].title}`,
+            x,
+            y,
+            series: names.map((name) => ({ name, points: points(name).filter(shown) })),
+            all: panels.flatMap((one) => one.series.flatMap(([, all]) => all.filter(shown).flat())),
+        },
+        table: { head: ['', x, y], rows: names.flatMap((name) => points(name).map((point) => [name, ...point])) },
+    };
+}
+
 /** A heat map; of names that stand twice each has its place. */
 function laidMatrix(laid) {
     const { rows, columns, legend, signed, values } = laid.matrix;
@@ -62,7 +80,8 @@ function laidMatrix(laid) {
 
 /** Figures of a run that lack the same are one, with a choice; panels are chosen apart where all have the same. */
 function laidFigure(run, all) {
-    const titles = (laid) => (laid.lines?.panels ?? []).map((panel) => panel.title).filter(Boolean);
+    const of = (laid) => laid.lines?.panels ?? laid.scatter?.panels ?? [];
+    const titles = (laid) => of(laid).map((panel) => panel.title).filter(Boolean);
     const panels = titles(all[0]);
     const apart = all.every((laid) => titles(laid).join() === panels.join());
     const choices = all.flatMap((laid) =>
@@ -87,7 +106,8 @@ function laidFigure(run, all) {
         ],
         draw({ figure: place, panel }) {
             const [laid, own, title] = choices[Number(place)];
-            const drawn = laid.matrix ? laidMatrix(laid) : laidLines(laid, own ?? Math.max(0, panels.indexOf(panel)));
+            const draw = laid.matrix ? laidMatrix : laid.scatter ? laidScatter : laidLines;
+            const drawn = draw(laid, own ?? Math.max(0, panels.indexOf(panel)));
             return { ...drawn, title, shows: laid.shows };
         },
     });
