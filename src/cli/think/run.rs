@@ -83,7 +83,8 @@ impl ThinkArgs {
             Case::of(&job.replacements, feedback.steps)
         };
         let settings = job.settings.clone();
-        let mut effects = Effects::new(&readout, &embeddings, &replacements, cases, settings, resamples)?;
+        let mut effects =
+            Effects::new(&readout, &embeddings, (&replacements, feedback), cases, settings, resamples)?;
         let mut all: Vec<Vec<Effect>> = vec![Vec::new(); kept.len()];
         let bar = output.bar("replacing", "prompts", Some(kept.len() as u64));
         for batch in &batches {
