@@ -56,7 +56,7 @@ pub(super) fn text(job: &Job, found: &Found, tokenizer: &Tokenizer) -> Result<St
 fn thoughts(all: &[Thought], mean_norm: f64, tokenizer: &Tokenizer) -> Table {
     let piece = |id: u32| tokenizer.piece(id).shown;
     let list = |top: &[(u32, f64)]| -> String {
-        top.iter().take(3).map(|(id, x)| format!("{} {x:.2}", piece(*id))).collect::<Vec<_>>().join("  ")
+        top.iter().take(2).map(|(id, x)| format!("{} {x:.2}", piece(*id))).collect::<Vec<_>>().join("  ")
     };
     let lenses = all.first().map_or(&[][..], |t| &t.lenses[..]);
     let headers = ["thought", "× embedding", "longer than"].map(str::to_owned).into_iter();
