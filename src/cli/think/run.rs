@@ -228,6 +228,13 @@ impl Found {
         json!({ "mean": self.embeddings.mean_norm(), "p05": at(0.05), "p50": at(0.5), "p95": at(0.95) })
     }
 
+    /// The same in words.
+    pub(super) fn embedding_line(&self) -> String {
+        let at = |share| self.embeddings.norm_at(share);
+        let mean = self.embeddings.mean_norm();
+        format!("lengths of embeddings: mean {mean:.3}, 90 % of them {:.3} to {:.3}", at(0.05), at(0.95))
+    }
+
     /// What is told of every prompt.
     pub(super) fn lines(&self, job: &Job, tokenizer: &Tokenizer) -> Result<Vec<Value>, Failure> {
         let words = |thinker: &Thinker, ids: &[u32]| continuation(tokenizer, &thinker.ids, ids);
