@@ -12,7 +12,7 @@ const EXPLAINED: &str = "Mean: over prompts; other: another prompt's thoughts; r
     the model's own tokens (plain decoding).";
 
 /// What figures of thoughts do not show.
-const NOT: &str = "whether thoughts help: no question here has a right answer. Thoughts after a replaced one are not thought anew.";
+const NOT: &str = "whether thoughts help: no question here has a right answer.";
 
 /// What figures of states and embeddings do not show.
 const NOT_USED: &str = "whether the model can use a state as an embedding: see what becomes of the answer.";
@@ -39,12 +39,15 @@ fn thoughts(run: &Run) -> Result<Vec<Figure>, ReportError> {
             "more surprisal, nats",
         ),
     ] {
-        let (mut all, mut each, mut names) = (Rows::default(), Rows::default(), Vec::new());
+        let (mut all, mut names) = (Rows::default(), Vec::new());
+        let mut each = ["the others as they were", "later ones thought anew"]
+            .map(|title| Rows { title: title.into(), ..Rows::default() });
         for row in rows.iter().filter(|r| r.kind == "replacement" && r.metric == metric) {
             // Drawn, and in its CSV, where the replacement or the thought is.
-            let step = row.subject.split_once('@').map(|(name, step)| (name, step.parse()));
-            if let Some((name, Ok(layer))) = step {
-                each.add(name, MetricRow { layer, ..row.clone() });
+            if let Some((name, step)) = row.subject.split_once('@') {
+                let (anew, step) = (step.ends_with('+'), step.trim_end_matches('+'));
+                let Ok(layer) = step.parse() else { continue };
+                each[usize::from(anew)].add(name, MetricRow { layer, ..row.clone() });
             } else {
                 all.add(&row.subject, MetricRow { layer: names.len() as i32, ..row.clone() });
                 names.push(row.subject.clone());
@@ -55,12 +58,13 @@ fn thoughts(run: &Run) -> Result<Vec<Figure>, ReportError> {
             let said = said.along(Along::Placed("in place of all thoughts", names)).but_not(NOT);
             figures.push(curves(run, said, (label, false), &[all]));
         }
-        if !each.lines.is_empty() {
-            let all: Vec<MetricRow> = each.lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
-            let more = "The other thoughts stay; the answer's first token is predicted at the last one.";
+        if !each[0].lines.is_empty() {
+            let all: Vec<MetricRow> =
+                each.iter().flat_map(|panel| &panel.lines).flat_map(|(_, rows)| rows).cloned().collect();
+            let more = "The answer's first token is predicted at the last thought.";
             let said = Said::new(format!("think-{name}-each"), format!("{title}: one replaced"), more);
             let said = said.along(Along::Placed("thought", Vec::new())).but_not(NOT);
-            figures.push(curves(run, said, (label, words::wants_log(metric, &all)), &[each]));
+            figures.push(curves(run, said, (label, words::wants_log(metric, &all)), &each));
         }
     }
     Ok(figures)

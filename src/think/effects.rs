@@ -1,9 +1,9 @@
 //! What the answer loses when thoughts are replaced.
 
 use layerscope_lenses::{Ask, Read, Readout, Teacher};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use super::{Case, Embeddings, Replacements, ThinkError, answers, ends};
+use super::{Case, Embeddings, Feedback, Replacements, ThinkError, answers, ends, rollout_from};
 use crate::{
     generate::Settings,
     model::Model,
@@ -55,20 +55,21 @@ pub struct Effects<'a> {
     readout: &'a Readout,
     embeddings: &'a Embeddings,
     replacements: &'a Replacements,
+    feedback: Feedback,
     cases: Vec<Case>,
     settings: Settings,
     tally: Tally,
 }
 
 impl<'a> Effects<'a> {
-    /// `settings` are those that the true answers were generated with.
+    /// `feedback` and `settings` are those of the true thoughts and answers.
     ///
     /// # Errors
     /// When the resamples do not fit.
     pub fn new(
         readout: &'a Readout,
         embeddings: &'a Embeddings,
-        replacements: &'a Replacements,
+        (replacements, feedback): (&'a Replacements, Feedback),
         cases: Vec<Case>,
         settings: Settings,
         resamples: Resamples,
@@ -76,7 +77,7 @@ impl<'a> Effects<'a> {
         // The true thoughts come first, as a case that changes nothing: their KL column holds the entropy.
         let columns = (0..=cases.len()).flat_map(|_| [FIRST, FIRST, FIRST, ANSWER, ANSWER]).collect();
         let tally = Tally::new(columns, 2, resamples)?;
-        Ok(Self { readout, embeddings, replacements, cases, settings, tally })
+        Ok(Self { readout, embeddings, replacements, feedback, cases, settings, tally })
     }
 
     /// Runs prompts of one length under every case. Returns each prompt's effects, case by case.
@@ -97,7 +98,7 @@ impl<'a> Effects<'a> {
             .collect();
         let mut effects: Vec<Vec<Effect>> = vec![Vec::new(); batch.len()];
         for &case in &self.cases {
-            let fed = self.fed(case, batch)?;
+            let fed = self.fed(model, case, batch, &asked.ids)?;
             let n = self.readout.normalize(&asked.ends(model, &fed)?)?;
             let read = self.readout.sweep(&n, Ask { tokens: &[&asked.tokens], ..Ask::default() })?;
             let kl = teacher.kl(self.readout, &n, &read.lse)?;
@@ -125,7 +126,7 @@ impl<'a> Effects<'a> {
     }
 
     /// The vectors of a case, `[rows, k, d_model]`.
-    fn fed(&self, case: Case, batch: &[&Thinker]) -> Result<Tensor, ThinkError> {
+    fn fed(&self, model: &Model, case: Case, batch: &[&Thinker], ids: &Tensor) -> Result<Tensor, ThinkError> {
         let row = |thinker: &&Thinker| {
             // In place of all thoughts the model's own tokens are those of plain decoding.
             let tokens = if matches!(case, Case::All(_)) { &thinker.plain } else { &thinker.here };
@@ -133,7 +134,11 @@ impl<'a> Effects<'a> {
             let greedy = self.embeddings.lookup(&Tensor::from_slice(&tokens))?;
             self.replacements.of(case, thinker.prompt, &greedy)
         };
-        Ok(Tensor::f_stack(&batch.iter().map(row).collect::<Result<Vec<_>, _>>()?, 0)?)
+        let given = Tensor::f_stack(&batch.iter().map(row).collect::<Result<Vec<_>, _>>()?, 0)?;
+        if matches!(case, Case::Anew(..)) {
+            return Ok(rollout_from(model, ids, &given, &self.feedback, self.settings.cache)?.thoughts);
+        }
+        Ok(given)
     }
 
     /// The answers of a case in which no thought is left.
@@ -144,7 +149,7 @@ impl<'a> Effects<'a> {
         asked: &Asked,
         fed: &Tensor,
     ) -> Result<Option<Vec<Vec<u32>>>, ThinkError> {
-        if matches!(case, Case::One(..)) {
+        if !case.is_whole() {
             return Ok(None);
         }
         let said = answers(model, &asked.ids, fed, &self.settings)?;
@@ -174,7 +179,7 @@ impl<'a> Effects<'a> {
                 of("surprisal_increase", "nats", scores.contrast(|mean| mean(column(3)) - mean(3))),
                 of("kl_answer", "nats", scores.estimate(column(4))),
             ]);
-            if !matches!(case, Case::One(..)) {
+            if case.is_whole() {
                 rows.push(of("same_answer", "share", scores.estimate(column(2))));
             }
         }
@@ -212,7 +217,7 @@ impl Asked {
 
     /// States that predict the answers' tokens, `[rows · N, d_model]`.
     fn ends(&self, model: &Model, vectors: &Tensor) -> Result<Tensor, ThinkError> {
-        let ends = ends(model, &self.ids.to_device(Device::Cpu), vectors, &self.fed)?;
+        let ends = ends(model, &self.ids, vectors, &self.fed)?;
         Ok(ends.f_flatten(0, 1)?)
     }
 

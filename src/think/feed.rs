@@ -97,7 +97,8 @@ pub(super) fn places(rows: i64, n: i64) -> Tensor {
 pub fn ends(model: &Model, ids: &Tensor, vectors: &Tensor, fed: &Tensor) -> Result<Tensor, ThinkError> {
     let _no_grad = tch::no_grad_guard();
     let ((rows, prompt), thoughts, last) = (ids.size2()?, vectors.size3()?.1, model.spec().n_layers);
-    let all = Tensor::f_cat(&[ids, &places(rows, thoughts), fed], 1)?;
+    let all = [&ids.to_device(Device::Cpu), &places(rows, thoughts), &fed.to_device(Device::Cpu)];
+    let all = Tensor::f_cat(&all, 1)?;
     let capture = Capture::new([point(last)].into_iter().collect::<Selection>());
     let mut taps = (Fed::new(prompt as usize, vectors).until(point(last)), capture);
     let _none = model.forward(&all, &mut taps)?;

@@ -29,5 +29,5 @@ pub use error::ThinkError;
 pub use feed::{Fed, ends};
 pub use read::{LensRead, Read, Thought, read, thought_rows};
 pub use replace::{Case, Replacement, Replacements};
-pub use rollout::{Feedback, Rescale, Rollout, answers, fits, rollout};
+pub use rollout::{Feedback, Rescale, Rollout, answers, fits, rollout, rollout_from};
 pub use space::{Share, Space};

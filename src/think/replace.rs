@@ -67,12 +67,20 @@ pub enum Case {
     All(Replacement),
     /// Thought `.1`, from 1; the others stay as they were.
     One(Replacement, usize),
+    /// Thought `.1`, from 1; those before it stay, those after it are thought anew.
+    Anew(Replacement, usize),
     /// The answer follows the prompt without any.
     None,
 }
 
 impl Case {
-    /// Every case of `steps` thoughts: all together, none at all, then one by one (where there are several).
+    /// Whether no thought of the prompt's own is left.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::All(_) | Self::None)
+    }
+
+    /// Every case of `steps` thoughts: all together, none at all, then one by one (where there are several), with later ones thought anew
+    /// where there are any.
     pub fn of(replacements: &[Replacement], steps: usize) -> Vec<Self> {
         if steps == 0 {
             return Vec::new();
@@ -80,16 +88,18 @@ impl Case {
         let all = replacements.iter().map(|r| Self::All(*r)).chain([Self::None]);
         let ones = (1..=if steps > 1 { steps } else { 0 })
             .flat_map(|step| replacements.iter().map(move |r| Self::One(*r, step)));
-        all.chain(ones).collect()
+        let anew = (1..steps).flat_map(|step| replacements.iter().map(move |r| Self::Anew(*r, step)));
+        all.chain(ones).chain(anew).collect()
     }
 }
 
-/// `zero`, `zero@3`, `none`.
+/// `zero`, `zero@3`, `zero@3+`, `none`.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All(replacement) => replacement.fmt(f),
             Self::One(replacement, step) => write!(f, "{replacement}@{step}"),
+            Self::Anew(replacement, step) => write!(f, "{replacement}@{step}+"),
             Self::None => f.write_str("none"),
         }
     }
@@ -133,8 +143,8 @@ impl Replacements {
         self.others.as_ref().map(|others| others[prompt])
     }
 
-    /// What `prompt` is fed in a case, `[K, d_model]` (none: `[0, d_model]`). `greedy [K, d_model]` are the embeddings that stand for
-    /// its thoughts.
+    /// What `prompt` is fed in a case, `[K, d_model]` (none: `[0, d_model]`; those that are to be thought anew are left out). `greedy [K,
+    /// d_model]` are the embeddings that stand for its thoughts.
     ///
     /// # Errors
     /// [`ThinkError::NeedsOthers`].
@@ -143,6 +153,9 @@ impl Replacements {
         match case {
             Case::None => Ok(own.f_narrow(0, 0, 0)?),
             Case::All(replacement) => self.made(replacement, prompt, greedy),
+            Case::Anew(replacement, step) => {
+                Ok(self.of(Case::One(replacement, step), prompt, greedy)?.f_narrow(0, 0, step as i64)?)
+            }
             Case::One(replacement, step) => {
                 let (place, made) = (step as i64 - 1, self.made(replacement, prompt, greedy)?);
                 Ok(own.f_slice_scatter(&made.f_narrow(0, place, 1)?, 0, place, place + 1, 1)?)

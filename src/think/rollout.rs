@@ -113,31 +113,52 @@ pub fn fits(prompt: usize, thoughts: usize, new: usize, context: usize) -> Resul
 /// # Errors
 /// [`ThinkError`]: settings out of range, a sequence beyond the context, thoughts that are not finite.
 pub fn rollout(model: &Model, ids: &Tensor, feedback: &Feedback, cache: bool) -> Result<Rollout, ThinkError> {
+    let none = [ids.size2()?.0, 0, model.spec().d_model as i64];
+    rollout_from(model, ids, &Tensor::zeros(none, (model.kind(), model.device())), feedback, cache)
+}
+
+/// As [`rollout`], where the first thoughts are `given [rows, n, d_model]`, at most `feedback.steps`, and only the rest is thought.
+///
+/// # Errors
+/// As [`rollout`].
+pub fn rollout_from(
+    model: &Model,
+    ids: &Tensor,
+    given: &Tensor,
+    feedback: &Feedback,
+    cache: bool,
+) -> Result<Rollout, ThinkError> {
     let _no_grad = tch::no_grad_guard();
-    let (last, (rows, prompt)) = (model.spec().n_layers, ids.size2()?);
+    let (last, (rows, prompt), given_steps) = (model.spec().n_layers, ids.size2()?, given.size3()?.1);
     feedback.check(last)?;
     fits(prompt as usize, feedback.steps, 1, model.spec().n_ctx)?;
     let mut cache = cache.then(Cache::new);
     let own = Schedule::identity(last);
     let selection: Selection = [point(feedback.layer), point(last)].into_iter().collect();
-    let none = Tensor::zeros([rows, 0, model.spec().d_model as i64], (model.kind(), model.device()));
-    let (mut thoughts, mut states, mut ends) = (none.shallow_clone(), vec![none], Vec::new());
-    for step in 0..=feedback.steps as i64 {
+    let steps = feedback.steps as i64;
+    let (mut thoughts, mut states, mut ends) = (given.shallow_clone(), Vec::new(), Vec::new());
+    for step in given_steps.min(steps)..=steps {
         let all = Tensor::f_cat(&[&ids.to_device(Device::Cpu), &places(rows, step)], 1)?;
         let seen = cache.as_ref().map_or(0, Cache::positions) as i64;
         let mut taps = (Fed::new(prompt as usize, &thoughts), Capture::new(selection.clone()).run_on());
         let new = all.f_narrow(1, seen, prompt + step - seen)?;
         let _logits = model.forward_along(&new, &own, cache.as_mut(), &mut taps)?;
-        let at = |layer| -> Result<Tensor, ThinkError> { Ok(kept(&taps.1, layer)?.f_narrow(1, -1, 1)?) };
+        // The first pass has the places of what was given, too.
+        let n = if ends.is_empty() { step + 1 } else { 1 };
+        let at = |layer| -> Result<Tensor, ThinkError> {
+            let kept = kept(&taps.1, layer)?;
+            Ok(kept.f_narrow(1, kept.size3()?.1 - n, n)?)
+        };
         ends.push(at(last)?);
-        if step < feedback.steps as i64 {
-            let state = at(feedback.layer)?;
-            let thought = feedback.thought(model, &state.f_select(1, 0)?, step as usize + 1)?;
+        let state = at(feedback.layer)?;
+        if step < steps {
+            let thought = feedback.thought(model, &state.f_select(1, -1)?, step as usize + 1)?;
             thoughts = Tensor::f_cat(&[&thoughts, &thought.f_unsqueeze(1)?], 1)?;
-            states.push(state);
         }
+        states.push(state);
     }
-    Ok(Rollout { thoughts, states: Tensor::f_cat(&states, 1)?, ends: Tensor::f_cat(&ends, 1)? })
+    let states = Tensor::f_cat(&states, 1)?.f_narrow(1, 0, steps)?;
+    Ok(Rollout { thoughts: thoughts.f_narrow(1, 0, steps)?, states, ends: Tensor::f_cat(&ends, 1)? })
 }
 
 /// The answers of prompts `ids [rows, P]` after `vectors [rows, k, d_model]` were fed.

@@ -60,7 +60,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Of these layers; the last one's normalised states, which Coconut feeds, come with it. `40 d²` bytes of sums for a layer.
+    /// Of these layers; the last one's normalised states, which Coconut feeds, come with it. `48 d²` bytes of sums for a layer.
     ///
     /// # Errors
     /// When libtorch fails.

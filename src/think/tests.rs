@@ -109,6 +109,11 @@ fn tokens_are_thoughts_that_are_embeddings() {
     }
 }
 
+/// No tokens after one row.
+fn no_tokens() -> Tensor {
+    Tensor::zeros([1, 0], (Kind::Int64, Device::Cpu))
+}
+
 fn thinkers(model: &Model, rollout: &Rollout, new: usize) -> Vec<Thinker> {
     let rows = rollout.thoughts.size()[0];
     let embeddings = Embeddings::of(model, model.spec().vocab).unwrap();
@@ -130,6 +135,30 @@ fn thinkers(model: &Model, rollout: &Rollout, new: usize) -> Vec<Thinker> {
     (0..rows as usize).map(one).collect()
 }
 
+/// Thoughts that are given are gone on from as if they had been thought.
+#[test]
+fn a_chain_goes_on_from_its_own_thoughts() {
+    for name in ["gpt2", "llama", "gemma3"] {
+        let model = model(name);
+        let feedback = Feedback::new(STEPS, 1, model.spec().n_layers);
+        let whole = rollout(&model, &ids(2), &feedback, true).unwrap();
+        for given in 0..=STEPS as i64 {
+            for cache in [true, false] {
+                let start = whole.thoughts.narrow(1, 0, given);
+                let again = rollout_from(&model, &ids(2), &start, &feedback, cache).unwrap();
+                for (a, b) in [
+                    (&again.thoughts, &whole.thoughts),
+                    (&again.states, &whole.states),
+                    (&again.ends, &whole.ends),
+                ] {
+                    assert_eq!(a.size(), b.size(), "{name} {given}");
+                    assert!(largest(&(a - b)) < 1e-10 * largest(b), "{name} {given}");
+                }
+            }
+        }
+    }
+}
+
 /// What replaces a thought by itself changes nothing, to the bit; every number against a dense computation.
 #[test]
 fn effects_are_dense_divergences() {
@@ -143,13 +172,14 @@ fn effects_are_dense_divergences() {
     let readout = Readout::new(model.unembed(), vocab, Precision::Exact, 1).unwrap();
     let replacements = Replacements::new(found.thoughts.unbind(0), 4).unwrap();
     let cases = Case::of(&Replacement::ALL, STEPS);
-    assert_eq!(cases.len(), 5 * (STEPS + 1) + 1);
+    assert_eq!(cases.len(), 5 * (STEPS + 1) + 1 + 5 * (STEPS - 1));
     let all: Vec<&Thinker> = thinkers.iter().collect();
     let effects = {
+        let feedback = Feedback::new(STEPS, model.spec().n_layers, model.spec().n_layers);
         let mut effects = Effects::new(
             &readout,
             &embeddings,
-            &replacements,
+            (&replacements, feedback),
             cases.clone(),
             Settings::greedy(NEW),
             Resamples::new(0, 50),
@@ -177,7 +207,14 @@ fn effects_are_dense_divergences() {
         let answer = Tensor::from_slice(&answer).view([-1, 1]);
         let tokens: Vec<i64> = thinker.plain.iter().map(|id| i64::from(*id)).collect();
         let tokens = embeddings.lookup(&Tensor::from_slice(&tokens)).unwrap();
+        // Zero at the second place, and what the model then thinks by itself.
+        let two =
+            own.slice_scatter(&own.narrow(0, 1, 1).zeros_like(), 0, 1, 2, 1).narrow(0, 0, 2).unsqueeze(0);
+        let at = ends(&model, &ids(3).narrow(0, row as i64, 1), &two, &no_tokens()).unwrap().select(1, 0);
+        let third = model.unembed().normalize(&at).unwrap();
+        let anew = Tensor::cat(&[two.squeeze_dim(0), third], 0);
         let by_hand = [
+            (Case::Anew(Replacement::Zero, 2), anew),
             (Case::All(Replacement::Zero), own.zeros_like()),
             (Case::One(Replacement::Zero, 2), zeroed),
             (Case::All(Replacement::Greedy), tokens),
@@ -195,7 +232,7 @@ fn effects_are_dense_divergences() {
             assert!((effect.surprisal_increase - more.double_value(&[])).abs() < 1e-5, "{case}");
             let first = q.select(0, 0).argmax(-1, false).int64_value(&[]) == i64::from(thinker.answer[0]);
             assert_eq!(effect.agrees, first, "{case}");
-            assert_eq!(effect.answer.is_some(), !matches!(case, Case::One(..)));
+            assert_eq!(effect.answer.is_some(), case.is_whole());
         }
     }
 }

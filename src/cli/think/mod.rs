@@ -98,6 +98,7 @@ impl ThinkArgs {
         output.note(job.describe(self.rescale, last));
         let claim = self.claim(&job, &asked, &session, &tokenizer, output)?;
         let found = self.think(&job, &asked, &session, output)?;
+        output.note(found.embedding_line());
         let lines = found.lines(&job, &tokenizer)?;
         if let (Some(claim), Some(out)) = (claim, &self.out) {
             write_texts(claim, (out, THOUGHTS), &found.rows, &lines)?;

@@ -56,7 +56,7 @@ pub(super) fn text(job: &Job, found: &Found, tokenizer: &Tokenizer) -> Result<St
 fn thoughts(all: &[Thought], mean_norm: f64, tokenizer: &Tokenizer) -> Table {
     let piece = |id: u32| tokenizer.piece(id).shown;
     let list = |top: &[(u32, f64)]| -> String {
-        top.iter().take(3).map(|(id, x)| format!("{} {x:.2}", piece(*id))).collect::<Vec<_>>().join("  ")
+        top.iter().take(2).map(|(id, x)| format!("{} {x:.2}", piece(*id))).collect::<Vec<_>>().join("  ")
     };
     let lenses = all.first().map_or(&[][..], |t| &t.lenses[..]);
     let headers = ["thought", "× embedding", "longer than"].map(str::to_owned).into_iter();
@@ -138,14 +138,20 @@ fn replaced(rows: &[MetricRow], steps: usize) -> String {
     }
     let mut text =
         format!("KL(with its thoughts ‖ with others) of the answer's first token, and the answer\n{table}");
-    if steps > 1 {
-        let headers = (1..=steps).map(|step| format!("thought {step}"));
+    for (title, more, until) in [
+        ("the same KL, one thought replaced, the others as they were", "", steps),
+        ("the same KL, one thought replaced, later ones thought anew", "+", steps.saturating_sub(1)),
+    ] {
+        if steps < 2 {
+            break;
+        }
+        let headers = (1..=until).map(|step| format!("thought {step}"));
         let mut each = Table::new(std::iter::once("one replaced by".to_owned()).chain(headers));
         for name in names.iter().filter(|name| **name != "none") {
-            let cells = (1..=steps).map(|step| cell(rows, &format!("{name}@{step}"), "kl"));
+            let cells = (1..=until).map(|step| cell(rows, &format!("{name}@{step}{more}"), "kl"));
             each.row(std::iter::once((*name).to_owned()).chain(cells));
         }
-        let _ = write!(text, "\nthe same KL, one thought at a time, the others as they were\n{each}");
+        let _ = write!(text, "\n{title}\n{each}");
     }
     text
 }

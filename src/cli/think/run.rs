@@ -64,45 +64,54 @@ impl ThinkArgs {
         };
         let feedback = Feedback { rescale, ..job.feedback };
         let batches = self.batches(job, session);
-        let mut kept: Vec<Option<Kept>> = job.prompts.iter().map(|_| None).collect();
-        let bar = output.bar("thinking", "prompts", Some(job.prompts.len() as u64));
-        for batch in &batches {
-            go_on(&stop)?;
-            let found = self.batch(job, batch, (&model, &embeddings), &feedback, &lenses.all)?;
-            batch.iter().zip(found).for_each(|(i, found)| kept[*i] = Some(found));
-            bar.inc(batch.len() as u64);
-        }
-        bar.finish_and_clear();
-        let kept: Vec<Kept> = kept.into_iter().flatten().collect();
+        let kept =
+            self.thoughts(job, &batches, (&model, &embeddings), &feedback, &lenses.all, (output, &stop))?;
         let vectors = kept.iter().map(|kept| kept.vectors.shallow_clone()).collect();
         let replacements = Replacements::new(vectors, self.common.seed)?;
-        let resamples = Resamples::new(self.common.seed, self.replicates);
         let cases = if job.replacements.is_empty() {
             Vec::new()
         } else {
             Case::of(&job.replacements, feedback.steps)
         };
-        let settings = job.settings.clone();
-        let mut effects = Effects::new(&readout, &embeddings, &replacements, cases, settings, resamples)?;
-        let mut all: Vec<Vec<Effect>> = vec![Vec::new(); kept.len()];
-        let bar = output.bar("replacing", "prompts", Some(kept.len() as u64));
-        for batch in &batches {
-            go_on(&stop)?;
-            let thinkers: Vec<&Thinker> = batch.iter().map(|i| &kept[*i].thinker).collect();
-            let found = effects.add(&model, &thinkers)?;
-            batch.iter().zip(found).for_each(|(i, found)| all[*i] = found);
-            bar.inc(batch.len() as u64);
-        }
-        bar.finish_and_clear();
+        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let (thinkers, thoughts, ended) = parts(kept);
+        let mut effects = Effects::new(
+            &readout,
+            &embeddings,
+            (&replacements, feedback),
+            cases,
+            job.settings.clone(),
+            resamples,
+        )?;
+        let all = replaced(&mut effects, &model, &thinkers, &batches, (output, &stop))?;
         let mut rows = effects.finish(feedback.layer);
-        let others = (0..kept.len()).map(|i| replacements.other(i)).collect();
-        let thoughts: Vec<Vec<Thought>> = kept.iter().map(|kept| kept.thoughts.clone()).collect();
+        let others = (0..thinkers.len()).map(|i| replacements.other(i)).collect();
         let layers = (feedback.layer, session.spec.n_layers);
         rows.extend(thought_rows(&thoughts, layers, embeddings.mean_norm(), resamples)?);
         rows.push(norm_row(&embeddings, vocab));
-        let ended = kept.iter().map(|kept| kept.ended).collect();
-        let thinkers = kept.into_iter().map(|kept| kept.thinker).collect();
         Ok(Found { thinkers, ended, thoughts, effects: all, rows, others, embeddings })
+    }
+
+    /// Every prompt's thoughts and answer, prompts in their order.
+    fn thoughts(
+        &self,
+        job: &Job,
+        batches: &[Vec<usize>],
+        model: (&Model, &Embeddings),
+        feedback: &Feedback,
+        lenses: &[Box<dyn Lens>],
+        (output, stop): (Output, &AtomicBool),
+    ) -> Result<Vec<Kept>, Failure> {
+        let mut kept: Vec<Option<Kept>> = job.prompts.iter().map(|_| None).collect();
+        let bar = output.bar("thinking", "prompts", Some(job.prompts.len() as u64));
+        for batch in batches {
+            go_on(stop)?;
+            let found = self.batch(job, batch, model, feedback, lenses)?;
+            batch.iter().zip(found).for_each(|(i, found)| kept[*i] = Some(found));
+            bar.inc(batch.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(kept.into_iter().flatten().collect())
     }
 
     /// Prompts of one length together, about `--batch-tokens` at a time.
@@ -156,6 +165,38 @@ impl ThinkArgs {
     }
 }
 
+/// Prompts and answers, thoughts, and whether the answer ended.
+fn parts(kept: Vec<Kept>) -> (Vec<Thinker>, Vec<Vec<Thought>>, Vec<bool>) {
+    let mut parts = (Vec::new(), Vec::new(), Vec::new());
+    for Kept { thinker, thoughts, ended, .. } in kept {
+        parts.0.push(thinker);
+        parts.1.push(thoughts);
+        parts.2.push(ended);
+    }
+    parts
+}
+
+/// Every prompt's answer under every case, prompts in their order.
+fn replaced(
+    effects: &mut Effects<'_>,
+    model: &Model,
+    thinkers: &[Thinker],
+    batches: &[Vec<usize>],
+    (output, stop): (Output, &AtomicBool),
+) -> Result<Vec<Vec<Effect>>, Failure> {
+    let mut all: Vec<Vec<Effect>> = vec![Vec::new(); thinkers.len()];
+    let bar = output.bar("replacing", "prompts", Some(thinkers.len() as u64));
+    for batch in batches {
+        go_on(stop)?;
+        let some: Vec<&Thinker> = batch.iter().map(|i| &thinkers[*i]).collect();
+        let found = effects.add(model, &some)?;
+        batch.iter().zip(found).for_each(|(i, found)| all[*i] = found);
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(all)
+}
+
 fn go_on(stop: &AtomicBool) -> Result<(), Failure> {
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::interrupted(anyhow!("interrupted; repeat the command to start over")));
@@ -185,6 +226,13 @@ impl Found {
     pub(super) fn embedding_norm(&self) -> Value {
         let at = |share| self.embeddings.norm_at(share);
         json!({ "mean": self.embeddings.mean_norm(), "p05": at(0.05), "p50": at(0.5), "p95": at(0.95) })
+    }
+
+    /// The same in words.
+    pub(super) fn embedding_line(&self) -> String {
+        let at = |share| self.embeddings.norm_at(share);
+        let mean = self.embeddings.mean_norm();
+        format!("lengths of embeddings: mean {mean:.3}, 90 % of them {:.3} to {:.3}", at(0.05), at(0.95))
     }
 
     /// What is told of every prompt.
