@@ -1,6 +1,7 @@
 //! `think`: hidden states fed back as input embeddings, what they look like, and what the answer loses without them.
 
 mod args;
+mod found;
 mod job;
 mod report;
 mod run;
@@ -15,7 +16,7 @@ use layerscope::{
 };
 use serde_json::{Value, json};
 
-use self::{job::Job, space::SpaceArgs};
+use self::{found::Found, job::Job, space::SpaceArgs};
 use super::{
     exit::Failure,
     generate::write_texts,
@@ -153,7 +154,7 @@ impl ThinkArgs {
         })
     }
 
-    fn result(&self, job: &Job, found: &run::Found, lines: Vec<Value>, session: &Session) -> Value {
+    fn result(&self, job: &Job, found: &Found, lines: Vec<Value>, session: &Session) -> Value {
         let effects = found.rows.iter().filter(|r| r.kind == "replacement").map(|r| {
             json!({ "replacement": r.subject, "metric": r.metric, "unit": r.unit, "estimate": r.estimate,
                     "lower": r.lower, "upper": r.upper, "n_prompts": r.n_clusters })

@@ -8,7 +8,7 @@ use layerscope::{
     think::{Case, Thought},
 };
 
-use super::{job::Job, run::Found};
+use super::{found::Found, job::Job};
 use crate::cli::{exit::Failure, generate::continuation, lens::with_interval, table::Table};
 
 /// Prompts whose thoughts are shown one by one.
