@@ -64,7 +64,11 @@ impl CausalArgs {
                 go_on(stop)
             })
         };
+        // Sweeps have threads of their own; those of torch would wait for its small operations by spinning, and take their time.
+        let threads = tch::get_num_threads();
+        tch::set_num_threads(1);
         let plans = read.into_iter().map(plan).collect::<Result<Vec<_>, _>>();
+        tch::set_num_threads(threads);
         bar.finish_and_clear();
         let plans = plans.map_err(ended)?;
         let sum = |of: fn(&Plan) -> usize| plans.iter().map(of).sum::<usize>();
