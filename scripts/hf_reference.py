@@ -102,6 +102,27 @@ def load(folder: Path) -> PreTrainedModel:
     return model.eval()
 
 
+def exact(folder: Path) -> PreTrainedModel:
+    """The model in f64 from end to end: built anew, since transformers keeps rotary frequencies in f32 otherwise.
+
+    To be built and run inside `Float64`, with f64 as the default type. Its weights take no gradient.
+    """
+    loaded = load(folder)
+    model = type(loaded)._from_config(loaded.config, attn_implementation="eager", dtype=torch.float64)
+    model.load_state_dict(loaded.state_dict())
+    return model.eval().requires_grad_(False)
+
+
+def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The model's blocks."""
+    return model.get_submodule(names_of(model.config).blocks)
+
+
+def first(value: object) -> torch.Tensor:
+    """What a module gives, or the first of several: some blocks give tuples."""
+    return value[0] if isinstance(value, tuple) else value
+
+
 class Float64(TorchFunctionMode):
     """Turns every request for f32 into one for f64.
 
