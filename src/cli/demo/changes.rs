@@ -37,7 +37,8 @@ impl Demo {
         let answers = r#"--answer " she" --foil " he" --metric logit-diff"#;
         run("trace", "trace", &format!("{words} {answers}"), &[])?;
         output.note("\n   A prompt that repeats what it is given, given the states of another one:\n");
-        run("patch", "patch", r#"--source "Alice was beginning to get very tired" --position all"#, &[])?;
+        let words = r#"--source "Alice was beginning to get very tired" --position all --layers 2,4,6,8"#;
+        run("patch", "patch", words, &[])?;
         output.note(
             "\n   A direction from pairs of sentences with man and woman in each other's places, beside",
         );
