@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
     run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    schedule::{Comparison, Named, deletions, painters, parse, points, reader},
+    schedule::{Comparison, Named, deletions, painters, parse, points},
 };
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
-    lens::{hint_clusters, with_interval},
+    lens::{hint_clusters, load, with_interval},
     output::Output,
     passes::PassArgs,
     source::{AllWindows, Source, counts},
@@ -44,7 +44,13 @@ pub(crate) struct ScheduleArgs {
     /// Folder to write
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
-    /// Read the logit lens at these layers too, such as 0,4,8-12; by default at all that a schedule runs
+    /// Lens folder that reads the changed stream beside the logit lens; repeat for several
+    #[arg(long, value_name = "LENSDIR", conflicts_with = "no_readouts")]
+    lens: Vec<String>,
+    /// Use a lens that was fitted to another unembedding
+    #[arg(long)]
+    other_unembedding: bool,
+    /// Read lenses at these layers too, such as 0,4,8-12; by default at all that a schedule runs
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
     /// Read the end only
@@ -62,7 +68,17 @@ pub(crate) struct ScheduleArgs {
 impl ScheduleArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
+        let names: Vec<String> =
+            std::iter::once("logit".to_owned()).chain(self.lens.iter().cloned()).collect();
+        let asked = load::read(&names)?;
+        if load::site(&asked) != "resid_pre" {
+            return Err(Failure::usage(anyhow!(
+                "--lens: a lens reads {}, not resid_pre",
+                load::site(&asked)
+            )));
+        }
         let source = Source::open(&self.model, &self.text, output)?;
+        load::check_shapes(&asked, &source.session.spec)?;
         let n_layers = source.session.spec.n_layers;
         let schedules = self.schedules(n_layers)?;
         let mut layers = source.session.layers(self.layers.as_ref())?;
@@ -74,6 +90,8 @@ impl ScheduleArgs {
         let pack = self.text.pack;
         let mut manifest =
             source.manifest("schedule", &self.model, &text.lead, pack, &self.common, output)?;
+        manifest.lenses =
+            asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<_>, _>>()?;
         let own = json!({
             "schedules": schedules.iter().map(|s| json!([s.name, s.schedule.to_string()])).collect::<Vec<_>>(),
             "layers": layers,
@@ -84,7 +102,7 @@ impl ScheduleArgs {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&schedules, &read_metrics(&self.out)?, n_layers, output);
         }
-        let rows = self.compare(&source, &schedules, &layers, &text, output)?;
+        let rows = self.compare(&source, &asked, &schedules, &layers, &text, output)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS))?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
@@ -124,6 +142,7 @@ impl ScheduleArgs {
     fn compare(
         &self,
         source: &Source,
+        asked: &[load::Asked],
         schedules: &[Named],
         layers: &[usize],
         text: &AllWindows,
@@ -132,9 +151,10 @@ impl ScheduleArgs {
         let stop = on_interrupt()?;
         let (model, readout) = self.pass.load(source, output)?;
         let n_layers = source.session.spec.n_layers;
-        let (points, (lenses, kinds)) = (points(schedules, layers, n_layers), reader());
+        let points = points(schedules, layers, n_layers);
+        let lenses = load::open(asked, &model, self.other_unembedding, output)?;
         let resamples = self.pass.resamples(self.common.seed);
-        let of = (&lenses[..], &kinds[..]);
+        let of = (&lenses.all[..], &lenses.kinds[..]);
         let mut comparison = Comparison::new(&readout, of, schedules, &points, n_layers, resamples)?;
         self.pass.each(source, text, ("running", output), &stop, |windows, clusters| {
             Ok(comparison.add(&model, windows, clusters)?)

@@ -113,7 +113,8 @@ fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
             model.filter(|_| metric == "ce").map(|r| ("model".to_owned(), r.clone())).into_iter().collect();
         let (mut single, mut lines) = (Rows::default(), Rows::default());
         for row in rows.iter().filter(own) {
-            let block = row.subject.strip_prefix("skip:").and_then(|b| b.parse::<i32>().ok());
+            let schedule = row.subject.split('|').next().unwrap_or_default(); // SCHEDULE|LENS
+            let block = schedule.strip_prefix("skip:").and_then(|b| b.parse::<i32>().ok());
             match block {
                 // Drawn, and in its CSV, where the block was.
                 Some(block) if row.kind == "schedule" => {
@@ -143,7 +144,7 @@ fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
             lines.levels = level;
             let all: Vec<MetricRow> = lines.lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
             let log = words::wants_log(metric, &all);
-            let more = "The logit lens by the block whose stream is read; at the last layer the schedule's own prediction.";
+            let more = "Lenses (the logit lens unless named) by the block whose stream is read; at the last layer the schedule's own prediction.";
             let said = Said::new(
                 format!("schedules-{metric}"),
                 format!("Blocks in another order: {label}"),

@@ -1,13 +1,13 @@
 //! Blocks in another order, and what becomes of the prediction: every schedule against the model as it is, in one pass.
 //!
-//! The stream that enters a block, and the one that leaves the last, is read out by the logit lens as in
+//! The stream that enters a block, and the one that leaves the last, is read out by the logit lens, and by others, as in
 //! [`evaluate`](crate::evaluate); the teacher is always the model as it is. So the row of layer L is the prediction under the
 //! schedule itself, and the rows below say what later blocks repair.
 
 mod parse;
 mod sets;
 
-use layerscope_lenses::{Lens, LogitLens, Readout};
+use layerscope_lenses::{Lens, Readout};
 pub use parse::parse;
 pub use sets::{deletions, painters};
 use tch::{Kind, Tensor};
@@ -62,13 +62,8 @@ pub fn points(schedules: &[Named], layers: &[usize], n_layers: usize) -> Vec<Vec
     schedules.iter().map(of).collect()
 }
 
-/// The logit lens, which reads every schedule.
-pub fn reader() -> (Vec<Box<dyn Lens>>, Vec<String>) {
-    (vec![Box::new(LogitLens)], vec!["logit".to_owned()])
-}
-
 impl<'a> Comparison<'a> {
-    /// `points` are those of [`points`], `lenses` and `kinds` those of [`reader`].
+    /// `points` are those of [`points`]. One of the lenses is the logit lens, which gives the prediction at layer L.
     ///
     /// # Errors
     /// When the resamples do not fit.
@@ -109,7 +104,8 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// Every number with its interval, under the schedule's name; the model as it is comes last.
+    /// Every number with its interval, under the schedule's name, of other lenses than the logit lens under `SCHEDULE|LENS`; the
+    /// model as it is comes last.
     pub fn finish(&mut self, bytes_per_token: Option<f64>) -> Vec<MetricRow> {
         let (mut rows, mut own) = (Vec::new(), Vec::new());
         for (named, evaluation) in self.schedules.iter().zip(&mut self.evaluations) {
@@ -120,8 +116,11 @@ impl<'a> Comparison<'a> {
             let known = |row: &MetricRow| Metric::ALL.iter().any(|metric| metric.name() == row.metric);
             let of = of.into_iter().filter(known);
             rows.extend(of.map(|row| {
-                let kind = if row.layer as usize == self.n_layers { "schedule" } else { "logit" };
-                MetricRow { subject: named.name.clone(), kind: kind.into(), ..row }
+                let own = row.subject == "logit";
+                let end = own && row.layer as usize == self.n_layers;
+                let subject =
+                    if own { named.name.clone() } else { format!("{}|{}", named.name, row.subject) };
+                MetricRow { subject, kind: if end { "schedule".into() } else { row.kind.clone() }, ..row }
             }));
         }
         rows.extend(own);

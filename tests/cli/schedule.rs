@@ -47,6 +47,22 @@ fn schedules_against_the_model() {
     assert_eq!(number(&rows, "skip:3", "kl", 2).estimate, number(&rows, "0-7", "kl", 2).estimate);
     assert!(number(&rows, "skip:3", "kl", 8).estimate > 0.01);
     assert!(!rows.iter().any(|r| r.subject == "skip:3" && r.layer == 3));
+    // A lens of its own beside the logit lens: on the model's own order its numbers are those of `lens eval`.
+    let tuned = path(fixture("lenses/package-gpt2-alice"));
+    let (_, rows_of_two) = run("two", &["--schedule", "0-7", "--schedule", "skip:3", "--lens", &tuned]);
+    let out = dir.path().join("tuned");
+    succeed(&[&args[..], &["--lens", &tuned, "--replicates", "50", "--out", out.to_str().unwrap()]].concat());
+    let lens = read_metrics(&out).unwrap();
+    for layer in 0..8 {
+        let own = number(&lens, "package-gpt2-alice", "kl", layer);
+        let read = number(&rows_of_two, "0-7|package-gpt2-alice", "kl", layer);
+        assert!((read.estimate - own.estimate).abs() < 1e-9 && read.kind == own.kind, "{layer}");
+    }
+    assert_ne!(
+        number(&rows_of_two, "skip:3|package-gpt2-alice", "kl", 6).estimate,
+        number(&rows_of_two, "0-7|package-gpt2-alice", "kl", 6).estimate
+    );
+    assert_eq!(number(&rows_of_two, "skip:3", "kl", 8).estimate, number(&rows, "skip:3", "kl", 8).estimate);
     let kl = number(&rows, "reverse:2-5", "kl", 8);
     assert!(kl.lower.unwrap() < kl.estimate && kl.estimate < kl.upper.unwrap() && kl.n_clusters > 1);
 

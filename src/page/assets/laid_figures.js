@@ -107,7 +107,7 @@ function laidFigure(run, all) {
         draw({ figure: place, panel }) {
             const [laid, own, title] = choices[Number(place)];
             const draw = laid.matrix ? laidMatrix : laid.scatter ? laidScatter : laidLines;
-            const drawn = draw(laid, own ?? Math.max(0, panels.indexOf(panel)));
+            const drawn = draw(laid, own ?? (apart ? Math.max(0, panels.indexOf(panel)) : 0));
             return { ...drawn, title, shows: laid.shows };
         },
     });
