@@ -31,6 +31,7 @@ demo: build ## build, then the tour on the bundled model, into out/demo
 pictures: demo ## the README's pictures, from the demo's report
 	@cp out/demo/report/figures/prompt-prompt-1-tuned.svg docs/prompt.svg
 	@cp out/demo/report/figures/eval-lens-kl.svg docs/lenses.svg
+	@cp out/demo/report/figures/trace-patch-resid_pre-logit_diff.svg docs/trace.svg
 
 notebooks: build ## build, then run the notebooks from an environment of their own, into out/notebooks
 	@echo "==> $(PYTHON) notebooks/execute.py"
