@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::{
-    hook::{BlockHook, Capture, HookPoint, Selection},
+    hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError},
     text::{Window, batches},
 };
@@ -44,7 +44,7 @@ impl States {
     /// finite (named by hook and document).
     pub fn of(model: &Model, points: &[HookPoint], windows: &[&Window]) -> Result<Self, ModelError> {
         let _no_grad = tch::no_grad_guard();
-        let end = HookPoint::Block(model.spec().n_layers, BlockHook::ResidPre);
+        let end = HookPoint::resid_pre(model.spec().n_layers);
         let mut capture = Capture::new(points.iter().copied().chain([end]).collect::<Selection>());
         let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
         model.forward(&Tensor::from_slice(&ids).view([windows.len() as i64, -1]), &mut capture)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    hook::{BlockHook, Capture, HookPoint, Selection},
+    hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError, Weights, hook_points},
 };
 
@@ -143,7 +143,7 @@ fn run(model: &Model, exact: Option<&Model>, reference: &Path) -> Result<Vec<Dif
 fn point_of(name: &str, n_layers: usize) -> Option<HookPoint> {
     let Some(layer) = name.strip_prefix("hidden_states.") else { return HookPoint::parse(name) };
     match layer.parse::<usize>().ok()? {
-        i if i < n_layers => Some(HookPoint::Block(i, BlockHook::ResidPre)),
+        i if i < n_layers => Some(HookPoint::resid_pre(i)),
         i if i == n_layers => Some(HookPoint::FinalNormalized),
         _ => None,
     }

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::{CausalError, Removal};
 use crate::{
     draw::{derangement, draw},
-    hook::{BlockHook, HookPoint},
+    hook::HookPoint,
     model::Model,
     states::States,
     text::Window,
@@ -95,7 +95,7 @@ pub fn grounds(
     sample: Sample,
     mut done: impl FnMut(usize) -> Result<(), CausalError>,
 ) -> Result<Vec<Ground>, CausalError> {
-    let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::Block(*l, BlockHook::ResidPre)).collect();
+    let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::resid_pre(*l)).collect();
     let kept = drawn(windows, sample);
     if kept.len() < 2 {
         return Err(CausalError::Positions(kept.len()));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     draw::{derangement, draw},
-    hook::{BlockHook, HookPoint},
+    hook::HookPoint,
     model::{Model, ModelError},
     score::{Resamples, Tally},
     states::States,
@@ -103,7 +103,7 @@ impl<'a> Measurement<'a> {
         clusters: Option<&[u64]>,
         mut done: impl FnMut() -> Result<(), CausalError>,
     ) -> Result<(), CausalError> {
-        let point = |plan: &Plan| HookPoint::Block(plan.layer(), BlockHook::ResidPre);
+        let point = |plan: &Plan| HookPoint::resid_pre(plan.layer());
         let points: Vec<HookPoint> = self.plans.iter().map(point).collect();
         let states = States::of(model, &points, windows)?;
         let ids = Tensor::from_slice(&states.ids).view([windows.len() as i64, -1]);

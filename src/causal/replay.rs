@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::{
-    hook::{BlockHook, Capture, Edit, HookPoint, Selection},
+    hook::{Capture, Edit, HookPoint, Selection},
     model::{Model, ModelError, Schedule, Step},
 };
 
@@ -14,14 +14,14 @@ use crate::{
 /// When the model cannot run.
 pub fn replay(model: &Model, ids: &Tensor, layer: usize, stream: &Tensor) -> Result<Tensor, ModelError> {
     let (n_layers, d) = (model.spec().n_layers, model.spec().d_model as i64);
-    let point = |layer| HookPoint::Block(layer, BlockHook::ResidPre);
+    let end = HookPoint::resid_pre(n_layers);
     let schedule = Schedule::new((layer..n_layers).map(Step::Block).collect(), n_layers)?;
     let (batch, seq) = ids.size2()?;
     let stream = stream.f_to_device(model.device())?.f_to_kind(model.kind())?.f_view([batch, seq, d])?;
-    let enter = Edit::at(point(layer), |_own: Tensor| stream.shallow_clone());
-    let mut taps = (enter, Capture::new([point(n_layers)].into_iter().collect::<Selection>()));
+    let enter = Edit::at(HookPoint::resid_pre(layer), |_own: Tensor| stream.shallow_clone());
+    let mut taps = (enter, Capture::new([end].into_iter().collect::<Selection>()));
     model.forward_along(ids, &schedule, None, &mut taps)?;
-    let missing = || ModelError::Input(format!("{} was not computed", point(n_layers)));
-    let last = taps.1.get(point(n_layers)).ok_or_else(missing)?;
+    let missing = || ModelError::Input(format!("{end} was not computed"));
+    let last = taps.1.get(end).ok_or_else(missing)?;
     Ok(last.f_to_kind(Kind::Float)?.f_reshape([-1, d])?)
 }

@@ -228,8 +228,7 @@ impl Future {
                     continue;
                 }
             }
-            let path = dir.canonicalize()?;
-            let label = path.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
+            let label = load::folder_name(name)?;
             let taken = label == "fixed" || learned.iter().chain(&vocabs).any(|l| l.name == label);
             let label = if taken { format!("{label}-{}", learned.len() + vocabs.len() + 1) } else { label };
             let list = if kind == LensKind::FuturePrompt { &mut learned } else { &mut vocabs };

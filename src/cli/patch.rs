@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
-    hook::{BlockHook, Capture, HookPoint},
+    hook::{Capture, HookPoint},
     lenses::{Ask, LayerIndex, Precision, Readout, Teacher},
     model::Model,
     patch::{Asked, Preset, Target, inspect},
@@ -274,14 +274,14 @@ impl Patch {
 
 impl Source {
     fn read(model: &Model, readout: &Readout, ids: &[i64], positions: &[i64]) -> Result<Self, Failure> {
-        let point = |layer| HookPoint::Block(layer, BlockHook::ResidPre);
         let last = model.spec().n_layers;
-        let mut capture = Capture::new((0..=last).map(point).collect());
+        let mut capture = Capture::new((0..=last).map(HookPoint::resid_pre).collect());
         let _none = model.forward(&Tensor::from_slice(ids).view([1, -1]), &mut capture)?;
         let index = Tensor::from_slice(positions).to_device(model.device());
         let state = |layer| -> Result<Tensor, Failure> {
-            let kept =
-                capture.get(point(layer)).ok_or_else(|| Failure::failed(anyhow!("no layer {layer}")))?;
+            let kept = capture
+                .get(HookPoint::resid_pre(layer))
+                .ok_or_else(|| Failure::failed(anyhow!("no layer {layer}")))?;
             Ok(kept.select(0, 0).f_index_select(0, &index)?)
         };
         let states = (0..=last).map(state).collect::<Result<Vec<_>, _>>()?;

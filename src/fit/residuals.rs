@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use super::FitError;
 use crate::{
-    hook::{BlockHook, HookPoint},
+    hook::HookPoint,
     model::{Model, ModelError},
     states::States,
     store::{ActivationStore, RowFile, RowIds, StoreError},
@@ -128,7 +128,7 @@ pub fn windows(ids: &RowIds, seq_len: usize, limit: Option<u64>) -> Vec<Window> 
 }
 
 fn last(n_layers: usize) -> HookPoint {
-    HookPoint::Block(n_layers, BlockHook::ResidPre)
+    HookPoint::resid_pre(n_layers)
 }
 
 /// Hook and layer as the store names them.

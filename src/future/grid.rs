@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::{FutureError, Prompt, free};
 use crate::{
-    hook::{BlockHook, Capture, HookPoint},
+    hook::{Capture, HookPoint},
     model::{Model, ModelError},
 };
 
@@ -41,14 +41,13 @@ pub fn grid(
     batch_tokens: usize,
 ) -> Result<Vec<(usize, Vec<GridCell>)>, FutureError> {
     let _no_grad = tch::no_grad_guard();
-    let point = |layer: usize| HookPoint::Block(layer, BlockHook::ResidPre);
-    let mut capture = Capture::new(prompts.keys().map(|l| point(*l)).collect());
+    let mut capture = Capture::new(prompts.keys().map(|l| HookPoint::resid_pre(*l)).collect());
     let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
     let _none = model.forward(&Tensor::from_slice(&ids).view([1, -1]), &mut capture)?;
     let mut rows = Vec::new();
     for (&layer, prompt) in prompts {
         let absent = || ModelError::Input(format!("layer {layer} was not computed"));
-        let states = capture.get(point(layer)).ok_or_else(absent)?.select(0, 0);
+        let states = capture.get(HookPoint::resid_pre(layer)).ok_or_else(absent)?.select(0, 0);
         let logits = model.unembed().logits(&states)?.narrow(-1, 0, vocab as i64);
         let (probability, token) = logits.f_softmax(-1, Kind::Float)?.f_max_dim(-1, true)?;
         let said = free(model, vocab, prompt, layer, &states, tokens, batch_tokens)?;

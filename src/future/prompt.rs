@@ -140,7 +140,7 @@ impl Tap for Transplant<'_> {
     }
 
     fn stop_after(&self) -> Option<HookPoint> {
-        Some(HookPoint::Block(self.last, BlockHook::ResidPre))
+        Some(HookPoint::resid_pre(self.last))
     }
 }
 

@@ -182,7 +182,7 @@ impl Tap for Ends<'_> {
     }
 
     fn stop_after(&self) -> Option<HookPoint> {
-        Some(HookPoint::Block(self.last, BlockHook::ResidPre))
+        Some(HookPoint::resid_pre(self.last))
     }
 }
 

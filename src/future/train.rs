@@ -3,7 +3,11 @@
 use tch::{Kind, Tensor};
 
 use super::{FutureError, Prompt, Recipe, Sources, sources::rows_of, transplant};
-use crate::{adamw::AdamW, draw::draw, model::Model};
+use crate::{
+    adamw::AdamW,
+    draw::draw,
+    model::{Model, wide},
+};
 
 /// Which prompt: one per layer and horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +42,8 @@ const AT_ONCE: usize = 128;
 pub fn kl(model: &Model, vocab: usize, p: &Tensor, q: &Tensor) -> Result<Tensor, FutureError> {
     let log = |x: &Tensor| -> Result<Tensor, FutureError> {
         let logits = model.unembed().logits(x)?.f_narrow(-1, 0, vocab as i64)?;
-        let wide = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        Ok(logits.f_log_softmax(-1, wide)?)
+        let kind = wide(logits.kind());
+        Ok(logits.f_log_softmax(-1, kind)?)
     };
     let (p, q) = (log(p)?, log(q)?);
     Ok((p.f_exp()? * (&p - q)).f_sum_dim_intlist(-1, false, None::<Kind>)?.f_mean(None::<Kind>)?)
@@ -140,11 +144,6 @@ fn gradient(
         let mut found = Tensor::f_run_backward(&[&loss], &[&leaf], false, false)?;
         Ok((loss.double_value(&[]), found.remove(0)))
     })
-}
-
-/// What a prompt is trained in: f32, or f64 in an f64 model.
-fn wide(kind: Kind) -> Kind {
-    if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
 #[cfg(test)]

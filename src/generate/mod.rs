@@ -17,11 +17,11 @@ pub use measure::{Measured, measure, metric_rows};
 use prompt_only::PromptOnly;
 pub use sample::Sampling;
 pub use stop::stop_ids;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     hook::Tap,
-    model::{Cache, Model, Schedule},
+    model::{Cache, Model, Schedule, wide},
 };
 
 /// Which passes a tap sees.
@@ -229,9 +229,4 @@ impl Runner<'_> {
         let vocab = self.settings.vocab.map_or(last.size()[1], |n| (n as i64).min(last.size()[1]));
         Ok(last.f_narrow(1, 0, vocab)?.f_to_device(tch::Device::Cpu)?.f_to_kind(wide(last.kind()))?)
     }
-}
-
-/// Half precision is read as f32.
-fn wide(kind: Kind) -> Kind {
-    if kind == Kind::Double { kind } else { Kind::Float }
 }

@@ -97,6 +97,11 @@ impl BlockHook {
 }
 
 impl HookPoint {
+    /// The residual stream at `layer`: what enters that block, at layer L what leaves the last one.
+    pub fn resid_pre(layer: usize) -> Self {
+        Self::Block(layer, BlockHook::ResidPre)
+    }
+
     /// The name in file paths and tables, such as `resid_pre`; the layer goes beside it.
     pub fn short_name(self) -> &'static str {
         match self {

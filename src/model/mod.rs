@@ -27,6 +27,7 @@ pub use error::ModelError;
 pub use families::spec;
 pub use files::{INDEX, WEIGHTS, shard_names, weight_files};
 use layerscope_lenses::Unembed;
+pub(crate) use nn::wide;
 pub use rope::{RopeScaling, RopeSpec};
 pub use schedule::{Combine, Schedule, Step};
 pub use spec::{Activation, Positions, ResidualKind, Spec};
@@ -181,7 +182,7 @@ pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
     for block in 0..spec.n_layers {
         points.extend(BlockHook::all().filter(exists).map(|hook| HookPoint::Block(block, hook)));
     }
-    points.push(HookPoint::Block(spec.n_layers, BlockHook::ResidPre));
+    points.push(HookPoint::resid_pre(spec.n_layers));
     points.extend([HookPoint::FinalScale, HookPoint::FinalNormalized, HookPoint::Logits]);
     points
 }

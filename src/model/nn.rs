@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::{ModelError, spec::Activation};
 
 /// The type that sums and statistics are computed in: f64 stays, everything else becomes f32.
-pub(super) fn wide(kind: Kind) -> Kind {
+pub(crate) fn wide(kind: Kind) -> Kind {
     if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }
 

@@ -210,7 +210,7 @@ impl Experiment<'_> {
         mask: Option<&Tensor>,
         keep: &[HookPoint],
     ) -> Result<(Tensor, BTreeMap<HookPoint, Tensor>), PatchError> {
-        let end = HookPoint::Block(self.model.spec().n_layers, BlockHook::ResidPre);
+        let end = HookPoint::resid_pre(self.model.spec().n_layers);
         let mut tap = Restore { noise, donors, mask, keep, kept: BTreeMap::new(), end, last: None };
         let _none = self.model.forward(ids, &mut tap)?;
         let last = tap.last.ok_or_else(|| ModelError::Input("the last layer was not computed".into()))?;

@@ -2,7 +2,7 @@
 
 use super::{
     ReportError, Run,
-    figure::{Along, Figure, Rows, Said, curves},
+    figure::{Figure, Rows, Said, curves},
     words,
 };
 use crate::{
@@ -128,7 +128,8 @@ fn scatter(run: &Run, rows: &[MetricRow], lens: &str) -> Figure {
         format!("causal-scatter-{lens}"),
         format!("{lens}: what a direction does to the lens, and to the model"),
         "A point is a direction removed at that layer; on the broken line it does as much to both. Logarithmic; what is not positive is left out.",
-    );
+    )
+    .but_not(NOT);
     let caption = words::caption(run, &used, &said.more);
     let chart = Scatter {
         title: said.title.clone(),
@@ -137,19 +138,5 @@ fn scatter(run: &Run, rows: &[MetricRow], lens: &str) -> Figure {
         y_label: "effect on the model, nats".into(),
         panels: panels.into_iter().map(|(_, cloud)| cloud).collect(),
     };
-    Figure {
-        name: format!("{}{}", run.prefix, said.name),
-        title: said.title,
-        caption,
-        scene: chart.scene(),
-        run: run.name.clone(),
-        chart: Some(Chart::Scatter(chart)),
-        not: NOT,
-        along: Along::Layer,
-        rows: used,
-        records: Vec::new(),
-        basis: String::new(),
-        lines: Vec::new(),
-        levels: Vec::new(),
-    }
+    Figure::of(run, said, caption, Chart::Scatter(chart), used)
 }

@@ -22,10 +22,8 @@ pub struct Figure {
     pub scene: Scene,
     /// Name of its run.
     pub run: String,
-    /// For the page, where the page has no script of its own for it: what is drawn.
-    pub(super) chart: Option<Chart>,
-    /// With it, what it does not show.
-    pub(super) not: &'static str,
+    /// For the page, where the page has no script of its own for it: what is drawn, and what that does not show.
+    pub(super) laid: Option<(Chart, &'static str)>,
     /// The numbers it shows, as they stand in `metrics.parquet` (a fitted line has rows of its own).
     pub rows: Vec<MetricRow>,
     /// Of a prompt, its numbers: a header, then a record per cell.
@@ -41,6 +39,31 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// A drawing without numbers yet.
+    pub(super) fn new(run: &Run, name: &str, title: String, caption: String, scene: Scene) -> Self {
+        Self {
+            name: format!("{}{name}", run.prefix),
+            title,
+            caption,
+            scene,
+            run: run.name.clone(),
+            laid: None,
+            rows: Vec::new(),
+            records: Vec::new(),
+            basis: String::new(),
+            along: Along::Layer,
+            lines: Vec::new(),
+            levels: Vec::new(),
+        }
+    }
+
+    /// A chart with the rows it shows.
+    pub(super) fn of(run: &Run, said: Said, caption: String, chart: Chart, rows: Vec<MetricRow>) -> Self {
+        let scene = chart.scene();
+        let (laid, along) = (said.not.map(|not| (chart, not)), said.along);
+        Self { laid, rows, along, ..Self::new(run, &said.name, said.title, caption, scene) }
+    }
+
     /// The SVG.
     ///
     /// # Errors
@@ -231,21 +254,7 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
         log,
         panels: panels.iter().map(|p| p.panel(&said.along)).collect(),
     };
-    Figure {
-        name: format!("{}{}", run.prefix, said.name),
-        title: said.title,
-        caption,
-        scene: chart.scene(),
-        run: run.name.clone(),
-        chart: said.not.map(|_| Chart::Curves(chart)),
-        not: said.not.unwrap_or_default(),
-        along: said.along,
-        rows,
-        records: Vec::new(),
-        basis,
-        lines,
-        levels,
-    }
+    Figure { basis, lines, levels, ..Figure::of(run, said, caption, Chart::Curves(chart), rows) }
 }
 
 /// Names of a panel's rows in the table: with the panel's, where it has one.
@@ -290,19 +299,5 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         diagonal: own,
         ..Heatmap::default()
     };
-    Figure {
-        name: format!("{}{}", run.prefix, said.name),
-        title: said.title,
-        caption,
-        scene: chart.scene(),
-        run: run.name.clone(),
-        chart: said.not.map(|_| Chart::Heatmap(chart)),
-        not: said.not.unwrap_or_default(),
-        along: Along::Layer,
-        rows,
-        records: Vec::new(),
-        basis: String::new(),
-        lines: Vec::new(),
-        levels: Vec::new(),
-    }
+    Figure::of(run, said, caption, Chart::Heatmap(chart), rows)
 }

@@ -1,6 +1,6 @@
 //! Prompts layer by layer, of `view --out`.
 
-use super::{Figure, Run, figure::Along, run::slug};
+use super::{Figure, Run, run::slug};
 use crate::{
     figure::{Trajectory, TrajectoryCell},
     text::show,
@@ -44,21 +44,8 @@ fn figure(run: &Run, number: usize, trace: &Trace, lens: &LensTrace) -> Figure {
         range: Some((0.0, 1.0)),
     };
     let further = if lens.horizon == 1 { String::new() } else { format!("-{}", lens.horizon) };
-    Figure {
-        name: format!("{}prompt-{number}-{}{further}", run.prefix, slug(&lens.lens)),
-        title,
-        caption,
-        scene: chart.scene(),
-        run: run.name.clone(),
-        chart: None,
-        not: "",
-        along: Along::Layer,
-        rows: Vec::new(),
-        records: records(trace, lens),
-        basis: String::new(),
-        lines: Vec::new(),
-        levels: Vec::new(),
-    }
+    let name = format!("prompt-{number}-{}{further}", slug(&lens.lens));
+    Figure { records: records(trace, lens), ..Figure::new(run, &name, title, caption, chart.scene()) }
 }
 
 /// Every cell, under a header.

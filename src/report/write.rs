@@ -90,10 +90,11 @@ impl Report {
         };
         let figures = |run: &Run| {
             let own = self.figures.iter().filter(|figure| figure.run == run.name);
-            let part = |figure: &'_ Figure| {
-                let Figure { name, title, caption, not, .. } = figure.clone();
-                let (shows, not) = (caption, not.to_owned());
-                figure.chart.clone().map(|chart| FigurePart { name, title, shows, not, chart })
+            let part = |figure: &Figure| {
+                let (chart, not) = figure.laid.clone()?;
+                let Figure { name, title, caption, .. } = figure;
+                let (name, title, shows) = (name.clone(), title.clone(), caption.clone());
+                Some(FigurePart { name, title, shows, not: not.to_owned(), chart })
             };
             own.filter_map(part).collect()
         };

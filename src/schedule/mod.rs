@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     evaluate::{EvalError, Evaluation, Metric},
-    hook::{BlockHook, Capture, HookPoint, Selection},
+    hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError, Schedule},
     run::MetricRow,
     score::Resamples,
@@ -57,7 +57,7 @@ pub fn points(schedules: &[Named], layers: &[usize], n_layers: usize) -> Vec<Vec
     let of = |named: &Named| {
         let run: Vec<usize> = named.schedule.blocks().collect();
         let read = layers.iter().filter(|layer| run.contains(layer)).copied();
-        read.chain([n_layers]).map(|layer| HookPoint::Block(layer, BlockHook::ResidPre)).collect()
+        read.chain([n_layers]).map(HookPoint::resid_pre).collect()
     };
     schedules.iter().map(of).collect()
 }
@@ -94,8 +94,7 @@ impl<'a> Comparison<'a> {
         clusters: Option<&[u64]>,
     ) -> Result<(), EvalError> {
         let mut states = States::of(model, &[], windows)?;
-        let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-        let ids = Tensor::from_slice(&ids).view([windows.len() as i64, -1]);
+        let ids = Tensor::from_slice(&states.ids).view([windows.len() as i64, -1]);
         for ((named, points), evaluation) in self.schedules.iter().zip(self.points).zip(&mut self.evaluations)
         {
             states.layers = streams(model, named, points, &ids)?;

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{Direction, Setting, SteerError, response::lines};
 use crate::{
-    hook::{BlockHook, Capture, Edit, HookPoint, Selection},
+    hook::{Capture, Edit, HookPoint, Selection},
     model::{Model, ModelError},
     run::MetricRow,
     score::{Estimate, Resamples, Tally},
@@ -71,7 +71,7 @@ impl<'a> Sweep<'a> {
         rows: usize,
         mut done: impl FnMut(usize),
     ) -> Result<Vec<f64>, SteerError> {
-        let points: Vec<HookPoint> = (0..=model.spec().n_layers).map(point).collect();
+        let points: Vec<HookPoint> = (0..=model.spec().n_layers).map(HookPoint::resid_pre).collect();
         let (mut sums, mut n) = (vec![0.0; points.len()], 0.0_f64);
         States::each::<SteerError>(model, &points, windows, rows, |states, places| {
             let first = states.pos.iter().map(|pos| f64::from(u8::from(*pos > 0)));
@@ -151,8 +151,8 @@ impl<'a> Sweep<'a> {
         let unit = direction.at(setting.layer).ok_or_else(|| missing("it has no vector here"))?;
         let push = unit * (setting.strength * self.lengths[setting.layer]);
         let push = push.to_kind(model.kind()).to_device(model.device());
-        let add = Edit::at(point(setting.layer), move |stream| stream + &push);
-        let end = point(model.spec().n_layers);
+        let add = Edit::at(HookPoint::resid_pre(setting.layer), move |stream| stream + &push);
+        let end = HookPoint::resid_pre(model.spec().n_layers);
         let mut taps = (add, Capture::new([end].into_iter().collect::<Selection>()));
         model.forward(ids, &mut taps)?;
         let kept = taps.1.get(end).ok_or_else(|| ModelError::Input(format!("{end} was not computed")))?;
@@ -221,9 +221,4 @@ impl<'a> Sweep<'a> {
         }));
         rows
     }
-}
-
-/// The layer's stream.
-pub(super) fn point(layer: usize) -> HookPoint {
-    HookPoint::Block(layer, BlockHook::ResidPre)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor};
 
-use super::{SteerError, measure::point};
+use super::SteerError;
 use crate::{
     hook::HookPoint,
     model::Model,
@@ -96,7 +96,7 @@ pub(super) fn between(
     mut done: impl FnMut(usize),
 ) -> Result<Vec<Differences>, SteerError> {
     let windows: Vec<&Window> = windows.iter().collect();
-    let points: Vec<HookPoint> = layers.iter().map(|layer| point(*layer)).collect();
+    let points: Vec<HookPoint> = layers.iter().map(|layer| HookPoint::resid_pre(*layer)).collect();
     let mut last: Vec<Vec<Tensor>> = layers.iter().map(|_| Vec::new()).collect();
     let mut order = Vec::new();
     States::each::<SteerError>(model, &points, &windows, rows, |states, places| {

@@ -5,15 +5,18 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Direction, SteerError, measure::point};
+use super::{Direction, SteerError};
 use crate::{
     adamw::AdamW,
     generate::{Prompt, Settings, TapSteps, generate},
     hook::{HookPoint, Tap},
-    model::{Model, ModelError},
+    model::{Model, ModelError, wide},
     run::MetricRow,
     score::Estimate,
 };
+
+/// The control's number among random directions, which a sweep's do not reach.
+const CONTROL: usize = i32::MAX as usize;
 
 /// How a vector is learnt.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,7 +89,7 @@ impl Sentence<'_> {
         if self.ids.len() < 2 {
             return Err(self.wrong("it needs a token to say after the first".into()));
         }
-        let kind = if model.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let kind = wide(model.kind());
         let size = [self.layers.len() as i64, model.spec().d_model as i64];
         let mut units = Tensor::zeros(size, (kind, model.device()));
         let mut optimizer = AdamW::new(recipe.rate, 0.0, &units);
@@ -124,7 +127,7 @@ impl Sentence<'_> {
     /// Directions drawn evenly, each as long as the vector of its layer: the control, `[layers, d_model]`.
     pub fn random(&self, learnt: &Learnt, seed: u64) -> Tensor {
         let d_model = learnt.vectors.size()[1] as usize;
-        let direction = Direction::random(usize::MAX >> 33, self.layers, d_model, seed);
+        let direction = Direction::random(CONTROL, self.layers, d_model, seed);
         let rows: Vec<Tensor> =
             self.layers.iter().filter_map(|l| direction.at(*l)).map(Tensor::shallow_clone).collect();
         Tensor::stack(&rows, 0) * learnt.lengths().unsqueeze(1)
@@ -154,7 +157,7 @@ impl Sentence<'_> {
         let ids = Tensor::from_slice(&ids).unsqueeze(0).f_expand([rows, n], false)?;
         let logits = model.forward_recorded(&ids, &mut self.pushes(model, vectors))?;
         let logits = logits.ok_or_else(|| ModelError::Input("no logits".into()))?;
-        let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let kind = wide(logits.kind());
         let log = logits.f_narrow(1, 0, n - 1)?.f_log_softmax(-1, kind)?;
         let next = ids.f_narrow(1, 1, n - 1)?.to_device(log.device()).f_unsqueeze(-1)?;
         Ok(-log.f_gather(-1, &next, false)?.f_squeeze_dim(-1)?.f_mean_dim([1_i64].as_slice(), false, kind)?)
@@ -166,7 +169,7 @@ impl Sentence<'_> {
         let push = |(row, layer): (usize, &usize)| {
             let mine = Tensor::zeros([rows, 1, 1], (model.kind(), model.device()));
             let _ = mine.get(row as i64).fill_(1.0);
-            (point(*layer), mine * vectors.get(row as i64))
+            (HookPoint::resid_pre(*layer), mine * vectors.get(row as i64))
         };
         Pushes(self.layers.iter().enumerate().map(push).collect())
     }

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::ThinkError;
 use crate::{
     hook::{Capture, HookPoint, Selection},
-    model::{Model, ModelError},
+    model::{Model, ModelError, wide},
 };
 
 /// The embedding of every token at `hook_embed` (Gemma's scaling included, no positions).
@@ -76,8 +76,8 @@ impl Embeddings {
     /// # Errors
     /// When the width is another.
     pub fn nearest(&self, x: &Tensor, k: usize) -> Result<Vec<Vec<(u32, f64)>>, ThinkError> {
-        let wide = |t: &Tensor| t.f_to_kind(super::rollout::wide(t.kind()));
-        let products = wide(x)?.f_matmul(&wide(&self.vectors)?.tr())?.f_to_device(Device::Cpu)?;
+        let widened = |t: &Tensor| t.f_to_kind(wide(t.kind()));
+        let products = widened(x)?.f_matmul(&widened(&self.vectors)?.tr())?.f_to_device(Device::Cpu)?;
         let scale =
             lengths(x)?.to_device(Device::Cpu).f_outer(&self.norms)?.f_clamp_min(f64::MIN_POSITIVE)?;
         let cosines = products.f_to_kind(Kind::Double)?.f_div(&scale)?;

@@ -6,7 +6,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::ThinkError;
 use crate::{
-    hook::{BlockHook, Capture, HookPoint, Selection, Tap},
+    hook::{Capture, HookPoint, Selection, Tap},
     model::{Model, ModelError},
 };
 
@@ -74,14 +74,11 @@ impl Tap for Fed {
     }
 }
 
-/// The stream entering block `layer`.
-pub(super) fn point(layer: usize) -> HookPoint {
-    HookPoint::Block(layer, BlockHook::ResidPre)
-}
-
 /// What the capture kept of a layer.
 pub(super) fn kept(capture: &Capture, layer: usize) -> Result<&Tensor, ModelError> {
-    capture.get(point(layer)).ok_or_else(|| ModelError::Input(format!("layer {layer} was not computed")))
+    capture
+        .get(HookPoint::resid_pre(layer))
+        .ok_or_else(|| ModelError::Input(format!("layer {layer} was not computed")))
 }
 
 /// `n` tokens per row whose embeddings a tap replaces, `[rows, n]`.
@@ -99,8 +96,8 @@ pub fn ends(model: &Model, ids: &Tensor, vectors: &Tensor, fed: &Tensor) -> Resu
     let ((rows, prompt), thoughts, last) = (ids.size2()?, vectors.size3()?.1, model.spec().n_layers);
     let all = [&ids.to_device(Device::Cpu), &places(rows, thoughts), &fed.to_device(Device::Cpu)];
     let all = Tensor::f_cat(&all, 1)?;
-    let capture = Capture::new([point(last)].into_iter().collect::<Selection>());
-    let mut taps = (Fed::new(prompt as usize, vectors).until(point(last)), capture);
+    let capture = Capture::new([HookPoint::resid_pre(last)].into_iter().collect::<Selection>());
+    let mut taps = (Fed::new(prompt as usize, vectors).until(HookPoint::resid_pre(last)), capture);
     let _none = model.forward(&all, &mut taps)?;
     Ok(kept(&taps.1, last)?.f_narrow(1, prompt + thoughts - 1, fed.size2()?.1 + 1)?)
 }

@@ -6,11 +6,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Fed, ThinkError,
-    feed::{kept, places, point},
+    feed::{kept, places},
 };
 use crate::{
     generate::{Generated, Prompt, Settings, TapSteps, generate},
-    hook::{Capture, Selection},
+    hook::{Capture, HookPoint, Selection},
     model::{Cache, Model, Schedule},
 };
 
@@ -134,7 +134,8 @@ pub fn rollout_from(
     fits(prompt as usize, feedback.steps, 1, model.spec().n_ctx)?;
     let mut cache = cache.then(Cache::new);
     let own = Schedule::identity(last);
-    let selection: Selection = [point(feedback.layer), point(last)].into_iter().collect();
+    let selection: Selection =
+        [HookPoint::resid_pre(feedback.layer), HookPoint::resid_pre(last)].into_iter().collect();
     let steps = feedback.steps as i64;
     let (mut thoughts, mut states, mut ends) = (given.shallow_clone(), Vec::new(), Vec::new());
     for step in given_steps.min(steps)..=steps {
@@ -181,9 +182,4 @@ pub fn answers(
     Ok(generate(model, &prompts, &settings, &mut Fed::new(prompt, vectors), &mut |_| {
         ControlFlow::Continue(())
     })?)
-}
-
-/// What half precision is read as: f32; f64 stays.
-pub(super) fn wide(kind: Kind) -> Kind {
-    if kind == Kind::Double { kind } else { Kind::Float }
 }

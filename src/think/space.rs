@@ -8,7 +8,7 @@
 use layerscope_lenses::{CrossMoments, Error, Geometry, Moments, Rows};
 use tch::{Device, Kind, Tensor};
 
-use super::{Embeddings, ThinkError, embeddings::cosines, feed::point};
+use super::{Embeddings, ThinkError, embeddings::cosines};
 use crate::{
     draw::normal,
     hook::HookPoint,
@@ -72,7 +72,7 @@ impl Space {
         resamples: Resamples,
     ) -> Result<Self, ThinkError> {
         let (n_layers, d, device) = (model.spec().n_layers, model.spec().d_model, model.device());
-        let mut points: Vec<HookPoint> = layers.iter().map(|layer| point(*layer)).collect();
+        let mut points: Vec<HookPoint> = layers.iter().map(|layer| HookPoint::resid_pre(*layer)).collect();
         if layers.contains(&n_layers) {
             points.push(HookPoint::FinalNormalized);
         }

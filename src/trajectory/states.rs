@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::{LensTrace, Trajectory, trace};
 use crate::{
-    hook::{BlockHook, Capture, HookPoint, Selection},
+    hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError},
 };
 
@@ -162,7 +162,7 @@ impl<'a> PromptStates<'a> {
 }
 
 fn point(layer: LayerIndex) -> HookPoint {
-    HookPoint::Block(layer.0, BlockHook::ResidPre)
+    HookPoint::resid_pre(layer.0)
 }
 
 fn output_of(model: &Model) -> LayerIndex {

@@ -45,8 +45,7 @@ pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
             )));
         }
         let folder = LensFolder::read(dir).map_err(Failure::usage)?;
-        let file = dir.canonicalize()?;
-        let mut label = file.file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned());
+        let mut label = folder_name(name)?;
         let (base, mut n) = (label.clone(), 1);
         while label == "logit" || asked.iter().any(|a| a.name == label) {
             n += 1;
@@ -57,6 +56,12 @@ pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
     }
     one_site(&asked)?;
     Ok(asked)
+}
+
+/// What a folder is called, however it was written.
+pub(crate) fn folder_name(dir: &str) -> std::io::Result<String> {
+    let whole = Path::new(dir).canonicalize()?;
+    Ok(whole.file_name().map_or_else(|| dir.to_owned(), |name| name.to_string_lossy().into_owned()))
 }
 
 /// Refuses lenses that were made for a model of another shape, which can be told before its weights are read.

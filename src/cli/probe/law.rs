@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use layerscope::{
     fit::split,
-    hook::{BlockHook, HookPoint},
+    hook::HookPoint,
     probe::{Control, Law, LawRow, Norming, ProbeError, decay, disagreement, documents, metric_rows},
     run::{Found, METRICS, RunDir, write_metrics},
     states::States,
@@ -87,8 +87,7 @@ impl LawArgs {
         let mut seen = vec![0u64; source.session.spec.vocab];
         text.windows.iter().flat_map(|w| &w.ids).for_each(|id| seen[*id as usize] += 1);
         let mut law = Law::new(n_layers, d, &seen, self.norm, self.common.seed);
-        let points: Vec<HookPoint> =
-            (0..n_layers).map(|l| HookPoint::Block(l, BlockHook::ResidPre)).collect();
+        let points: Vec<HookPoint> = (0..n_layers).map(HookPoint::resid_pre).collect();
         let tokens: usize =
             split.train.iter().chain(&split.held_out).map(|i| text.windows[*i].ids.len()).sum();
         let bar = output.bar("summing", "tokens", Some(tokens as u64));

@@ -84,7 +84,8 @@ impl SteerArgs {
         }
         let source = Source::open(&self.model, &self.text, output)?;
         let sources = source::read(&self.direction).map_err(Failure::usage)?;
-        let job = self.job(&source, &sources, output).map_err(Failure::usage)?;
+        let layers = source.session.layers(self.layers.as_ref())?;
+        let job = self.job(&source, &sources, layers, output).map_err(Failure::usage)?;
         source.session.announce(output);
         let options = source.window_options(&self.text)?;
         let text = source.windows(&options, output)?;
@@ -115,7 +116,13 @@ impl SteerArgs {
     }
 
     /// The directions that are there already, and what the model is asked for.
-    fn job(&self, source: &Source, sources: &[source::Loaded], output: Output) -> anyhow::Result<Job> {
+    fn job(
+        &self,
+        source: &Source,
+        sources: &[source::Loaded],
+        layers: Vec<usize>,
+        output: Output,
+    ) -> anyhow::Result<Job> {
         let spec = &source.session.spec;
         let asked = self.layers.as_ref().map(|layers| layers.0.as_slice());
         let mut directions: Vec<Direction> = Vec::new();
@@ -125,11 +132,6 @@ impl SteerArgs {
                 left_out(&loaded.name, &mut vectors, output)?;
             }
             directions.push(Direction::new(loaded.name.clone(), vectors, spec.d_model)?);
-        }
-        let n_layers = spec.n_layers;
-        let layers = asked.map_or_else(|| (0..=n_layers).collect(), <[usize]>::to_vec);
-        if let Some(beyond) = layers.iter().find(|layer| **layer > n_layers) {
-            return Err(anyhow!("no layer {beyond}; the model's are 0 to {n_layers}"));
         }
         let found = self.found.read(&source.tokenizer, spec.n_ctx)?;
         let names: Vec<&str> = directions.iter().map(|d| d.name.as_str()).chain(found.names()).collect();

@@ -157,9 +157,6 @@ impl Loaded {
         n_layers: usize,
     ) -> anyhow::Result<Vec<(usize, Tensor)>> {
         let wanted: Vec<usize> = asked.map_or_else(|| (0..=n_layers).collect(), <[usize]>::to_vec);
-        if let Some(beyond) = wanted.iter().find(|layer| **layer > n_layers) {
-            return Err(anyhow!("no layer {beyond}; the model's are 0 to {n_layers}"));
-        }
         match &self.of {
             Of::Any(vector) => Ok(wanted.iter().map(|layer| (*layer, vector.shallow_clone())).collect()),
             Of::Layers(layers) => {

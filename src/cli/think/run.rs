@@ -181,7 +181,7 @@ fn replaced(
     Ok(all)
 }
 
-fn go_on(stop: &AtomicBool) -> Result<(), Failure> {
+pub(super) fn go_on(stop: &AtomicBool) -> Result<(), Failure> {
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::interrupted(anyhow!("interrupted; repeat the command to start over")));
     }

@@ -3,10 +3,8 @@
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
 };
 
-use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
     run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
@@ -16,6 +14,7 @@ use layerscope::{
 };
 use serde_json::{Value, json};
 
+use super::run::go_on;
 use crate::cli::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
@@ -111,9 +110,7 @@ impl SpaceArgs {
         let bar = output.bar("comparing", "tokens", Some(text.stats.tokens));
         let windows: Vec<&Window> = text.windows.iter().collect();
         for batch in batches(&windows, source.session.batch_tokens(self.batch_tokens)) {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Failure::interrupted(anyhow!("interrupted; repeat the command to start over")));
-            }
+            go_on(&stop)?;
             let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
             space.add(&model, &embeddings, &some)?;
             bar.inc(some.iter().map(|w| w.ids.len() as u64).sum());

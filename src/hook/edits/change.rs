@@ -1,6 +1,8 @@
 //! What an edit does to the values it is given.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
+
+use crate::model::wide;
 
 /// A change of a value `[.., width]`.
 #[derive(Debug)]
@@ -59,12 +61,8 @@ fn like(vector: &Tensor, value: &Tensor) -> Result<Tensor, TchError> {
     vector.f_to_device(value.device())?.f_to_kind(value.kind())
 }
 
-fn wide(value: &Tensor) -> Kind {
-    if value.kind() == Kind::Double { Kind::Double } else { Kind::Float }
-}
-
 fn clip(value: &Tensor, longest: f64) -> Result<Tensor, TchError> {
-    let kind = wide(value);
+    let kind = wide(value.kind());
     let norm = value.f_to_kind(kind)?.f_square()?.f_sum_dim_intlist(-1, true, kind)?.f_sqrt()?;
     // A zero vector has factor inf, which is cut to 1.
     let factor = norm.f_reciprocal()?.f_mul_scalar(longest)?.f_clamp_max(1.0)?;
@@ -73,7 +71,7 @@ fn clip(value: &Tensor, longest: f64) -> Result<Tensor, TchError> {
 
 /// `x - (x Dᵀ) D`, in f32 at least.
 fn project_out(value: &Tensor, directions: &Tensor) -> Result<Tensor, TchError> {
-    let kind = wide(value);
+    let kind = wide(value.kind());
     let directions = directions.f_to_device(value.device())?.f_to_kind(kind)?;
     let x = value.f_to_kind(kind)?.f_unsqueeze(-2)?; // [.., 1, width]
     let shares = x.f_matmul(&directions.f_transpose(-2, -1)?)?;

@@ -15,6 +15,19 @@ function label(text, x, y, properties = {}) {
     return svg('text', { x, y, fill: theme().ink, 'font-size': SIZE, 'font-family': FONT, ...properties }, text);
 }
 
+/** An empty chart that can be pointed at and read with the arrow keys; `what` is what they read. */
+function emptyChart(title, what, width, height) {
+    return svg('svg', {
+        width,
+        height,
+        role: 'group',
+        'aria-roledescription': 'chart',
+        tabindex: 0,
+        class: 'chart',
+        'aria-label': `${title}. Arrow keys read the ${what}; a table is below the chart’s switch.`,
+    });
+}
+
 /** Round numbers that cover lo..hi, about `count` of them. */
 function niceTicks(lo, hi, count) {
     const raw = (hi - lo) / Math.max(1, count);

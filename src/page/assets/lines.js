@@ -41,15 +41,7 @@ function lineChart(spec, width) {
             span[0] + (spec.x.values.length > 1 ? i / last : 0.5) * (span[1] - span[0]),
         ]),
     );
-    const chart = svg('svg', {
-        width,
-        height,
-        role: 'group',
-        'aria-roledescription': 'chart',
-        tabindex: 0,
-        class: 'chart',
-        'aria-label': `${spec.title}. Arrow keys read the values; a table is below the chart’s switch.`,
-    });
+    const chart = emptyChart(spec.title, 'values', width, height);
     chart.append(...frame(spec, { y, place, left, top, width, height, ink }));
     for (const line of references) chart.append(...reference(line, entries.indexOf(line), { y, span }));
     for (const line of shown) chart.append(ribbon(line, entries.indexOf(line), { y, place }));

@@ -17,15 +17,7 @@ function matrixChart(spec, width) {
     const size = [Math.max(left + side * columns.length + 12, Math.min(width, 320)), top + tall * rows.length + below];
     const values = [...spec.cells.values()].map((cell) => cell.value).filter(Number.isFinite);
     const paint = painter(values, spec.signed);
-    const chart = svg('svg', {
-        width: size[0],
-        height: size[1],
-        role: 'group',
-        'aria-roledescription': 'chart',
-        tabindex: 0,
-        class: 'chart',
-        'aria-label': `${spec.title}. Arrow keys read the cells; a table is below the chart’s switch.`,
-    });
+    const chart = emptyChart(spec.title, 'cells', size[0], size[1]);
     chart.append(...scaleBar(spec, paint, size[0], ink));
     const line = (r) => (spec.rows.named ? r : rows.length - 1 - r);
     const at = (r, c) => [left + c * side, top + line(r) * tall];

@@ -15,15 +15,7 @@ function scatterChart(spec, width) {
     const y = scale(spec.all, [top + side, top], { log: true });
     const left = 16 + Math.max(...y.ticks.map((t) => widthOf(number(t)))) + 8;
     const x = scale(spec.all, [left, left + side], { log: true });
-    const chart = svg('svg', {
-        width,
-        height,
-        role: 'group',
-        'aria-roledescription': 'chart',
-        tabindex: 0,
-        class: 'chart',
-        'aria-label': `${spec.title}. Arrow keys read the points; a table is below the chart’s switch.`,
-    });
+    const chart = emptyChart(spec.title, 'points', width, height);
     for (const tick of y.ticks) {
         chart.append(svg('line', { x1: left, x2: left + side, y1: y.at(tick), y2: y.at(tick), stroke: ink.grid }));
         chart.append(label(number(tick), left - 6, y.at(tick) + 4, { 'text-anchor': 'end', fill: ink.muted }));

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use layerscope::{
     fit::{Exported, windows},
-    hook::{BlockHook, HookPoint},
+    hook::HookPoint,
     hub,
     run::Manifest,
     store::ActivationStore,
@@ -88,7 +88,7 @@ pub(super) fn unpack(
     output: Output,
 ) -> Result<Exported, Failure> {
     let mut points = plan.points.clone();
-    let target = HookPoint::Block(plan.target, BlockHook::ResidPre);
+    let target = HookPoint::resid_pre(plan.target);
     if plan.target < plan.n_layers && !points.contains(&target) {
         points.push(target);
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use layerscope::{
     fit::{Fit, FitError},
-    hook::{BlockHook, HookPoint},
+    hook::HookPoint,
     lenses::{Affine, Error, Horizon, LayerIndex, LinearFit, Ridge},
     states::States,
 };
@@ -58,8 +58,7 @@ pub(super) fn linear_moments(
     output: Output,
 ) -> Result<LinearFit, Failure> {
     let to = LayerIndex(plan.target);
-    let points: Vec<HookPoint> =
-        fit.points.iter().copied().chain([HookPoint::Block(to.0, BlockHook::ResidPre)]).collect();
+    let points: Vec<HookPoint> = fit.points.iter().copied().chain([HookPoint::resid_pre(to.0)]).collect();
     let fit = Fit { points: &points, ..*fit };
     let layers: Vec<LayerIndex> = plan.layers.iter().copied().chain([to]).collect();
     let mut moments =
