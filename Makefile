@@ -10,7 +10,7 @@ BINARY := target/release/layerscope
 with_libtorch = LIBTORCH="$$($(PYTHON) scripts/bootstrap.py)" && export LIBTORCH && unset LIBTORCH_USE_PYTORCH &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo pictures notebooks test browser fmt lint docs clean
+.PHONY: help setup build demo pictures notebooks test numerics browser fmt lint docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -38,8 +38,19 @@ notebooks: build ## build, then run the notebooks from an environment of their o
 	@LAYERSCOPE=$(CURDIR)/$(BINARY) $(PYTHON) notebooks/execute.py
 
 test: ## run every test (no Python)
-	@echo "==> cargo test --release --workspace"
-	@$(with_libtorch) cargo test --release --workspace
+	@echo "==> cargo test --release --workspace --no-fail-fast"
+	@$(with_libtorch) cargo test --release --workspace --no-fail-fast
+
+# Another processor adds in another order. ATen, MKL and oneDNN take AVX2 kernels where they are told to, so that a machine
+# with AVX-512 can run what one without it would; what may depend on it is run on one thread and on two.
+older_processor = ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2
+numeric_tests = cargo test --release --workspace --no-fail-fast --lib && \
+  cargo test --release --no-fail-fast --test tests -- properties parity golden text_numbers per_token package_lens prompt_traces cached_fit
+
+numerics: ## the tests of numbers again with AVX2 kernels, on one thread and on two
+	@echo "==> $(older_processor), OMP_NUM_THREADS=1 and 2: $(numeric_tests)"
+	@$(with_libtorch) for threads in 1 2; do \
+	  export OMP_NUM_THREADS=$$threads $(older_processor) && $(numeric_tests) || exit 1; done
 
 browser: ## drive the offline page in headless Chromium, on the demo's runs (make demo first)
 	@mkdir -p out/browser

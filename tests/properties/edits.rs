@@ -6,18 +6,12 @@ use layerscope::{
 };
 use tch::{Kind, Tensor};
 
-use super::{Every, everything, families, identical, ids, relative, silent};
+use super::{Every, everything, families, identical, ids, relative, rms, silent, tolerance};
 
 /// Deterministic noise like `value`.
 fn noise(value: &Tensor) -> Tensor {
     let waves = Tensor::arange(value.numel() as i64, (value.kind(), value.device())) * 1.7;
     waves.sin().view(value.size().as_slice())
-}
-
-/// Root mean square of the finite numbers.
-fn rms(value: &Tensor) -> f64 {
-    let finite = value.masked_select(&value.isfinite());
-    finite.to_kind(Kind::Double).square().mean(Kind::Double).sqrt().double_value(&[])
 }
 
 #[test]
@@ -28,11 +22,11 @@ fn an_identity_edit_changes_nothing() {
         for point in hook_points(model.spec()) {
             let mut edit = Edit::at(point, |value: Tensor| value);
             let error = relative(&model.forward(&ids, &mut edit).unwrap().unwrap(), &logits);
-            assert!(error < 1e-5, "{name} {point}: {error:e}");
+            assert!(error < tolerance(&model), "{name} {point}: {error:e}");
         }
         let mut all = Every::new(|_, value| value);
         let error = relative(&model.forward(&ids, &mut all).unwrap().unwrap(), &logits);
-        assert!(error < 1e-5, "{name}: {error:e}");
+        assert!(error < tolerance(&model), "{name}: {error:e}");
     }
 }
 
@@ -75,7 +69,7 @@ fn an_edit_reaches_later_layers_and_positions_only() {
                 let square = matches!(p, HookPoint::Block(_, BlockHook::AttnScores | BlockHook::Pattern));
                 let dim = if square { 2 } else { 1 };
                 let early = relative(&new.narrow(dim, 0, AT), &old.narrow(dim, 0, AT));
-                assert!(early < 1e-6, "{what}, before position {AT}: {early:e}");
+                assert!(early < tolerance(&model), "{what}, before position {AT}: {early:e}");
                 if matches!(p, HookPoint::Block(_, BlockHook::ResidPre)) || *p == HookPoint::Logits {
                     let own = relative(&new.narrow(1, AT, 1), &old.narrow(1, AT, 1));
                     assert!(own > 1e-3, "{what}, position {AT}: {own:e}");
@@ -84,7 +78,11 @@ fn an_edit_reaches_later_layers_and_positions_only() {
             // Attention carries the edit on, unless no block is left.
             let late = |pass: &super::Pass| pass[&HookPoint::Logits].narrow(1, AT + 1, 2);
             let moved = relative(&late(&after), &late(&before));
-            assert_eq!(moved > 1e-5, layer < n_layers, "{name}, edit at layer {layer}: {moved:e}");
+            assert_eq!(
+                moved > tolerance(&model),
+                layer < n_layers,
+                "{name}, edit at layer {layer}: {moved:e}"
+            );
         }
     }
 }

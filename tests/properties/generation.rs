@@ -12,7 +12,7 @@ use layerscope::{
 };
 use tch::{Device, Kind, Tensor};
 
-use super::{assert_same, everything, families, ids, relative, tolerance, trained};
+use super::{assert_same, everything, families, ids, relative, rms, tolerance, trained};
 
 const NEW: usize = 4;
 
@@ -76,7 +76,12 @@ fn a_sequence_in_pieces_is_the_sequence() {
                 let part = value.narrow(dim, start, len);
                 (*point, if square { part.narrow(3, 0, start + len) } else { part })
             });
-            assert_same(&format!("{name} from {start}"), &capture.into_inner(), &expected.collect(), 1e-5);
+            assert_same(
+                &format!("{name} from {start}"),
+                &capture.into_inner(),
+                &expected.collect(),
+                tolerance(&model),
+            );
         }
         // Nobody watches: the fused attention. A pass that was ended or forgotten leaves nothing.
         let mut cache = Cache::new();
@@ -86,7 +91,7 @@ fn a_sequence_in_pieces_is_the_sequence() {
         cache.truncate(5);
         let rest = model.forward_cached(&ids.narrow(1, 5, 8), &mut cache, &mut ()).unwrap().unwrap();
         let error = relative(&rest, &whole[&HookPoint::Logits].narrow(1, 5, 8));
-        assert!(error < 1e-5, "{name}: {error:e}");
+        assert!(error < tolerance(&model), "{name}: {error:e}");
     }
 }
 
@@ -117,17 +122,17 @@ fn an_edited_prompt_stays_edited() {
                     let mut passes = 0;
                     let mut edit = Edit::at(point, |value: Tensor| {
                         passes += 1;
-                        value * 1.25
+                        value * 4.0
                     });
                     let said = run(&model, &prompts, &greedy(cache, steps), &mut edit);
                     (said, passes)
                 };
                 let ((with, passes), (without, _)) = (said(true), said(false));
-                assert_agree(&format!("{name} {point} {steps:?}"), &with, &without, 1e-4);
+                assert_agree(&format!("{name} {point} {steps:?}"), &with, &without, tolerance(&model));
                 assert_eq!(passes, if steps == TapSteps::All { NEW } else { 1 }, "{name} {point}");
                 // At the logits an edit of the prompt reaches the first token only.
                 let moved = relative(with[0].logits.as_ref().unwrap(), plain[0].logits.as_ref().unwrap());
-                assert!(moved > 1e-5, "{name} {point}: {moved:e}");
+                assert!(moved > tolerance(&model), "{name} {point}: {moved:e}");
             }
         }
     }
@@ -169,7 +174,7 @@ fn named_edits_in_both_ways() {
             }
             let edits = Edits::new(vec![placed(&spec, &model)], 1);
             let said = |cache| run(&model, &prompts, &greedy(cache, steps), &mut edits.tap());
-            assert_agree(&format!("{name} {spec} {steps:?}"), &said(true), &said(false), 1e-4);
+            assert_agree(&format!("{name} {spec} {steps:?}"), &said(true), &said(false), tolerance(&model));
         }
     }
 }
@@ -222,7 +227,7 @@ fn an_edit_touches_what_it_covers() {
     let edits = Edits::new(vec![edit], 0);
     let first = ids.narrow(0, 0, 1);
     let after = model.forward(&first, &mut edits.tap()).unwrap().unwrap();
-    assert!(relative(&after, &before[&HookPoint::Logits].narrow(0, 0, 1)) < 1e-5);
+    assert!(relative(&after, &before[&HookPoint::Logits].narrow(0, 0, 1)) < tolerance(&model));
 }
 
 #[test]
@@ -323,8 +328,12 @@ fn measured_against_the_model_left_alone() {
     let prompts = prompts(&model, 1, 5);
     let plain = run(&model, &prompts, &greedy(true, TapSteps::Prompt), &mut ()).remove(0);
     let m = measure(&model, &prompts[0], &plain).unwrap();
-    assert!(m.kl.len() == NEW && m.kl.iter().all(|kl| kl.abs() < 1e-9), "{:?}", m.kl);
-    assert!(m.ce.iter().zip(&m.surprisal).all(|(a, b)| (a - b).abs() < 1e-4));
+    // With a cache and without one, logits in f32 differ by `noise`. A log-probability moves by twice that at most, and a
+    // KL of equals, which has no slope, by its square.
+    let largest = plain.logits.as_ref().unwrap().abs().max().double_value(&[]);
+    let noise = tolerance(&model) * (rms(plain.logits.as_ref().unwrap()) + largest);
+    assert!(m.kl.len() == NEW && m.kl.iter().all(|kl| kl.abs() < noise * noise), "{:?}", m.kl);
+    assert!(m.ce.iter().zip(&m.surprisal).all(|(a, b)| (a - b).abs() < 2.0 * noise));
     let edits = Edits::new(vec![placed("blocks.1.hook_resid_pre@0..4:zero", &model)], 0);
     let edited = run(&model, &prompts, &greedy(true, TapSteps::Prompt), &mut edits.tap()).remove(0);
     let m = measure(&model, &prompts[0], &edited).unwrap();
@@ -335,8 +344,11 @@ fn measured_against_the_model_left_alone() {
     let p = log(&alone.select(0, 0).select(0, -1));
     let q = log(&edited.logits.as_ref().unwrap().select(0, 1));
     let kl = (p.exp() * (&p - &q)).sum(Kind::Double).double_value(&[]);
-    assert!(kl > 1e-4 && (m.kl[1] - kl).abs() < 1e-9, "{kl} {}", m.kl[1]);
+    // `p` is of a pass over two tokens less than `measure` makes. d KL / d z_p = p (log p/q - KL), so that its noise is at
+    // most twice the largest log-ratio times that of the logits.
+    let ratio = (&p - &q).abs().max().double_value(&[]);
+    assert!(kl > 100.0 * noise && (m.kl[1] - kl).abs() < 2.0 * ratio * noise, "{kl} {} {noise:e}", m.kl[1]);
     let token = i64::from(edited.tokens[1]);
-    assert!((m.surprisal[1] + p.double_value(&[token])).abs() < 1e-9);
-    assert!((m.ce[1] + q.double_value(&[token])).abs() < 1e-9);
+    assert!((m.surprisal[1] + p.double_value(&[token])).abs() < 2.0 * noise);
+    assert!((m.ce[1] + q.double_value(&[token])).abs() < 1e-9); // the same logits, in f64
 }
