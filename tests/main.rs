@@ -9,6 +9,7 @@ mod cached_fit;
 mod causal_cli;
 mod cli;
 mod future_cli;
+mod fuzz_corpus;
 mod generate_golden;
 mod hostile;
 mod hub;
