@@ -40,7 +40,11 @@ impl Session {
             .map_err(|e| no_folder_either(&args.model, e))?;
         let spec = spec(&Config::read(&dir.path)?)?;
         let weights = Weights::open(&dir.path, Kind::Float, Device::Cpu)?;
+        let claimed = spec.tied;
         let spec = settle(spec, &weights)?;
+        if claimed && !spec.tied {
+            output.warn("the head is tied by config.json, but another one is stored; that is used, as by transformers");
+        }
         let (stored, parameters) = weights.stored();
         let kind = args.dtype.choose(choice.device, stored.unwrap_or(Kind::Float));
         if let Some(warning) = kind.warning {

@@ -139,7 +139,7 @@ fn broken() -> Vec<(&'static str, Break, Vec<&'static str>)> {
             config("model_type", json!("\u{1b}]0;x\u{7}\u{202e}")),
         ),
         case("negative size", &["config.json: `n_embd` must be a positive"], config("n_embd", json!(-1))),
-        case("fraction", &["`n_head` must be a positive"], config("n_head", json!(1.5))),
+        case("fraction", &["`n_head` must be a whole number, got 1.5"], config("n_head", json!(1.5))),
         case("text for a number", &["`n_layer` must be"], config("n_layer", json!("two"))),
         case("no heads", &["`n_head` must be a positive"], config("n_head", json!(0))),
         case("uneven heads", &["config.json", "24"], config("n_head", json!(5))),
@@ -237,6 +237,25 @@ fn words_of_python_in_unread_keys_do_no_harm() {
     std::fs::write(file, text).unwrap();
     let ended = end(layerscope().args(["view", "--text", "w1 w2", "--model", &path(dir.path())]));
     assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+/// config.json ties the head to the embedding, and a file holds another one.
+#[test]
+fn a_stored_head_goes_before_a_tied_one_and_says_so() {
+    let dir = tiny("llama-head-dim");
+    let file = dir.path().join(WEIGHTS);
+    let info = || end(layerscope().args(["info", "--model", &path(dir.path())]));
+    let tied = info();
+    assert!(tied.out.contains("head tied to the embedding") && tied.err.is_empty(), "{tied:?}");
+    rewrite(&file, &file, |tensors| {
+        let embedding = tensors["model.embed_tokens.weight"].clone();
+        tensors.insert("lm_head.weight".into(), embedding);
+    });
+    assert!(info().out.contains("head tied to the embedding"));
+    rewrite(&file, &file, |tensors| tensors.get_mut("lm_head.weight").unwrap().2.reverse());
+    let own = info();
+    assert!(own.out.contains("head its own matrix"), "{own:?}");
+    assert!(own.err.starts_with("warning: the head is tied by config.json, but another one"), "{own:?}");
 }
 
 /// A fine-tuned tokenizer often has a `[PAD]` that the model has no embedding for; texts do not use it.
