@@ -90,7 +90,7 @@ impl Config {
     }
 }
 
-impl<'a> Parameters<'a> {
+impl Parameters<'_> {
     /// The object under `kind` of this one, whose full name is `key`.
     fn nested(&self, kind: &str, key: &'static str) -> Result<Option<Self>, ModelError> {
         match self.values.get(kind) {
@@ -145,12 +145,10 @@ impl<'a> Parameters<'a> {
     }
 
     fn scaling(&self, kind: &str) -> Result<RopeScaling, ModelError> {
-        let need = |key: &str| match self.values.get(key) {
-            Some(value) => self.positive(key, value),
-            None => {
-                let reason = format!("rope type `{kind}` needs a positive `{}.{key}`", self.key);
-                Err(self.config.error(reason))
-            }
+        let need = |key: &str| {
+            let absent = || format!("rope type `{kind}` needs a positive `{}.{key}`", self.key);
+            let value = self.values.get(key).ok_or_else(|| self.config.error(absent()))?;
+            self.positive(key, value)
         };
         match kind {
             "default" => Ok(RopeScaling::None),
