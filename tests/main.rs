@@ -8,6 +8,7 @@
 mod cached_fit;
 mod causal_cli;
 mod cli;
+mod config_keys;
 mod future_cli;
 mod fuzz_corpus;
 mod generate_golden;

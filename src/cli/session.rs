@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use layerscope::{
     device::set_threads,
     hub::{self, HubError, ModelDir},
-    model::{Config, Model, Spec, Weights, spec},
+    model::{Config, Model, Spec, Weights, settle, spec},
     run::{BosRecord, Manifest, ModelRecord},
     text::{Bos, BosPolicy, TextError, Tokenizer},
 };
@@ -28,6 +28,7 @@ pub(crate) struct Session {
     pub(crate) stored: Option<Kind>,
     pub(crate) parameters: u64,
     pub(crate) threads: usize,
+    output: Output,
 }
 
 impl Session {
@@ -39,6 +40,11 @@ impl Session {
             .map_err(|e| no_folder_either(&args.model, e))?;
         let spec = spec(&Config::read(&dir.path)?)?;
         let weights = Weights::open(&dir.path, Kind::Float, Device::Cpu)?;
+        let claimed = spec.tied;
+        let spec = settle(spec, &weights)?;
+        if claimed && !spec.tied {
+            output.warn("the head is tied by config.json, but another one is stored; that is used, as by transformers");
+        }
         let (stored, parameters) = weights.stored();
         let kind = args.dtype.choose(choice.device, stored.unwrap_or(Kind::Float));
         if let Some(warning) = kind.warning {
@@ -46,7 +52,7 @@ impl Session {
         }
         let (device, device_note) = (choice.device, choice.note);
         let kind = kind.kind;
-        Ok(Self { dir, spec, device, device_note, kind, stored, parameters, threads })
+        Ok(Self { dir, spec, device, device_note, kind, stored, parameters, threads, output })
     }
 
     /// The model's folder.
@@ -63,7 +69,14 @@ impl Session {
     /// The model's tokenizer, with the BOS policy decided.
     pub(crate) fn tokenizer(&self, args: &ModelArgs) -> Result<Tokenizer, TextError> {
         let tokenizer = Tokenizer::load(&self.dir.path, args.bos)?;
-        tokenizer.check_vocab(self.spec.vocab)?;
+        if let [first, rest @ ..] = tokenizer.check_vocab(self.spec.vocab)?.as_slice() {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            self.output.warn(format!(
+                "the model's {} embedding rows have none for the added token `{}`{more}; a text that uses it is refused",
+                self.spec.vocab,
+                first.escape_debug()
+            ));
+        }
         Ok(tokenizer)
     }
 

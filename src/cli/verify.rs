@@ -9,7 +9,7 @@ use layerscope::{
     hash::sha256_file,
     model::Model,
     run::{Claim, Counts, DataFile, METRICS, MetricRow, RunDir, write_metrics},
-    verify::{Difference, TOLERANCE, second_look, verify},
+    verify::{Difference, Reference, TOLERANCE},
 };
 use serde_json::{Value, json};
 use tch::Kind;
@@ -29,9 +29,12 @@ pub(crate) struct Verify {
     /// safetensors with `input_ids` and activations by hook name (scripts/reference.py writes one)
     #[arg(long, value_name = "FILE.safetensors")]
     reference: PathBuf,
-    /// Largest error that passes, relative to the root mean square of the reference
+    /// Largest error that passes, relative to the scale of the reference (see docs/verify.md)
     #[arg(long, default_value_t = TOLERANCE, value_name = "X")]
     tolerance: f64,
+    /// Leave tensors of the reference aside that are no hook of the model, instead of stopping
+    #[arg(long)]
+    skip_unknown: bool,
     /// List every hook at every layer, not only the worst layer of each
     #[arg(long)]
     all: bool,
@@ -52,7 +55,8 @@ impl Verify {
         session.announce(output);
         let claim = self.out.as_ref().map(|out| self.claim(&session, out, output)).transpose()?;
         let model = session.load(output)?;
-        let differences = compare(&session, &model, &self.reference, self.tolerance, output)?;
+        let reference = open(&model, &self.reference, self.skip_unknown, output)?;
+        let differences = compare(&session, &model, &reference, self.tolerance, output)?;
         output.print(&self.table(&differences))?;
         let checked = check(&differences, self.tolerance, session.spec.n_layers);
         if let Some(claim) = claim {
@@ -64,6 +68,7 @@ impl Verify {
             "verdict": if checked.is_ok() { "pass" } else { "fail" },
             "tolerance": self.tolerance,
             "reference": self.reference,
+            "skipped": reference.unknown(),
             "out": self.out,
             "hooks": differences.iter().map(|d| object(d, self.tolerance)).collect::<Vec<_>>(),
         }))?;
@@ -98,22 +103,14 @@ impl Verify {
     }
 
     fn table(&self, differences: &[Difference]) -> String {
-        let mut text = format!("{:<34} {:>9} {:>9} {:>9}\n", "hook", "max |Δ|", "scale", "relative");
+        let mut text = format!("{:<34} {:>9} {:>9} {:>9}\n", "hook", "|Δ|", "scale", "relative");
         for d in differences.iter().filter(|d| self.is_shown(d, differences)) {
-            let verdict = match (d.passes(self.tolerance), d.same_argmax, d.exact) {
-                (true, ..) if d.relative() <= self.tolerance => "ok".to_owned(),
-                (true, _, Some(e)) => {
-                    format!("ok: rounding; {:.1e} from exact, ours {:.1e}", e.reference, e.rounding)
-                }
-                (true, ..) => "ok".to_owned(),
-                (false, Some(false), _) => "DIFFERS (top token too)".to_owned(),
-                (false, ..) => "DIFFERS".to_owned(),
-            };
+            let verdict = words(d, self.tolerance);
             let name = d.point.to_string();
             let _infallible = writeln!(
                 text,
                 "{name:<34} {:>9.1e} {:>9.1e} {:>9.1e} {verdict}",
-                d.max_abs,
+                d.abs,
                 d.scale,
                 d.relative()
             );
@@ -123,30 +120,71 @@ impl Verify {
     }
 }
 
+/// What the table says of one hook.
+fn words(d: &Difference, tolerance: f64) -> String {
+    match (d.passes(tolerance), d.same_argmax, d.exact) {
+        (true, ..) if d.relative() <= tolerance => "ok".to_owned(),
+        (true, _, Some(e)) => {
+            format!("ok: rounding; {:.1e} from exact, ours {:.1e}", e.reference, e.rounding)
+        }
+        (true, ..) => "ok".to_owned(),
+        (false, ..) if d.is_constant_per_token(tolerance) => {
+            "DIFFERS by a constant for each token (centred?)".to_owned()
+        }
+        (false, Some(false), _) => "DIFFERS (top token too)".to_owned(),
+        (false, ..) => "DIFFERS".to_owned(),
+    }
+}
+
+/// Opens a reference; tensors that are no hook of the model are an error, or named and left aside.
+fn open(model: &Model, path: &Path, skip_unknown: bool, output: Output) -> Result<Reference, Failure> {
+    let reference = Reference::open(model, path)?;
+    match reference.unknown() {
+        [] => {}
+        [first, rest @ ..] if skip_unknown => {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            output.note(format!("left aside, being no hook of this model: `{first}`{more}"));
+        }
+        [first, ..] => {
+            let what = format!(
+                "{}: `{first}` is no hook of this model; --skip-unknown leaves such aside",
+                path.display()
+            );
+            return Err(Failure::failed(anyhow!(what)));
+        }
+    }
+    Ok(reference)
+}
+
 /// Compares, and looks again beside the model in f64 where rounding alone may exceed the tolerance.
 fn compare(
     session: &Session,
     model: &Model,
-    reference: &Path,
+    reference: &Reference,
     tolerance: f64,
     output: Output,
 ) -> Result<Vec<Difference>, Failure> {
-    let differences = verify(model, reference)?;
+    let differences = reference.compare(model, None)?;
     if model.kind() != Kind::Float || differences.iter().all(|d| d.passes(tolerance)) {
         return Ok(differences);
     }
     output
         .note("some differ by more than the tolerance; a second look, in f64, tells rounding from mistakes");
     let exact = Model::load(session.path(), Kind::Double, session.device, |_, _| ())?;
-    Ok(second_look(model, &exact, reference)?)
+    Ok(reference.compare(model, Some(&exact))?)
 }
 
 /// Exit 3, naming the first hook and layer that differ.
 fn check(differences: &[Difference], tolerance: f64, n_layers: usize) -> Result<(), Failure> {
     let failed: Vec<_> = differences.iter().filter(|d| !d.passes(tolerance)).collect();
     let Some(first) = failed.first() else { return Ok(()) };
+    let constant = if failed.iter().all(|d| d.is_constant_per_token(tolerance)) {
+        "; all by a constant for each token, as after centring (TransformerLens' compatibility mode)"
+    } else {
+        ""
+    };
     Err(Failure::check(format!(
-        "{} of {} activations differ; the first is {} (layer {}) by {:.1e} of its scale, at {:?}",
+        "{} of {} activations differ; the first is {} (layer {}) by {:.1e} of its scale, at {:?}{constant}",
         failed.len(),
         differences.len(),
         first.point,
@@ -163,7 +201,8 @@ pub(crate) fn verdict(
     reference: &Path,
     output: Output,
 ) -> Result<Value, Failure> {
-    let differences = compare(session, model, reference, TOLERANCE, output)?;
+    let opened = open(model, reference, false, output)?;
+    let differences = compare(session, model, &opened, TOLERANCE, output)?;
     check(&differences, TOLERANCE, model.spec().n_layers)?;
     record(&differences, TOLERANCE, reference)
 }
@@ -190,7 +229,7 @@ fn rows(differences: &[Difference], n_layers: usize) -> Vec<MetricRow> {
         source_layer: None,
         horizon: 1,
         metric: "relative_error".into(),
-        unit: "of the reference's root mean square".into(),
+        unit: "of the reference's scale".into(),
         estimate: d.relative(),
         lower: None,
         upper: None,
@@ -214,12 +253,14 @@ fn object(d: &Difference, tolerance: f64) -> Value {
     json!({
         "hook": d.point.to_string(),
         "max_abs": d.max_abs,
+        "abs": d.abs,
         "scale": d.scale,
         "relative": d.relative(),
         "at": d.at,
         "same_argmax": d.same_argmax,
         "reference_from_exact": d.exact.map(|e| e.reference),
         "rounding": d.exact.map(|e| e.rounding),
+        "constant_per_token": d.is_constant_per_token(tolerance),
         "pass": d.passes(tolerance),
     })
 }

@@ -23,7 +23,7 @@ pub(super) fn decoder(
 ) -> Result<Decoder, ModelError> {
     let loader = Loader::new(weights, spec);
     let (vocab, d) = (spec.vocab as i64, spec.d_model as i64);
-    let embed = loader.take(&loader.body(&format!("{}.weight", spec.names.embed)), &[vocab, d])?;
+    let embed = loader.embed(vocab, d)?;
     let pos_embed = match spec.positions {
         Positions::Learned { offset } => {
             let name = loader.body(&format!("{}.weight", spec.names.pos_embed));
@@ -51,10 +51,7 @@ struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     fn new(weights: &'a Weights, spec: &'a Spec) -> Self {
-        let embed = format!("{}.weight", spec.names.embed);
-        let fits = |prefix: &&&str| weights.has(&format!("{prefix}{embed}"));
-        let prefix = spec.names.prefixes.iter().find(fits).unwrap_or(&spec.names.prefixes[0]);
-        Self { weights, spec, prefix }
+        Self { weights, spec, prefix: prefix(weights, spec) }
     }
 
     fn body(&self, name: &str) -> String {
@@ -152,19 +149,56 @@ impl<'a> Loader<'a> {
         Ok(Mlp { layer, up, down, gated, activation })
     }
 
+    /// The embedding; where only a tied head is stored, that.
+    fn embed(&self, vocab: i64, d: i64) -> Result<Tensor, ModelError> {
+        let name = self.body(&format!("{}.weight", self.spec.names.embed));
+        match head(self.weights, self.spec, "weight") {
+            Some(head) if self.spec.tied && !self.weights.has(&name) => self.take(&head, &[vocab, d]),
+            _ => self.take(&name, &[vocab, d]),
+        }
+    }
+
     /// The final norm and the head; a tied head is the embedding.
     fn unembed(&self, embed: &Tensor) -> Result<Unembed, ModelError> {
         let spec = self.spec;
         let (vocab, d) = (spec.vocab as i64, spec.d_model as i64);
-        let head = spec.names.head;
-        let weight = if spec.tied {
-            embed.shallow_clone()
-        } else {
-            self.take(&format!("{head}.weight"), &[vocab, d])?
+        let name = |part: &str| {
+            let stored = head(self.weights, spec, part);
+            stored.unwrap_or_else(|| format!("{}.{part}", spec.names.heads[0]))
         };
-        let bias = spec.bias.head.then(|| self.take(&format!("{head}.bias"), &[vocab])).transpose()?;
+        let weight = if spec.tied { embed.shallow_clone() } else { self.take(&name("weight"), &[vocab, d])? };
+        let bias = spec.bias.head.then(|| self.take(&name("bias"), &[vocab])).transpose()?;
         Ok(Unembed::new(self.norm(&self.body(spec.names.final_norm))?, weight, bias, spec.logit_cap)?)
     }
+}
+
+/// What the tensors at hand say about the head: transformers does not tie a head that is stored beside another embedding,
+/// whatever `tie_word_embeddings` says.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn settle(mut spec: Spec, weights: &Weights) -> Result<Spec, ModelError> {
+    if !spec.tied {
+        return Ok(spec);
+    }
+    let embed = format!("{}{}.weight", prefix(weights, &spec), spec.names.embed);
+    if let Some(head) = head(weights, &spec, "weight").filter(|_| weights.has(&embed)) {
+        spec.tied = weights.same(&head, &embed)?;
+    }
+    Ok(spec)
+}
+
+/// The prefix of the body's tensors: the one that the embedding has, or the final norm where only the head is stored.
+fn prefix(weights: &Weights, spec: &Spec) -> &'static str {
+    let all = spec.names.prefixes;
+    let of = |part: &str| all.iter().find(|prefix| weights.has(&format!("{prefix}{part}.weight")));
+    of(spec.names.embed).or_else(|| of(spec.names.final_norm)).unwrap_or(&all[0])
+}
+
+/// The name of the head's weight or bias, if it is stored.
+fn head(weights: &Weights, spec: &Spec, part: &str) -> Option<String> {
+    let mut names = spec.names.heads.iter().map(|head| format!("{head}.{part}"));
+    names.find(|name| weights.has(name))
 }
 
 /// Several maps of one input as one.

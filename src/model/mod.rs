@@ -23,10 +23,12 @@ use std::path::Path;
 
 pub use cache::Cache;
 pub use config::Config;
+pub(crate) use config::parse_python;
 pub use error::ModelError;
 pub use families::spec;
 pub use files::{INDEX, WEIGHTS, shard_names, weight_files};
 use layerscope_lenses::Unembed;
+pub use load::settle;
 pub(crate) use nn::wide;
 pub use rope::{RopeScaling, RopeSpec};
 pub use schedule::{Combine, Schedule, Step};
@@ -62,6 +64,7 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let spec = spec(&Config::read(dir)?)?;
         let weights = Weights::open(dir, kind, device)?;
+        let spec = settle(spec, &weights)?;
         let decoder = load::decoder(&weights, &spec, kind, &mut progress)?;
         Ok(Self { spec, decoder, kind, device })
     }

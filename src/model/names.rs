@@ -31,8 +31,8 @@ pub struct Names {
     pub mlp: MlpNames,
     /// The final norm.
     pub final_norm: &'static str,
-    /// The head, a full name.
-    pub head: &'static str,
+    /// Full names the head may have.
+    pub heads: &'static [&'static str],
     /// Linear weights are stored `[in, out]` (GPT-2's Conv1D).
     pub transposed: bool,
 }
@@ -85,7 +85,7 @@ impl MlpNames {
 
 /// The names of Llama and those built like it; families change what differs.
 pub(super) const LLAMA_NAMES: Names = Names {
-    prefixes: &["model."],
+    prefixes: &["model.", ""],
     embed: "embed_tokens",
     embed_norm: "",
     pos_embed: "",
@@ -99,6 +99,6 @@ pub(super) const LLAMA_NAMES: Names = Names {
     o: "self_attn.o_proj",
     mlp: MlpNames::Gated { gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj" },
     final_norm: "norm",
-    head: "lm_head",
+    heads: &["lm_head"],
     transposed: false,
 };

@@ -6,9 +6,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::{ModelError, nn::wide};
 
-/// For [`Config::rope`](super::Config::rope): a family that rotates whole heads unless told otherwise.
-pub(super) const WHOLE_HEAD: (&str, f64) = ("partial_rotary_factor", 1.0);
-
 /// How a model rotates queries and keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeSpec {

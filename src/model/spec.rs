@@ -51,7 +51,7 @@ pub struct Spec {
     pub score_cap: Option<f64>,
     /// Gemma 2's cap on logits.
     pub logit_cap: Option<f64>,
-    /// The unembedding is the embedding.
+    /// The unembedding is the embedding: as config.json says, or as [`settle`](super::settle)d by what is stored.
     pub tied: bool,
     /// Where the weights are.
     pub names: Names,
@@ -108,16 +108,26 @@ impl Spec {
         }
     }
 
-    /// Gives every layer its window: as `layer_types` says, else where `sliding(layer)`.
+    /// Gives the layers their windows: as `layer_types` says, else where `sliding(layer)`.
     pub(super) fn slide(
         &mut self,
         config: &Config,
         sliding: impl Fn(usize) -> bool,
     ) -> Result<(), ModelError> {
-        for (layer, window) in self.layers.iter_mut().zip(config.windows(self.n_layers, sliding)?) {
-            layer.window = window;
+        let sliding = config.sliding_layers(self.n_layers, sliding)?;
+        let needed = sliding.contains(&true);
+        let window = if needed { config.window_of_sliding_layers()? } else { None };
+        for (layer, sliding) in self.layers.iter_mut().zip(sliding) {
+            layer.window = window.filter(|_| sliding);
         }
         Ok(())
+    }
+
+    /// Gives every layer the same window, whatever `layer_types` says.
+    pub(super) fn slide_everywhere(&mut self, window: Option<usize>) {
+        for layer in &mut self.layers {
+            layer.window = window;
+        }
     }
 }
 
@@ -225,7 +235,9 @@ impl Activation {
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "gelu" | "gelu_python" => Some(Self::Gelu),
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_accurate" => {
+                Some(Self::GeluTanh)
+            }
             "relu" => Some(Self::Relu),
             "silu" | "swish" => Some(Self::Silu),
             _ => None,

@@ -112,6 +112,22 @@ impl Weights {
         self.read(name, self.entry(name)?)
     }
 
+    /// Whether two tensors are the same numbers in the same type, bit for bit.
+    ///
+    /// # Errors
+    /// When one is missing, or its file cannot be read.
+    pub fn same(&self, a: &str, b: &str) -> Result<bool, ModelError> {
+        let (a, b) = (self.entry(a)?, self.entry(b)?);
+        if (&a.shape, a.dtype) != (&b.shape, b.dtype) {
+            return Ok(false);
+        }
+        // An empty range cannot be mapped.
+        if a.len == 0 {
+            return Ok(true);
+        }
+        Ok(*map(&a.file, a.start, Some(a.len))? == *map(&b.file, b.start, Some(b.len))?)
+    }
+
     fn entry(&self, name: &str) -> Result<&Entry, ModelError> {
         self.tensors
             .get(name)

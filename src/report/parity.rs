@@ -35,7 +35,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         format!("{verdict}. Logarithmic scale; where nothing differs there is no mark."),
     )
     .but_not("other prompts, number types or machines than the reference's.");
-    Ok(vec![curves(run, said, ("largest error / root mean square", true), &[lines])])
+    Ok(vec![curves(run, said, ("largest error / scale", true), &[lines])])
 }
 
 /// By layer the row with the largest estimate.

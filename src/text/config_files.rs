@@ -1,6 +1,7 @@
 //! The small JSON files beside `tokenizer.json` that name special tokens.
 
 use super::error::TextError;
+use crate::model::parse_python;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,7 @@ impl ConfigFile {
             }
             Err(source) => return Err(TextError::io(path.display().to_string(), source)),
         };
-        match serde_json::from_slice::<Value>(&bytes) {
+        match parse_python(&bytes) {
             Ok(value) if value.is_object() => Ok(Self { path, value }),
             Ok(_) => Err(TextError::BadConfig { path, message: "expected a JSON object".into() }),
             Err(error) => Err(TextError::BadConfig { path, message: format!("not JSON: {error}") }),

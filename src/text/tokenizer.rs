@@ -144,15 +144,24 @@ impl Tokenizer {
         &self.bos
     }
 
-    /// Checks that every id has a row in an embedding of `model_vocab` rows. More rows than ids are fine.
+    /// Checks that every id has a row in an embedding of `model_vocab` rows. More rows than ids are fine, and so are added
+    /// tokens without a row, as long as no text uses them: they are returned.
     ///
     /// # Errors
     /// [`TextError::VocabMismatch`].
-    pub fn check_vocab(&self, model_vocab: usize) -> Result<(), TextError> {
-        if (self.max_id as usize) < model_vocab {
-            return Ok(());
+    pub fn check_vocab(&self, model_vocab: usize) -> Result<Vec<String>, TextError> {
+        let beyond = |id: u32| id as usize >= model_vocab;
+        if !beyond(self.max_id) {
+            return Ok(Vec::new());
         }
-        Err(TextError::VocabMismatch { max_id: self.max_id, model_vocab })
+        let added = self.inner.get_added_tokens_decoder();
+        let vocab = self.inner.get_vocab(true);
+        let mut without: Vec<_> = vocab.into_iter().filter(|(_, id)| beyond(*id)).collect();
+        if without.iter().any(|(_, id)| !added.contains_key(id)) {
+            return Err(TextError::VocabMismatch { max_id: self.max_id, model_vocab });
+        }
+        without.sort_by_key(|(_, id)| *id);
+        Ok(without.into_iter().map(|(token, _)| token).collect())
     }
 }
 

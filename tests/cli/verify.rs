@@ -45,6 +45,44 @@ fn one_changed_value_is_found() {
     }
 }
 
+/// TransformerLens' cache has more tensors than we have hooks, and its compatibility mode subtracts means.
+#[test]
+fn unknown_tensors_can_be_left_aside_and_centring_is_named() {
+    let model = tiny("llama");
+    let source = fixture("families/llama/reference.safetensors");
+    let changed = model.path().join("changed.safetensors");
+    let args = ["verify", "--model", &path(model.path()), "--reference", &path(&changed)];
+    let extra = |tensors: &mut std::collections::BTreeMap<String, Stored>| {
+        let nothing = (safetensors::Dtype::F32, vec![1], vec![0; 4]);
+        tensors.insert("blocks.0.hook_nothing".into(), nothing.clone());
+        tensors.insert("blocks.0.ln1.hook_else".into(), nothing);
+    };
+    rewrite(&source, &changed, extra);
+    let refused = run(&args);
+    assert!(refused.code == Some(1) && refused.err.contains("--skip-unknown"), "{refused:?}");
+    let skipped = end(layerscope().args(args).args(["--skip-unknown", "--json"]));
+    assert_eq!(skipped.code, Some(0), "{skipped:?}");
+    assert!(skipped.err.contains("`blocks.0.hook_nothing` and 1 more"), "{skipped:?}");
+    let names = serde_json::json!(["blocks.0.hook_nothing", "blocks.0.ln1.hook_else"]);
+    assert_eq!(result(&skipped.out)["skipped"], names);
+
+    rewrite(&source, &changed, |tensors| {
+        let (_, shape, data) = tensors.get_mut("logits").unwrap();
+        for row in data.chunks_exact_mut(4 * shape[2]) {
+            let values: Vec<f32> =
+                row.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect();
+            let mean = values.iter().sum::<f32>() / values.len() as f32;
+            for (bytes, value) in row.chunks_exact_mut(4).zip(values) {
+                bytes.copy_from_slice(&(value - mean).to_le_bytes());
+            }
+        }
+    });
+    let centred = run(&args);
+    assert_eq!(centred.code, Some(3), "{centred:?}");
+    assert!(centred.err.contains("all by a constant for each token"), "{centred:?}");
+    assert!(centred.out.contains("DIFFERS by a constant for each token"), "{centred:?}");
+}
+
 #[test]
 fn an_export_that_fails_its_parity_check_leaves_no_folder() {
     let model = tiny("llama");

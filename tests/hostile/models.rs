@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind};
 use tempfile::TempDir;
 
-use crate::cli::{edit_config, layerscope, path, refusal, rewrite, tiny, write_tokenizer};
+use crate::cli::{edit_config, end, layerscope, path, refusal, rewrite, tiny, write_tokenizer};
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -125,6 +125,12 @@ fn broken() -> Vec<(&'static str, Break, Vec<&'static str>)> {
         case("config is not text", &["config.json"], |dir: &Path| {
             std::fs::write(dir.join("config.json"), [0xFF, 0xFE]).unwrap();
         }),
+        case("words of Python", &["`layer_norm_epsilon` must be a number, got \"NaN\""], |dir: &Path| {
+            edit_config(dir, "layer_norm_epsilon", json!("NaN"));
+            let file = dir.join("config.json");
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(file, text.replace("\"NaN\"", "NaN")).unwrap();
+        }),
         case("no family", &["config.json: `model_type` is missing"], write("config.json", "{}")),
         case("unknown family", &["`mamba` is not supported", "gpt2"], config("model_type", json!("mamba"))),
         case(
@@ -133,7 +139,7 @@ fn broken() -> Vec<(&'static str, Break, Vec<&'static str>)> {
             config("model_type", json!("\u{1b}]0;x\u{7}\u{202e}")),
         ),
         case("negative size", &["config.json: `n_embd` must be a positive"], config("n_embd", json!(-1))),
-        case("fraction", &["`n_head` must be a positive"], config("n_head", json!(1.5))),
+        case("fraction", &["`n_head` must be a whole number, got 1.5"], config("n_head", json!(1.5))),
         case("text for a number", &["`n_layer` must be"], config("n_layer", json!("two"))),
         case("no heads", &["`n_head` must be a positive"], config("n_head", json!(0))),
         case("uneven heads", &["config.json", "24"], config("n_head", json!(5))),
@@ -221,6 +227,57 @@ fn tokenizers_that_do_not_fit_are_refused() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Python writes `Infinity` and `NaN` into JSON; where nobody reads the key, that is no reason to stop.
+#[test]
+fn words_of_python_in_unread_keys_do_no_harm() {
+    let dir = tiny("llama");
+    let file = dir.path().join("config.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replacen('{', "{\"time_step_limit\": [0.0, Infinity], \"note\": [NaN, -Infinity],", 1);
+    std::fs::write(file, text).unwrap();
+    let ended = end(layerscope().args(["view", "--text", "w1 w2", "--model", &path(dir.path())]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+/// config.json ties the head to the embedding, and a file holds another one.
+#[test]
+fn a_stored_head_goes_before_a_tied_one_and_says_so() {
+    let dir = tiny("llama-head-dim");
+    let file = dir.path().join(WEIGHTS);
+    let info = || end(layerscope().args(["info", "--model", &path(dir.path())]));
+    let tied = info();
+    assert!(tied.out.contains("head tied to the embedding") && tied.err.is_empty(), "{tied:?}");
+    rewrite(&file, &file, |tensors| {
+        let embedding = tensors["model.embed_tokens.weight"].clone();
+        tensors.insert("lm_head.weight".into(), embedding);
+    });
+    assert!(info().out.contains("head tied to the embedding"));
+    rewrite(&file, &file, |tensors| tensors.get_mut("lm_head.weight").unwrap().2.reverse());
+    let own = info();
+    assert!(own.out.contains("head its own matrix"), "{own:?}");
+    assert!(own.err.starts_with("warning: the head is tied by config.json, but another one"), "{own:?}");
+}
+
+/// A fine-tuned tokenizer often has a `[PAD]` that the model has no embedding for; texts do not use it.
+#[test]
+fn an_added_token_without_an_embedding_is_a_warning_until_it_is_used() {
+    let dir = tiny("gpt2");
+    let file = dir.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let pad = json!({ "id": 61, "content": "[PAD]", "special": true, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false });
+    tokenizer["added_tokens"] = json!([pad]);
+    std::fs::write(file, tokenizer.to_string()).unwrap();
+    let view = |text: &str| end(layerscope().args(["view", "--text", text, "--model", &path(dir.path())]));
+    let plain = view("w1 w2");
+    assert_eq!(plain.code, Some(0), "{plain:?}");
+    let warned = plain.err.lines().filter(|line| line.starts_with("warning: ") && line.contains("`[PAD]`"));
+    assert_eq!(warned.count(), 1, "{plain:?}");
+    let used = view("w1 [PAD] w2");
+    assert_eq!(used.code, Some(1), "{used:?}");
+    assert!(used.err.contains("token id 61 is outside the vocabulary of 61"), "{used:?}");
+}
+
 /// Options that would change the computation and are not implemented are named, never ignored.
 #[test]
 fn unsupported_options_of_every_family_are_named() {
@@ -229,7 +286,7 @@ fn unsupported_options_of_every_family_are_named() {
         ("gpt2", "add_cross_attention", json!(true), "add_cross_attention = true"),
         ("gpt-neo", "activation_function", json!("mish"), "activation_function = \"mish\""),
         ("gpt-neox", "hidden_act", json!("mish"), "hidden_act = \"mish\""),
-        ("gpt-neox", "rope_parameters", rope("dynamic"), "rope type `dynamic`"),
+        ("gpt-neox", "rope_parameters", rope("dynamic"), "rope_parameters.rope_type = \"dynamic\""),
         ("gptj", "activation_function", json!("mish"), "activation_function = \"mish\""),
         ("opt", "do_layer_norm_before", json!(false), "do_layer_norm_before = false"),
         ("opt", "word_embed_proj_dim", json!(7), "word_embed_proj_dim = 7"),
@@ -241,23 +298,36 @@ fn unsupported_options_of_every_family_are_named() {
             json!(true),
             "apply_residual_connection_post_layernorm = true",
         ),
-        ("llama", "rope_parameters", rope("yarn"), "rope type `yarn`"),
+        ("llama", "rope_parameters", rope("yarn"), "rope_parameters.rope_type = \"yarn\""),
         ("llama", "hidden_act", json!("mish"), "hidden_act = \"mish\""),
-        ("mistral", "rope_parameters", rope("longrope"), "rope type `longrope`"),
+        ("mistral", "rope_parameters", rope("longrope"), "rope_parameters.rope_type = \"longrope\""),
         (
             "qwen2",
             "layer_types",
             json!(["full_attention", "linear_attention"]),
-            "layer type \"linear_attention\"",
+            "layer_types with \"linear_attention\"",
         ),
-        ("qwen3", "rope_parameters", rope("yarn"), "rope type `yarn`"),
+        ("qwen3", "rope_parameters", rope("yarn"), "rope_parameters.rope_type = \"yarn\""),
         ("gemma", "use_bidirectional_attention", json!(true), "use_bidirectional_attention = true"),
         ("gemma2", "use_bidirectional_attention", json!(true), "use_bidirectional_attention = true"),
         ("gemma3", "use_bidirectional_attention", json!(true), "use_bidirectional_attention = true"),
-        ("phi", "rope_parameters", rope("yarn"), "rope type `yarn`"),
-        ("phi3", "rope_parameters", rope("longrope"), "rope type `longrope`"),
+        ("phi", "rope_parameters", rope("yarn"), "rope_parameters.rope_type = \"yarn\""),
+        ("phi3", "rope_parameters", rope("longrope"), "rope_parameters.rope_type = \"longrope\""),
         ("falcon-11b", "num_ln_in_parallel_attn", json!(3), "num_ln_in_parallel_attn = 3"),
-        ("falcon-7b", "rope_parameters", rope("yarn"), "rope type `yarn`"),
+        ("llama", "is_causal", json!(false), "is_causal = false"),
+        ("gemma2", "is_causal", Value::Null, "is_causal = null"),
+        (
+            "mistral",
+            "quantization_config",
+            json!({ "quant_method": "gptq" }),
+            "quantization_config = {\"quant_method\":\"gptq\"}",
+        ),
+        ("qwen2", "per_layer_config", json!({ "0": {} }), "per_layer_config = {\"0\":{}}"),
+        ("falcon-40b", "parallel_attn", json!(false), "parallel_attn = false"),
+        ("falcon-7b", "num_ln_in_parallel_attn", json!(2), "num_ln_in_parallel_attn = 2"),
+        ("phi3-partial", "rope_scaling", rope("linear"), "rope_scaling.rope_type = \"linear\""),
+        ("gpt-neox", "head_dim", json!(8), "head_dim = 8"),
+        ("falcon-7b", "rope_parameters", rope("yarn"), "rope_parameters.rope_type = \"yarn\""),
     ];
     let mut wrong = Vec::new();
     for (family, key, value, says) in cases {

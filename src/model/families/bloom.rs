@@ -24,10 +24,7 @@ const N_CTX: usize = 2048;
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     config.refuse_if_true("apply_residual_connection_post_layernorm")?;
-    let width = if config.get("hidden_size").is_some() { "hidden_size" } else { "n_embed" };
-    let heads = if config.get("n_head").is_some() { "n_head" } else { "num_attention_heads" };
-    let layers = if config.get("n_layer").is_some() { "n_layer" } else { "num_hidden_layers" };
-    let (d_model, n_heads, n_layers) = (config.usize(width)?, config.usize(heads)?, config.usize(layers)?);
+    let (d_model, n_heads, n_layers) = (width(config)?, config.usize("n_head")?, config.layers("n_layer")?);
     let d_head = even_head(config, d_model, n_heads)?;
     let sizes = Sizes {
         n_layers,
@@ -36,15 +33,23 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         d_head,
         d_mlp: 4 * d_model,
         vocab: config.usize("vocab_size")?,
-        n_ctx: config.usize_or("seq_length", N_CTX)?,
+        n_ctx: config.optional_usize("seq_length")?.unwrap_or(N_CTX),
     };
-    let norm = NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?);
+    let norm = NormSpec::layer(config.f64("layer_norm_epsilon")?);
     let activation = Activation::GeluTanh;
     Ok(Spec {
         embed_norm: true,
         positions: Positions::Alibi(Alibi::AfterScale),
         bias: Biases { qkv: true, o: true, mlp: true, head: false },
-        tied: config.bool_or("tie_word_embeddings", true)?,
+        tied: config.flag("tie_word_embeddings")?,
         ..Spec::plain("bloom", sizes, norm, activation, &NAMES)
     })
+}
+
+/// `n_embed`, an old name, goes before `hidden_size`.
+pub(super) fn width(config: &Config) -> Result<usize, ModelError> {
+    match config.optional_usize("n_embed")? {
+        Some(width) => Ok(width),
+        None => config.usize("hidden_size"),
+    }
 }

@@ -2,11 +2,11 @@
 
 use layerscope_lenses::NormKind;
 
-use super::llama::like_llama;
+use super::llama::frame;
 use crate::model::{
     Activation, Config, ModelError, Spec,
+    config::RopeKeys,
     names::{LLAMA_NAMES, Names},
-    rope::{RopeScaling, RopeSpec, WHOLE_HEAD},
     spec::{Biases, NormSpec},
 };
 
@@ -19,15 +19,10 @@ const POST_NORM_NAMES: Names = Names {
 };
 
 pub(super) fn gemma(config: &Config) -> Result<Spec, ModelError> {
-    config.refuse_if_true("use_bidirectional_attention")?;
-    let mut spec = like_llama(config, "gemma")?;
-    let bias = config.bool_or("attention_bias", false)?;
-    spec.bias = Biases { qkv: bias, o: bias, ..Biases::default() };
-    spec.norm = NormSpec::gemma(config.f64_or("rms_norm_eps", 1e-6)?);
-    spec.embed_scale = Some((spec.d_model as f64).sqrt());
-    spec.tied = config.bool_or("tie_word_embeddings", true)?;
-    if config.get("hidden_activation").is_none() {
-        // Early files say `"hidden_act": "gelu"`, but every Gemma was trained with the tanh form.
+    let mut spec = like_gemma(config, "gemma", "hidden_act")?;
+    spec.ropes = vec![config.rope(spec.d_head, RopeKeys::USUAL)?];
+    if config.str("hidden_act")? == "gelu" {
+        // The first files say so, but every Gemma was trained with the tanh form.
         spec.activation = Activation::GeluTanh;
     }
     Ok(spec)
@@ -36,8 +31,9 @@ pub(super) fn gemma(config: &Config) -> Result<Spec, ModelError> {
 /// Caps on scores and logits; every other layer slides.
 pub(super) fn gemma2(config: &Config) -> Result<Spec, ModelError> {
     let mut spec = with_post_norms(config, "gemma2")?;
-    spec.score_cap = cap(config, "attn_logit_softcapping")?;
-    spec.logit_cap = cap(config, "final_logit_softcapping")?;
+    spec.ropes = vec![config.rope(spec.d_head, RopeKeys::USUAL)?];
+    spec.score_cap = config.optional_f64("attn_logit_softcapping")?;
+    spec.logit_cap = config.optional_f64("final_logit_softcapping")?;
     spec.slide(config, |i| i % 2 == 0)?;
     Ok(spec)
 }
@@ -51,40 +47,41 @@ pub(super) fn gemma3(config: &Config) -> Result<Spec, ModelError> {
             config.unsupported("attn_logit_softcapping", " (transformers ignores it for this family)")
         );
     }
-    spec.logit_cap = cap(config, "final_logit_softcapping")?;
-    let pattern = match config.get("sliding_window_pattern") {
-        Some(_) => config.usize("sliding_window_pattern")?,
-        None => config.usize_or("_sliding_window_pattern", 6)?,
+    spec.logit_cap = config.optional_f64("final_logit_softcapping")?;
+    let pattern = match config.stored("sliding_window_pattern") {
+        // Needed only without `layer_types`, where a null makes no sense.
+        Some(value) if !value.is_null() || config.get("layer_types").is_none() => {
+            config.usize("sliding_window_pattern")?
+        }
+        _ => 6,
     };
-    spec.slide(config, |i| !(i + 1).is_multiple_of(pattern))?;
-
-    let global = config.rope(Some("full_attention"), spec.d_head, 1_000_000.0, WHOLE_HEAD)?;
-    let nested = config.get("rope_parameters").is_some_and(|p| p.get("sliding_attention").is_some());
-    let local = if nested {
-        config.rope(Some("sliding_attention"), spec.d_head, 10_000.0, WHOLE_HEAD)?
-    } else {
-        let theta = config.f64_or("rope_local_base_freq", 10_000.0)?;
-        RopeSpec { theta, scaling: RopeScaling::None, ..global.clone() }
-    };
-    spec.ropes = vec![global, local];
-    for layer in &mut spec.layers {
-        layer.rope = usize::from(layer.window.is_some());
+    let slides = config.sliding_layers(spec.n_layers, |i| !(i + 1).is_multiple_of(pattern))?;
+    spec.slide(config, |i| slides[i])?;
+    spec.ropes = config.ropes_by_type(spec.d_head)?.to_vec();
+    for (layer, slides) in spec.layers.iter_mut().zip(slides) {
+        layer.rope = usize::from(slides);
     }
     Ok(spec)
 }
 
 fn with_post_norms(config: &Config, family: &'static str) -> Result<Spec, ModelError> {
-    let mut spec = gemma(config)?;
-    let scale = config.f64_or("query_pre_attn_scalar", 256.0)?.powf(-0.5);
+    let mut spec = like_gemma(config, family, "hidden_activation")?;
+    let scale = (config.usize("query_pre_attn_scalar")? as f64).powf(-0.5);
     for layer in &mut spec.layers {
         layer.scale = scale;
     }
-    spec.family = family;
     spec.post_norms = true;
     spec.names = POST_NORM_NAMES;
     Ok(spec)
 }
 
-fn cap(config: &Config, key: &str) -> Result<Option<f64>, ModelError> {
-    config.get(key).map(|_| config.f64_or(key, 0.0)).transpose()
+/// What all three have in common; the activation is under `act`.
+fn like_gemma(config: &Config, family: &'static str, act: &str) -> Result<Spec, ModelError> {
+    config.refuse_if_true("use_bidirectional_attention")?;
+    let norm = NormSpec::gemma(config.f64("rms_norm_eps")?);
+    let mut spec = frame(config, family, act, norm)?;
+    let bias = config.flag("attention_bias")?;
+    spec.bias = Biases { qkv: bias, o: bias, ..Biases::default() };
+    spec.embed_scale = Some((spec.d_model as f64).sqrt());
+    Ok(spec)
 }

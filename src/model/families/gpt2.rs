@@ -22,17 +22,17 @@ pub(super) const NAMES: Names = Names {
     o: "attn.c_proj",
     mlp: MlpNames::Plain { up: "mlp.c_fc", down: "mlp.c_proj" },
     final_norm: "ln_f",
-    head: "lm_head",
+    heads: &["lm_head"],
     transposed: true,
 };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     config.refuse_if_true("add_cross_attention")?;
     let (d_model, n_heads, n_layers) =
-        (config.usize("n_embd")?, config.usize("n_head")?, config.usize("n_layer")?);
+        (config.usize("n_embd")?, config.usize("n_head")?, config.layers("n_layer")?);
     let d_head = even_head(config, d_model, n_heads)?;
-    let scale = if config.bool_or("scale_attn_weights", true)? { (d_head as f64).powf(-0.5) } else { 1.0 };
-    let by_layer = config.bool_or("scale_attn_by_inverse_layer_idx", false)?;
+    let scale = if config.flag("scale_attn_weights")? { (d_head as f64).powf(-0.5) } else { 1.0 };
+    let by_layer = config.flag("scale_attn_by_inverse_layer_idx")?;
     let layer = |i: usize| LayerSpec {
         window: None,
         rope: 0,
@@ -43,17 +43,17 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         d_model,
         n_heads,
         d_head,
-        d_mlp: config.usize_or("n_inner", 4 * d_model)?,
+        d_mlp: config.optional_usize("n_inner")?.unwrap_or(4 * d_model),
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize("n_positions")?,
     };
-    let norm = NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?);
+    let norm = NormSpec::layer(config.f64("layer_norm_epsilon")?);
     let activation = activation(config, "activation_function")?;
     Ok(Spec {
         positions: Positions::Learned { offset: 0 },
         layers: (0..n_layers).map(layer).collect(),
         bias: Biases { qkv: true, o: true, mlp: true, head: false },
-        tied: config.bool_or("tie_word_embeddings", true)?,
+        tied: config.flag("tie_word_embeddings")?,
         ..Spec::plain("gpt2", sizes, norm, activation, &NAMES)
     })
 }

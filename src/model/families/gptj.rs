@@ -9,7 +9,6 @@ use crate::model::{
 };
 
 const NAMES: Names = Names {
-    prefixes: &["transformer."],
     qkv: QkvNames::Separate(["attn.q_proj", "attn.k_proj", "attn.v_proj"]),
     o: "attn.out_proj",
     mlp: MlpNames::Plain { up: "mlp.fc_in", down: "mlp.fc_out" },
@@ -19,11 +18,11 @@ const NAMES: Names = Names {
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let (d_model, n_heads, n_layers) =
-        (config.usize("n_embd")?, config.usize("n_head")?, config.usize("n_layer")?);
+        (config.usize("n_embd")?, config.usize("n_head")?, config.layers("n_layer")?);
     let d_head = even_head(config, d_model, n_heads)?;
     let rope = RopeSpec {
         theta: 10_000.0,
-        rotary_dim: config.usize_or("rotary_dim", d_head)?,
+        rotary_dim: config.usize("rotary_dim")?,
         interleaved: true,
         scaling: RopeScaling::None,
     };
@@ -32,17 +31,17 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         d_model,
         n_heads,
         d_head,
-        d_mlp: config.usize_or("n_inner", 4 * d_model)?,
+        d_mlp: config.optional_usize("n_inner")?.unwrap_or(4 * d_model),
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize("n_positions")?,
     };
-    let norm = NormSpec::layer(config.f64_or("layer_norm_epsilon", 1e-5)?);
+    let norm = NormSpec::layer(config.f64("layer_norm_epsilon")?);
     let activation = activation(config, "activation_function")?;
     Ok(Spec {
         residual: ResidualKind::ParallelSharedNorm,
         ropes: vec![rope],
         bias: Biases { qkv: false, o: false, mlp: true, head: true },
-        tied: config.bool_or("tie_word_embeddings", false)?,
+        tied: config.flag("tie_word_embeddings")?,
         ..Spec::plain("gptj", sizes, norm, activation, &NAMES)
     })
 }

@@ -41,10 +41,51 @@ const FAMILIES: [(&str, Reader); 17] = [
     ("starcoder2", starcoder2::spec),
 ];
 
-/// A file that claims more is broken, or wants our memory.
-const MOST_LAYERS: usize = 10_000;
-/// As above, of tokens; rotary tables have a row for each.
+/// A file that claims more tokens is broken, or wants our memory; rotary tables have a row for each.
 const LONGEST_CONTEXT: usize = 1 << 24;
+
+/// Keys of config classes that change nothing that is computed here: training, generation, tasks, what transformers returns.
+const IGNORED: [&str; 38] = [
+    "architectures",
+    "attention_dropout",
+    "attn_pdrop",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classifier_dropout",
+    "dropout",
+    "dtype",
+    "embd_pdrop",
+    "embed_dropout",
+    "embedding_dropout",
+    "eos_token_id",
+    "hidden_dropout",
+    "id2label",
+    "init_std",
+    "initializer_range",
+    "is_decoder",
+    "is_encoder_decoder",
+    "label2id",
+    "layerdrop",
+    // Of Phi-3's "longrope" alone, which is refused.
+    "original_max_position_embeddings",
+    "output_hidden_states",
+    "pad_token_id",
+    "pretraining_tp",
+    "problem_type",
+    "reorder_and_upcast_attn",
+    "resid_dropout",
+    "resid_pdrop",
+    "residual_dropout",
+    "return_dict",
+    "slow_but_exact",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "transformers_version",
+    "use_cache",
+];
 
 /// The architecture that `config` describes.
 ///
@@ -56,20 +97,34 @@ pub fn spec(config: &Config) -> Result<Spec, ModelError> {
         let supported = FAMILIES.map(|(name, _)| name).join(", ");
         return Err(ModelError::UnknownFamily { family: family.into(), supported });
     };
-    for key in ["num_hidden_layers", "n_layer", "num_layers"] {
-        let layers = config.usize_or(key, 1)?;
-        if layers > MOST_LAYERS {
-            return Err(config.error(format!("`{key}` is {layers}, more than {MOST_LAYERS}")));
-        }
-    }
+    config.check_types(&IGNORED)?;
+    check_foreign(config)?;
     let spec = read(config)?;
     check(&spec, config)?;
     Ok(spec)
 }
 
+/// Keys of no family's class that transformers obeys in every family.
+fn check_foreign(config: &Config) -> Result<(), ModelError> {
+    // Transformers takes a null for false.
+    if config.stored("is_causal").is_some_and(|value| *value != serde_json::Value::Bool(true)) {
+        return Err(config.unsupported("is_causal", " (tokens would see the future)"));
+    }
+    for (key, hint) in [
+        ("quantization_config", " (weights must be stored as f32, f16, bf16 or f64)"),
+        ("compression_config", " (weights must be stored as f32, f16, bf16 or f64)"),
+        ("per_layer_config", " (layers with settings of their own)"),
+    ] {
+        if config.get(key).is_some() {
+            return Err(config.unsupported(key, hint));
+        }
+    }
+    Ok(())
+}
+
 /// What no family may get wrong.
 fn check(spec: &Spec, config: &Config) -> Result<(), ModelError> {
-    config.layer_types(spec.n_layers)?; // known ones only, even where nothing slides
+    config.sliding_layers(spec.n_layers, |_| false)?; // known types only, even where nothing slides
     if spec.n_ctx > LONGEST_CONTEXT {
         let n_ctx = spec.n_ctx;
         return Err(config.error(format!("a context of {n_ctx} tokens is more than {LONGEST_CONTEXT}")));
@@ -97,5 +152,84 @@ fn even_head(config: &Config, d_model: usize, n_heads: usize) -> Result<usize, M
         Ok(d_model / n_heads)
     } else {
         Err(config.error(format!("width {d_model} is not a multiple of {n_heads} heads")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::model::config::Class;
+
+    /// The tiny models of one family, as they are and with windows on; without what goes before other keys.
+    fn configs(family: &str) -> Vec<Map<String, Value>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/families");
+        let files = root.read_dir().unwrap().map(|e| e.unwrap().path().join("config.json"));
+        let configs = files.filter_map(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
+        let own = configs.filter(|config: &Map<String, Value>| config["model_type"] == family);
+        let both = own.flat_map(|mut config| {
+            config.retain(|key, _| !["rope_scaling", "attention_layers"].contains(&key.as_str()));
+            let mut sliding = config.clone();
+            sliding.extend([("use_sliding_window".into(), true.into()), ("sliding_window".into(), 5.into())]);
+            sliding.extend([("max_window_layers".into(), 1.into()), ("layer_types".into(), Value::Null)]);
+            [config, sliding]
+        });
+        both.collect()
+    }
+
+    fn described(values: Map<String, Value>) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), Value::from(values).to_string()).unwrap();
+        let described = spec(&Config::read(dir.path()).unwrap());
+        described.map(|spec| format!("{spec:?}")).map_err(|e| e.to_string())
+    }
+
+    /// A key of a class that nobody reads would be ignored without a word.
+    #[test]
+    fn every_key_of_every_class_is_read_or_known_to_change_nothing() {
+        let window = ["sliding_attention", "full_attention", "sliding_attention"];
+        let values = [
+            json!(true),
+            json!(false),
+            json!(1),
+            json!(2),
+            json!(3),
+            json!(7.25),
+            json!("relu"),
+            json!("gelu"),
+            json!(window),
+            json!([[["local", "global"], 2]]),
+            json!({"rope_theta": 77.0}),
+            json!({"full_attention": {"rope_theta": 77.0}}),
+        ];
+        let mut unread = Vec::new();
+        for (family, _) in FAMILIES {
+            let class = Class::of(family).unwrap_or_else(|| panic!("no class {family}"));
+            for key in class.keys().filter(|key| !IGNORED.contains(key)) {
+                let read = |config: &Map<String, Value>| {
+                    let plain = described(config.clone()).unwrap();
+                    values.iter().filter(|value| class.refuses(key, value).is_none()).any(|value| {
+                        let mut changed = config.clone();
+                        changed.insert(key.into(), value.clone());
+                        described(changed) != Ok(plain.clone())
+                    })
+                };
+                if !configs(family).iter().any(read) {
+                    unread.push(format!("{family} {key}"));
+                }
+            }
+        }
+        assert!(unread.is_empty(), "{unread:#?}");
+    }
+
+    #[test]
+    fn keys_that_change_nothing_are_in_some_class() {
+        let all: Vec<&str> =
+            FAMILIES.iter().flat_map(|(family, _)| Class::of(family).unwrap().keys()).collect();
+        let stale: Vec<_> = IGNORED.iter().filter(|key| !all.contains(key)).collect();
+        assert!(stale.is_empty(), "{stale:?}");
     }
 }

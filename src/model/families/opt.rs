@@ -20,22 +20,22 @@ const NAMES: Names = Names {
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let (d_model, n_heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
-    let n_layers = config.usize("num_hidden_layers")?;
-    if !config.bool_or("do_layer_norm_before", true)? {
+    let n_layers = config.layers("num_hidden_layers")?;
+    if !config.flag("do_layer_norm_before")? {
         return Err(config.unsupported(
             "do_layer_norm_before",
             " (OPT-350m norms after each block and has no final norm)",
         ));
     }
-    if config.usize_or("word_embed_proj_dim", d_model)? != d_model {
+    if config.optional_usize("word_embed_proj_dim")?.is_some_and(|width| width != d_model) {
         return Err(config.unsupported("word_embed_proj_dim", " (embeddings projected to another width)"));
     }
-    if !config.bool_or("layer_norm_elementwise_affine", true)? {
+    if !config.flag("layer_norm_elementwise_affine")? {
         return Err(config.unsupported("layer_norm_elementwise_affine", ""));
     }
     config.refuse_if_true("_remove_final_layer_norm")?;
     let d_head = even_head(config, d_model, n_heads)?;
-    let bias = config.bool_or("enable_bias", true)?;
+    let bias = config.flag("enable_bias")?;
     let sizes = Sizes {
         n_layers,
         d_model,
@@ -50,7 +50,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     Ok(Spec {
         positions: Positions::Learned { offset: 2 },
         bias: Biases { qkv: bias, o: bias, mlp: bias, head: false },
-        tied: config.bool_or("tie_word_embeddings", true)?,
+        tied: config.flag("tie_word_embeddings")?,
         ..Spec::plain("opt", sizes, norm, activation, &NAMES)
     })
 }

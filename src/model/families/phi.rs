@@ -5,6 +5,7 @@ use layerscope_lenses::NormKind;
 use super::{activation, even_head};
 use crate::model::{
     Config, ModelError, Spec,
+    config::RopeKeys,
     names::{LLAMA_NAMES, MlpNames, Names},
     spec::{Biases, NormSpec, ResidualKind, Sizes},
 };
@@ -17,11 +18,20 @@ const NAMES: Names = Names {
     ..LLAMA_NAMES
 };
 
+const ROPE: RopeKeys = RopeKeys {
+    theta: ("rope_theta", 10_000.0),
+    fraction: Some(("partial_rotary_factor", 0.5)),
+    scales: true,
+};
+
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let (d_model, n_heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
-    let n_layers = config.usize("num_hidden_layers")?;
-    let d_head = even_head(config, d_model, n_heads)?;
-    let rope = config.rope(None, d_head, 10_000.0, ("partial_rotary_factor", 0.5))?;
+    let n_layers = config.layers("num_hidden_layers")?;
+    let d_head = match config.optional_usize("head_dim")? {
+        Some(d_head) => d_head,
+        None => even_head(config, d_model, n_heads)?,
+    };
+    let rope = config.rope(d_head, ROPE)?;
     let sizes = Sizes {
         n_layers,
         d_model,
@@ -31,15 +41,15 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         vocab: config.usize("vocab_size")?,
         n_ctx: config.usize("max_position_embeddings")?,
     };
-    let norm = NormSpec::layer(config.f64_or("layer_norm_eps", 1e-5)?);
+    let norm = NormSpec::layer(config.f64("layer_norm_eps")?);
     let activation = activation(config, "hidden_act")?;
     Ok(Spec {
-        n_kv_heads: config.usize_or("num_key_value_heads", n_heads)?,
+        n_kv_heads: config.optional_usize("num_key_value_heads")?.unwrap_or(n_heads),
         residual: ResidualKind::ParallelSharedNorm,
         ropes: vec![rope],
-        qk_norm: config.bool_or("qk_layernorm", false)?.then_some(NormKind::Layer),
+        qk_norm: config.flag("qk_layernorm")?.then_some(NormKind::Layer),
         bias: Biases { qkv: true, o: true, mlp: true, head: true },
-        tied: config.bool_or("tie_word_embeddings", false)?,
+        tied: config.flag("tie_word_embeddings")?,
         ..Spec::plain("phi", sizes, norm, activation, &NAMES)
     })
 }

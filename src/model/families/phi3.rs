@@ -1,9 +1,11 @@
 //! Phi-3 and Phi-4 (Abdin et al. 2024): Llama with joined projections and a sliding window.
 
-use super::llama::like_llama;
+use super::llama::frame;
 use crate::model::{
     Config, ModelError, Spec,
+    config::RopeKeys,
     names::{LLAMA_NAMES, MlpNames, Names, QkvNames},
+    spec::NormSpec,
 };
 
 const NAMES: Names = Names {
@@ -12,11 +14,18 @@ const NAMES: Names = Names {
     ..LLAMA_NAMES
 };
 
+/// In transformers Phi-3 knows no other kind of rotation than its own "longrope", which is not here yet.
+const ROPE: RopeKeys = RopeKeys {
+    theta: ("rope_theta", 10_000.0),
+    fraction: Some(("partial_rotary_factor", 1.0)),
+    scales: false,
+};
+
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
-    let mut spec = like_llama(config, "phi3")?;
-    spec.norm.eps = config.f64_or("rms_norm_eps", 1e-5)?;
+    let norm = NormSpec::rms(config.f64("rms_norm_eps")?);
+    let mut spec = frame(config, "phi3", "hidden_act", norm)?;
+    spec.ropes = vec![config.rope(spec.d_head, ROPE)?];
     spec.names = NAMES;
-    let sliding = config.get("sliding_window").is_some();
-    spec.slide(config, |_| sliding)?;
+    spec.slide_everywhere(config.sliding_window()?);
     Ok(spec)
 }

@@ -14,24 +14,21 @@ pub(super) fn qwen2(config: &Config) -> Result<Spec, ModelError> {
 
 pub(super) fn qwen3(config: &Config) -> Result<Spec, ModelError> {
     let mut spec = like_llama(config, "qwen3")?;
-    let bias = config.bool_or("attention_bias", false)?;
+    let bias = config.flag("attention_bias")?;
     spec.bias = Biases { qkv: bias, o: bias, ..Biases::default() };
-    if config.get("head_dim").is_none() {
-        return Err(config.error("`head_dim` is missing"));
-    }
     spec.qk_norm = Some(NormKind::Rms);
     windows(config, &mut spec)?;
     Ok(spec)
 }
 
-/// Layers from `max_window_layers` on slide, when `use_sliding_window` is on.
+/// Layers from `max_window_layers` on slide, unless `layer_types` says otherwise; none without `use_sliding_window`.
 fn windows(config: &Config, spec: &mut Spec) -> Result<(), ModelError> {
-    if !config.bool_or("use_sliding_window", false)? || config.get("sliding_window").is_none() {
-        return Ok(());
+    let used = config.flag("use_sliding_window")?;
+    let on = used && config.sliding_window()?.is_some();
+    let first = config.whole("max_window_layers")?;
+    let slides = |i: usize| on && i as i64 >= first;
+    if !used && config.sliding_layers(spec.n_layers, slides)?.contains(&true) {
+        return Err(config.error("`layer_types` has sliding layers, but `use_sliding_window` is off"));
     }
-    let first = match config.get("max_window_layers") {
-        Some(serde_json::Value::Number(n)) => n.as_u64().unwrap_or(28) as usize,
-        _ => 28,
-    };
-    spec.slide(config, |i| i >= first)
+    spec.slide(config, slides)
 }

@@ -1,8 +1,9 @@
 //! `StarCoder` 2 (Lozhkov et al. 2024): Llama's rotation and grouped heads, layer norms, biases, a plain MLP.
 
-use super::llama::like_llama;
+use super::llama::frame;
 use crate::model::{
     Config, ModelError, Spec,
+    config::RopeKeys,
     names::{LLAMA_NAMES, MlpNames, Names},
     spec::{Biases, NormSpec},
 };
@@ -10,13 +11,12 @@ use crate::model::{
 const NAMES: Names = Names { mlp: MlpNames::Plain { up: "mlp.c_fc", down: "mlp.c_proj" }, ..LLAMA_NAMES };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
-    let mut spec = like_llama(config, "starcoder2")?;
-    let bias = config.bool_or("use_bias", true)?;
-    spec.norm = NormSpec::layer(config.f64_or("norm_epsilon", 1e-5)?);
+    let norm = NormSpec::layer(config.f64("norm_epsilon")?);
+    let mut spec = frame(config, "starcoder2", "hidden_act", norm)?;
+    spec.ropes = vec![config.rope(spec.d_head, RopeKeys::USUAL)?];
+    let bias = config.flag("use_bias")?;
     spec.bias = Biases { qkv: bias, o: bias, mlp: bias, head: false };
-    spec.tied = config.bool_or("tie_word_embeddings", true)?;
     spec.names = NAMES;
-    let sliding = config.get("sliding_window").is_some();
-    spec.slide(config, |_| sliding)?;
+    spec.slide_everywhere(config.sliding_window()?);
     Ok(spec)
 }
