@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use layerscope::run::METRICS;
+use layerscope::run::{Claim, METRICS};
 use serde_json::{Value, json};
 
 use super::args::OutputArgs;
@@ -38,6 +38,19 @@ impl Output {
     pub(crate) fn wrote(self, run: &Path, what: &str) {
         self.note(format!("{}: {what}", run.join(METRICS).display()));
         self.note(format!("next, as figures and a page: layerscope report {} --out DIR", run.display()));
+    }
+
+    /// Says what is wrong with a complete run's files, which are made again now.
+    pub(crate) fn claimed(self, claim: Claim) -> Claim {
+        self.repairs(&claim);
+        claim
+    }
+
+    /// The same of a claim that is part of something else.
+    pub(crate) fn repairs(self, claim: &Claim) {
+        for damage in claim.damaged() {
+            self.note(format!("{}; made again", damage.finding()));
+        }
     }
 
     /// A line that stays even under `--quiet`.

@@ -27,7 +27,7 @@ use layerscope::{
 use serde_json::json;
 
 use self::{
-    checkpoint::{Progress, restore},
+    checkpoint::{Progress, refuse_damaged, restore},
     plan::Plan,
 };
 use super::super::{
@@ -74,7 +74,7 @@ impl FitArgs {
         if let Some(store) = &cache {
             cached::record(store, &mut manifest);
         }
-        let dir = RunDir::start(&self.out, manifest, self.force, &owns)?;
+        let dir = output.claimed(RunDir::claim(&self.out, manifest, self.force)?).begin(&owns)?;
         if dir.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
             output.result(json!({ "out": self.out, "complete": true }))?;
@@ -132,6 +132,7 @@ impl FitArgs {
             batch_tokens: plan.batch_tokens,
         };
         let path = self.out.join(CHECKPOINT);
+        refuse_damaged(&path, output)?;
         let mut targets = targets::targets(self, &fit, plan, path.exists(), output)?;
         let mut log = FitLog::default();
         if path.exists() {
