@@ -61,7 +61,7 @@ impl Output {
 
     /// Human-readable data, unless NDJSON was asked for.
     pub(crate) fn print(self, text: &str) -> io::Result<()> {
-        if self.args.json { Ok(()) } else { writeln!(io::stdout().lock(), "{text}") }
+        if self.args.json { Ok(()) } else { writeln!(io::stdout().lock(), "{text}").map_err(to_stdout) }
     }
 
     /// One NDJSON event.
@@ -73,7 +73,7 @@ impl Output {
         if let (Some(event), Some(fields)) = (event.as_object_mut(), fields.as_object_mut()) {
             event.append(fields);
         }
-        writeln!(io::stdout().lock(), "{event}")
+        writeln!(io::stdout().lock(), "{event}").map_err(to_stdout)
     }
 
     /// The last NDJSON object.
@@ -101,6 +101,11 @@ impl Output {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+}
+
+/// Says where writing failed: "no space left on device" by itself names nothing.
+pub(crate) fn to_stdout(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
 }
 
 /// A count with a unit people read: `1.3 GB`, `124.4 M`.

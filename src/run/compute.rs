@@ -30,7 +30,7 @@ const SETTINGS: [&str; 4] = ["MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "ONEDNN_MAX_
 /// libtorch as a file, on Linux.
 const LIBRARY: &str = "libtorch_cpu.so";
 
-/// Processor, libtorch and settings. Threads are not among them: they change no bits (`tests/kills.rs` measures it).
+/// Processor, libtorch and settings; threads only of a job that goes on from numbers whose last bits depend on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compute {
     /// Instruction set of libtorch's own kernels: `default`, `avx2`, `avx512`; `ATEN_CPU_CAPABILITY` overrides the processor's.
@@ -43,6 +43,9 @@ pub struct Compute {
     pub settings: BTreeMap<String, String>,
     /// The build of libtorch: XXH64 of its size and its first mebibyte, where the file can be found.
     pub libtorch_build: Option<String>,
+    /// Threads, of a fit: libtorch adds up in another order with another number of them, and a checkpoint holds such sums.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
     /// Models of the graphics processors, of a run on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graphics: Option<Vec<String>>,
@@ -84,6 +87,7 @@ impl Compute {
             extensions: EXTENSIONS.iter().filter(|e| flags.contains(e)).map(ToString::to_string).collect(),
             settings: SETTINGS.iter().filter_map(|n| Some(((*n).to_owned(), variable(n)?))).collect(),
             libtorch_build: None,
+            threads: None,
             graphics: None,
         }
     }

@@ -73,10 +73,10 @@ pub enum RunError {
         /// The folder.
         path: PathBuf,
     },
-    /// The run was begun on a machine that computes other bytes.
+    /// The run was begun where other bytes are computed.
     #[error(
-        "{} was begun elsewhere: {setting} was {old}, is now {new}, and results of both would mix; go on there, choose \
-         another folder or start over with --force",
+        "{} was begun with other arithmetic: {setting} was {old}, is now {new}, and the bytes of both would mix; go on as it \
+         was begun, choose another folder or start over with --force",
         path.display()
     )]
     OtherCompute {

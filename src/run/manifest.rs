@@ -183,6 +183,15 @@ impl Manifest {
         }
     }
 
+    /// Makes the number of threads part of what the run is computed with: see [`Compute::threads`].
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        if let Some(compute) = &mut self.compute {
+            compute.threads = Some(threads);
+        }
+        self
+    }
+
     /// Reads `dir/manifest.json`; `None` if there is none.
     ///
     /// # Errors

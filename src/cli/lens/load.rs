@@ -151,7 +151,7 @@ pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) 
         }
         if !folder.checked && folder.dir.join(MANIFEST).exists() {
             output.note(format!(
-                "{dir} has no checksums to compare its files with: it is from before they were written"
+                "{dir}: its manifest is from before there were checksums; its files were not checked"
             ));
         }
         for one in folder.lenses(&lens.name, model.device())? {

@@ -70,6 +70,7 @@ impl FitArgs {
         output.note(format!("documents: {}; {}", text.lead, plan.split.note));
         let mut manifest =
             source.manifest("lens fit", &self.model, &text.lead, self.text.0.pack, &self.common, output)?;
+        manifest = manifest.with_threads(source.session.threads);
         manifest.config = self.config(&source, &plan);
         if let Some(store) = &cache {
             cached::record(store, &mut manifest);

@@ -68,6 +68,7 @@ pub(super) fn run(mut args: FitArgs) -> Result<(), Failure> {
     let text = source.windows(&options, output)?;
     let job = job(&args, &source, &text.windows, seq_len, output)?;
     let mut manifest = source.manifest("lens fit", &args.model, &text.lead, false, &args.common, output)?;
+    manifest = manifest.with_threads(source.session.threads);
     manifest.config = job.config(&args);
     let dir = output.claimed(RunDir::claim(&args.out, manifest, args.force)?).begin(&owns)?;
     if dir.found() == Found::Complete {
