@@ -134,17 +134,16 @@ fn every_flip_in_every_file() {
             let whole = content(&results);
             fs::remove_dir_all(&results).unwrap();
             for (file, bytes) in good.iter().filter(|(_, bytes)| !bytes.is_empty()) {
-                for eighth in [0, 1, 4, 6, 8] {
+                for eighth in [0, 4, 8] {
                     let bit = ((8 * bytes.len() - 1) * eighth / 8).min(8 * bytes.len() - 1);
                     flip_and_read(kind, reader, (&out, file), bit, Some(&whole), &tally);
                 }
             }
         }
         for (file, bytes) in good.iter().filter(|(_, bytes)| !bytes.is_empty()) {
-            for bit in [3, 4 * bytes.len() + 1, 8 * bytes.len() - 5] {
-                flip(&out.join(file), bit);
-                repair(kind, &out, &good, &format!("bit {bit} of {}", file.display()), &tally);
-            }
+            let bit = 4 * bytes.len() + 1;
+            flip(&out.join(file), bit);
+            repair(kind, &out, &good, &format!("bit {bit} of {}", file.display()), &tally);
         }
     });
     let [refused, same, repaired] = [tally.refused, tally.same, tally.repaired].map(AtomicUsize::into_inner);

@@ -54,7 +54,8 @@ fn killed_fits_and_transfers_end_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let tuned = dir.path().join("tuned");
     assert_eq!(
-        end(&mut lens("fit", &llama(), &stories(), &tuned, "--tokens 600 --kind tuned")).code,
+        end(&mut lens("fit", &llama(), &stories(), &tuned, "--tokens 1000 --step-tokens 256 --kind tuned"))
+            .code,
         Some(0)
     );
     let through = format!("--tokens 600 --lens {}", path(&tuned));

@@ -143,7 +143,7 @@ mod tests {
                             "round {round}: two hold the folder"
                         );
                         held.fetch_add(1, Ordering::SeqCst);
-                        if (round + number) % 2 == 0 {
+                        if (round + number).is_multiple_of(2) {
                             std::thread::yield_now();
                         }
                         one.check(&path).unwrap();

@@ -289,9 +289,8 @@ fn check_seal(text: &[u8], seal: &str) -> Result<(), String> {
     }
     let found = found.unwrap_or_default();
     Err(format!(
-        "damaged or changed since it was written: its sha256 is {:.12}…, it says {seal:.12}…; \
-         repeat the command that made it, with --force",
-        found
+        "damaged or changed since it was written: its sha256 is {found:.12}…, it says {seal:.12}…; \
+         repeat the command that made it, if need be with --force"
     ))
 }
 

@@ -55,7 +55,7 @@ pub enum EditError {
         /// The edit.
         edit: String,
         /// The file, what was found and what was expected.
-        source: RunError,
+        source: Box<RunError>,
     },
     /// A vector that does not fit.
     #[error("edit `{edit}`: {}: {reason}", path.display())]

@@ -127,7 +127,8 @@ impl EditSpec {
         let failed = |source| EditError::File { edit: self.text.clone(), source };
         let (path, key) = split_key(file);
         if path.exists() {
-            check_file(path).map_err(|source| EditError::Damaged { edit: self.text.clone(), source })?;
+            check_file(path)
+                .map_err(|source| EditError::Damaged { edit: self.text.clone(), source: Box::new(source) })?;
         }
         let weights = Weights::open_file(path, Kind::Double).map_err(failed)?;
         let mut names: Vec<&str> = weights.shapes().map(|(name, _)| name).collect();
