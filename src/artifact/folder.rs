@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tch::Tensor;
 
 use super::{ArtifactError, LensConfig, LensKind, params_pt, tensors};
 use crate::hash::{sha256, sha256_file};
-use crate::run::{RunError, write_atomic};
+use crate::run::{Manifest, RunError, write_atomic};
 
 /// What the lens is.
 pub const CONFIG: &str = "config.json";
@@ -27,6 +28,8 @@ pub struct LensFolder {
     pub config: LensConfig,
     /// Its tensors by name, f32 on the CPU: `layer.3.weight`, `layer.3.bias`, for future lenses `layer.3.horizon.2.weight`.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Whether its fit left checksums, which its files were compared with.
+    pub checked: bool,
 }
 
 impl LensFolder {
@@ -35,33 +38,42 @@ impl LensFolder {
     /// `params.pt` counts where `config.json` is the package's own: its `save` leaves an older `params.safetensors` alone.
     ///
     /// # Errors
-    /// When a file is missing, not a lens's, or a tensor is not finite; the message names which.
+    /// When a file is missing, not a lens's, not what the fit wrote, or a tensor is not finite; the message names which.
     pub fn read(dir: &Path) -> Result<Self, ArtifactError> {
         let path = dir.join(CONFIG);
-        let bytes = fs::read(&path).map_err(|e| ArtifactError::io(&path, e))?;
+        let content = fs::read(&path).map_err(|e| ArtifactError::io(&path, e))?;
         let bad = |reason: String| ArtifactError::Config { path: path.clone(), reason };
-        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        let json: Value = serde_json::from_slice(&content).map_err(|e| bad(e.to_string()))?;
         let ours = json.get("layerscope").is_some();
+        // The package saves over a fit of ours and leaves the manifest as it is, which then is of another lens.
+        let manifest = if is_flat(&json) { None } else { Manifest::read(dir)? };
+        let check = |name: &str, content: &[u8]| {
+            manifest.as_ref().map_or(Ok(()), |manifest| manifest.check_output(dir, name, content))
+        };
+        check(CONFIG, &content)?;
         let config: LensConfig = serde_json::from_value(json).map_err(|e| bad(e.to_string()))?;
         let pt_only = !ours || (config.kind == LensKind::Tuned && !dir.join(PARAMS).exists());
-        let file = dir.join(if pt_only && dir.join(PARAMS_PT).exists() { PARAMS_PT } else { PARAMS });
-        let bytes = fs::read(&file).map_err(|e| ArtifactError::io(&file, e))?;
-        let tensors = if file.ends_with(PARAMS_PT) {
+        let name = if pt_only && dir.join(PARAMS_PT).exists() { PARAMS_PT } else { PARAMS };
+        let file = dir.join(name);
+        let content = fs::read(&file).map_err(|e| ArtifactError::io(&file, e))?;
+        check(name, &content)?;
+        let tensors = if name == PARAMS_PT {
             if !config.fits_package() {
                 return Err(ArtifactError::Config {
                     path: file,
                     reason: "a lens of this kind has no such file".into(),
                 });
             }
-            params_pt::decode(&file, &config, &bytes)?
+            params_pt::decode(&file, &config, &content)?
         } else if ours {
-            tensors::decode(&file, &bytes)?
+            tensors::decode(&file, &content)?
         } else {
             let missing = io::Error::from(io::ErrorKind::NotFound);
             return Err(ArtifactError::io(&dir.join(PARAMS_PT), missing));
         };
         tensors::check_finite(&file, &tensors)?;
-        Ok(Self { dir: dir.to_owned(), config, tensors })
+        let checked = manifest.is_some_and(|manifest| manifest.outputs.is_some());
+        Ok(Self { dir: dir.to_owned(), config, tensors, checked })
     }
 
     /// Writes a lens, over an older one if there is one. Every file is whole or absent, and `config.json` goes first and
@@ -94,6 +106,11 @@ impl LensFolder {
         put(&path(PARAMS), &safe)?;
         put(&path(CONFIG), &json)
     }
+}
+
+/// Whether a `config.json` has nothing but plain values, as the package's.
+fn is_flat(json: &Value) -> bool {
+    json.as_object().is_some_and(|keys| !keys.values().any(|value| value.is_object() || value.is_array()))
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
@@ -129,11 +146,12 @@ pub fn lens_sha256(dir: &Path) -> Result<String, ArtifactError> {
 #[cfg(test)]
 pub(super) mod tests {
     use layerscope_lenses::{Affine, LayerIndex};
-    use serde_json::{Value, json};
+    use serde_json::json;
     use tch::Device;
 
     use super::super::{ModelRef, load, tuned_tensors};
     use super::*;
+    use crate::run::RunDir;
 
     pub(in super::super) fn config() -> LensConfig {
         LensConfig {
@@ -200,6 +218,48 @@ pub(super) mod tests {
         assert_eq!((read.config.unembed_sha256, read.config.layers), (None, vec![0, 1]));
         fs::remove_file(dir.path().join(PARAMS_PT)).unwrap();
         assert!(LensFolder::read(dir.path()).unwrap_err().to_string().contains(PARAMS_PT));
+    }
+
+    /// What `lens fit` leaves behind.
+    fn fitted(dir: &Path) {
+        let owns: crate::run::Owns = &|p| [CONFIG, PARAMS, PARAMS_PT].iter().any(|name| p == Path::new(name));
+        let run = RunDir::start(dir, Manifest::new("lens fit"), false, owns).unwrap();
+        LensFolder::write(dir, &config(), &params(&[0, 1])).unwrap();
+        assert!(LensFolder::read(dir).unwrap_err().to_string().contains("is unfinished"));
+        run.finish(crate::run::Counts::default(), None).unwrap();
+    }
+
+    #[test]
+    fn a_fitted_lens_is_read_as_it_was_written_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        fitted(dir);
+        assert!(LensFolder::read(dir).unwrap().checked);
+        let mut refused = 0;
+        for file in [CONFIG, PARAMS, crate::run::MANIFEST] {
+            let whole = fs::read(dir.join(file)).unwrap();
+            for bit in (0..8 * whole.len()).step_by(7) {
+                let mut content = whole.clone();
+                content[bit / 8] ^= 1 << (bit % 8);
+                fs::write(dir.join(file), content).unwrap();
+                match LensFolder::read(dir) {
+                    Ok(read) => {
+                        assert_eq!(file, crate::run::MANIFEST, "bit {bit}: only a manifest may lose a check");
+                        assert_eq!((read.config, read.tensors), (config(), params(&[0, 1])));
+                    }
+                    Err(e) => {
+                        assert!(e.to_string().contains(file), "{file}, bit {bit}: {e}");
+                        refused += 1;
+                    }
+                }
+            }
+            fs::write(dir.join(file), whole).unwrap();
+        }
+        assert!(refused > 1000, "{refused}");
+        // The package's save takes the place of ours, and is not what the manifest is of.
+        let package = json!({"base_model_name_or_path": "toy", "d_model": 3, "num_hidden_layers": 2});
+        fs::write(dir.join(CONFIG), package.to_string()).unwrap();
+        assert!(!LensFolder::read(dir).unwrap().checked);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Future {
             manifest.lenses.push(LensRecord { name: lens.name.clone(), sha256 });
         }
         manifest.config = self.config(&layers, &fixed, contexts.len(), &others);
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);

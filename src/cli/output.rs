@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use layerscope::run::METRICS;
+use layerscope::run::{Claim, METRICS};
 use serde_json::{Value, json};
 
 use super::args::OutputArgs;
@@ -40,6 +40,19 @@ impl Output {
         self.note(format!("next, as figures and a page: layerscope report {} --out DIR", run.display()));
     }
 
+    /// Says what is wrong with a complete run's files, which are made again now.
+    pub(crate) fn claimed(self, claim: Claim) -> Claim {
+        self.repairs(&claim);
+        claim
+    }
+
+    /// The same of a claim that is part of something else.
+    pub(crate) fn repairs(self, claim: &Claim) {
+        for damage in claim.damaged() {
+            self.note(format!("{}; made again", damage.finding()));
+        }
+    }
+
     /// A line that stays even under `--quiet`.
     #[allow(clippy::unused_self)] // reads like `note` where it is called
     pub(crate) fn warn(self, line: impl AsRef<str>) {
@@ -48,7 +61,7 @@ impl Output {
 
     /// Human-readable data, unless NDJSON was asked for.
     pub(crate) fn print(self, text: &str) -> io::Result<()> {
-        if self.args.json { Ok(()) } else { writeln!(io::stdout().lock(), "{text}") }
+        if self.args.json { Ok(()) } else { writeln!(io::stdout().lock(), "{text}").map_err(to_stdout) }
     }
 
     /// One NDJSON event.
@@ -60,7 +73,7 @@ impl Output {
         if let (Some(event), Some(fields)) = (event.as_object_mut(), fields.as_object_mut()) {
             event.append(fields);
         }
-        writeln!(io::stdout().lock(), "{event}")
+        writeln!(io::stdout().lock(), "{event}").map_err(to_stdout)
     }
 
     /// The last NDJSON object.
@@ -88,6 +101,11 @@ impl Output {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+}
+
+/// Says where writing failed: "no space left on device" by itself names nothing.
+pub(crate) fn to_stdout(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
 }
 
 /// A count with a unit people read: `1.3 GB`, `124.4 M`.

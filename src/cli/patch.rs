@@ -222,7 +222,7 @@ impl Patch {
             "source": self.source, "position": self.position, "target": target, "placeholder": self.placeholder,
             "layers": layers, "target_layer": self.target_layer, "map": self.map, "steps": self.steps,
         });
-        let claim = RunDir::claim(out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already; made again", out.display()));
         }

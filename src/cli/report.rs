@@ -28,6 +28,12 @@ impl Report {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.output);
         let shown = Shown::of(&self.runs).map_err(ended)?;
+        for run in shown.runs.iter().filter(|run| run.manifest.outputs.is_none()) {
+            let run = run.path.display();
+            output.note(format!(
+                "{run}: its manifest is from before there were checksums; its files were not checked"
+            ));
+        }
         let bar = output.bar("drawing", "figures", Some(shown.figures.len() as u64));
         let argv = std::env::args().collect();
         let written = shown.write(&self.out, argv, self.force, &|| bar.inc(1)).map_err(ended)?;

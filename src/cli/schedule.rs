@@ -97,7 +97,7 @@ impl ScheduleArgs {
             "layers": layers,
         });
         manifest.config = self.pass.config(own, &source, &self.text, &options);
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&schedules, &read_metrics(&self.out)?, n_layers, output);

@@ -10,7 +10,7 @@ use layerscope::{
     device::set_threads,
     hub::{self, HubError, ModelDir},
     model::{Config, Model, Spec, Weights, settle, spec},
-    run::{BosRecord, Manifest, ModelRecord},
+    run::{BosRecord, Compute, Manifest, ModelRecord},
     text::{Bos, BosPolicy, TextError, Tokenizer},
 };
 use serde_json::json;
@@ -138,6 +138,7 @@ impl Session {
         });
         manifest.dtype = kind_name(self.kind).into();
         manifest.device = device_name(self.device);
+        manifest.compute = Some(Compute::here(self.device.is_cuda()));
         Ok(manifest)
     }
 

@@ -273,7 +273,7 @@ impl Trace {
             "direction": format!("{:?}", self.direction).to_lowercase(), "layers": layers,
             "hooks": self.hooks().iter().map(|h| h.short_name()).collect::<Vec<_>>(),
         });
-        let claim = RunDir::claim(out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already; made again", out.display()));
         }

@@ -89,7 +89,7 @@ impl Verify {
         let mut manifest = session.model_manifest("verify", output)?;
         manifest.data = vec![DataFile { path: self.reference.display().to_string(), sha256, bytes }];
         manifest.config = json!({ "tolerance": self.tolerance });
-        Ok(RunDir::claim(out, manifest, self.force)?)
+        Ok(output.claimed(RunDir::claim(out, manifest, self.force)?))
     }
 
     /// Failures always; else the worst layer of each hook.

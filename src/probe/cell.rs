@@ -18,7 +18,10 @@ use super::{
     labelling::{Labelling, Labellings},
     task::pick,
 };
-use crate::{model::Weights, run::write_tensors};
+use crate::{
+    model::Weights,
+    run::{check_tensors, write_tensors},
+};
 
 /// Which cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,13 +240,13 @@ impl Cell {
         Ok(write_tensors(path, &tensors)?)
     }
 
-    /// Reads a cell back; none where there is no such file.
+    /// Reads a cell back; none where there is no such file, or one that is not what a sweep wrote.
     ///
     /// # Errors
-    /// When the file is damaged or holds another estimator.
+    /// When the file holds another estimator.
     pub fn read(path: &Path, estimators: &[Estimator]) -> Result<Option<Self>, ProbeError> {
-        if !path.exists() {
-            return Ok(None);
+        if check_tensors(path).is_err() {
+            return Ok(None); // it is measured again, and the file replaced
         }
         let file = Weights::open_file(path, Kind::Double)?;
         let mut cell = Self::default();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use ndarray::{Array2, Axis, concatenate};
+use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
 use super::ProbeError;
@@ -15,7 +16,7 @@ use crate::{
     hook::{Capture, HookPoint, Selection},
     labelled::{Item, Plan},
     model::{Model, ModelError, Spec, width},
-    run::{RunError, write_atomic},
+    run::{RunError, hash_file, write_atomic},
     store::npy_header,
     text::{Window, batches},
 };
@@ -40,9 +41,10 @@ impl Features {
         Self { dir: run.to_owned(), columns: columns(spec, points), rows, n_layers: spec.n_layers }
     }
 
-    /// Whether an earlier run wrote all of it.
+    /// Whether an earlier run wrote all of it, and every file is as it was written.
     pub fn complete(&self) -> bool {
-        fs::read_to_string(self.dir.join(DONE)).is_ok_and(|text| text == self.stamp())
+        let written = fs::read_to_string(self.dir.join(DONE));
+        written.is_ok_and(|written| self.stamp().is_ok_and(|there| there == written))
     }
 
     /// The hook points.
@@ -75,10 +77,15 @@ impl Features {
         self.dir.join(FOLDER).join(format!("{hook}.{layer}.npy"))
     }
 
-    /// What tells finished files from those of another plan.
-    fn stamp(&self) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|(point, d)| format!("{point} {d}\n")).collect();
-        format!("{} rows\n{}", self.rows, columns.concat())
+    /// What tells finished files from those of another plan, and damaged ones: rows, and every column's checksum.
+    fn stamp(&self) -> Result<String, RunError> {
+        let column = |(place, (point, d)): (usize, &(HookPoint, usize))| {
+            let path = self.path(place);
+            let hash = hash_file(&path).map_err(|e| RunError::io("read", &path, e))?;
+            Ok(format!("{point} {d} xxh64 {hash:016x}\n"))
+        };
+        let columns = self.columns.par_iter().enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
+        Ok(format!("{} rows\n{}", self.rows, columns.concat()))
     }
 
     /// Empty files of the right size.
@@ -89,7 +96,9 @@ impl Features {
             let path = self.path(place);
             let header = npy_header(self.rows, self.columns[place].1);
             let io = |e| RunError::io("write", &path, e);
-            let file = File::create(&path).map_err(io)?;
+            // A new file, never what a link of that name points to.
+            fs::remove_file(&path).or_else(ignore_missing).map_err(io)?;
+            let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(io)?;
             file.set_len(header.len() as u64 + 4 * (self.rows * self.columns[place].1) as u64).map_err(io)?;
             file.write_all_at(&header, 0).map_err(io)?;
             Ok((file, header.len() as u64))
@@ -119,6 +128,10 @@ pub(super) fn columns(spec: &Spec, points: &[HookPoint]) -> Vec<(HookPoint, usiz
     points.iter().map(|point| (*point, flat(point))).collect()
 }
 
+fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
 /// Takes rows in any order.
 pub(super) struct Writer<'a> {
     features: &'a Features,
@@ -141,7 +154,7 @@ impl Writer<'_> {
         }
         let path = self.features.dir.join(DONE);
         write_atomic(&path, |out| {
-            let text = self.features.stamp();
+            let text = self.features.stamp()?;
             std::io::Write::write_all(out, text.as_bytes()).map_err(|e| RunError::io("write", &path, e))
         })?;
         Ok(())

@@ -40,7 +40,8 @@ impl Report {
         done: &(dyn Fn() + Sync),
     ) -> Result<Written, ReportError> {
         let manifest = self.manifest(argv)?;
-        let there = Manifest::read(out).map_err(ReportError::Folder)?;
+        // One that cannot be read is for the claim to judge, which may mend it.
+        let there = Manifest::read(out).ok().flatten();
         if let Some(there) = there.filter(|there| there.kind != manifest.kind) {
             return Err(ReportError::IsRun { path: out.into(), kind: there.kind });
         }

@@ -1,13 +1,19 @@
 //! Whole files or none: write under a temporary name, flush to the disk, rename.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher as _;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use twox_hash::XxHash64;
 
 use super::RunError;
+
+/// Between a file's name and the random end of its temporary name.
+const TEMP: &str = ".tmp-";
+/// Letters and digits of that end: 71 bits.
+const RANDOM: usize = 12;
 
 /// Size and checksum of a file just written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +29,20 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
     XxHash64::oneshot(0, bytes)
 }
 
+/// The same of a file, read in pieces.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash_file(path: &Path) -> io::Result<u64> {
+    let (mut file, mut buffer, mut hash) = (File::open(path)?, vec![0; 1 << 20], XxHash64::with_seed(0));
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finish()),
+            n => hash.write(&buffer[..n]),
+        }
+    }
+}
+
 /// The open temporary file that [`write_atomic`] hands to its closure.
 #[derive(Debug)]
 pub struct AtomicFile {
@@ -31,6 +51,13 @@ pub struct AtomicFile {
     hash: XxHash64,
     /// Keeps what the system said even where a file format's error type swallows it.
     failed: Option<io::Error>,
+}
+
+impl AtomicFile {
+    fn new(file: File, path: &Path) -> Self {
+        let inner = BufWriter::with_capacity(1 << 18, Raw { file, path: path.to_path_buf() });
+        Self { inner, bytes: 0, hash: XxHash64::with_seed(0), failed: None }
+    }
 }
 
 impl Write for AtomicFile {
@@ -73,6 +100,9 @@ fn copy(e: &io::Error) -> io::Error {
 
 /// Writes `path` as a whole: temporary file in the same folder (made if missing), flush and fsync, rename, fsync of the folder.
 ///
+/// The temporary file has a name that nobody can foresee and is never an existing one, and the rename replaces a link at
+/// `path` itself, not what it points to. What is no file (`/dev/stdout`, a pipe) is written to as it is.
+///
 /// # Errors
 /// What the closure returns, or a [`RunError`] naming the file. The temporary file is removed and `path` is as before.
 pub fn write_atomic<T, E: From<RunError>>(
@@ -91,38 +121,73 @@ pub fn write_atomic_sized<T, E: From<RunError>>(
     expected: u64,
     write: impl FnOnce(&mut AtomicFile) -> Result<T, E>,
 ) -> Result<(T, Written), E> {
-    let temp = temp_path(path);
-    let (mut file, made) = create(&temp).map_err(|e| RunError::sized_io("create", path, e, expected))?;
-    let outcome = write(&mut file);
-    let needs = expected.max(file.bytes);
-    let full = |op, e| E::from(RunError::sized_io(op, path, e, needs));
-    let outcome = match (outcome, file.failed.take()) {
-        (_, Some(e)) => Err(full("write", e)),
-        (Err(e), None) => Err(e),
-        (Ok(value), None) => {
-            publish(&mut file, &temp, path, made.as_deref()).map(|()| value).map_err(|e| full("write", e))
-        }
-    };
+    if is_stream(path) {
+        return write_stream(path, expected, write);
+    }
+    let (mut file, temp, made) = create(path).map_err(|e| RunError::sized_io("create", path, e, expected))?;
+    let outcome =
+        settle(path, expected, &mut file, write, |file| publish(file, &temp, path, made.as_deref()));
     if outcome.is_err() {
         let _gone_or_swept_later = remove(&temp);
     }
-    outcome.map(|value| (value, Written { bytes: file.bytes, xxh64: file.hash.finish() }))
+    outcome
 }
 
-/// Opens the temporary file; says whether folders were made for it.
-fn create(temp: &Path) -> io::Result<(AtomicFile, Option<PathBuf>)> {
-    let folder = temp.parent().unwrap_or(Path::new("."));
+/// Lets the closure write, ends the file, and says what went wrong in the system's words.
+fn settle<T, E: From<RunError>>(
+    path: &Path,
+    expected: u64,
+    file: &mut AtomicFile,
+    write: impl FnOnce(&mut AtomicFile) -> Result<T, E>,
+    end: impl FnOnce(&mut AtomicFile) -> io::Result<()>,
+) -> Result<(T, Written), E> {
+    let outcome = write(file);
+    let needs = expected.max(file.bytes);
+    let full = |op, e| E::from(RunError::sized_io(op, path, e, needs));
+    let value = match (outcome, file.failed.take()) {
+        (_, Some(e)) => return Err(full("write", e)),
+        (Err(e), None) => return Err(e),
+        (Ok(value), None) => value,
+    };
+    end(file).map_err(|e| full("write", e))?;
+    Ok((value, Written { bytes: file.bytes, xxh64: file.hash.finish() }))
+}
+
+/// Whether a path is a device or a pipe, or stands for one: nothing there can be replaced by a file.
+fn is_stream(path: &Path) -> bool {
+    let of_system = ["/dev", "/proc"].iter().any(|root| path.starts_with(root));
+    fs::metadata(path).is_ok_and(|m| !m.is_dir() && (of_system || !m.is_file()))
+}
+
+fn write_stream<T, E: From<RunError>>(
+    path: &Path,
+    expected: u64,
+    write: impl FnOnce(&mut AtomicFile) -> Result<T, E>,
+) -> Result<(T, Written), E> {
+    let file = OpenOptions::new().write(true).open(path).map_err(|e| RunError::io("open", path, e))?;
+    settle(path, expected, &mut AtomicFile::new(file, path), write, |file| file.inner.flush())
+}
+
+/// Opens a new file beside `path` (its folder is made); says how it is called and what folders were made.
+fn create(path: &Path) -> io::Result<(AtomicFile, PathBuf, Option<PathBuf>)> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = folder
         .ancestors()
         .take_while(|a| !a.as_os_str().is_empty() && !a.exists())
         .last()
         .map(Path::to_path_buf);
-    fault::step(temp)?;
+    fault::step(path)?;
     fs::create_dir_all(folder)?;
-    fault::step(temp)?;
-    let raw = Raw { file: File::create(temp)?, path: temp.to_path_buf() };
-    let inner = BufWriter::with_capacity(1 << 18, raw);
-    Ok((AtomicFile { inner, bytes: 0, hash: XxHash64::with_seed(0), failed: None }, made))
+    fault::step(path)?;
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(TEMP);
+    // As any new file is opened, where the crate would keep others from reading it.
+    let open = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
+    let temp = tempfile::Builder::new().prefix(&prefix).rand_bytes(RANDOM).make_in(folder, open)?;
+    let (file, temp) = temp.keep().map_err(|e| e.error)?;
+    Ok((AtomicFile::new(file, &temp), temp, made))
 }
 
 fn publish(file: &mut AtomicFile, temp: &Path, path: &Path, made: Option<&Path>) -> io::Result<()> {
@@ -159,15 +224,11 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn temp_path(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp-{}", std::process::id()))
-}
-
-/// The name behind a temporary file's name (`.name.tmp-PID`), if it is one.
+/// The name behind a temporary file's name (`.name.tmp-RANDOM`), if it is one.
 pub(super) fn temp_target(name: &str) -> Option<&str> {
-    let (target, pid) = name.strip_prefix('.')?.rsplit_once(".tmp-")?;
-    (!target.is_empty() && !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())).then_some(target)
+    let (target, random) = name.strip_prefix('.')?.rsplit_once(TEMP)?;
+    (!target.is_empty() && !random.is_empty() && random.bytes().all(|b| b.is_ascii_alphanumeric()))
+        .then_some(target)
 }
 
 /// No faults outside of tests.
@@ -261,8 +322,56 @@ mod tests {
     #[test]
     fn only_our_temporary_names() {
         assert_eq!(temp_target(".manifest.json.tmp-12"), Some("manifest.json"));
-        for foreign in [".bashrc", "a.tmp-1", "..tmp-", ".x.tmp-1a", ".tmp-3"] {
+        assert_eq!(temp_target(".manifest.json.tmp-aZ09"), Some("manifest.json"));
+        for foreign in [".bashrc", "a.tmp-1", "..tmp-", ".x.tmp-1-a", ".tmp-3"] {
             assert_eq!(temp_target(foreign), None, "{foreign}");
+        }
+    }
+
+    /// The names of a folder, while a file `page.html` is written into it.
+    fn names_while_writing(path: &Path) -> Vec<String> {
+        let mut names = Vec::new();
+        let write = |f: &mut AtomicFile| -> Result<(), RunError> {
+            let entries = fs::read_dir(path.parent().unwrap()).unwrap();
+            names.extend(entries.map(|e| e.unwrap().file_name().into_string().unwrap()));
+            f.write_all(b"page").map_err(|e| RunError::io("write", path, e))
+        };
+        write_atomic(path, write).unwrap();
+        names
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_others_planted_are_not_followed() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (path, victim) = (dir.path().join("page.html"), dir.path().join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, dir.path().join(format!(".page.html.tmp-{}", std::process::id()))).unwrap();
+        symlink(&victim, &path).unwrap();
+        let of = |names: Vec<String>| -> Vec<String> {
+            let own =
+                |n: &String| n.starts_with(".page.html.tmp-") && n.len() == ".page.html.tmp-".len() + RANDOM;
+            names.into_iter().filter(own).collect()
+        };
+        let (first, second) = (of(names_while_writing(&path)), of(names_while_writing(&path)));
+        assert!(first.len() == 1 && second.len() == 1 && first != second, "{first:?} {second:?}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "page");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), mode(&victim), "readable by whoever may read other new files");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn devices_are_written_to_and_not_replaced() {
+        let put = |path: &str| put(Path::new(path), "some text");
+        assert_eq!(put("/dev/null").unwrap().1.bytes, 9);
+        let message = put("/dev/full").unwrap_err().to_string();
+        assert!(message.starts_with("no space left on device while writing /dev/full"), "{message}");
+        for device in ["/dev/null", "/dev/full"] {
+            assert!(!fs::metadata(device).unwrap().is_file(), "{device}");
         }
     }
 }

@@ -57,6 +57,44 @@ pub enum RunError {
         /// Empty, or how many other settings differ.
         more: String,
     },
+    /// A file of a complete run is not what the run wrote.
+    #[error("{} is damaged: found {found}, expected {expected}; repeat the command that made it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is there: a size, or the start of a checksum.
+        found: String,
+        /// What the manifest says.
+        expected: String,
+    },
+    /// The files of a run were asked for before it was complete.
+    #[error("{} is unfinished; repeat the command that makes it", path.display())]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The run was begun where other bytes are computed.
+    #[error(
+        "{} was begun with other arithmetic: {setting} was {old}, is now {new}, and the bytes of both would mix; go on as it \
+         was begun, choose another folder or start over with --force",
+        path.display()
+    )]
+    OtherCompute {
+        /// The folder.
+        path: PathBuf,
+        /// The first setting that differs, such as `compute.instructions`.
+        setting: String,
+        /// Its value in the folder's manifest.
+        old: String,
+        /// Its value here.
+        new: String,
+    },
+    /// The folder was removed or replaced while it was held.
+    #[error("{} was removed or replaced by another program while this one was writing to it", path.display())]
+    Replaced {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process writes here.
     #[error("another layerscope process is writing to {}", path.display())]
     Locked {
@@ -92,6 +130,22 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// What was found, without the advice.
+    pub fn finding(&self) -> String {
+        match self {
+            Self::Damaged { path, found, expected } => {
+                format!("{} is damaged: found {found}, expected {expected}", path.display())
+            }
+            Self::BadManifest { path, .. } => format!("{} is damaged", path.display()),
+            other => other.to_string(),
+        }
+    }
+
+    /// A file of which something else was found than expected.
+    pub(crate) fn damaged(path: &Path, found: &str, expected: &str) -> Self {
+        Self::Damaged { path: path.into(), found: found.into(), expected: expected.into() }
+    }
+
     /// Names the operation and the path of a failed file operation.
     pub fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         Self::sized_io(op, path, source, 0)

@@ -7,11 +7,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{RunError, write_atomic};
+use super::outputs::{Outputs, stay_inside};
+use super::{Compute, RunError, write_atomic};
 use crate::hash::sha256;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
+/// The last key of a manifest: all that stands before it is what it vouches for.
+const SEAL: &str = "\"manifest_sha256\": \"";
 /// Raised when an older reader could misread a newer run directory.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -64,6 +67,15 @@ pub struct Manifest {
     pub counts: Counts,
     /// Outcome of a parity check where there was one. Not part of the job.
     pub parity: Option<Value>,
+    /// What the numbers were computed with; none where nothing was. Part of the job, see [`super::RunDir::claim`].
+    #[serde(default)]
+    pub compute: Option<Compute>,
+    /// Every file of a complete run; none in manifests from before there were checksums. Not part of the job.
+    #[serde(default)]
+    pub outputs: Option<Outputs>,
+    /// SHA-256 of the manifest up to this key; filled in by [`Manifest::write`].
+    #[serde(default)]
+    pub manifest_sha256: String,
 }
 
 /// Whether all files of a run are there.
@@ -165,13 +177,25 @@ impl Manifest {
             layout: None,
             counts: Counts::default(),
             parity: None,
+            compute: None,
+            outputs: Some(Outputs::new()),
+            manifest_sha256: String::new(),
         }
+    }
+
+    /// Makes the number of threads part of what the run is computed with: see [`Compute::threads`].
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        if let Some(compute) = &mut self.compute {
+            compute.threads = Some(threads);
+        }
+        self
     }
 
     /// Reads `dir/manifest.json`; `None` if there is none.
     ///
     /// # Errors
-    /// [`RunError::BadManifest`] if it is damaged or of a newer format.
+    /// [`RunError::BadManifest`] if it is damaged, was changed, or is of a newer format.
     pub fn read(dir: &Path) -> Result<Option<Self>, RunError> {
         let path = dir.join(MANIFEST);
         let bytes = match fs::read(&path) {
@@ -180,14 +204,26 @@ impl Manifest {
             Err(e) => return Err(RunError::io("read", &path, e)),
         };
         let bad = |reason: String| RunError::BadManifest { path: path.clone(), reason };
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
+        let manifest = Self::parse(&bytes).map_err(bad)?;
+        if let Some(outputs) = &manifest.outputs {
+            check_seal(&bytes, &manifest.manifest_sha256).map_err(bad)?;
+            if !stay_inside(outputs) {
+                return Err(bad("it lists files outside of its folder".into()));
+            }
+        }
+        Ok(Some(manifest))
+    }
+
+    /// What a manifest says, whether or not it was changed since it was written.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("not JSON: {e}"))?;
         let version = value.get("format_version").and_then(Value::as_u64);
         if version.is_some_and(|v| v > u64::from(FORMAT_VERSION)) {
-            return Err(bad(format!(
+            return Err(format!(
                 "format version {version:?} is newer than {FORMAT_VERSION}; use a newer layerscope"
-            )));
+            ));
         }
-        serde_json::from_value(value).map(Some).map_err(|e| bad(format!("not a manifest of layerscope: {e}")))
+        serde_json::from_value(value).map_err(|e| format!("not a manifest of layerscope: {e}"))
     }
 
     /// Writes `dir/manifest.json`, whole or not at all.
@@ -196,18 +232,31 @@ impl Manifest {
     /// [`RunError`] naming the file.
     pub fn write(&self, dir: &Path) -> Result<(), RunError> {
         let path = dir.join(MANIFEST);
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|e| RunError::BadManifest { path: path.clone(), reason: e.to_string() })?;
-        text.push('\n');
+        let text = self.text().map_err(|reason| RunError::BadManifest { path: path.clone(), reason })?;
         write_atomic(&path, |f| f.write_all(text.as_bytes()).map_err(|e| RunError::io("write", &path, e)))?;
         Ok(())
+    }
+
+    /// The file's content.
+    fn text(&self) -> Result<String, String> {
+        let unsealed = Self { manifest_sha256: String::new(), ..self.clone() };
+        let text = serde_json::to_string_pretty(&unsealed).map_err(|e| e.to_string())?;
+        let at = text.rfind(SEAL).ok_or("it cannot be sealed")? + SEAL.len();
+        let (before, after) = text.split_at(at);
+        Ok(format!("{before}{}{after}\n", sha256(before.as_bytes())))
+    }
+
+    /// The manifest as it will be read: a number such as 0.1 may lose its last bit on the way through JSON.
+    pub(super) fn as_read(&self) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(&serde_json::to_vec(self)?)
     }
 
     /// Every setting that determines the content, as (dotted name, value), in a fixed order.
     pub fn job_settings(&self) -> Vec<(String, Value)> {
         let mut out = Vec::new();
         if let Ok(Value::Object(fields)) = serde_json::to_value(self) {
-            let not_content = ["status", "job", "argv", "runtime", "counts", "parity"];
+            let not_content =
+                ["status", "job", "argv", "runtime", "counts", "parity", "outputs", "manifest_sha256"];
             for (name, value) in fields.iter().filter(|(name, _)| !not_content.contains(&name.as_str())) {
                 flatten(name.clone(), value, &mut out);
             }
@@ -216,6 +265,9 @@ impl Manifest {
         out.retain(|(name, _)| {
             name != "model.path" && !(name.starts_with("data[") && name.ends_with("].path"))
         });
+        if self.compute.is_none() {
+            out.retain(|(name, _)| name != "compute"); // nothing was computed, or a manifest from before it said so
+        }
         out.sort_by(|a, b| a.0.cmp(&b.0));
         out
     }
@@ -226,6 +278,20 @@ impl Manifest {
             self.job_settings().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         sha256(lines.concat().as_bytes())
     }
+}
+
+/// Whether the text before the seal is what was sealed.
+fn check_seal(text: &[u8], seal: &str) -> Result<(), String> {
+    let at = text.windows(SEAL.len()).rposition(|some| some == SEAL.as_bytes());
+    let found = at.and_then(|at| text.get(..at + SEAL.len())).map(sha256);
+    if found.as_deref() == Some(seal) {
+        return Ok(());
+    }
+    let found = found.unwrap_or_default();
+    Err(format!(
+        "damaged or changed since it was written: its sha256 is {found:.12}…, it says {seal:.12}…; \
+         repeat the command that made it, if need be with --force"
+    ))
 }
 
 fn flatten(name: String, value: &Value, out: &mut Vec<(String, Value)>) {
@@ -242,7 +308,36 @@ fn flatten(name: String, value: &Value, out: &mut Vec<(String, Value)>) {
 
 #[cfg(test)]
 mod tests {
-    use super::LIBTORCH;
+    use super::*;
+
+    #[test]
+    fn no_bit_of_a_manifest_changes_unnoticed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::new("lens eval");
+        manifest.config = serde_json::json!({ "layers": [0, 4], "rate": 0.1, "text": "tünéd" });
+        manifest.seed = 7;
+        manifest.write(tmp.path()).unwrap();
+        let written = Manifest::read(tmp.path()).unwrap().unwrap();
+        assert_eq!(Manifest { manifest_sha256: String::new(), ..written.clone() }, manifest);
+        let path = tmp.path().join(MANIFEST);
+        let whole = fs::read(&path).unwrap();
+        let mut refused = 0;
+        for bit in 0..8 * whole.len() {
+            let mut text = whole.clone();
+            text[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, text).unwrap();
+            // A flip in the key `outputs` makes it one from before there were checksums; nothing it says has changed.
+            match Manifest::read(tmp.path()) {
+                Err(RunError::BadManifest { .. }) => refused += 1,
+                Ok(Some(read)) if read.outputs.is_none() => {
+                    assert_eq!(Manifest { outputs: written.outputs.clone(), ..read }, written, "bit {bit}");
+                }
+                Ok(Some(read)) => assert_eq!(read, written, "bit {bit}"), // a blank at the end of the file
+                other => panic!("bit {bit}: {other:?}"),
+            }
+        }
+        assert!(refused > 7 * whole.len(), "{refused} of {}", 8 * whole.len());
+    }
 
     #[test]
     fn the_version_of_libtorch_is_the_one_that_is_fetched() {

@@ -1,6 +1,5 @@
 //! `metrics.parquet`: the numbers of a run, one per row.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use super::{RunError, Written, write_atomic};
+use super::{RunError, Written, read_output, write_atomic};
 use crate::score::Estimate;
 
 /// The file's name in the run directory.
@@ -121,10 +120,11 @@ pub(crate) fn write_table(path: &Path, batch: &RecordBatch) -> Result<Written, R
 /// Reads `RUN/metrics.parquet`.
 ///
 /// # Errors
-/// [`RunError::Io`] when there is no such file, [`RunError::BadMetrics`] when it is damaged or has other columns.
+/// [`RunError::Io`] when there is no such file, [`RunError::Damaged`] when it is not what the run wrote,
+/// [`RunError::BadMetrics`] when it has other columns.
 pub fn read_metrics(dir: &Path) -> Result<Vec<MetricRow>, RunError> {
     let path = dir.join(METRICS);
-    let file = fs::read(&path).map_err(|e| RunError::io("read", &path, e))?;
+    let file = read_output(dir, METRICS)?;
     let broken = |e: &dyn ToString| RunError::BadMetrics { path: path.clone(), reason: e.to_string() };
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(|e| broken(&e))?;
     if builder.schema().fields() != schema().fields() {
@@ -230,6 +230,8 @@ fn properties() -> Result<WriterProperties, ParquetError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn row(layer: i32, estimate: f64) -> MetricRow {

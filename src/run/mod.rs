@@ -2,18 +2,23 @@
 //!
 //! Every file is written under a temporary name and renamed, so that a reader sees a whole file or none ([`write_atomic`]).
 //! `manifest.json` comes first with status `running` and last with status `complete` ([`Manifest`]); a repeated command finds
-//! its own job there and goes on, another job is refused with the setting that differs ([`RunDir`]).
+//! its own job there and goes on, another job is refused with the setting that differs ([`RunDir`]). The manifest of a complete
+//! run has the checksum of every file, which is compared whenever one is read ([`read_output`]).
 
 mod atomic;
+mod compute;
 mod dir;
 mod error;
+mod lock;
 mod manifest;
 mod metrics;
+mod outputs;
 mod sweep;
 mod tensors;
 
-pub use atomic::{AtomicFile, Written, hash_bytes, write_atomic, write_atomic_sized};
-pub use dir::{Claim, Found, RunDir};
+pub use atomic::{AtomicFile, Written, hash_bytes, hash_file, write_atomic, write_atomic_sized};
+pub use compute::Compute;
+pub use dir::{Claim, Found, Owns, RunDir};
 pub use error::RunError;
 pub use manifest::{
     BosRecord, Counts, DataFile, FORMAT_VERSION, LIBTORCH, LensRecord, MANIFEST, Manifest, ModelRecord,
@@ -21,8 +26,9 @@ pub use manifest::{
 };
 pub(crate) use metrics::write_table;
 pub use metrics::{METRICS, MetricRow, read_metrics, write_metrics};
+pub use outputs::{Output, Outputs, check_file, read_output};
 pub(crate) use sweep::sweep;
-pub use tensors::write_tensors;
+pub use tensors::{check_tensors, write_tensors};
 
 #[cfg(test)]
 pub(crate) use atomic::fault;

@@ -1,10 +1,10 @@
-//! Deleting files of ours, and no others.
+//! Finding and deleting files of ours, and no others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::RunError;
 use super::atomic::{remove, temp_target};
+use super::{MANIFEST, RunError};
 
 /// The path that a temporary file was to become.
 pub(super) fn temp_of(relative: &Path) -> Option<PathBuf> {
@@ -12,10 +12,10 @@ pub(super) fn temp_of(relative: &Path) -> Option<PathBuf> {
     temp_target(name).map(|target| relative.with_file_name(target))
 }
 
-/// Deletes the files that `ours` (by relative path) accepts, and folders left empty by that. Does not follow links.
-pub(crate) fn sweep(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<(), RunError> {
+/// The files that `ours` (by relative path) accepts, in order. Does not follow links, nor enter another run.
+pub(super) fn find(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>, RunError> {
     let mut folders = vec![root.to_path_buf()];
-    let mut emptied = Vec::new();
+    let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(|e| RunError::io("read", &folder, e))? {
             let entry = entry.map_err(|e| RunError::io("read", &folder, e))?;
@@ -23,16 +23,28 @@ pub(crate) fn sweep(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<(), Run
             let kind = entry.file_type().map_err(|e| RunError::io("read", &path, e))?;
             let relative = path.strip_prefix(root).unwrap_or(&path);
             if kind.is_dir() {
-                folders.push(path);
+                if !path.join(MANIFEST).exists() {
+                    folders.push(path);
+                }
             } else if ours(relative) {
-                remove(&path).map_err(|e| RunError::io("remove", &path, e))?;
-                emptied.push(folder.clone());
+                found.push(relative.to_path_buf());
             }
         }
     }
-    for folder in emptied {
-        for folder in folder.ancestors().take_while(|a| *a != root && a.starts_with(root)) {
-            let _not_empty = fs::remove_dir(folder);
+    found.sort();
+    Ok(found)
+}
+
+/// Deletes the files that `ours` accepts, as [`find`] finds them, and folders left empty by that.
+pub(crate) fn sweep(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<(), RunError> {
+    let found = find(root, ours)?;
+    for relative in &found {
+        let path = root.join(relative);
+        remove(&path).map_err(|e| RunError::io("remove", &path, e))?;
+    }
+    for relative in found {
+        for folder in relative.ancestors().skip(1).filter(|a| !a.as_os_str().is_empty()) {
+            let _not_empty = fs::remove_dir(root.join(folder));
         }
     }
     Ok(())

@@ -1,15 +1,17 @@
-//! Shard markers: a shard counts once `shards/K.done` lies there and every file it names has the size it says.
+//! Shard markers: a shard counts once `shards/K.done` lies there and every file it names is there. Who reads a file compares its
+//! checksum then; who writes the export compares all of them before it goes on.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::schema::tokens_path;
 use super::{Layout, StoreError};
-use crate::run::{RunError, write_atomic};
+use crate::run::{RunError, hash_file, write_atomic};
 
 /// One file of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,11 @@ impl ShardMarker {
         PathBuf::from(format!("shards/{shard}.done"))
     }
 
+    /// Whether a path inside the export is a marker's.
+    pub(super) fn is_at(relative: &Path) -> bool {
+        relative.starts_with("shards") && owned_shard(relative).is_some()
+    }
+
     pub(crate) fn write(&self, dir: &Path) -> Result<(), StoreError> {
         let path = dir.join(Self::path(self.shard));
         let mut text = serde_json::to_string_pretty(self).map_err(|e| StoreError::encode(&path, e))?;
@@ -51,21 +58,36 @@ impl ShardMarker {
         Ok(())
     }
 
-    /// Whether this marker is of this job, names exactly the layout's files, and those are there in full length.
-    fn is_whole(&self, dir: &Path, shard: u64, job: &str, layout: &Layout) -> bool {
+    /// Whether this marker is of this job, names exactly the layout's files and rows, and its files are as `look` wants them.
+    fn is_whole(&self, shard: u64, job: &str, layout: &Layout, look: &dyn Fn(&FileRecord) -> bool) -> bool {
         let expected = std::iter::once(tokens_path(shard))
             .chain(layout.columns.iter().map(|c| c.path(shard, layout.format)));
-        let there =
-            |f: &FileRecord| fs::metadata(dir.join(&f.path)).is_ok_and(|m| m.is_file() && m.len() == f.bytes);
+        let first = shard.saturating_mul(layout.shard_rows);
+        let planned = layout.planned_rows.map(|rows| rows.saturating_sub(first).min(layout.shard_rows));
         self.job == job
             && self.shard == shard
+            && self.first_row_id == first
             && (1..=layout.shard_rows).contains(&self.rows)
+            && planned.is_none_or(|rows| rows == self.rows)
             && self.files.iter().map(|f| &f.path).eq(expected.collect::<Vec<_>>().iter())
-            && self.files.iter().all(there)
+            && self.files.iter().all(look)
     }
 }
 
-/// The whole shards of a job's folder, by number. Looks only.
+impl FileRecord {
+    /// Whether the file is there in full length.
+    fn is_there(&self, dir: &Path) -> bool {
+        fs::metadata(dir.join(&self.path)).is_ok_and(|m| m.is_file() && m.len() == self.bytes)
+    }
+
+    /// Whether it is there, bit by bit.
+    fn is_intact(&self, dir: &Path) -> bool {
+        self.is_there(dir)
+            && hash_file(&dir.join(&self.path)).is_ok_and(|hash| format!("{hash:016x}") == self.xxh64)
+    }
+}
+
+/// The whole shards of a job's folder, by number, as far as the sizes of their files tell. Looks only.
 ///
 /// # Errors
 /// [`RunError::Io`] if the folder cannot be read. A damaged marker is no error: its shard is not whole.
@@ -74,37 +96,48 @@ pub fn whole_shards(
     job: &str,
     layout: &Layout,
 ) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
+    shards(dir, |shard, marker| marker.is_whole(shard, job, layout, &|file| file.is_there(dir)))
+}
+
+/// As [`whole_shards`], with every file read and its checksum compared.
+///
+/// # Errors
+/// As [`whole_shards`].
+pub fn intact_shards(
+    dir: &Path,
+    job: &str,
+    layout: &Layout,
+) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
+    shards(dir, |shard, marker| marker.is_whole(shard, job, layout, &|file| file.is_intact(dir)))
+}
+
+/// The shards whose markers are accepted; they are looked at side by side.
+fn shards(
+    dir: &Path,
+    accept: impl Fn(u64, &ShardMarker) -> bool + Sync,
+) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
     let folder = dir.join("shards");
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(e) => return Err(RunError::io("read", &folder, e).into()),
     };
-    let mut whole = BTreeMap::new();
-    for entry in entries {
-        let path = entry.map_err(|e| RunError::io("read", &folder, e))?.path();
-        let relative = path.strip_prefix(dir).unwrap_or(&path);
-        let Some(shard) = owned_shard(relative) else { continue };
-        let marker = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<ShardMarker>(&text).ok());
-        whole.extend(marker.filter(|m| m.is_whole(dir, shard, job, layout)).map(|m| (shard, m)));
-    }
-    Ok(whole)
+    let paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>();
+    let read = |path: PathBuf| {
+        let shard = owned_shard(path.strip_prefix(dir).unwrap_or(&path))?;
+        let marker = serde_json::from_slice::<ShardMarker>(&fs::read(&path).ok()?).ok()?;
+        accept(shard, &marker).then_some((shard, marker))
+    };
+    Ok(paths.map_err(|e| RunError::io("read", &folder, e))?.into_par_iter().filter_map(read).collect())
 }
 
-/// As [`whole_shards`]; removes the files of all other shards, so that they are written anew.
+/// Removes the files of all shards but these, so that they are written anew.
 ///
 /// # Errors
 /// [`RunError::Io`] naming what could not be read or removed.
-pub fn finished_shards(
-    dir: &Path,
-    job: &str,
-    layout: &Layout,
-) -> Result<BTreeMap<u64, ShardMarker>, StoreError> {
-    let whole = whole_shards(dir, job, layout)?;
-    crate::run::sweep(dir, &|relative| {
-        owned_shard(relative).is_some_and(|shard| !whole.contains_key(&shard))
-    })?;
-    Ok(whole)
+pub(super) fn keep_only(dir: &Path, whole: &BTreeMap<u64, ShardMarker>) -> Result<(), StoreError> {
+    let broken = |relative: &Path| owned_shard(relative).is_some_and(|shard| !whole.contains_key(&shard));
+    Ok(crate::run::sweep(dir, &broken)?)
 }
 
 /// The shard that a path inside the export belongs to, if an export would write such a path.

@@ -6,6 +6,7 @@
 //! EXPORT/acts/hook=resid_pre/layer=3/shard=0.parquet row_id, doc_id, pos, token_id, act[d]   (or .arrow, .npy, .safetensors)
 //! EXPORT/shards/0.done                               written last: sizes and checksums of the shard's files
 //! ```
+//! The manifest of a complete export lists the markers with their checksums, and each marker its shard's files.
 //! Shard K holds the rows `K * shard_rows ..`, rows ordered by (`doc_id`, `pos`). Writing: [`StoreWriter`] and [`ShardBuffer`];
 //! reading: [`ActivationStore`]; before anything runs: [`Plan`] and [`choose_shard_rows`].
 
@@ -24,7 +25,7 @@ mod tests;
 mod writer;
 
 pub use error::StoreError;
-pub use marker::{FileRecord, ShardMarker, finished_shards, whole_shards};
+pub use marker::{FileRecord, ShardMarker, intact_shards, whole_shards};
 pub use plan::{Plan, choose_shard_rows, free_space};
 pub use positions::{Positions, PositionsError};
 pub use read::{ActivationStore, Shard};

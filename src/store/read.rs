@@ -35,7 +35,8 @@ impl ActivationStore {
     /// Opens a complete export.
     ///
     /// # Errors
-    /// [`StoreError::NotAnExport`], [`StoreError::Unfinished`], [`StoreError::Corrupt`] naming a missing or truncated file.
+    /// [`StoreError::NotAnExport`], [`StoreError::Unfinished`], [`StoreError::Corrupt`] naming a missing or truncated file,
+    /// [`StoreError::Run`] naming a damaged marker.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let store = Self::open_finished_part(dir)?;
         let rows = store.manifest.counts.rows;
@@ -49,6 +50,7 @@ impl ActivationStore {
         };
         let Some(n_shards) = n_shards else { return Err(unfinished(store.layout.planned_shards())) };
         if covers(&store.shards, rows, per_shard) {
+            store.check_markers()?;
             return Ok(store);
         }
         // A complete export of which files were lost since.
@@ -71,6 +73,17 @@ impl ActivationStore {
         layout.check()?;
         let shards = whole_shards(dir, &manifest.job, &layout)?;
         Ok(Self { dir: dir.into(), manifest, layout, shards })
+    }
+
+    /// Compares the markers with the manifest, as each file of a shard is with its marker when it is read.
+    fn check_markers(&self) -> Result<(), StoreError> {
+        for shard in self.shards.keys() {
+            let marker = ShardMarker::path(*shard);
+            let path = self.dir.join(&marker);
+            let content = fs::read(&path).map_err(|e| RunError::io("read", &path, e))?;
+            self.manifest.check_output(&self.dir, &marker.to_string_lossy(), &content)?;
+        }
+        Ok(())
     }
 
     /// The export's manifest.

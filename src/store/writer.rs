@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::marker::{finished_shards, owned_shard, whole_shards};
+use super::marker::{intact_shards, keep_only, owned_shard};
 use super::{Layout, ShardBuffer, ShardMarker, ShardTarget, StoreError};
 use crate::run::{Claim, Counts, Found, Manifest, RunDir};
 
@@ -14,13 +14,19 @@ use crate::run::{Claim, Counts, Found, Manifest, RunDir};
 pub struct StoreClaim {
     claim: Claim,
     layout: Layout,
-    complete: bool,
+    /// Every file of these was compared with its checksum.
+    whole: BTreeMap<u64, ShardMarker>,
 }
 
 impl StoreClaim {
     /// Whether the same job is complete, all files in place: nothing to do.
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.claim.found() == Found::Complete
+    }
+
+    /// The run as it was claimed.
+    pub fn run(&self) -> &Claim {
+        &self.claim
     }
 
     /// Removes leftovers of a killed run and keeps its whole shards; deletes another job's files.
@@ -28,15 +34,13 @@ impl StoreClaim {
     /// # Errors
     /// A [`StoreError::Run`]: a failed file operation.
     pub fn begin(self) -> Result<StoreWriter, StoreError> {
-        let Self { claim, layout, complete } = self;
+        let Self { claim, layout, whole: done } = self;
         let mut run = claim.begin(&|path| owned_shard(path).is_some())?;
+        run.list_only(&ShardMarker::is_at);
         let dir = run.path().to_owned();
         let job = run.manifest().job.clone();
         let model_sha256 = run.manifest().model.as_ref().map_or(String::new(), |m| m.sha256.clone());
-        let done = finished_shards(&dir, &job, &layout)?;
-        if run.found() == Found::Complete && !complete {
-            run.reopen()?;
-        }
+        keep_only(&dir, &done)?;
         let target = ShardTarget { dir, layout, job, model_sha256 };
         Ok(StoreWriter { run, target, done })
     }
@@ -63,12 +67,18 @@ impl StoreWriter {
     ) -> Result<StoreClaim, StoreError> {
         layout.check()?;
         manifest.layout = Some(serde_json::to_value(&layout).map_err(|e| StoreError::encode(dir, e))?);
-        let claim = RunDir::claim(dir, manifest, force)?;
-        let complete = claim.found() == Found::Complete && {
-            let rows = Manifest::read(dir)?.map_or(0, |m| m.counts.rows);
-            covers(&whole_shards(dir, &claim.manifest().job, &layout)?, rows, layout.shard_rows)
+        let mut claim = RunDir::claim(dir, manifest, force)?;
+        let whole = match claim.found() {
+            Found::Nothing => BTreeMap::new(),
+            _ => intact_shards(dir, &claim.manifest().job, &layout)?,
         };
-        Ok(StoreClaim { claim, layout, complete })
+        if claim.found() == Found::Complete {
+            let rows = Manifest::read(dir)?.map_or(0, |m| m.counts.rows);
+            if !covers(&whole, rows, layout.shard_rows) {
+                claim.not_whole()?;
+            }
+        }
+        Ok(StoreClaim { claim, layout, whole })
     }
 
     /// [`StoreWriter::claim`], then [`StoreClaim::begin`].

@@ -1,6 +1,6 @@
 //! Reading `trajectory.parquet` back.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -13,7 +13,7 @@ use super::{
     Cell, LensTrace, PromptToken, Trace,
     table::{TRAJECTORY, schema},
 };
-use crate::run::{Manifest, RunError};
+use crate::run::{Manifest, RunError, read_output};
 
 /// Reads `RUN/trajectory.parquet` and what the manifest says of the model.
 ///
@@ -22,7 +22,7 @@ use crate::run::{Manifest, RunError};
 pub fn read_traces(dir: &Path) -> Result<Vec<Trace>, RunError> {
     let path = dir.join(TRAJECTORY);
     let broken = |reason: String| RunError::BadMetrics { path: path.clone(), reason };
-    let file = fs::read(&path).map_err(|e| RunError::io("read", &path, e))?;
+    let file = read_output(dir, TRAJECTORY)?;
     let config = Manifest::read(dir)?.map(|m| m.config).unwrap_or_default();
     let n_layers =
         config["n_layers"].as_u64().ok_or_else(|| broken("its manifest names no n_layers".into()))?;

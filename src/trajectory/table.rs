@@ -162,6 +162,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::new("view");
         manifest.config = json!({ "n_layers": 4, "model_name": "a model" });
+        manifest.outputs = None; // no run stands behind it that could be unfinished
         manifest.write(dir.path()).unwrap();
         let traces = [trace(0), trace(1)];
         let first = write_traces(dir.path(), &traces).unwrap();
@@ -177,6 +178,7 @@ mod tests {
         assert!(matches!(read_traces(dir.path()), Err(RunError::Io { .. })));
         let mut manifest = Manifest::new("view");
         manifest.config = json!({ "n_layers": 4 });
+        manifest.outputs = None;
         manifest.write(dir.path()).unwrap();
         write_metrics(dir.path(), &[]).unwrap();
         fs::rename(dir.path().join(METRICS), &path).unwrap();

@@ -99,6 +99,7 @@ impl Export {
         }
         let manifest = self.manifest(&source, &job, output)?;
         let claim = StoreWriter::claim(&self.out, manifest, job.layout.clone(), self.force)?;
+        output.repairs(claim.run());
         if claim.is_complete() {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
         } else {

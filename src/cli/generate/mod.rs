@@ -36,6 +36,8 @@ use super::{
 
 /// The prompts and what became of them, one JSON object a line.
 const GENERATED: &str = "generated.jsonl";
+/// The same of `think`.
+pub(in crate::cli) const THOUGHTS: &str = "thoughts.jsonl";
 impl Generate {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
@@ -130,7 +132,7 @@ impl Generate {
             "edit_steps": if self.edits_all() { "all" } else { "prompt" },
             "schedule": settings.schedule.as_ref().map(ToString::to_string),
         });
-        Ok(Some(RunDir::claim(out, manifest, self.force)?))
+        Ok(Some(output.claimed(RunDir::claim(out, manifest, self.force)?)))
     }
 }
 
@@ -154,7 +156,7 @@ pub(in crate::cli) fn write_texts(
     rows: &[MetricRow],
     lines: &[Value],
 ) -> Result<(), Failure> {
-    let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(name))?;
+    let dir = claim.begin(&|p| [METRICS, GENERATED, THOUGHTS].iter().any(|own| p == Path::new(own)))?;
     let path = out.join(name);
     write_atomic(&path, |file| {
         let write = |line: &Value| writeln!(file, "{line}").map_err(|e| RunError::io("write", &path, e));

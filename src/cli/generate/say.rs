@@ -8,7 +8,10 @@ use layerscope::{
 };
 use serde_json::json;
 
-use super::super::{exit::Failure, output::Output};
+use super::super::{
+    exit::Failure,
+    output::{Output, to_stdout},
+};
 
 /// The text that `tokens` add to a prompt: some tokenizers spell a first token otherwise than a later one.
 pub(crate) fn continuation(
@@ -92,8 +95,7 @@ impl<'a> Voice<'a> {
     fn tell(&mut self, text: &str) -> Result<(), Failure> {
         if let Some(new) = text.get(self.told..).filter(|new| !new.is_empty()) {
             let mut out = io::stdout().lock();
-            write!(out, "{}", inert(new))?;
-            out.flush()?;
+            write!(out, "{}", inert(new)).and_then(|()| out.flush()).map_err(to_stdout)?;
             self.told = text.len();
         }
         Ok(())

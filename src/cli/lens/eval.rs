@@ -128,7 +128,7 @@ impl EvalArgs {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);

@@ -7,7 +7,7 @@ use layerscope::{
     artifact::{ArtifactError, LensFolder, check, check_shape, lens_sha256, unembed_sha256},
     lenses::{Lens, LogitLens},
     model::{Model, Spec},
-    run::{DataFile, LensRecord, Manifest},
+    run::{DataFile, LensRecord, MANIFEST, Manifest},
 };
 use tch::Device;
 
@@ -148,6 +148,11 @@ pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) 
                 output.warn(format!("{dir}: {e}"));
             }
             Err(e) => return Err(Failure::check(format!("{dir}: {e}"))),
+        }
+        if !folder.checked && folder.dir.join(MANIFEST).exists() {
+            output.note(format!(
+                "{dir}: its manifest is from before there were checksums; its files were not checked"
+            ));
         }
         for one in folder.lenses(&lens.name, model.device())? {
             lenses.all.push(one);

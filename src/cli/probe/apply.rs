@@ -79,7 +79,7 @@ impl ApplyArgs {
         let labelled = self.labels.read(&self.data, &session, &tokenizer, output)?;
         let task = in_order_of(&probes[0].saved, &labelled.task).map_err(Failure::usage)?;
         let manifest = self.manifest(&session, &tokenizer, (&labelled, &points), &probes, output)?;
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);

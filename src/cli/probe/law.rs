@@ -75,7 +75,7 @@ impl LawArgs {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
             output.result(json!({ "out": self.out, "complete": true }))?;

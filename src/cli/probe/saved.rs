@@ -13,7 +13,7 @@ use layerscope::{
     model::Weights,
     probe::{Cell, Target},
     probes::{Linear, Link},
-    run::{Manifest, RunError, write_atomic, write_tensors},
+    run::{Manifest, RunError, check_file, write_atomic, write_tensors},
 };
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
@@ -137,10 +137,12 @@ pub(in crate::cli) fn read(path: &Path) -> anyhow::Result<Vec<Saved>> {
 }
 
 fn open(path: &Path) -> anyhow::Result<Saved> {
-    let facts = path.with_extension("json");
+    let (facts, path) = (path.with_extension("json"), path.with_extension("safetensors"));
+    for file in [&facts, &path] {
+        check_file(file)?;
+    }
     let text = fs::read_to_string(&facts).with_context(|| facts.display().to_string())?;
     let facts: Facts = serde_json::from_str(&text).with_context(|| facts.display().to_string())?;
-    let path = path.with_extension("safetensors");
     let file = Weights::open_file(&path, Kind::Double)?;
     let weight = file.take_any("weight")?;
     let [k, d] = weight.size()[..] else {

@@ -46,7 +46,7 @@ impl SweepArgs {
         session.announce(output);
         let job = self.plan(&session, output)?;
         let manifest = self.manifest(&session, &job, store.as_ref(), output)?;
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             output.print(&report::table(&read_metrics(&self.out)?, "probe"))?;

@@ -85,7 +85,7 @@ impl TransferArgs {
         check_sets(&sets, self.probe, self.labels.paired())?;
         let points = self.points.resolve(&session)?;
         let manifest = self.manifest(&session, &tokenizer, &sets, &points, output)?;
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.report(&read_metrics(&self.out)?, output);

@@ -102,7 +102,7 @@ impl SteerArgs {
             "found": (!job.asked.is_nothing()).then(|| job.asked.record(&self.found.sentence)),
         });
         manifest.config = self.pass.config(own, &source, &self.text, &options);
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Claimed::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return report::show(&self.out, &read_metrics(&self.out)?, output);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use layerscope::{hash::sha256_file, model::Weights};
+use layerscope::{hash::sha256_file, model::Weights, run::check_file};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -65,6 +65,7 @@ fn of_layers<'a>(names: &'a [String], key: &str) -> Vec<(usize, &'a String)> {
 
 /// `[d_model]`, a row per layer, or a tensor per layer.
 fn tensor(path: &Path, key: Option<&str>) -> anyhow::Result<Loaded> {
+    check_file(path)?;
     let file = Weights::open_file(path, Kind::Double)?;
     let mut names: Vec<String> = file.shapes().map(|(name, _)| name.to_owned()).collect();
     names.sort();

@@ -19,14 +19,11 @@ use serde_json::{Value, json};
 use self::{found::Found, job::Job, space::SpaceArgs};
 use super::{
     exit::Failure,
-    generate::write_texts,
+    generate::{THOUGHTS, write_texts},
     lens::load,
     output::Output,
     session::{Session, bos_line},
 };
-
-/// Prompts, their thoughts and answers, one JSON object a line.
-const THOUGHTS: &str = "thoughts.jsonl";
 
 /// `think`, or `think space`.
 #[derive(Debug)]
@@ -127,7 +124,7 @@ impl ThinkArgs {
         manifest.lenses =
             asked.iter().filter_map(|lens| lens.record().transpose()).collect::<Result<_, _>>()?;
         manifest.config = self.config(job, session);
-        Ok(Some(RunDir::claim(out, manifest, self.force)?))
+        Ok(Some(output.claimed(RunDir::claim(out, manifest, self.force)?)))
     }
 
     /// The settings, for a manifest and for `--json`.

@@ -80,7 +80,7 @@ impl SpaceArgs {
             "text_column": self.text.text_column,
             "replicates": self.replicates,
         });
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return self.show(&read_metrics(&self.out)?, tied, output);

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::{hook::HookError, model::ModelError};
+use crate::{hook::HookError, model::ModelError, run::RunError};
 
 /// An edit that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,14 @@ pub enum EditError {
         edit: String,
         /// Why not.
         source: ModelError,
+    },
+    /// A file of a run that is not what the run wrote.
+    #[error("edit `{edit}`: {source}")]
+    Damaged {
+        /// The edit.
+        edit: String,
+        /// The file, what was found and what was expected.
+        source: Box<RunError>,
     },
     /// A vector that does not fit.
     #[error("edit `{edit}`: {}: {reason}", path.display())]

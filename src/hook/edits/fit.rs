@@ -11,6 +11,7 @@ use super::{
 use crate::{
     hook::{BlockHook, HookPoint, Selection},
     model::{Spec, Weights, hook_points, width},
+    run::check_file,
 };
 
 impl EditSpec {
@@ -125,6 +126,10 @@ impl EditSpec {
     fn read<'f>(&self, file: &'f str) -> Result<(Tensor, &'f Path), EditError> {
         let failed = |source| EditError::File { edit: self.text.clone(), source };
         let (path, key) = split_key(file);
+        if path.exists() {
+            check_file(path)
+                .map_err(|source| EditError::Damaged { edit: self.text.clone(), source: Box::new(source) })?;
+        }
         let weights = Weights::open_file(path, Kind::Double).map_err(failed)?;
         let mut names: Vec<&str> = weights.shapes().map(|(name, _)| name).collect();
         names.sort_unstable();

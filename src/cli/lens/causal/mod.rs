@@ -122,7 +122,7 @@ impl CausalArgs {
         source.session.announce(output);
         let job = self.job(&source, &asked, output)?;
         let manifest = self.manifest(&source, &asked, &job, output)?;
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             return report::show(&self.out, &read_metrics(&self.out)?, output);

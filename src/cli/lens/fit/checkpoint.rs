@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use layerscope::{
     fit::{FitError, FitLog, FitWatch, Target},
     model::Weights,
-    run::write_tensors,
+    run::{RunError, check_tensors, write_tensors},
 };
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -81,6 +81,17 @@ impl FitWatch for Progress {
             self.written = Instant::now();
         }
         Ok(stop)
+    }
+}
+
+/// Removes a checkpoint that is not what a fit wrote: the fit starts over.
+pub(super) fn refuse_damaged(path: &Path, output: Output) -> Result<(), Failure> {
+    match check_tensors(path) {
+        Err(e @ RunError::Damaged { .. }) => {
+            output.warn(format!("{}; the fit starts over", e.finding()));
+            Ok(std::fs::remove_file(path)?)
+        }
+        _ => Ok(()), // none, or whole
     }
 }
 

@@ -27,7 +27,7 @@ use layerscope::{
 use serde_json::json;
 
 use self::{
-    checkpoint::{Progress, restore},
+    checkpoint::{Progress, refuse_damaged, restore},
     plan::Plan,
 };
 use super::super::{
@@ -70,11 +70,12 @@ impl FitArgs {
         output.note(format!("documents: {}; {}", text.lead, plan.split.note));
         let mut manifest =
             source.manifest("lens fit", &self.model, &text.lead, self.text.0.pack, &self.common, output)?;
+        manifest = manifest.with_threads(source.session.threads);
         manifest.config = self.config(&source, &plan);
         if let Some(store) = &cache {
             cached::record(store, &mut manifest);
         }
-        let dir = RunDir::start(&self.out, manifest, self.force, &owns)?;
+        let dir = output.claimed(RunDir::claim(&self.out, manifest, self.force)?).begin(&owns)?;
         if dir.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
             output.result(json!({ "out": self.out, "complete": true }))?;
@@ -132,6 +133,7 @@ impl FitArgs {
             batch_tokens: plan.batch_tokens,
         };
         let path = self.out.join(CHECKPOINT);
+        refuse_damaged(&path, output)?;
         let mut targets = targets::targets(self, &fit, plan, path.exists(), output)?;
         let mut log = FitLog::default();
         if path.exists() {

@@ -32,6 +32,7 @@ use super::{
     },
     CHECKPOINT, TOKENS,
     args::FitArgs,
+    checkpoint::refuse_damaged,
     owns, remove,
 };
 
@@ -67,8 +68,9 @@ pub(super) fn run(mut args: FitArgs) -> Result<(), Failure> {
     let text = source.windows(&options, output)?;
     let job = job(&args, &source, &text.windows, seq_len, output)?;
     let mut manifest = source.manifest("lens fit", &args.model, &text.lead, false, &args.common, output)?;
+    manifest = manifest.with_threads(source.session.threads);
     manifest.config = job.config(&args);
-    let dir = RunDir::start(&args.out, manifest, args.force, &owns)?;
+    let dir = output.claimed(RunDir::claim(&args.out, manifest, args.force)?).begin(&owns)?;
     if dir.found() == Found::Complete {
         output.note(format!("{} is complete already; nothing to do", args.out.display()));
         output.result(json!({ "out": args.out, "complete": true }))?;
@@ -195,6 +197,7 @@ impl Job {
         output: Output,
     ) -> Result<BTreeMap<Cell, Trained>, Failure> {
         let path = out.join(CHECKPOINT);
+        refuse_damaged(&path, output)?;
         let mut trained = if path.exists() { restore(&path)? } else { BTreeMap::new() };
         let steps = self.recipe.steps(sources.0.rows());
         let cells =

@@ -118,7 +118,7 @@ impl TransferArgs {
         let options = source.window_options(&self.text)?;
         let plan = self.plan(&source, &asked, &options, output)?;
         let manifest = self.manifest(&source, &asked, &plan, &options, output)?;
-        let claim = RunDir::claim(&self.out, manifest, self.force)?;
+        let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             let words = std::fs::read_to_string(self.out.join(VERDICT))?;
