@@ -21,6 +21,16 @@ pub enum LabelledError {
         /// The label column.
         column: String,
     },
+    /// A label that is a word for a missing one, where every row must have a label.
+    #[error("{place}: {column:?} is {word:?}, which is read as missing (--strict asks for a label in every row; --keep-missing-labels makes it a class)")]
+    MissingWord {
+        /// File and line.
+        place: String,
+        /// The label column.
+        column: String,
+        /// The word.
+        word: &'static str,
+    },
     /// A label that is no number, where numbers are asked for.
     #[error("{place}: label {found:?} is not a finite number")]
     NotANumber {
