@@ -176,7 +176,7 @@ fn finite(rows: &Tensor, point: HookPoint, docs: &[u64]) -> Result<(), ModelErro
 }
 
 /// The first row of `[n, d]` with a number that is NaN or infinite.
-fn not_finite(rows: &Tensor) -> Result<Option<usize>, ModelError> {
+pub(crate) fn not_finite(rows: &Tensor) -> Result<Option<usize>, ModelError> {
     if rows.f_sum(Kind::Double)?.double_value(&[]).is_finite() {
         return Ok(None);
     }
@@ -224,7 +224,10 @@ mod tests {
         check_prompt(&rows(&[f32::MAX; 4]), point).unwrap();
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = check_prompt(&rows(&[1., 2., 3., bad, bad, 1.]), point).unwrap_err();
-            assert_eq!(error.to_string(), "blocks.3.hook_resid_pre is not finite at position 1 of the prompt");
+            assert_eq!(
+                error.to_string(),
+                "blocks.3.hook_resid_pre is not finite at position 1 of the prompt"
+            );
         }
     }
 

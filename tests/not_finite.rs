@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::cli::{Ended, end, layerscope, path, rewrite, tiny, words};
 
 /// A copy of the tiny GPT-2 (two blocks, f32) with the values of some tensors changed.
@@ -33,9 +35,12 @@ fn prepared(dir: &Path) {
     let csv: Vec<String> = rows.iter().map(|(text, label)| format!("{text},{label}")).collect();
     std::fs::write(dir.join("l.csv"), format!("text,label\n{}\n", csv.join("\n"))).unwrap();
     std::fs::copy(dir.join("l.csv"), dir.join("m.csv")).unwrap();
+    let pair = |i: usize| serde_json::json!({ "positive": rows[i].0, "negative": rows[i + 1].0 }).to_string();
+    std::fs::write(dir.join("p.jsonl"), (0..6).map(pair).collect::<Vec<_>>().join("\n")).unwrap();
     let good = tiny("gpt2");
     for extra in [
         "lens fit --kind linear --data D/d.jsonl --out D/linear",
+        "lens fit --kind tuned --step-tokens 64 --data D/d.jsonl --out D/tuned",
         "lens fit --kind future --horizons 2 --data D/d.jsonl --out D/future",
         "lens fit --kind future-prompt --horizons 2 --prompt-tokens 2 --contexts 12 --batch 6 --epochs 1 --data D/d.jsonl --out D/soft",
         "probe sweep --layers 1,2 --seeds 1 --mdl 0 --probe lda --data D/l.csv --out D/sweep",
@@ -65,20 +70,20 @@ const COMMANDS: [&str; 34] = [
     "export --data D/d.jsonl --hooks resid_pre --out D/o/export",
     "generate --text T --max-new-tokens 3",
     "generate --text T --max-new-tokens 3 --temperature 1",
-    "lens fit --kind tuned --data D/d.jsonl --out D/o/tuned",
-    "lens fit --kind shared --data D/d.jsonl --out D/o/shared",
+    "lens fit --kind tuned --step-tokens 64 --data D/d.jsonl --out D/o/tuned",
+    "lens fit --kind shared --step-tokens 64 --data D/d.jsonl --out D/o/shared",
     "lens fit --kind linear --data D/d.jsonl --out D/o/linear",
     "lens fit --kind future --data D/d.jsonl --out D/o/future",
     "lens fit --kind future-prompt --horizons 2 --prompt-tokens 2 --contexts 12 --batch 6 --epochs 1 --data D/d.jsonl --out D/o/soft",
     "lens eval --lens logit --data D/d.jsonl --out D/o/eval",
     "lens eval --lens D/linear --other-unembedding --data D/d.jsonl --out D/o/eval2",
-    "lens transfer --lens D/linear --other-unembedding --data D/d.jsonl --out D/o/transfer",
+    "lens transfer --lens D/tuned --other-unembedding --data D/d.jsonl --out D/o/transfer",
     "lens causal --layers 1,2 --directions 2 --basis-tokens 20 --replicates 10 --data D/d.jsonl --out D/o/causal",
     "future --lens D/future --other-unembedding --contexts 12 --data D/d.jsonl --out D/o/later",
     "patch --source T --steps 2 --out D/o/patch",
     "trace --clean T --corrupted U",
     "trace --clean T --subject w4 --samples 2 --out D/o/trace",
-    "steer --direction random --layers 1 --strengths 1 --data D/d.jsonl --out D/o/steer",
+    "steer --pairs D/p.jsonl --layers 1 --strengths 1 --data D/d.jsonl --out D/o/steer",
     "think --text T --steps 2 --max-new-tokens 2",
     "think --text T --steps 2 --max-new-tokens 2 --lens logit --out D/o/think",
     "schedule --schedule 1,0 --data D/d.jsonl --out D/o/schedule",
@@ -91,11 +96,11 @@ const COMMANDS: [&str; 34] = [
 ];
 
 /// A command's words, with the prompts, of several words, as one each.
-fn ended(model: &Path, dir: &Path, command: &str) -> Ended {
+fn ended((name, model): (&str, &Path), dir: &Path, command: &str) -> Ended {
     let here = |word: &str| match word {
         "T" => "w1 w4 w9 w16 w25".to_owned(),
         "U" => "w1 w5 w9 w16 w25".to_owned(),
-        _ => word.replace("D/", &format!("{}/", path(dir))),
+        _ => word.replace("D/o/", &format!("D/o/{name}-")).replace("D/", &format!("{}/", path(dir))),
     };
     let mut all = layerscope();
     all.args(command.split(' ').map(here)).args(["--quiet", "--threads", "1", "--model"]).arg(model);
@@ -106,28 +111,38 @@ fn ended(model: &Path, dir: &Path, command: &str) -> Ended {
 fn every_command_stops_and_says_where() {
     let dir = tempfile::tempdir().unwrap();
     prepared(dir.path());
+    std::fs::create_dir(dir.path().join("o")).unwrap();
     let huge = model(|_, _, x| (f64::from(x) * 1e38).clamp(-3e38, 3e38) as f32);
     // The last block's output alone overflows, at some positions.
-    let late = model(|name, _, x| if name.ends_with("h.1.mlp.c_proj.weight") { (f64::from(x) * 6e38).clamp(-3e38, 3e38) as f32 } else { x });
+    let late = model(|name, _, x| {
+        if name.ends_with("h.1.mlp.c_proj.weight") {
+            (f64::from(x) * 6e38).clamp(-3e38, 3e38) as f32
+        } else {
+            x
+        }
+    });
     let nan = model(|name, i, x| if name.ends_with("h.1.mlp.c_fc.weight") && i == 77 { f32::NAN } else { x });
-    let mut wrong = Vec::new();
-    for (name, model, only) in [("huge", &huge, 0), ("late", &late, 0), ("nan", &nan, 9)] {
-        // A weight that is NaN is refused where weights are read, by every command: a few of them will do.
-        for command in COMMANDS.iter().skip(only) {
-            let ended = ended(model.path(), dir.path(), command);
-            let lines: Vec<_> = ended.err.lines().filter(|line| !line.starts_with("warning: ")).collect();
+    // A weight that is NaN is refused where weights are read, in one place for all commands: some of them will do.
+    let models = [("huge", &huge, 1), ("late", &late, 1), ("nan", &nan, 5)];
+    let of = |(name, model, step)| COMMANDS.iter().step_by(step).map(move |command| (name, model, *command));
+    let all: Vec<(&str, &tempfile::TempDir, &str)> = models.into_iter().flat_map(of).collect();
+    let wrong: Vec<String> = all
+        .par_iter()
+        .filter_map(|(name, model, command)| {
+            let ended = ended((name, model.path()), dir.path(), command);
+            let lines = ended.err.lines().filter(|line| !line.starts_with("warning: ")).count();
             let says = |words: &[&str]| words.iter().any(|word| ended.err.contains(word));
             let what = says(&["not finite", "NaN", "inf at"]);
             let place = says(&["blocks.", "layer ", "tensor `", "the logits of", "thought "]);
-            let text = name == "nan" || says(&["document", "prompt", "position", "text ", "context", "source"]);
-            if ended.code != Some(1) || lines.len() != 1 || !what || !place || !text || ended.out.contains("NaN") {
-                wrong.push(format!("{name}: {command}: {ended:?}"));
-            }
-        }
-    }
-    let info = ended(huge.path(), dir.path(), "info");
+            let text = *name == "nan" || says(&["document", "prompt", "position", "text "]);
+            let good =
+                ended.code == Some(1) && lines == 1 && what && place && text && !ended.out.contains("NaN");
+            (!good).then(|| format!("{name}: {command}: {ended:?}"))
+        })
+        .collect();
+    let info = ended(("huge", huge.path()), dir.path(), "info");
     assert_eq!(info.code, Some(0), "{info:?}: no weight is read");
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), 2 * COMMANDS.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), all.len(), wrong.join("\n"));
     let left: Vec<PathBuf> = crate::cli::files(&dir.path().join("o")).into_keys().collect();
     let done = |file: &&PathBuf| {
         let ext = file.extension().and_then(|e| e.to_str()).unwrap_or_default();

@@ -32,9 +32,9 @@ fn classes(file: &Path, column: &str, keep_missing: bool) -> BTreeMap<u64, Strin
 fn same_partition(a: &BTreeMap<u64, String>, b: &BTreeMap<u64, String>) -> bool {
     let (mut forth, mut back) = (BTreeMap::new(), BTreeMap::new());
     a.keys().eq(b.keys())
-        && a.values().zip(b.values()).all(|(a, b)| {
-            *forth.entry(a).or_insert(b) == b && *back.entry(b).or_insert(a) == a
-        })
+        && a.values()
+            .zip(b.values())
+            .all(|(a, b)| *forth.entry(a).or_insert(b) == b && *back.entry(b).or_insert(a) == a)
 }
 
 /// `fixtures/probes/make_labels.py`: the classes that pandas reads from the CSV are those of every format.
@@ -51,7 +51,10 @@ fn one_table_has_the_same_classes_in_every_format_and_in_pandas() {
         for format in ["jsonl", "parquet"] {
             let narrow = column == "narrow" && format == "jsonl"; // pandas writes ten digits of an f32 to JSON
             let other = classes(&table(format), column, false);
-            assert!(other == csv || narrow && same_partition(&other, &csv), "{column}, {format}: {other:?} {csv:?}");
+            assert!(
+                other == csv || narrow && same_partition(&other, &csv),
+                "{column}, {format}: {other:?} {csv:?}"
+            );
         }
     }
     let names = |column: &str, keep| {
@@ -60,7 +63,10 @@ fn one_table_has_the_same_classes_in_every_format_and_in_pandas() {
         names.dedup();
         names.join(" ")
     };
-    assert_eq!((names("boolean_gaps", false), names("whole_gaps", false)), ("false true".into(), "0 1".into()));
+    assert_eq!(
+        (names("boolean_gaps", false), names("whole_gaps", false)),
+        ("false true".into(), "0 1".into())
+    );
     assert_eq!(names("numbers_and_words", false), "1 1.0 True x");
     assert_eq!((names("digits", false), names("narrow", false)), ("1 10 2".into(), "0.1 0.2 1".into()));
     assert_eq!(names("missing_words", false), "a b c");
@@ -89,12 +95,16 @@ fn a_probe_of_one_format_reads_the_others() {
     let at = |name: &str| dir.path().join(name);
     let file = |format: &str| path(table(format));
     for column in ["whole", "boolean_gaps"] {
-        let fit = format!("--label-column {column} --layers 0 --seeds 1 --mdl 0 --probe lda --data {}", file("csv"));
+        let fit = format!(
+            "--label-column {column} --layers 0 --seeds 1 --mdl 0 --probe lda --data {}",
+            file("csv")
+        );
         probe("sweep", &at(column), &fit);
         let mut found = Vec::new();
         for format in ["csv", "jsonl", "parquet"] {
             let out = at(&format!("{column}-{format}"));
-            let data = format!("--label-column {column} --probe {} --data {}", path(at(column)), file(format));
+            let data =
+                format!("--label-column {column} --probe {} --data {}", path(at(column)), file(format));
             probe("apply", &out, &data);
             found.push(read_metrics(&out).unwrap());
         }
@@ -102,7 +112,8 @@ fn a_probe_of_one_format_reads_the_others() {
     }
     // Sets of two formats have the same classes.
     std::fs::copy(table("parquet"), at("other.parquet")).unwrap();
-    let both = format!("--label-column whole --layers 0 --data {} {}", file("csv"), path(at("other.parquet")));
+    let both =
+        format!("--label-column whole --layers 0 --data {} {}", file("csv"), path(at("other.parquet")));
     probe("transfer", &at("t"), &both);
     // A probe saved when classes were spelled as in the file knows them under their spelling now.
     let facts = at("whole/probes/lda.resid_pre.0.json");
@@ -111,10 +122,12 @@ fn a_probe_of_one_format_reads_the_others() {
     old["classes"] = json!(["0.0", "1.0", "2.0"]);
     std::fs::create_dir(at("old")).unwrap();
     std::fs::write(at("old/lda.resid_pre.0.json"), old.to_string()).unwrap();
-    std::fs::copy(at("whole/probes/lda.resid_pre.0.safetensors"), at("old/lda.resid_pre.0.safetensors")).unwrap();
+    std::fs::copy(at("whole/probes/lda.resid_pre.0.safetensors"), at("old/lda.resid_pre.0.safetensors"))
+        .unwrap();
     let data = format!("--label-column whole --probe {} --data {}", path(at("old")), file("jsonl"));
     probe("apply", &at("again"), &data);
-    let estimates = |dir: &str| -> Vec<f64> { read_metrics(&at(dir)).unwrap().iter().map(|r| r.estimate).collect() };
+    let estimates =
+        |dir: &str| -> Vec<f64> { read_metrics(&at(dir)).unwrap().iter().map(|r| r.estimate).collect() };
     assert_eq!(estimates("again"), estimates("whole-jsonl"));
 }
 
@@ -122,7 +135,7 @@ fn a_probe_of_one_format_reads_the_others() {
 fn missing_labels_are_counted_by_name_and_can_be_classes() {
     let dir = tempfile::tempdir().unwrap();
     let extra = format!(
-        "--label-column missing_words --layers 0 --seeds 1 --mdl 0 --probe centroid --kfold 2 --data {}",
+        "--label-column missing_words --layers 0 --seeds 1 --mdl 0 --probe centroid --kfold 3 --data {}",
         path(table("csv"))
     );
     let (_, said) = probe("sweep", &dir.path().join("a"), &extra);
@@ -135,7 +148,10 @@ fn missing_labels_are_counted_by_name_and_can_be_classes() {
     let rows = read_metrics(&dir.path().join("a")).unwrap();
     assert_eq!(accuracy(&rows, "centroid").n, 6);
     let strict = refused("sweep", dir.path(), &format!("--strict {extra}"));
-    assert!(strict.contains("table.csv:3: \"missing_words\" is \"NA\", which is read as missing"), "{strict}");
+    assert!(
+        strict.contains("table.csv:3: \"missing_words\" is \"NA\", which is read as missing"),
+        "{strict}"
+    );
     let (_, said) = probe("sweep", &dir.path().join("b"), &format!("--keep-missing-labels {extra}"));
     assert!(said.contains("\"NA\" 3") && said.contains("2 without a label"), "{said}");
 }
@@ -165,7 +181,9 @@ fn rare_classes_are_left_out_or_grouped_by_name() {
     let at = |name: &str| dir.path().join(name);
     let data = path(with_rare(dir.path()));
     let own = |extra: &str| {
-        format!("--label-column tag --group-column city --layers 0 --seeds 2 --mdl 1 --probe lda,logistic --data {data} {extra}")
+        format!(
+            "--label-column tag --group-column city --layers 0 --seeds 2 --mdl 1 --probe lda,logistic --data {data} {extra}"
+        )
     };
     let (_, said) = probe("sweep", &at("drop"), &own(""));
     let line = "rare       2 classes left out, a class needs 3 groups; --rare group keeps them as one: \
@@ -199,7 +217,11 @@ fn rare_classes_are_left_out_or_grouped_by_name() {
     probe(
         "apply",
         &at("grouped"),
-        &format!("--label-column tag --group-column city --probe {} --data {}", path(at("group")), path(at("three.csv"))),
+        &format!(
+            "--label-column tag --group-column city --probe {} --data {}",
+            path(at("group")),
+            path(at("three.csv"))
+        ),
     );
     assert_eq!(accuracy(&read_metrics(&at("grouped")).unwrap(), "lda").n, 40);
 
@@ -208,7 +230,10 @@ fn rare_classes_are_left_out_or_grouped_by_name() {
     assert_eq!(accuracy(&read_metrics(&at("folds")).unwrap(), "lda").n, 2 * 37);
     let error = refused("sweep", dir.path(), &own("--min-class-size 19"));
     assert!(error.contains("one class is left, \"NN\""), "{error}");
-    assert!(error.contains("a class needs 19 labels and 3 groups; too rare: \"FW\" (1 label in 1 group)"), "{error}");
+    assert!(
+        error.contains("a class needs 19 labels and 3 groups; too rare: \"FW\" (1 label in 1 group)"),
+        "{error}"
+    );
 
     // What is rare in one set is left out of the others.
     let common = std::fs::read_to_string(&data).unwrap().replace(",FW,", ",NN,").replace(",LS,", ",NN,");

@@ -256,10 +256,16 @@ mod tests {
         let few = |groups| Error::ClassInTooFewGroups { class: 1.into(), groups, parts: 3 };
         assert_eq!(few(1).to_string(), "class 1 is in 1 group, too few for 3 parts");
         let names = ["NN".to_owned(), "a \"b\"".into()];
-        assert_eq!(few(2).named(&names).to_string(), "class \"a \\\"b\\\"\" is in 2 groups, too few for 3 parts");
+        assert_eq!(
+            few(2).named(&names).to_string(),
+            "class \"a \\\"b\\\"\" is in 2 groups, too few for 3 parts"
+        );
         let lacks = |class: usize| Error::LacksClass { class: class.into() }.named(&names).to_string();
         assert_eq!((lacks(0), lacks(5)), ("no row of class \"NN\"".into(), "no row of class 5".into()));
-        assert_eq!(Error::Few { expected: 2, got: 1 }.named(&names).to_string(), "1 row, expected at least 2");
+        assert_eq!(
+            Error::Few { expected: 2, got: 1 }.named(&names).to_string(),
+            "1 row, expected at least 2"
+        );
         assert_eq!(Error::Length { rows: 1, labels: 2 }.to_string(), "1 row but 2 labels");
     }
 }

@@ -246,7 +246,10 @@ mod tests {
             dense.add_transposed(0..3, &vec![1.0; 3 * k], k, &mut []);
             none.add_transposed(0..3, &vec![1.0; 3 * k], k, &mut []);
         }
-        assert_eq!(affine(&dense, &Array2::zeros((2, 0)), &array![1.0, 2.0]).unwrap().row(2), array![1.0, 2.0]);
+        assert_eq!(
+            affine(&dense, &Array2::zeros((2, 0)), &array![1.0, 2.0]).unwrap().row(2),
+            array![1.0, 2.0]
+        );
     }
 
     #[test]

@@ -250,6 +250,8 @@ mod tests {
             Err(Error::Parameter { name: "l2", .. })
         ));
         let missing = Labelled { y: Labels::Classes { y: &y, n_classes: 3 }, ..data };
-        assert!(matches!(Logistic::default().fit(&missing), Err(Error::LacksClass { class }) if class.number == 2));
+        assert!(
+            matches!(Logistic::default().fit(&missing), Err(Error::LacksClass { class }) if class.number == 2)
+        );
     }
 }

@@ -132,8 +132,9 @@ impl Whitened {
             x.axis_chunks_iter(ndarray::Axis(0), BLOCK).zip(z.axis_chunks_iter_mut(ndarray::Axis(0), BLOCK))
         {
             block.clear();
-            from.outer_iter()
-                .for_each(|row| spectrum.standardise.row(row, &inverse, |_, v| block.push((v / unit) as f32)));
+            from.outer_iter().for_each(|row| {
+                spectrum.standardise.row(row, &inverse, |_, v| block.push((v / unit) as f32))
+            });
             let m = out.nrows();
             let out = rows_mut(out.as_slice_mut().ok_or(Error::Layout)?, m, r);
             product(out, true, crate::linalg::rows(&block, m, d), of(&map).transpose());

@@ -5,10 +5,11 @@
 //! classifier says the commonest class.
 
 use layerscope_probes::{
-    Bootstrap, Ccs, Centroid, ControlTask, Csr, Decay, Draws, Error, Fit, Labelled, Labels, Lda, Linear, Logistic,
-    MeanDifference, Moments, PORTIONS, PairDirection, Pairs, Permutations, Probe, Residual, Resamples, Ridge, Shares,
-    Shrinkage, Split, Standardise, TokenColumns, TypeMajority, Whitened, best, compact, folds, majority, max_p_values,
-    online_code, p_value, score::Classified, score::Metric, score::R2, shared_texts, shuffled_labels,
+    Bootstrap, Ccs, Centroid, ControlTask, Csr, Decay, Draws, Error, Fit, Labelled, Labels, Lda, Linear,
+    Logistic, MeanDifference, Moments, PORTIONS, PairDirection, Pairs, Permutations, Probe, Resamples,
+    Residual, Ridge, Shares, Shrinkage, Split, Standardise, TokenColumns, TypeMajority, Whitened, best,
+    compact, folds, majority, max_p_values, online_code, p_value, score::Classified, score::Metric,
+    score::R2, shared_texts, shuffled_labels,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use proptest::prelude::*;
@@ -60,7 +61,11 @@ fn finite<'a>(values: impl IntoIterator<Item = &'a f64>) -> bool {
 }
 
 /// What every classifier makes of these rows, by name.
-fn classifiers<'a>(x: ArrayView2<'a, f32>, y: &'a [u32], n_classes: usize) -> Vec<(String, Result<Linear, Error>)> {
+fn classifiers<'a>(
+    x: ArrayView2<'a, f32>,
+    y: &'a [u32],
+    n_classes: usize,
+) -> Vec<(String, Result<Linear, Error>)> {
     let data = Labelled { x, y: Labels::Classes { y, n_classes } };
     let moments = Moments::of(&data);
     let mut all = Vec::new();
@@ -78,7 +83,10 @@ fn classifiers<'a>(x: ArrayView2<'a, f32>, y: &'a [u32], n_classes: usize) -> Ve
         put("centroid", Centroid { standardise }.fit(&data));
         put("mean difference", MeanDifference { standardise }.fit(&data));
         if let Ok(moments) = &moments {
-            put("ridge of sums", Ridge::path_of_moments(moments, standardise, &[1.0]).map(|mut p| p.remove(0)));
+            put(
+                "ridge of sums",
+                Ridge::path_of_moments(moments, standardise, &[1.0]).map(|mut p| p.remove(0)),
+            );
         }
     }
     all

@@ -14,8 +14,8 @@ use layerscope::{
     patch::{Asked, Preset, Target, inspect},
     run::{Counts, Found, METRICS, MetricRow, RunDir, write_metrics},
     score::Estimate,
-    text::Tokenizer,
     states::check_prompt,
+    text::Tokenizer,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};

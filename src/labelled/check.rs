@@ -232,14 +232,23 @@ mod tests {
         let says = "left out   1 without a label (first a.csv:6), 2 labelled \"NA\" (first a.csv:2), 1 labelled \"None\" (first a.csv:4), \
                     read as missing: --keep-missing-labels makes classes of such";
         assert_eq!(found.to_string().lines().last(), Some(says));
-        assert_eq!(found.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>(), ["na", "x", "y"]);
+        assert_eq!(
+            found.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>(),
+            ["na", "x", "y"]
+        );
         let keep = LabelledOptions { keep_missing: true, ..Default::default() };
         let kept = report(csv, &keep).unwrap();
-        assert_eq!(kept.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>(), ["NA", "None", "na", "x", "y"]);
+        assert_eq!(
+            kept.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>(),
+            ["NA", "None", "na", "x", "y"]
+        );
         assert_eq!((kept.labels, kept.dropped.unlabelled.count, kept.dropped.missing.len()), (6, 1, 0));
         let strict = LabelledOptions { strict: true, ..Default::default() };
         let error = report(csv, &strict).unwrap_err();
-        assert!(error.starts_with("a.csv:2: \"label\" is \"NA\", which is read as missing (--strict"), "{error}");
+        assert!(
+            error.starts_with("a.csv:2: \"label\" is \"NA\", which is read as missing (--strict"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -24,8 +24,11 @@ pub struct Dropped {
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missing: Vec<String> =
-            self.missing.iter().filter_map(|(word, noted)| noted.clause(&format!("labelled {word:?}"))).collect();
+        let missing: Vec<String> = self
+            .missing
+            .iter()
+            .filter_map(|(word, noted)| noted.clause(&format!("labelled {word:?}")))
+            .collect();
         let hint = "read as missing: --keep-missing-labels makes classes of such";
         let missing = (!missing.is_empty()).then(|| format!("{}, {hint}", missing.join(", ")));
         let others = [

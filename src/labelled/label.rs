@@ -147,6 +147,8 @@ mod tests {
         let says = "all 2 labels are \"a\": a probe needs at least two classes";
         assert_eq!(error(&["a", "a"], false).as_deref(), Some(says));
         assert_eq!(error(&["1", "1.0"], true).as_deref(), Some("all 2 labels are 1: nothing to regress on"));
+        let one = "the only label is \"a\": a probe needs at least two classes";
+        assert_eq!(error(&["a"], false).as_deref(), Some(one));
         assert_eq!(error(&["a", "b"], false), None);
     }
 

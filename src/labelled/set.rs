@@ -216,7 +216,8 @@ pub(super) mod tests {
             let dropped = &mut set.dropped;
             let words = [&mut dropped.without_key, &mut dropped.unaligned, &mut dropped.contracted];
             let missing = dropped.missing.values_mut();
-            for noted in words.into_iter().chain([&mut dropped.unlabelled, &mut dropped.empty]).chain(missing) {
+            for noted in words.into_iter().chain([&mut dropped.unlabelled, &mut dropped.empty]).chain(missing)
+            {
                 noted.first = noted.first.take().map(|first| first.replace(&here, ""));
             }
             set

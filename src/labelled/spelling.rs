@@ -9,8 +9,8 @@ use crate::text::reader::Cell;
 
 /// What pandas reads as missing, beside an empty value.
 const MISSING: [&str; 18] = [
-    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
-    "NaN", "None", "n/a", "nan", "null",
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+    "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
 /// A value that stands for none.
@@ -159,7 +159,8 @@ mod tests {
         for not in ["1_0", "0x1", "1,5", "1 0", "e5", "--1", "nan"] {
             assert_eq!(names(&["1.0", not]), format!("1.0 {not}"));
         }
-        let typed = [Cell::Integer(1), Cell::Number(1.0), Cell::Number(0.1f32.into()), Cell::Text("0.1".into())];
+        let typed =
+            [Cell::Integer(1), Cell::Number(1.0), Cell::Number(0.1f32.into()), Cell::Text("0.1".into())];
         assert_eq!(super::names(&typed), ["1", "1", "0.1", "0.1"]);
     }
 
@@ -190,14 +191,10 @@ mod tests {
     #[test]
     fn a_class_is_found_in_another_spelling() {
         let known = ["0.0", "1.0", "True", "x"].map(str::to_owned);
-        assert_eq!(["1", "0.0", "true", "x", "X", "2"].map(|name| place(name, &known)), [
-            Some(1),
-            Some(0),
-            Some(2),
-            Some(3),
-            None,
-            None
-        ]);
+        assert_eq!(
+            ["1", "0.0", "true", "x", "X", "2"].map(|name| place(name, &known)),
+            [Some(1), Some(0), Some(2), Some(3), None, None]
+        );
         let twice = ["1", "1.0"].map(str::to_owned);
         assert_eq!((place("1.0", &twice), place("01", &twice)), (Some(1), None));
     }

@@ -109,7 +109,11 @@ mod tests {
             };
             let embedded = tap.visit(HookPoint::Embed, value.copy());
             let out = tap.visit(point, value.copy());
-            (f64::try_from(embedded.sum(tch::Kind::Double)).unwrap(), f64::try_from(out.sum(tch::Kind::Double)).unwrap(), tap.failed.map(|(p, _)| p))
+            (
+                f64::try_from(embedded.sum(tch::Kind::Double)).unwrap(),
+                f64::try_from(out.sum(tch::Kind::Double)).unwrap(),
+                tap.failed.map(|(p, _)| p),
+            )
         };
         let twos = ones([1, 3, 4]) * 2.0;
         // 24 numbers: 1 + 1 with noise, 2 of the donor everywhere.

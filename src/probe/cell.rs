@@ -119,8 +119,8 @@ pub fn run_cell(
     }
     if let (Some(reading), true) = (cell.readings.get_mut(&Estimator::Logistic), extras.mdl > 0) {
         let l2 = reading.fitted.l2.unwrap_or(1.0);
-        reading.bits =
-            code(x, task, l2, options, extras.mdl, key.seed).map_err(ProbeError::of(place("online code"), task))?;
+        reading.bits = code(x, task, l2, options, extras.mdl, key.seed)
+            .map_err(ProbeError::of(place("online code"), task))?;
     }
     Ok(cell)
 }
@@ -177,7 +177,8 @@ impl Again<'_> {
     fn refitted(&self, task: &Task, round: &Round) -> Result<f64, Error> {
         let (train, test) = (task.select(&round.train), task.select(&round.test));
         let l2: Vec<f64> = self.l2.into_iter().collect();
-        let (Target::Classes { y, .. }, Target::Classes { y: truth, .. }) = (&train.target, &test.target) else {
+        let (Target::Classes { y, .. }, Target::Classes { y: truth, .. }) = (&train.target, &test.target)
+        else {
             let fitted = self.prepared.fit(self.estimator, &train.labels(), &l2)?.remove(0);
             return goodness(&fitted.linear, self.test_x, &test.target);
         };

@@ -147,7 +147,9 @@ impl<'a> Prepared<'a> {
         let plain = |linear: Linear| vec![Fitted { linear, l2: None, converged: true }];
         match estimator {
             Estimator::Logistic => {
-                let logistic = logistic(self.options);
+                let mut logistic = logistic(self.options);
+                // Of constant states equal weights would leave nothing to say, not even the commonest class.
+                logistic.balanced &= !self.constant()?;
                 let path = logistic.path(self.whitened()?, y, l2)?;
                 Ok(path
                     .into_iter()

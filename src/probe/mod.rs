@@ -68,7 +68,9 @@ pub enum ProbeError {
         found: String,
     },
     /// A target of the law with one value alone.
-    #[error("the target {0} has one value in this text, fitted or held out: nothing to regress on; give more text")]
+    #[error(
+        "the target {0} has one value in this text, fitted or held out: nothing to regress on; give more text"
+    )]
     FlatTarget(&'static str),
     /// Fewer than two classes are not too rare.
     #[error("{left}, where a class needs {needs}; too rare: {rare}")]

@@ -212,19 +212,28 @@ mod tests {
     fn rare_classes_are_left_out_or_taken_together() {
         let labels = "a a a a b b b b c c d e e e1 e1 e1";
         let found = kept(labels, None, 0, Treatment::Drop).unwrap().unwrap();
-        assert_eq!((found.names.join(""), found.to.clone()), ("abe".into(), vec![Some(0), Some(1), None, None, Some(2)]));
+        assert_eq!(
+            (found.names.join(""), found.to.clone()),
+            ("abe".into(), vec![Some(0), Some(1), None, None, Some(2)])
+        );
         let says = "rare       2 classes left out, a class needs 3 groups; --rare group keeps them as one: \
                     \"c\" (2 labels in 2 groups), \"d\" (1 label in 1 group)";
         assert_eq!(found.to_string(), says);
         assert_eq!(found.facts()["classes"]["d"], json!({ "labels": 1, "groups": 1 }));
         let found = kept(labels, None, 0, Treatment::Group).unwrap().unwrap();
-        assert_eq!((found.names.last().unwrap().as_str(), found.to[2], found.to[3]), (TOGETHER, Some(3), Some(3)));
+        assert_eq!(
+            (found.names.last().unwrap().as_str(), found.to[2], found.to[3]),
+            (TOGETHER, Some(3), Some(3))
+        );
         // Four folds need a class in four groups: e is in three; c, d and e together are in six.
         let found = kept(labels, Some(4), 0, Treatment::Group).unwrap().unwrap();
         assert_eq!((found.names.join(" "), found.rare.len()), ("a b (rare)".into(), 3));
         // Five labels at least: only e has them, and it is in three groups.
         let error = kept(labels, None, 5, Treatment::Drop).unwrap_err();
-        assert!(error.starts_with("one class is left, \"e\", where a class needs 5 labels and 3 groups"), "{error}");
+        assert!(
+            error.starts_with("one class is left, \"e\", where a class needs 5 labels and 3 groups"),
+            "{error}"
+        );
         assert!(error.contains("\"a\" (4 labels in 4 groups)"), "{error}");
         assert_eq!(kept("a a a b b b", None, 0, Treatment::Drop).unwrap(), None);
     }
@@ -234,7 +243,10 @@ mod tests {
         let found = kept("a a a b b b c d", None, 0, Treatment::Group).unwrap().unwrap();
         assert_eq!((found.names.join(""), found.how), ("ab".into(), Treatment::Drop));
         let found = kept("a a a b b b c c", None, 0, Treatment::Group).unwrap().unwrap();
-        assert_eq!((found.names.join(""), found.how, found.rare[0].name.as_str()), ("ab".into(), Treatment::Drop, "c"));
+        assert_eq!(
+            (found.names.join(""), found.how, found.rare[0].name.as_str()),
+            ("ab".into(), Treatment::Drop, "c")
+        );
     }
 
     #[test]
@@ -244,6 +256,9 @@ mod tests {
         let found = kept(labels, None, 0, Treatment::Drop).unwrap();
         assert!(found.is_none_or(|found| found.names.join("") == "ab"));
         let error = kept("a1 b1 a2 b2", None, 0, Treatment::Drop).unwrap_err();
-        assert!(error.starts_with("no class is left where a class needs 3 groups"), "{error}");
+        assert!(
+            error.starts_with("no class is left, where a class needs 3 groups; too rare: \"a\""),
+            "{error}"
+        );
     }
 }

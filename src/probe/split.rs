@@ -17,9 +17,12 @@ pub struct Protocol {
 
 impl Protocol {
     /// How many groups a class must be in to be in every part of every split: of training, validation and test, or of the
-    /// folds, behind which two groups must be left to be fitted to and chosen on.
+    /// folds, beside each of which two groups must be left to be fitted to and chosen on.
     pub fn groups_of_a_class(&self) -> usize {
-        self.kfold.unwrap_or(0).max(3)
+        match self.kfold {
+            Some(2) => 4,
+            folds => folds.unwrap_or(0).max(3),
+        }
     }
 }
 

@@ -151,7 +151,9 @@ impl Rows {
             part_of[group] = filling.place(self.of_group(group));
         }
         match filling.lacking() {
-            Some((part, class)) => Err(Error::PartLacksClass { part: names[part].to_owned(), class: class.into() }),
+            Some((part, class)) => {
+                Err(Error::PartLacksClass { part: names[part].to_owned(), class: class.into() })
+            }
             None => Ok(part_of),
         }
     }

@@ -125,7 +125,8 @@ impl LawArgs {
                 row.map_or_else(String::new, |r| format!("{:.4}", r.held_out))
             };
             // Of fewer rows than directions there is no adjusted residual.
-            let adjusted = if next.adjusted.is_finite() { format!("{:.4}", next.adjusted) } else { "-".into() };
+            let adjusted =
+                if next.adjusted.is_finite() { format!("{:.4}", next.adjusted) } else { "-".into() };
             let own = [next.layer.to_string(), format!("{:.4}", next.in_sample), adjusted];
             let cells =
                 own.into_iter().chain(controls.iter().map(held)).chain([format!("{:.4}", next.shared)]);

@@ -12,8 +12,8 @@ use layerscope::{
     hook::HookPoint,
     labelled::LabelValues,
     probe::{
-        Estimator, Features, Kept, Options, Protocol, RareClass, Round, Set, Target, Treatment, rounds, transfer,
-        without_rare,
+        Estimator, Features, Kept, Options, Protocol, RareClass, Round, Set, Target, Treatment, rounds,
+        transfer, without_rare,
     },
     probes::Resamples,
     run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
@@ -134,31 +134,31 @@ impl TransferArgs {
     }
 
     /// Every set, without the classes that are too rare in one of them, and its split.
-    fn ready(
-        &self,
-        session: &Session,
-        tokenizer: &Tokenizer,
-        output: Output,
-    ) -> Result<Vec<Ready>, Failure> {
+    fn ready(&self, session: &Session, tokenizer: &Tokenizer, output: Output) -> Result<Vec<Ready>, Failure> {
         let protocol = Protocol { seed: self.common.seed, seeds: 1, kfold: None };
         let (mut sets, mut rare, mut how) = (Vec::new(), Vec::<RareClass>::new(), self.rare.rule().how);
         for path in &self.data {
             let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             output.note(&name);
             let labelled = self.labels.read(std::slice::from_ref(path), session, tokenizer, output)?;
-            let kept =
-                without_rare(&labelled.task, protocol, self.rare.rule()).map_err(Failure::usage)?;
+            let kept = without_rare(&labelled.task, protocol, self.rare.rule()).map_err(Failure::usage)?;
             if let Some(kept) = kept {
                 // Where they are too rare even together, they are left out everywhere.
                 how = if kept.how == Treatment::Drop { Treatment::Drop } else { how };
-                rare.extend(kept.rare.into_iter().filter(|c| rare.iter().all(|other| other.name != c.name)).collect::<Vec<_>>());
+                rare.extend(
+                    kept.rare
+                        .into_iter()
+                        .filter(|c| rare.iter().all(|other| other.name != c.name))
+                        .collect::<Vec<_>>(),
+                );
             }
             sets.push((name, labelled));
         }
         let ready = |(name, mut labelled): (String, Labelled)| -> Result<Ready, Failure> {
             if let Target::Classes { names, .. } = &labelled.task.target {
                 let own: Vec<RareClass> = rare.iter().filter(|c| names.contains(&c.name)).cloned().collect();
-                let kept = Kept::new(names, own, how, "3 groups in every set".into()).map_err(Failure::usage)?;
+                let kept =
+                    Kept::new(names, own, how, "3 groups in every set".into()).map_err(Failure::usage)?;
                 labelled.without(Some(kept).filter(|kept| !kept.rare.is_empty()), output);
             }
             let round = rounds(&labelled.task, protocol).map_err(Failure::usage)?.remove(0);

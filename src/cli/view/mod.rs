@@ -207,7 +207,11 @@ impl View {
     /// An error of one prompt, which names it where there are several.
     fn of(&self, prompt: &Prompt, error: impl Into<anyhow::Error>) -> Failure {
         let error = error.into();
-        Failure::failed(if self.text.len() > 1 { error.context(format!("--text {:?}", prompt.text)) } else { error })
+        Failure::failed(if self.text.len() > 1 {
+            error.context(format!("--text {:?}", prompt.text))
+        } else {
+            error
+        })
     }
 
     fn prompts(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, Failure> {
