@@ -236,13 +236,12 @@ impl Error {
     /// The same error with the name of the class it is about, where it is about one: what somebody who reads it knows.
     #[must_use]
     pub fn named(mut self, names: &[String]) -> Self {
-        let about = match &mut self {
-            Self::ClassInTooFewGroups { class, .. }
-            | Self::PartLacksClass { class, .. }
-            | Self::LacksClass { class } => class,
-            _ => return self,
-        };
-        about.name = names.get(about.number).cloned();
+        if let Self::ClassInTooFewGroups { class, .. }
+        | Self::PartLacksClass { class, .. }
+        | Self::LacksClass { class } = &mut self
+        {
+            class.name = names.get(class.number).cloned();
+        }
         self
     }
 }

@@ -133,7 +133,7 @@ impl Whitened {
         {
             block.clear();
             from.outer_iter().for_each(|row| {
-                spectrum.standardise.row(row, &inverse, |_, v| block.push((v / unit) as f32))
+                spectrum.standardise.row(row, &inverse, |_, v| block.push((v / unit) as f32));
             });
             let m = out.nrows();
             let out = rows_mut(out.as_slice_mut().ok_or(Error::Layout)?, m, r);

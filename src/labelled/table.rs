@@ -78,7 +78,8 @@ fn leave_out(
 /// A character's number.
 fn bound(cell: &Cell, column: &str, row: &Row) -> Result<usize, LabelledError> {
     // pandas writes whole numbers of a column with gaps as 3.0.
-    let value = (spelling::missing(cell, true).is_none()).then(|| spelling::names(&[cell.clone()]).remove(0));
+    let value = (spelling::missing(cell, true).is_none())
+        .then(|| spelling::names(std::slice::from_ref(cell)).remove(0));
     value.as_ref().and_then(|value| value.parse().ok()).ok_or_else(|| LabelledError::BadBound {
         place: row.place.clone(),
         column: column.into(),

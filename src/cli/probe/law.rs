@@ -152,7 +152,9 @@ impl LawArgs {
         output.print(&format!(
             "prediction residual of the next token's id: in sample, adjusted, then held out for it and for controls\n{table}{decays}"
         ))?;
-        missing.into_iter().for_each(|why| output.note(why));
+        for why in missing {
+            output.note(why);
+        }
         if let Some(warning) = disagreement(rows) {
             output.warn(warning);
         }
