@@ -167,17 +167,69 @@ impl States {
 }
 
 fn finite(rows: &Tensor, point: HookPoint, docs: &[u64]) -> Result<(), ModelError> {
-    if rows.f_sum(Kind::Double)?.double_value(&[]).is_finite() {
-        return Ok(());
+    match not_finite(rows)? {
+        None => Ok(()),
+        Some(row) => {
+            Err(ModelError::Input(format!("{point} is not finite at a token of document {}", docs[row])))
+        }
     }
-    let bad = rows.f_isfinite()?.f_all_dim(-1, false)?.f_logical_not()?.f_nonzero()?;
-    let row = bad.f_view([-1])?.f_get(0)?.int64_value(&[]) as usize;
-    Err(ModelError::Input(format!("{point} is not finite at a token of document {}", docs[row])))
+}
+
+/// The first row of `[n, d]` with a number that is NaN or infinite.
+pub(crate) fn not_finite(rows: &Tensor) -> Result<Option<usize>, ModelError> {
+    if rows.f_sum(Kind::Double)?.double_value(&[]).is_finite() {
+        return Ok(None);
+    }
+    let bad = rows.f_isfinite()?.f_all_dim(-1, false)?.f_logical_not()?.f_nonzero()?.f_view([-1])?;
+    // A sum that overflows is not of numbers that do.
+    Ok(if bad.size()[0] == 0 { None } else { Some(bad.f_get(0)?.int64_value(&[]) as usize) })
+}
+
+/// That the states `[seq, d]` of a prompt at `point` are finite.
+///
+/// # Errors
+/// [`ModelError::Input`] naming the point and the first position that is not.
+pub fn check_prompt(states: &Tensor, point: HookPoint) -> Result<(), ModelError> {
+    match not_finite(states)? {
+        None => Ok(()),
+        Some(row) => Err(ModelError::Input(format!("{point} is not finite at position {row} of the prompt"))),
+    }
+}
+
+/// Runs one prompt `[1, seq]` and says where its stream is not finite any more.
+///
+/// # Errors
+/// As [`check_prompt`], at the first such layer; what the model says.
+pub fn check_stream(model: &Model, ids: &Tensor) -> Result<(), ModelError> {
+    let _no_grad = tch::no_grad_guard();
+    let points: Vec<HookPoint> = (0..=model.spec().n_layers).map(HookPoint::resid_pre).collect();
+    let mut capture = Capture::new(points.iter().copied().collect::<Selection>());
+    let _none = model.forward(ids, &mut capture)?;
+    let states = points.iter().filter_map(|point| Some((capture.get(*point)?, *point)));
+    for (states, point) in states {
+        check_prompt(&states.f_select(0, 0)?, point)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_row_that_is_not_finite_is_named() {
+        let point = HookPoint::resid_pre(3);
+        let rows = |values: &[f32]| Tensor::from_slice(values).view([-1, 2]);
+        check_prompt(&rows(&[1., 2., 3., 4.]), point).unwrap();
+        check_prompt(&rows(&[f32::MAX; 4]), point).unwrap();
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = check_prompt(&rows(&[1., 2., 3., bad, bad, 1.]), point).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "blocks.3.hook_resid_pre is not finite at position 1 of the prompt"
+            );
+        }
+    }
 
     #[test]
     fn ahead_stays_in_the_run() {

@@ -109,7 +109,8 @@ mod tests {
         assert!(Affine::identity(5, Device::Cpu).forward(&h).unwrap().equal(&h));
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
         for (weight, bias) in [(vec![2, 3], vec![2]), (vec![2, 2], vec![3]), (vec![4], vec![4])] {
-            assert!(Affine::new(zeros(&weight), zeros(&bias)).is_err());
+            let failed = Affine::new(zeros(&weight), zeros(&bias)).unwrap_err();
+            assert!(matches!(failed, Error::Shape { .. }), "{failed}");
         }
         assert!(Affine::identity(4, Device::Cpu).forward(&h).is_err());
     }

@@ -251,8 +251,10 @@ mod tests {
                 |fit: &FutureFit| fit.regression(AT, Horizon(k)).unwrap().solve(&Ridge::default()).unwrap();
             assert!(map(&whole).weight.equal(&map(&again).weight));
         }
-        assert!(again.merge(&FutureFit::new(&[AT], 8, 3, Device::Cpu)).is_err());
-        assert!(FutureFit::new(&[AT], 8, 5, Device::Cpu).restore(&whole.state()).is_err());
+        let fewer = again.merge(&FutureFit::new(&[AT], 8, 3, Device::Cpu));
+        assert!(matches!(fewer, Err(Error::Horizon { got: 4, max: 3 })));
+        let missing = FutureFit::new(&[AT], 8, 5, Device::Cpu).restore(&whole.state()).unwrap_err();
+        assert!(matches!(missing, Error::NotSaved { .. }), "{missing}");
     }
 
     #[test]
@@ -262,8 +264,9 @@ mod tests {
         assert!(matches!(fit.add(&[(AT, ones(4))], &ones(4), &[3]), Err(Error::Runs { runs: 3, rows: 4 })));
         assert!(matches!(fit.add(&[(AT, ones(3))], &ones(4), &[4]), Err(Error::Shape { .. })));
         assert!(matches!(fit.add(&[], &ones(4), &[4]), Err(Error::NoStates { layer: AT })));
-        assert!(fit.add(&[(AT, ones(4) / 0.0)], &ones(4), &[4]).is_err());
-        assert!(fit.add(&[(AT, ones(4))], &(ones(4) / 0.0), &[4]).is_err());
+        for (x, y) in [(ones(4) / 0.0, ones(4)), (ones(4), ones(4) / 0.0)] {
+            assert!(matches!(fit.add(&[(AT, x)], &y, &[4]), Err(Error::NonFinite { row: 0, .. })));
+        }
         assert_eq!(fit.layers[&AT].all.n(), 0);
         fit.add(&[(AT, ones(4))], &ones(4), &[2, 2]).unwrap();
         let failed = fit.finish("future", Horizon(3), &Ridge::default()).unwrap_err();
@@ -274,6 +277,6 @@ mod tests {
             "{failed}"
         );
         assert!(matches!(fit.regression(AT, Horizon(4)), Err(Error::Horizon { got: 4, max: 3 })));
-        assert!(fit.regression(AT, Horizon(0)).is_err());
+        assert!(matches!(fit.regression(AT, Horizon(0)), Err(Error::Horizon { got: 0, max: 3 })));
     }
 }

@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(middle.translators().keys().collect::<Vec<_>>(), [&LayerIndex(0), &LayerIndex(1)]);
         let failed = middle.transform(TO, &states[2].1).unwrap_err();
         assert_eq!(failed.to_string(), "lens \"linear\" has no translator for layer 2");
-        assert!(fit.pair(TO, LayerIndex(0)).is_err() && fit.moments(LayerIndex(9)).is_err());
+        assert!(matches!(fit.pair(TO, LayerIndex(0)), Err(Error::NoPair { from: TO, to: LayerIndex(0) })));
+        assert!(matches!(fit.moments(LayerIndex(9)), Err(Error::NoStates { layer: LayerIndex(9) })));
     }
 
     #[test]

@@ -96,7 +96,9 @@ impl Errors {
         let mut chance: Vec<f64> =
             self.errors.iter().map(|e| largest(&|other| e[other] - e[layer])).collect();
         chance.sort_unstable_by(f64::total_cmp);
-        lead <= 0.0 || lead <= quantile(&chance, 0.95)
+        // A quantile between -∞ and ∞ is no number, and excludes nothing.
+        let bound = quantile(&chance, 0.95);
+        lead <= 0.0 || bound.is_nan() || lead <= bound
     }
 
     /// The mean error of the layer chosen in each resample.

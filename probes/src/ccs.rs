@@ -166,7 +166,7 @@ impl Ccs {
         }
         let (d, r) = (z[0].ncols(), self.restarts);
         // The last row is the bias. torch's first weights of a linear layer: uniform within 1 / √d.
-        let bound = (d as f64).sqrt().recip();
+        let bound = (d.max(1) as f64).sqrt().recip();
         let mut at = Array2::zeros((d + 1, r));
         for (start, mut column) in at.axis_iter_mut(Axis(1)).enumerate() {
             let mut rng = stream(self.seed, STARTS, start as u64);

@@ -1,9 +1,49 @@
+use std::fmt;
+
+/// A class that an error is about: its number, and its name once somebody who knows it has given it ([`Error::named`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Class {
+    /// Its place among the classes.
+    pub number: usize,
+    /// What it is called.
+    pub name: Option<String>,
+}
+
+impl From<usize> for Class {
+    fn from(number: usize) -> Self {
+        Self { number, name: None }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name:?}"),
+            None => write!(f, "{}", self.number),
+        }
+    }
+}
+
+/// `1 row`, `2 rows`.
+struct Counted(usize, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(n, one) = self;
+        match (*n, *one) {
+            (1, one) => write!(f, "1 {one}"),
+            (n, "class") => write!(f, "{n} classes"),
+            (n, one) => write!(f, "{n} {one}s"),
+        }
+    }
+}
+
 /// What can go wrong with a probe.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Rows and labels of different number.
-    #[error("{rows} rows but {labels} labels")]
+    #[error("{} but {}", Counted(*.rows, "row"), Counted(*.labels, "label"))]
     Length {
         /// Number of rows.
         rows: usize,
@@ -28,7 +68,7 @@ pub enum Error {
     #[error("no rows")]
     Empty,
     /// A class that is not below the number of classes.
-    #[error("row {row}: class {class}, but there are {n_classes} classes")]
+    #[error("row {row}: class {class}, but there are {}", Counted(*.n_classes, "class"))]
     NoSuchClass {
         /// The first such row.
         row: usize,
@@ -38,7 +78,7 @@ pub enum Error {
         n_classes: usize,
     },
     /// Fewer than two classes: nothing to tell apart.
-    #[error("{got} classes, expected two or more")]
+    #[error("{}, expected two or more", Counted(*.got, "class"))]
     TooFewClasses {
         /// Number of classes.
         got: usize,
@@ -56,7 +96,7 @@ pub enum Error {
         test: f64,
     },
     /// Fewer groups than parts of a split.
-    #[error("{groups} groups cannot make {parts} parts")]
+    #[error("{} cannot make {}", Counted(*.groups, "group"), Counted(*.parts, "part"))]
     TooFewGroups {
         /// Number of groups.
         groups: usize,
@@ -64,16 +104,16 @@ pub enum Error {
         parts: usize,
     },
     /// A cross-validation of fewer than two folds.
-    #[error("{got} folds, expected two or more")]
+    #[error("{}, expected two or more", Counted(*.got, "fold"))]
     TooFewFolds {
         /// Number of folds.
         got: usize,
     },
     /// A class in fewer groups than there are parts of a split.
-    #[error("class {class} is in {groups} groups, too few for {parts} parts")]
+    #[error("class {class} is in {}, too few for {}", Counted(*.groups, "group"), Counted(*.parts, "part"))]
     ClassInTooFewGroups {
         /// The class.
-        class: usize,
+        class: Class,
         /// Groups with a row of it.
         groups: usize,
         /// Number of parts.
@@ -85,13 +125,13 @@ pub enum Error {
         /// The part.
         part: String,
         /// The class.
-        class: usize,
+        class: Class,
     },
     /// A class without any row.
     #[error("no row of class {class}")]
     LacksClass {
         /// The class.
-        class: usize,
+        class: Class,
     },
     /// What should be log-probabilities and does not add up to one.
     #[error("row {row}: probabilities add up to {sum}, not to 1")]
@@ -126,7 +166,7 @@ pub enum Error {
         got: &'static str,
     },
     /// Another number of classes than an estimator can tell apart.
-    #[error("{got} classes, expected {expected}")]
+    #[error("{}, expected {expected}", Counted(*.got, "class"))]
     Classes {
         /// What the estimator needs.
         expected: &'static str,
@@ -142,7 +182,7 @@ pub enum Error {
         got: usize,
     },
     /// Fewer rows than an estimator can work with.
-    #[error("{got} rows, expected at least {expected}")]
+    #[error("{}, expected at least {expected}", Counted(*.got, "row"))]
     Few {
         /// Number of rows needed.
         expected: usize,
@@ -166,7 +206,7 @@ pub enum Error {
         what: &'static str,
     },
     /// An optimiser that stopped before its tolerance.
-    #[error("not converged after {iterations} iterations: gap {gap:e}, tolerance {tolerance:e}")]
+    #[error("not converged after {}: gap {gap:e}, tolerance {tolerance:e}", Counted(*.iterations, "iteration"))]
     NotConverged {
         /// Iterations done.
         iterations: usize,
@@ -190,4 +230,41 @@ pub enum Error {
         /// What does not fit.
         what: &'static str,
     },
+}
+
+impl Error {
+    /// The same error with the name of the class it is about, where it is about one: what somebody who reads it knows.
+    #[must_use]
+    pub fn named(mut self, names: &[String]) -> Self {
+        if let Self::ClassInTooFewGroups { class, .. }
+        | Self::PartLacksClass { class, .. }
+        | Self::LacksClass { class } = &mut self
+        {
+            class.name = names.get(class.number).cloned();
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_named_and_counts_agree_with_their_nouns() {
+        let few = |groups| Error::ClassInTooFewGroups { class: 1.into(), groups, parts: 3 };
+        assert_eq!(few(1).to_string(), "class 1 is in 1 group, too few for 3 parts");
+        let names = ["NN".to_owned(), "a \"b\"".into()];
+        assert_eq!(
+            few(2).named(&names).to_string(),
+            "class \"a \\\"b\\\"\" is in 2 groups, too few for 3 parts"
+        );
+        let lacks = |class: usize| Error::LacksClass { class: class.into() }.named(&names).to_string();
+        assert_eq!((lacks(0), lacks(5)), ("no row of class \"NN\"".into(), "no row of class 5".into()));
+        assert_eq!(
+            Error::Few { expected: 2, got: 1 }.named(&names).to_string(),
+            "1 row, expected at least 2"
+        );
+        assert_eq!(Error::Length { rows: 1, labels: 2 }.to_string(), "1 row but 2 labels");
+    }
 }

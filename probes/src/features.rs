@@ -67,9 +67,12 @@ impl Features for Dense<'_> {
     }
 
     fn times(&self, block: Range<usize>, w: &[f64], k: usize, out: &mut [f64]) {
+        if self.d == 0 || k == 0 {
+            return out.fill(0.0); // nothing to sum, and no width to cut blocks by
+        }
         let mut wide = Vec::with_capacity(WIDE * self.d);
         let x = &self.x[block.start * self.d..block.end * self.d];
-        for (x, out) in x.chunks((WIDE * self.d).max(1)).zip(out.chunks_mut(WIDE * k)) {
+        for (x, out) in x.chunks(WIDE * self.d).zip(out.chunks_mut(WIDE * k)) {
             wide.clear();
             wide.extend(x.iter().map(|v| f64::from(*v)));
             let m = out.len() / k;
@@ -163,6 +166,9 @@ impl Features for Csr {
     }
 
     fn times(&self, block: Range<usize>, w: &[f64], k: usize, out: &mut [f64]) {
+        if k == 0 {
+            return;
+        }
         for (i, out) in block.zip(out.chunks_exact_mut(k)) {
             out.fill(0.0);
             for (c, v) in self.row(i) {
@@ -172,6 +178,9 @@ impl Features for Csr {
     }
 
     fn add_transposed(&self, block: Range<usize>, r: &[f32], k: usize, sum: &mut [f64]) {
+        if k == 0 {
+            return;
+        }
         for (i, r) in block.zip(r.chunks_exact(k)) {
             for (c, v) in self.row(i) {
                 sum[c * k..].iter_mut().zip(r).for_each(|(s, r)| *s += f64::from(v * r));
@@ -226,6 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn without_columns_every_product_is_zero() {
+        let (empty, none) = (Array2::<f32>::zeros((3, 0)), Csr::counts(0, [&[][..], &[], &[]]).unwrap());
+        let dense = Dense::new(empty.view()).unwrap();
+        for k in [0, 2] {
+            let (mut a, mut b) = (vec![7f64; 3 * k], vec![7f64; 3 * k]);
+            dense.times(0..3, &[], k, &mut a);
+            none.times(0..3, &[], k, &mut b);
+            assert_eq!((a, b), (vec![0.0; 3 * k], vec![0.0; 3 * k]));
+            dense.add_transposed(0..3, &vec![1.0; 3 * k], k, &mut []);
+            none.add_transposed(0..3, &vec![1.0; 3 * k], k, &mut []);
+        }
+        assert_eq!(
+            affine(&dense, &Array2::zeros((2, 0)), &array![1.0, 2.0]).unwrap().row(2),
+            array![1.0, 2.0]
+        );
+    }
+
+    #[test]
     fn blocks_join() {
         let x = normal(600, 7, 2);
         let (w, b) = (normal(3, 7, 3).mapv(f64::from), array![1., 2., 3.]);
@@ -238,7 +265,7 @@ mod tests {
         let new = |starts: &[usize], columns: &[u32], values: &[f32]| {
             Csr::new(3, starts.to_vec(), columns.to_vec(), values.to_vec()).map_err(|e| e.to_string())
         };
-        assert!(new(&[0, 1, 1], &[2], &[1.]).is_ok());
+        assert_eq!(new(&[0, 1, 1], &[2], &[1.]).unwrap().row(0).collect::<Vec<_>>(), [(2, 1.0)]);
         for starts in [&[0usize, 2][..], &[1, 1], &[0, 2, 1], &[]] {
             assert!(new(starts, &[2], &[1.]).unwrap_err().contains("row starts"));
         }

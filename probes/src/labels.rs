@@ -58,7 +58,7 @@ pub(crate) fn every_class(counts: &[u64]) -> Result<(), Error> {
         return Err(Error::Classes { expected: "at least 2", got: n_classes });
     }
     match counts.iter().position(|n| *n == 0) {
-        Some(class) => Err(Error::LacksClass { class }),
+        Some(class) => Err(Error::LacksClass { class: class.into() }),
         None => Ok(()),
     }
 }
@@ -109,7 +109,7 @@ mod tests {
         let said = |d: Labelled<'_>| d.classes().unwrap_err().to_string();
         assert_eq!(said(classes(&[0, 2, 0], 2)), "row 1: class 2, but there are 2 classes");
         assert_eq!(said(classes(&[0, 2, 0], 3)), "no row of class 1");
-        assert_eq!(said(classes(&[0, 0, 0], 1)), "1 classes, expected at least 2");
+        assert_eq!(said(classes(&[0, 0, 0], 1)), "1 class, expected at least 2");
         assert_eq!(said(classes(&[0, 1], 2)), "3 rows but 2 labels");
         let y = Array2::zeros((3, 1));
         let numbers = Labelled { x: x.view(), y: Labels::Numbers(y.view()) };

@@ -159,9 +159,12 @@ mod tests {
         // xy = -3, xx = 2, yy = 16/9 + 1/9 + 25/9 = 14/3: r² = 27/28
         assert!((found.r2 - 27. / 28.).abs() < 1e-12 && found.pearson < 0.0);
         assert!((found.ratio - 1e-3).abs() < 1e-15 && (found.rho - 10f64.powf(-1.5)).abs() < 1e-12);
-        assert!(Decay::fit(&[1., 2.], &[1., 0.5]).is_err());
-        assert!(Decay::fit(&[1., 2., 3.], &[1., 0.5, 0.0]).is_err());
-        assert!(Decay::fit(&[1., 3., 2.], &[1., 0.5, 0.2]).is_err());
+        let said = |layers: &[f64], pr: &[f64]| Decay::fit(layers, pr).unwrap_err().to_string();
+        assert_eq!(said(&[1., 2.], &[1., 0.5]), "2 rows, expected at least 3");
+        let zero = said(&[1., 2., 3.], &[1., 0.5, 0.0]);
+        assert_eq!(zero, "prediction residual is 0, expected a number above 0");
+        let back = said(&[1., 3., 2.], &[1., 0.5, 0.2]);
+        assert_eq!(back, "step between layers is -1, expected a number above 0");
     }
 
     #[test]

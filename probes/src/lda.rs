@@ -39,11 +39,7 @@ impl Lda {
     /// # Errors
     /// When the labels are no classes, a class has no row, γ is out of range, or `Σ` is singular (then shrink it).
     pub fn fit_moments(&self, moments: &Moments) -> Result<Linear, Error> {
-        let by = if self.standardise {
-            Standardise::of_moments(moments)?
-        } else {
-            Standardise::centre(moments.mean()?)
-        };
+        let by = Standardise::of(moments, self.standardise)?;
         let n = moments.n() as f64;
         let mut covariance = by.scaled(moments.within()?) / n;
         self.shrinkage.apply(&mut covariance, n)?;
@@ -137,6 +133,9 @@ mod tests {
         let fit = |shrinkage| Lda { shrinkage, standardise: false }.fit(&data);
         assert!(matches!(fit(Shrinkage::Fixed(0.0)), Err(Error::Singular { .. })));
         assert!(matches!(fit(Shrinkage::Fixed(1.5)), Err(Error::Parameter { .. })));
-        assert!(fit(Shrinkage::Oas).is_ok());
+        // Symmetric classes far apart: each on its side of 2.5.
+        let scores = fit(Shrinkage::Oas).unwrap().scores(x.view()).unwrap();
+        let sides: Vec<bool> = scores.outer_iter().map(|row| row[1] > row[0]).collect();
+        assert_eq!(sides, [false, false, true, true]);
     }
 }

@@ -44,7 +44,7 @@ pub use ccs::{Ccs, PairDirection, PairProbe, Pairs};
 pub use centroid::Centroid;
 pub use control::{ControlTask, compact, selectivity, shuffled_labels};
 pub use draw::shuffle;
-pub use error::Error;
+pub use error::{Class, Error};
 pub use features::{Csr, Dense, Features};
 pub use law::{Decay, Residual, residual};
 pub use lbfgs::{Convergence, Memory, Objective, Stop, minimise};

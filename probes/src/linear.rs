@@ -158,7 +158,9 @@ mod tests {
         let probe = new(array![0., 1.], Link::Identity).unwrap();
         assert!(matches!(probe.scores(array![[1f32]].view()), Err(Error::Width { expected: 2, got: 1 })));
         assert!(matches!(probe.scores(array![[1f32, f32::NAN]].view()), Err(Error::NotFinite { row: 0 })));
-        assert!(new(array![0.], Link::Identity).is_err() && new(array![0., 1.], Link::Sigmoid).is_err());
-        assert!(new(array![0., f64::NAN], Link::Identity).is_err());
+        let said = |bias, link| new(bias, link).unwrap_err().to_string();
+        assert_eq!(said(array![0.], Link::Identity), "labels of width 1, expected 2");
+        assert_eq!(said(array![0., 1.], Link::Sigmoid), "labels of width 2, expected 1");
+        assert_eq!(said(array![0., f64::NAN], Link::Identity), "row 1: a value is not finite");
     }
 }

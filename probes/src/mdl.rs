@@ -102,7 +102,7 @@ fn check(y: &[u32], n_classes: usize, groups: &[u64], shuffles: u64) -> Result<(
     present(y, n_classes, &all)
         .iter()
         .position(|present| !present)
-        .map_or(Ok(()), |class| Err(Error::LacksClass { class }))
+        .map_or(Ok(()), |class| Err(Error::LacksClass { class: class.into() }))
 }
 
 /// Rows in this shuffle's order, and where blocks end.
@@ -260,10 +260,10 @@ mod tests {
         let error = |y: &[u32], k, groups: &[u64], shuffles| {
             online_code(y, k, groups, shuffles, 0, |_, _| Err(Error::Empty)).unwrap_err().to_string()
         };
-        assert_eq!(error(&[0, 1], 2, &[1], 1), "1 rows but 2 labels");
+        assert_eq!(error(&[0, 1], 2, &[1], 1), "1 row but 2 labels");
         assert_eq!(error(&[], 2, &[], 1), "no rows");
         assert_eq!(error(&[0, 0], 2, &[1, 2], 1), "no row of class 1");
-        assert_eq!(error(&[0, 0], 1, &[1, 2], 1), "1 classes, expected two or more");
+        assert_eq!(error(&[0, 0], 1, &[1, 2], 1), "1 class, expected two or more");
         assert_eq!(error(&[0, 2], 2, &[1, 2], 1), "row 1: class 2, but there are 2 classes");
     }
 }

@@ -6,7 +6,8 @@ use crate::{Error, Fit, Labelled, Linear, Link, Moments, Standardise};
 
 /// The direction `θ = μ₁ - μ₀`, with the score `θ · (x - (μ₀ + μ₁) / 2)` (Marks and Tegmark 2023).
 ///
-/// Its form for rows that vary unequally, `Σ⁻¹ θ`, is [`crate::Lda`].
+/// Its form for rows that vary unequally, `Σ⁻¹ θ`, is [`crate::Lda`]. Where the means are the same, the score of every row is the
+/// log-odds of the classes' shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MeanDifference {
     /// Whether the means are compared in z-scores; the published probe does not.
@@ -24,11 +25,13 @@ impl MeanDifference {
             return Err(Error::Classes { expected: "2", got: counts.len() });
         }
         let mut theta = &means.row(1) - &means.row(0);
-        if self.standardise {
-            // The difference of z-scores, as weights on raw rows.
-            theta *= &Standardise::of_moments(moments)?.inverse().mapv(|s| s * s);
-        }
-        let bias = -theta.dot(&(&means.row(0) + &means.row(1))) / 2.0;
+        // The difference of z-scores, as weights on raw rows.
+        theta *= &Standardise::of(moments, self.standardise)?.inverse().mapv(|s| s * s);
+        let bias = if theta.iter().all(|t| *t == 0.0) {
+            (counts[1] as f64 / counts[0] as f64).ln()
+        } else {
+            -theta.dot(&(&means.row(0) + &means.row(1))) / 2.0
+        };
         Linear::new(theta.insert_axis(Axis(0)), ndarray::array![bias], Link::Margin)
     }
 }
@@ -64,6 +67,12 @@ mod tests {
         let inside = MeanDifference { standardise: true }.fit(&data).unwrap();
         assert!((inside.weights - folded.weights).mapv(f64::abs).sum() < 1e-6);
         assert!((inside.bias - folded.bias).mapv(f64::abs).sum() < 1e-6);
+        let same = array![[2f32, 1.], [2., 1.], [2., 1.]];
+        let data = Labelled { x: same.view(), ..data };
+        for standardise in [false, true] {
+            let probe = MeanDifference { standardise }.fit(&data).unwrap();
+            assert_eq!((probe.weights, probe.bias), (array![[0., 0.]], array![0.5f64.ln()]));
+        }
         let three = Labels::Classes { y: &[0, 1, 2], n_classes: 3 };
         let said = MeanDifference::default().fit(&Labelled { x: x.view(), y: three }).unwrap_err();
         assert_eq!(said.to_string(), "3 classes, expected 2");

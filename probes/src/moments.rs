@@ -282,8 +282,16 @@ impl Moments {
         let (counts, means) = self.classes()?;
         let mut scatter = self.settled().gram;
         mirror(&mut scatter);
+        let (gram, terms) = (scatter.diag().to_owned(), self.n as f64 + counts.len() as f64);
         for (mean, n) in (means - &self.origin).outer_iter().zip(counts) {
             less_outer(&mut scatter, &(&mean * *n as f64), *n as f64);
+        }
+        // What is left where rows do not vary within classes is rounding, of any sign.
+        for (i, gram) in gram.iter().enumerate() {
+            if scatter[[i, i]] <= 4.0 * terms * f64::EPSILON * gram {
+                scatter.row_mut(i).fill(0.0);
+                scatter.column_mut(i).fill(0.0);
+            }
         }
         Ok(scatter)
     }
@@ -436,9 +444,14 @@ mod tests {
             m.add(array![[1f32, f32::INFINITY]].view(), Some(&classes(&[0]))),
             Err(Error::NotFinite { .. })
         ));
-        assert!(m.add(array![[1f32]].view(), Some(&classes(&[0]))).is_err());
-        assert!(m.merge(&Moments::of_classes(2, 2)).is_err() && m.merge(&Moments::new(2)).is_err());
-        assert!(m.mean().is_err() && m.classes().is_err());
+        let narrow = m.add(array![[1f32]].view(), Some(&classes(&[0])));
+        assert!(matches!(narrow, Err(Error::Width { expected: 2, got: 1 })));
+        let other = m.merge(&Moments::of_classes(2, 2));
+        assert!(matches!(other, Err(Error::Targets { expected: 3, got: 2 })));
+        let bare = m.merge(&Moments::new(2));
+        assert!(matches!(bare, Err(Error::Kind { expected: "classes", got: "absent" })));
+        assert!(matches!(m.mean(), Err(Error::Few { expected: 1, got: 0 })));
+        assert!(matches!(m.classes(), Err(Error::LacksClass { .. })));
         assert_eq!(m, before);
     }
 }

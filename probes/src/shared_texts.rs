@@ -29,10 +29,15 @@ pub struct SharedTexts {
 impl fmt::Display for SharedTexts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { same, near, of, example: (a, b) } = self;
+        let also = format!("{same} of {of} held-out texts are also in an earlier part");
+        let found = match (same, near) {
+            (_, 0) => also,
+            (0, _) => format!("{near} of {of} held-out texts are nearly in an earlier part as well"),
+            _ => format!("{also} and {near} are nearly so"),
+        };
         write!(
             f,
-            "{same} of {of} held-out texts are also in an earlier part and {near} are nearly so (rows {a} and {b}): \
-             scores will be too good unless a group keeps such rows together"
+            "{found} (rows {a} and {b}): scores will be too good unless a group keeps such rows together"
         )
     }
 }
@@ -139,6 +144,9 @@ mod tests {
         let (even, odd): (Vec<usize>, Vec<usize>) = (0..400).partition(|i| i % 2 == 0);
         let found = shared_texts(&texts, &[&even, &odd]).unwrap();
         assert_eq!((found.same, found.near, found.of, found.example), (0, 200, 200, (0, 1)));
+        assert!(
+            found.to_string().starts_with("200 of 200 held-out texts are nearly in an earlier part as well")
+        );
         let (first, second): (Vec<usize>, Vec<usize>) = (0..400).partition(|i| i / 2 % 2 == 0); // by city
         assert_eq!(shared_texts(&texts, &[&first, &second]), None);
     }

@@ -27,11 +27,7 @@ impl Spectrum {
     /// # Errors
     /// When there is no row, or the decomposition fails.
     pub fn of_moments(moments: &Moments, standardise: bool) -> Result<Self, Error> {
-        let by = if standardise {
-            Standardise::of_moments(moments)?
-        } else {
-            Standardise::centre(moments.mean()?)
-        };
+        let by = Standardise::of(moments, standardise)?;
         let (values, vectors) = eigh(&by.scaled(moments.scatter()))?;
         let keep = kept(&values, moments.n().max(moments.d() as u64));
         let vectors = vectors.slice(ndarray::s![keep.., ..]).to_owned();
@@ -55,7 +51,7 @@ impl Spectrum {
         }
         let mut by = Standardise::of_rows(x)?;
         if !standardise {
-            by = Standardise::centre(by.mean);
+            by = by.centred();
         }
         // Columns of a transposed copy are rows, so that the products of rows are a Gram matrix.
         let (n, inverse) = (x.nrows(), by.inverse());
@@ -94,6 +90,12 @@ fn kept(values: &Array1<f64>, size: u64) -> usize {
     values.iter().position(|v| *v > floor.max(0.0)).unwrap_or(values.len())
 }
 
+/// The power of two at or below a positive number; 1 where there is none.
+fn power_of_two(x: f64) -> f64 {
+    let power = 2f64.powi(x.log2().floor() as i32);
+    if power.is_normal() { power } else { 1.0 }
+}
+
 /// Rows in the coordinates of their [`Spectrum`], each of variance near 1: what logistic regression is fitted on.
 ///
 /// It costs a copy of the rows, and serves every label, every class weight and every λ.
@@ -120,15 +122,19 @@ impl Whitened {
         let (r, d) = spectrum.vectors.dim();
         let largest = spectrum.values.last().copied().unwrap_or(1.0);
         let factor = spectrum.values.mapv(|v| (x.nrows() as f64 / v.max(STRETCH * largest)).sqrt());
-        let map = Array2::from_shape_fn((r, d), |(i, j)| (spectrum.vectors[[i, j]] * factor[i]) as f32);
+        // By a power of two, which changes no digit: rows of 1e30 or of 1e-40 would leave the range of f32 on one side.
+        let unit = power_of_two((largest / x.nrows().max(1) as f64).sqrt());
+        let map =
+            Array2::from_shape_fn((r, d), |(i, j)| (spectrum.vectors[[i, j]] * factor[i] * unit) as f32);
         let (mut z, inverse) = (Array2::zeros((x.nrows(), r)), spectrum.standardise.inverse());
         let mut block = Vec::with_capacity(BLOCK * d);
         for (from, mut out) in
             x.axis_chunks_iter(ndarray::Axis(0), BLOCK).zip(z.axis_chunks_iter_mut(ndarray::Axis(0), BLOCK))
         {
             block.clear();
-            from.outer_iter()
-                .for_each(|row| spectrum.standardise.row(row, &inverse, |_, v| block.push(v as f32)));
+            from.outer_iter().for_each(|row| {
+                spectrum.standardise.row(row, &inverse, |_, v| block.push((v / unit) as f32));
+            });
             let m = out.nrows();
             let out = rows_mut(out.as_slice_mut().ok_or(Error::Layout)?, m, r);
             product(out, true, crate::linalg::rows(&block, m, d), of(&map).transpose());

@@ -55,14 +55,27 @@ impl Standardise {
         Ok(Self::new(mean, scale))
     }
 
-    /// Subtracts the mean alone.
-    pub fn centre(mean: Array1<f64>) -> Self {
-        Self { scale: Array1::ones(mean.len()), mean }
+    /// The mean alone, without the scale; a constant dimension stays one, so that its rounding is no direction.
+    #[must_use]
+    pub fn centred(mut self) -> Self {
+        self.scale.mapv_inplace(|s| if s == 0.0 { 0.0 } else { 1.0 });
+        self
+    }
+
+    /// By the rows of `moments`: z-scores, or centred alone.
+    pub(crate) fn of(moments: &Moments, z_scores: bool) -> Result<Self, Error> {
+        let by = Self::of_moments(moments)?;
+        Ok(if z_scores { by } else { by.centred() })
     }
 
     fn new(mean: Array1<f64>, mut scale: Array1<f64>) -> Self {
         scale.zip_mut_with(&mean, |s, m| *s = if *s <= CONSTANT * m.abs() { 0.0 } else { *s });
         Self { mean, scale }
+    }
+
+    /// Whether no dimension varies: then there is nothing to read in these rows.
+    pub fn is_constant(&self) -> bool {
+        self.scale.iter().all(|s| *s == 0.0)
     }
 
     /// The constant dimensions.
@@ -117,11 +130,13 @@ mod tests {
         let x = array![[1f32, 7., -4.], [3., 7., 4.]];
         let by = Standardise::of_rows(x.view()).unwrap();
         assert_eq!((by.mean.clone(), by.scale.clone()), (array![2., 7., 0.], array![1., 0., 4.]));
-        assert_eq!(by.constant(), [1]);
+        assert_eq!((by.constant(), by.is_constant()), (vec![1], false));
+        assert_eq!(by.clone().centred().scale, array![1., 0., 1.]);
         assert_eq!(by.apply(x.view()).unwrap(), array![[-1f32, 0., -1.], [1., 0., 1.]]);
         // What was constant stays 0, whatever it is elsewhere.
         assert_eq!(by.apply(array![[2f32, 8., 4.]].view()).unwrap(), array![[0f32, 0., 1.]]);
-        assert!(by.apply(array![[2f32, 8.]].view()).is_err());
+        let narrow = by.apply(array![[2f32, 8.]].view()).unwrap_err();
+        assert_eq!(narrow.to_string(), "rows of width 2, expected 3");
     }
 
     #[test]
@@ -133,6 +148,7 @@ mod tests {
             (Standardise::of_rows(x.view()).unwrap(), Standardise::of_moments(&moments).unwrap());
         assert_eq!((rows.constant(), sums.constant()), (vec![0], vec![0]));
         assert!((rows.scale[1] / sums.scale[1] - 1.0).abs() < 1e-9);
-        assert!(Standardise::of_rows(x.slice(ndarray::s![..0, ..])).is_err());
+        let none = Standardise::of_rows(x.slice(ndarray::s![..0, ..])).unwrap_err();
+        assert_eq!(none.to_string(), "0 rows, expected at least 1");
     }
 }

@@ -115,8 +115,9 @@ mod tests {
     #[test]
     fn layers_are_lists_and_ranges() {
         assert_eq!("8-10,0,4,4".parse(), Ok(Layers(vec![0, 4, 8, 9, 10])));
-        for bad in ["", "a", "3-1", "-1", "1,,2"] {
-            assert!(bad.parse::<Layers>().is_err(), "{bad}");
+        for (bad, says) in [("", "``"), ("a", "`a`"), ("-1", "``"), ("1,,2", "``")] {
+            assert_eq!(bad.parse::<Layers>(), Err(format!("{says} is not a layer number")), "{bad}");
         }
+        assert_eq!("3-1".parse::<Layers>(), Err("`3-1` is not an ascending range of layers".to_owned()));
     }
 }

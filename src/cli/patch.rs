@@ -14,6 +14,7 @@ use layerscope::{
     patch::{Asked, Preset, Target, inspect},
     run::{Counts, Found, METRICS, MetricRow, RunDir, write_metrics},
     score::Estimate,
+    states::check_prompt,
     text::Tokenizer,
 };
 use serde_json::{Value, json};
@@ -282,6 +283,7 @@ impl Source {
             let kept = capture
                 .get(HookPoint::resid_pre(layer))
                 .ok_or_else(|| Failure::failed(anyhow!("no layer {layer}")))?;
+            check_prompt(&kept.select(0, 0), HookPoint::resid_pre(layer))?;
             Ok(kept.select(0, 0).f_index_select(0, &index)?)
         };
         let states = (0..=last).map(state).collect::<Result<Vec<_>, _>>()?;

@@ -39,6 +39,10 @@ pub enum FutureError {
     )]
     #[allow(missing_docs)]
     NoDerangement { contexts: usize, largest: usize },
+    /// A state that is NaN or infinite.
+    #[error("{at} is not finite in a context of document {document}")]
+    #[allow(missing_docs)]
+    State { at: String, document: u64 },
     /// Numbers that are NaN or infinite.
     #[error("{what} of layer {layer}, horizon {horizon} is not finite")]
     #[allow(missing_docs)]

@@ -8,6 +8,7 @@ use super::{FutureError, Prompt, free};
 use crate::{
     hook::{Capture, HookPoint},
     model::{Model, ModelError},
+    states::check_prompt,
 };
 
 /// What one state says, one entry per token.
@@ -48,6 +49,7 @@ pub fn grid(
     for (&layer, prompt) in prompts {
         let absent = || ModelError::Input(format!("layer {layer} was not computed"));
         let states = capture.get(HookPoint::resid_pre(layer)).ok_or_else(absent)?.select(0, 0);
+        check_prompt(&states, HookPoint::resid_pre(layer))?;
         let logits = model.unembed().logits(&states)?.narrow(-1, 0, vocab as i64);
         let (probability, token) = logits.f_softmax(-1, Kind::Float)?.f_max_dim(-1, true)?;
         let said = free(model, vocab, prompt, layer, &states, tokens, batch_tokens)?;

@@ -8,6 +8,7 @@ use super::{FutureError, contexts::document};
 use crate::{
     hook::{BlockHook, HookPoint, Tap},
     model::{Model, ModelError},
+    states::not_finite,
     text::{Window, batches},
 };
 
@@ -96,11 +97,12 @@ impl Sources {
     }
 
     fn check(self) -> Result<Self, FutureError> {
-        let states = self.states.iter().map(|(layer, t)| ("a state", *layer, 0, t));
-        let last = self.last.iter().enumerate().map(|(k, t)| ("the last state", 0, k + 1, t));
-        for (what, layer, horizon, tensor) in states.chain(last) {
-            if tensor.f_isfinite()?.f_all()?.int64_value(&[]) == 0 {
-                return Err(FutureError::NotFinite { what, layer, horizon });
+        let states = self.states.iter().map(|(layer, t)| (format!("layer {layer}"), t));
+        let last =
+            self.last.iter().enumerate().map(|(k, t)| (format!("the last layer, horizon {}", k + 1), t));
+        for (at, tensor) in states.chain(last) {
+            if let Some(row) = not_finite(tensor)? {
+                return Err(FutureError::State { at, document: self.docs[row] });
             }
         }
         Ok(self)

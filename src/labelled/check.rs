@@ -10,9 +10,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
-/// A class in fewer groups than this cannot be in training, validation and test.
-const MIN_GROUPS: usize = 3;
-
 /// How often a class occurs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassCount {
@@ -136,11 +133,6 @@ fn same_labels(labels: &LabelValues, a: &Range<usize>, b: &Range<usize>) -> bool
 }
 
 impl Report {
-    /// Classes in fewer than three groups: they cannot be in training, validation and test.
-    pub fn in_few_groups(&self) -> Vec<&ClassCount> {
-        self.classes.iter().filter(|class| class.groups < MIN_GROUPS).collect()
-    }
-
     fn counts(&self) -> String {
         let share = |class: &&ClassCount| {
             let percent = 100.0 * class.labels as f64 / self.labels as f64;
@@ -182,11 +174,6 @@ impl fmt::Display for Report {
             write!(f, "\n{:<10} classes look like numbers: ask for numbers to regress on them", "warning")?;
         }
         write!(f, "\n{:<10} {} {}", "groups", self.groups.0, self.groups.1)?;
-        let few = self.in_few_groups();
-        if !few.is_empty() {
-            let names = shortened(&few, 8, |class| format!("{:?} ({})", class.name, class.groups));
-            write!(f, "\n{:<10} classes in fewer than {MIN_GROUPS} groups: {names}", "warning")?;
-        }
         let repeats = [
             self.duplicates.same_label.clause("with the same labels"),
             self.duplicates.other_label.clause("with other labels"),
@@ -228,15 +215,40 @@ mod tests {
         assert_eq!(lines[0], "data       6 labelled texts");
         assert_eq!(lines[1], "classes    2: \"x\" 2 (33.3 %), \"y\" 4 (66.7 %)");
         assert_eq!(lines[2], "groups     4 groups of equal \"g\"");
-        assert_eq!(lines[3], "warning    classes in fewer than 3 groups: \"x\" (2)");
         assert!(
-            lines[4].starts_with("repeats    1 with the same labels (first a.csv:3 repeats a.csv:2), 1 with")
+            lines[3].starts_with("repeats    1 with the same labels (first a.csv:3 repeats a.csv:2), 1 with")
         );
         assert!(
-            lines[5].starts_with("left out   1 without a label (first a.csv:8), 1 without text"),
+            lines[4].starts_with("left out   1 without a label (first a.csv:8), 1 without text"),
             "{text}"
         );
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn words_for_a_missing_label_are_named_and_can_be_kept() {
+        let csv = "text,label\na,NA\nb,x\nc,None\nd,y\ne,\nf,NA\ng,na\n";
+        let found = report(csv, &LabelledOptions::default()).unwrap();
+        let says = "left out   1 without a label (first a.csv:6), 2 labelled \"NA\" (first a.csv:2), 1 labelled \"None\" (first a.csv:4), \
+                    read as missing: --keep-missing-labels makes classes of such";
+        assert_eq!(found.to_string().lines().last(), Some(says));
+        assert_eq!(
+            found.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>(),
+            ["na", "x", "y"]
+        );
+        let keep = LabelledOptions { keep_missing: true, ..Default::default() };
+        let kept = report(csv, &keep).unwrap();
+        assert_eq!(
+            kept.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>(),
+            ["NA", "None", "na", "x", "y"]
+        );
+        assert_eq!((kept.labels, kept.dropped.unlabelled.count, kept.dropped.missing.len()), (6, 1, 0));
+        let strict = LabelledOptions { strict: true, ..Default::default() };
+        let error = report(csv, &strict).unwrap_err();
+        assert!(
+            error.starts_with("a.csv:2: \"label\" is \"NA\", which is read as missing (--strict"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::noted::{Noted, line};
 use super::set::Target;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What was left out while reading.
@@ -9,6 +10,8 @@ use std::fmt;
 pub struct Dropped {
     /// Rows or words without a label.
     pub unlabelled: Noted,
+    /// Rows whose label is a word for a missing one, by the word.
+    pub missing: BTreeMap<&'static str, Noted>,
     /// Rows without text.
     pub empty: Noted,
     /// Words that do not have the FEATS or MISC key asked for; they are not expected to.
@@ -21,13 +24,20 @@ pub struct Dropped {
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clauses = [
-            self.unlabelled.clause("without a label"),
+        let missing: Vec<String> = self
+            .missing
+            .iter()
+            .filter_map(|(word, noted)| noted.clause(&format!("labelled {word:?}")))
+            .collect();
+        let hint = "read as missing: --keep-missing-labels makes classes of such";
+        let missing = (!missing.is_empty()).then(|| format!("{}, {hint}", missing.join(", ")));
+        let others = [
             self.empty.clause("without text"),
             self.without_key.clause("words without the key"),
             self.unaligned.clause("sentences whose words are not in their text"),
             self.contracted.clause("words inside contractions"),
         ];
+        let clauses = [self.unlabelled.clause("without a label"), missing].into_iter().chain(others);
         line(f, "left out", clauses)
     }
 }

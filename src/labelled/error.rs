@@ -21,6 +21,18 @@ pub enum LabelledError {
         /// The label column.
         column: String,
     },
+    /// A label that is a word for a missing one, where every row must have a label.
+    #[error(
+        "{place}: {column:?} is {word:?}, which is read as missing (--strict asks for a label in every row; --keep-missing-labels makes it a class)"
+    )]
+    MissingWord {
+        /// File and line.
+        place: String,
+        /// The label column.
+        column: String,
+        /// The word.
+        word: &'static str,
+    },
     /// A label that is no number, where numbers are asked for.
     #[error("{place}: label {found:?} is not a finite number")]
     NotANumber {
@@ -79,7 +91,7 @@ pub enum LabelledError {
         left_out: String,
     },
     /// Labels that do not differ.
-    #[error("all {count} labels are {label:?}{cause}: a probe needs at least two classes")]
+    #[error("{} {label:?}{cause}: a probe needs at least two classes", all(*.count))]
     OneClass {
         /// Number of labels.
         count: usize,
@@ -89,7 +101,7 @@ pub enum LabelledError {
         cause: &'static str,
     },
     /// Numbers that do not differ.
-    #[error("all {count} labels are {value}: nothing to regress on")]
+    #[error("{} {value}: nothing to regress on", all(*.count))]
     ConstantNumbers {
         /// Number of labels.
         count: usize,
@@ -124,4 +136,9 @@ pub enum LabelledError {
         /// What was left out and why.
         left_out: String,
     },
+}
+
+/// The beginning of what is said of labels that do not differ.
+fn all(count: usize) -> String {
+    if count == 1 { "the only label is".into() } else { format!("all {count} labels are") }
 }

@@ -1,6 +1,7 @@
 //! Labels: classes from a sorted vocabulary, or numbers.
 
 use super::error::LabelledError;
+use super::spelling;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One label per item.
@@ -48,14 +49,14 @@ impl LabelValues {
         self.len() == 0
     }
 
-    /// The same labels over another vocabulary, that of a probe fitted to other data. Numbers stay as they are.
+    /// The same labels over another vocabulary, that of a probe fitted to other data, where `1.0` may be what is `1` here.
+    /// Numbers stay as they are.
     ///
     /// # Errors
     /// A class that `vocabulary` does not have.
     pub fn over(&self, vocabulary: &[String]) -> Result<Self, LabelledError> {
         let Self::Classes { y, names } = self else { return Ok(self.clone()) };
-        let place = |name: &String| vocabulary.iter().position(|known| known == name);
-        let there: Vec<_> = names.iter().map(place).collect();
+        let there: Vec<_> = names.iter().map(|name| spelling::place(name, vocabulary)).collect();
         let class = |&class: &u32| {
             there[class as usize].map(|there| there as u32).ok_or_else(|| LabelledError::UnknownClass {
                 label: names[class as usize].clone(),
@@ -146,6 +147,8 @@ mod tests {
         let says = "all 2 labels are \"a\": a probe needs at least two classes";
         assert_eq!(error(&["a", "a"], false).as_deref(), Some(says));
         assert_eq!(error(&["1", "1.0"], true).as_deref(), Some("all 2 labels are 1: nothing to regress on"));
+        let one = "the only label is \"a\": a probe needs at least two classes";
+        assert_eq!(error(&["a"], false).as_deref(), Some(one));
         assert_eq!(error(&["a", "b"], false), None);
     }
 
@@ -157,6 +160,7 @@ mod tests {
         let error = ab.over(&known[..2]).unwrap_err().to_string();
         assert_eq!(error, "class \"a\" is not one of those fitted: \"c\", \"b\"");
         // A class of the vocabulary without a label does not matter.
-        assert!(ab.select(&[0]).over(&known[..2]).is_ok());
+        let b = ab.select(&[0]).over(&known[..2]).unwrap();
+        assert_eq!(b, LabelValues::Classes { y: vec![1], names: known[..2].to_vec() });
     }
 }

@@ -26,6 +26,7 @@ mod positions;
 mod set;
 mod share;
 mod skipped;
+mod spelling;
 mod table;
 mod words;
 
@@ -38,3 +39,4 @@ pub use plan::{Item, Plan};
 pub use positions::Positions;
 pub use set::{LabelledOptions, LabelledSet, LabelledText, Target, Unit};
 pub use skipped::Skipped;
+pub use spelling::place as place_of_class;

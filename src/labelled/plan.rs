@@ -107,6 +107,29 @@ impl Plan {
         }
     }
 
+    /// Gives the items other classes: those of the old class c have the new class `to[c]`, or go, and with them windows that
+    /// have no other. Numbers stay as they are.
+    pub fn regroup(&mut self, to: &[Option<u32>], names: &[String]) {
+        let LabelValues::Classes { y, .. } = &self.labels else { return };
+        let new: Vec<Option<u32>> = y.iter().map(|class| to[*class as usize]).collect();
+        let mut place = vec![None; self.windows.len()];
+        let mut kept = 0;
+        for (item, _) in self.items.iter().zip(&new).filter(|(_, class)| class.is_some()) {
+            place[item.window as usize].get_or_insert_with(|| {
+                kept += 1;
+                kept - 1
+            });
+        }
+        let mut windows = place.iter();
+        self.windows.retain(|_| windows.next().is_some_and(Option::is_some));
+        let mut classes = new.iter();
+        self.items.retain(|_| classes.next().is_some_and(Option::is_some));
+        for item in &mut self.items {
+            item.window = place[item.window as usize].unwrap_or(item.window);
+        }
+        self.labels = LabelValues::Classes { y: new.into_iter().flatten().collect(), names: names.to_vec() };
+    }
+
     /// The items of a window, as places in [`items`](Self::items).
     pub fn items_of(&self, window: u32) -> Range<usize> {
         let before = |bound: u32| self.items.partition_point(|item| item.window < bound);
@@ -120,9 +143,10 @@ impl fmt::Display for Plan {
         let lengths = || self.windows.iter().map(|window| window.ids.len());
         let (tokens, longest) = (lengths().sum::<usize>(), lengths().max().unwrap_or(0));
         let (items, windows, positions) = (self.items.len(), self.windows.len(), self.positions);
+        let texts = if windows == 1 { "text" } else { "texts" };
         write!(
             f,
-            "{:<10} {items} at {positions} in {windows} texts of {tokens} tokens (longest {longest})",
+            "{:<10} {items} at position {positions} of {windows} {texts}, {tokens} tokens (longest {longest})",
             "items"
         )?;
         write!(f, "{}", self.skipped)
@@ -224,6 +248,25 @@ mod tests {
             error,
             "all 2 labels are \"0\" where they can be read: a probe needs at least two classes"
         );
+    }
+
+    #[test]
+    fn items_of_other_classes_and_windows_without_any() {
+        let set = set("text,label\na b,x\nc d,y\ne f,z\ng h,x\n");
+        let mut plan = Plan::new(&set, &gpt2(BosPolicy::Always), Positions::All, 64).unwrap();
+        let whole = plan.clone();
+        // y goes, x and z change places.
+        plan.regroup(&[Some(1), None, Some(0)], &["z".into(), "x".into()]);
+        let docs: Vec<u64> = plan.windows.iter().map(|window| window.segments[0].doc_id).collect();
+        assert_eq!(docs, [0, 2, 3]);
+        assert_eq!(plan.items.len(), whole.items.len() - whole.items_of(1).len());
+        let LabelValues::Classes { y, names } = &plan.labels else { panic!("classes") };
+        for (window, class) in [(0, 1), (1, 0), (2, 1)] {
+            let items = plan.items_of(window);
+            assert!(!items.is_empty() && y[items].iter().all(|y| *y == class));
+        }
+        assert_eq!((names.join(""), y.len()), ("zx".into(), plan.items.len()));
+        assert_eq!(plan.items.last().unwrap().text, 3);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct LabelledOptions {
     pub numbers: bool,
     /// A missing label is an error, not left out and counted.
     pub strict: bool,
+    /// Labels such as `NA`, `None` or `null` are classes by these names. Without this they are missing, as pandas reads
+    /// them. An empty value is missing in either case. In CoNLL-U `_` alone is.
+    pub keep_missing: bool,
 }
 
 /// A text with at least one label.
@@ -212,7 +215,9 @@ pub(super) mod tests {
             }
             let dropped = &mut set.dropped;
             let words = [&mut dropped.without_key, &mut dropped.unaligned, &mut dropped.contracted];
-            for noted in words.into_iter().chain([&mut dropped.unlabelled, &mut dropped.empty]) {
+            let missing = dropped.missing.values_mut();
+            for noted in words.into_iter().chain([&mut dropped.unlabelled, &mut dropped.empty]).chain(missing)
+            {
                 noted.first = noted.first.take().map(|first| first.replace(&here, ""));
             }
             set

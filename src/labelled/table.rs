@@ -3,13 +3,15 @@
 use super::dropped::{Raw, RawText};
 use super::error::LabelledError;
 use super::set::{LabelledOptions, Target};
+use super::spelling::{self, Missing};
 use crate::text::Format;
 use crate::text::reader::{Cell, Columns, DEFAULT_COLUMN, Row, open_file};
 use std::ops::Range;
 use std::path::Path;
 
-/// Reads a file's rows onto `raw`.
+/// Reads a file's rows onto `raw`. What a column holds, and so how its values are spelled, is known behind the last row.
 pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Result<(), LabelledError> {
+    let (first, mut labels, mut groups) = (raw.texts.len(), Vec::new(), Vec::new());
     let label = options.label_column.as_deref().unwrap_or("label");
     let text = options.text_column.as_deref().unwrap_or(DEFAULT_COLUMN);
     let (starts, ends) = options.span_columns.as_ref().map(|(start, end)| (start, end)).unzip();
@@ -19,13 +21,11 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
     for row in open_file(path, Format::of(path)?, &columns)? {
         let (row, doc_id) = (row?, raw.next_id());
         let mut cells = row.cells.iter();
-        let Some(value) = cells.next().and_then(Cell::name) else {
-            if options.strict {
-                return Err(LabelledError::MissingLabel { place: row.place, column: label.into() });
-            }
-            raw.dropped.unlabelled.add(|| row.place);
+        let value = cells.next().unwrap_or(&Cell::Missing);
+        if let Some(missing) = spelling::missing(value, options.keep_missing) {
+            leave_out(missing, row.place, label, options.strict, raw)?;
             continue;
-        };
+        }
         if row.text.trim().is_empty() {
             raw.dropped.empty.add(|| row.place);
             continue;
@@ -38,16 +38,48 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
             }
         };
         let form = span.clone().map(|span| row.text[span].to_owned());
-        let group = cells.next().and_then(Cell::name);
-        let targets = vec![(Target { span, form }, value)];
-        raw.texts.push(RawText { doc_id, place: row.place, text: row.text, group, targets });
+        labels.push(value.clone());
+        groups.push(cells.next().cloned().unwrap_or(Cell::Missing));
+        let targets = vec![(Target { span, form }, String::new())];
+        raw.texts.push(RawText { doc_id, place: row.place, text: row.text, group: None, targets });
     }
+    for (text, name) in raw.texts[first..].iter_mut().zip(spelling::names(&labels)) {
+        text.targets.iter_mut().for_each(|(_, label)| label.clone_from(&name));
+    }
+    // A group may be called NA.
+    let (places, groups): (Vec<usize>, Vec<Cell>) =
+        (first..).zip(groups).filter(|(_, cell)| spelling::missing(cell, true).is_none()).unzip();
+    for (place, name) in places.into_iter().zip(spelling::names(&groups)) {
+        raw.texts[place].group = Some(name);
+    }
+    Ok(())
+}
+
+/// Counts a row without a label, by what stands in its place.
+fn leave_out(
+    missing: Missing,
+    place: String,
+    column: &str,
+    strict: bool,
+    raw: &mut Raw,
+) -> Result<(), LabelledError> {
+    let noted = match missing {
+        Missing::Empty if strict => return Err(LabelledError::MissingLabel { place, column: column.into() }),
+        Missing::Word(word) if strict => {
+            return Err(LabelledError::MissingWord { place, column: column.into(), word });
+        }
+        Missing::Empty => &mut raw.dropped.unlabelled,
+        Missing::Word(word) => raw.dropped.missing.entry(word).or_default(),
+    };
+    noted.add(|| place);
     Ok(())
 }
 
 /// A character's number.
 fn bound(cell: &Cell, column: &str, row: &Row) -> Result<usize, LabelledError> {
-    let value = cell.name();
+    // pandas writes whole numbers of a column with gaps as 3.0.
+    let value = (spelling::missing(cell, true).is_none())
+        .then(|| spelling::names(std::slice::from_ref(cell)).remove(0));
     value.as_ref().and_then(|value| value.parse().ok()).ok_or_else(|| LabelledError::BadBound {
         place: row.place.clone(),
         column: column.into(),

@@ -12,6 +12,7 @@ use crate::{
     draw::normal,
     hook::{BlockHook, HookPoint},
     model::{Model, ModelError},
+    states::check_stream,
 };
 
 /// What is measured at the last position, with its unit: `logit(answer) - logit(foil)`, the answer's probability, and
@@ -211,8 +212,12 @@ impl Experiment<'_> {
         keep: &[HookPoint],
     ) -> Result<(Tensor, BTreeMap<HookPoint, Tensor>), PatchError> {
         let end = HookPoint::resid_pre(self.model.spec().n_layers);
-        let mut tap = Restore { noise, donors, mask, keep, kept: BTreeMap::new(), end, last: None };
+        let mut tap =
+            Restore { noise, donors, mask, keep, kept: BTreeMap::new(), end, last: None, failed: None };
         let _none = self.model.forward(ids, &mut tap)?;
+        if let Some((point, error)) = tap.failed {
+            return Err(ModelError::Input(format!("{point} cannot be patched: {error}")).into());
+        }
         let last = tap.last.ok_or_else(|| ModelError::Input("the last layer was not computed".into()))?;
         match keep.iter().find(|point| !tap.kept.contains_key(point)) {
             Some(point) => Err(ModelError::Input(format!("this model has no {point}")).into()),
@@ -235,6 +240,13 @@ impl Experiment<'_> {
         let kl = (levels.log.exp() * (&levels.log - log)).f_sum_dim_intlist(-1, false, None::<Kind>)?;
         let all = Tensor::f_stack(&[difference, probability, kl], -1)?.to_device(Device::Cpu).contiguous();
         let flat = Vec::<f64>::try_from(all.view([-1]))?;
+        if flat.iter().any(|x| !x.is_finite()) {
+            // Where a prompt by itself overflows, its layer and position are named.
+            check_stream(self.model, &self.clean)?;
+            check_stream(self.model, &self.corrupted)?;
+            let what = "the logits of the last position are not finite".to_owned();
+            return Err(ModelError::Input(what).into());
+        }
         Ok(flat.chunks(MEASURES.len()).map(|v| [v[0], v[1], v[2]]).collect())
     }
 }

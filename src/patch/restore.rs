@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{TchError, Tensor};
 
 use crate::hook::{BlockHook, HookPoint, Tap};
 
@@ -21,15 +21,32 @@ pub(super) struct Restore<'a> {
     pub(super) end: HookPoint,
     /// Its last position, `[rows, d_model]`.
     pub(super) last: Option<Tensor>,
+    /// What could not be put in, and why: the run is then another than was asked for.
+    pub(super) failed: Option<(HookPoint, TchError)>,
+}
+
+impl Restore<'_> {
+    /// The value a point has now; the first failure is kept.
+    fn put(&mut self, point: HookPoint, value: Tensor, new: Result<Tensor, TchError>) -> Tensor {
+        match new {
+            Ok(new) => new,
+            Err(error) => {
+                self.failed.get_or_insert((point, error));
+                value
+            }
+        }
+    }
 }
 
 impl Tap for Restore<'_> {
     fn visit(&mut self, point: HookPoint, mut value: Tensor) -> Tensor {
         if let (HookPoint::Embed, Some(noise)) = (point, self.noise) {
-            value = value.f_add(noise).unwrap_or(value);
+            let noisy = value.f_add(noise).and_then(|new| same_shape(new, &value));
+            value = self.put(point, value, noisy);
         }
         if let (Some(donor), Some(mask)) = (self.donors.get(&point), self.mask) {
-            value = donor.f_where_self(mask, &value).unwrap_or(value);
+            let patched = donor.f_where_self(mask, &value).and_then(|new| same_shape(new, &value));
+            value = self.put(point, value, patched);
         }
         if self.keep.contains(&point) {
             self.kept.insert(point, value.copy());
@@ -52,6 +69,14 @@ impl Tap for Restore<'_> {
     }
 }
 
+/// What is put in must not widen the rows that it is put into.
+fn same_shape(new: Tensor, old: &Tensor) -> Result<Tensor, TchError> {
+    if new.size() == old.size() {
+        return Ok(new);
+    }
+    Err(TchError::Shape(format!("{:?} is put in where the run has {:?}", new.size(), old.size())))
+}
+
 /// The points of `hook` that one cell of a heat map patches: its layer, of attention and MLP with the `window` around it.
 pub(super) fn points(hook: BlockHook, layer: usize, window: usize, n_layers: usize) -> Vec<HookPoint> {
     if hook == BlockHook::ResidPre {
@@ -65,6 +90,39 @@ pub(super) fn points(hook: BlockHook, layer: usize, window: usize, n_layers: usi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_put_in_is_kept_as_a_failure() {
+        let ones = |shape: [i64; 3]| Tensor::ones(shape, (tch::Kind::Float, tch::Device::Cpu));
+        let (value, point) = (ones([2, 3, 4]), HookPoint::resid_pre(1));
+        let mask = ones([2, 3, 1]).to_kind(tch::Kind::Bool);
+        let visit = |noise: Option<&Tensor>, donor: &Tensor| {
+            let mut tap = Restore {
+                noise,
+                donors: BTreeMap::from([(point, donor)]),
+                mask: Some(&mask),
+                keep: &[],
+                kept: BTreeMap::new(),
+                end: HookPoint::resid_pre(2),
+                last: None,
+                failed: None,
+            };
+            let embedded = tap.visit(HookPoint::Embed, value.copy());
+            let out = tap.visit(point, value.copy());
+            (
+                f64::try_from(embedded.sum(tch::Kind::Double)).unwrap(),
+                f64::try_from(out.sum(tch::Kind::Double)).unwrap(),
+                tap.failed.map(|(p, _)| p),
+            )
+        };
+        let twos = ones([1, 3, 4]) * 2.0;
+        // 24 numbers: 1 + 1 with noise, 2 of the donor everywhere.
+        assert_eq!(visit(Some(&ones([2, 3, 4])), &twos), (48.0, 48.0, None));
+        // Noise for another prompt length, for other rows, and a donor of another width leave the run alone, and say so.
+        assert_eq!(visit(Some(&ones([2, 5, 4])), &twos), (24.0, 48.0, Some(HookPoint::Embed)));
+        assert_eq!(visit(Some(&ones([2, 2, 3])), &ones([1, 3, 5])), (24.0, 24.0, Some(HookPoint::Embed)));
+        assert_eq!(visit(None, &ones([1, 3, 5])), (24.0, 24.0, Some(point)));
+    }
 
     #[test]
     fn windows_are_cut_at_the_ends() {

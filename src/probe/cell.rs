@@ -6,7 +6,7 @@ use std::{
 };
 
 use layerscope_probes::{
-    Error, Labels, Linear, Link, Permutations, Probe as _, online_code, score::Classified,
+    Error, Labels, Linear, Link, Permutations, Probe as _, Standardise, online_code, score::Classified,
     score::Metric as _, score::R2,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -51,8 +51,10 @@ pub struct Reading {
     pub fitted: Fitted,
     /// Scores of the test items `(n_test, k)`.
     pub scores: Array2<f64>,
-    /// Accuracy (or R²) on the items it was fitted to.
+    /// Accuracy (or R²) on the items it was fitted to; NaN where it has none.
     pub train: f64,
+    /// Whether the states that it was fitted to do not vary: then it knows how often each label occurs, and no more.
+    pub constant: bool,
     /// 1 where the control task's label was found, per test item; none where items have no types.
     pub control: Option<Vec<f64>>,
     /// 1 where a probe fitted to shuffled labels is right, per test item.
@@ -96,7 +98,8 @@ pub fn run_cell(
     let ((train_x, train), test_x) = (part(&round.train), x.select(Axis(0), &round.test));
     let (validation_x, validation) = part(&round.validation);
     let prepared = Prepared::new(train_x, options);
-    let labels = Labellings::new(task, round).map_err(ProbeError::at(place("labels")))?;
+    let constant = prepared.constant().map_err(ProbeError::at(place("states")))?;
+    let labels = Labellings::new(task, round).map_err(ProbeError::of(place("labels"), task))?;
     let mut cell = Cell::default();
     for &estimator in estimators {
         let reading = || -> Result<Reading, Error> {
@@ -110,16 +113,17 @@ pub fn run_cell(
                 shuffled: again.right(labels.shuffled.as_ref())?,
                 permuted: again.permuted(task, round, extras.permutations, key.seed)?,
                 bits: None,
+                constant,
                 fitted,
             })
         };
-        let reading = reading().map_err(ProbeError::at(place(estimator.name())))?;
+        let reading = reading().map_err(ProbeError::of(place(estimator.name()), task))?;
         cell.readings.insert(estimator, reading);
     }
     if let (Some(reading), true) = (cell.readings.get_mut(&Estimator::Logistic), extras.mdl > 0) {
         let l2 = reading.fitted.l2.unwrap_or(1.0);
-        reading.bits =
-            code(x, task, l2, options, extras.mdl, key.seed).map_err(ProbeError::at(place("online code")))?;
+        reading.bits = code(x, task, l2, options, extras.mdl, key.seed)
+            .map_err(ProbeError::of(place("online code"), task))?;
     }
     Ok(cell)
 }
@@ -160,14 +164,34 @@ impl Again<'_> {
             return Ok(None);
         }
         let shuffles = Permutations::new(&task.labels(), &task.groups, seed)?;
+        let observed = self.refitted(task, round)?;
+        if observed.is_nan() {
+            return Ok(None); // numbers that do not vary in the test part
+        }
+        let one = |p| self.refitted(&task.relabelled(&shuffles.rows(p)), round);
+        let null = (0..permutations as u64).map(one).collect::<Result<Vec<_>, _>>()?;
+        // Where a permutation has no value, it is counted as one that does as well.
+        let null = null.into_iter().map(|value| if value.is_nan() { observed } else { value });
+        Ok(Some(std::iter::once(observed).chain(null).collect()))
+    }
+
+    /// Accuracy or R² on the test items of a probe fitted to a task's labels. Where these are of one class in training, that
+    /// class is what is said of every item.
+    fn refitted(&self, task: &Task, round: &Round) -> Result<f64, Error> {
+        let (train, test) = (task.select(&round.train), task.select(&round.test));
         let l2: Vec<f64> = self.l2.into_iter().collect();
-        let fit = |task: &Task| -> Result<f64, Error> {
-            let train = task.select(&round.train);
+        let (Target::Classes { y, .. }, Target::Classes { y: truth, .. }) = (&train.target, &test.target)
+        else {
             let fitted = self.prepared.fit(self.estimator, &train.labels(), &l2)?.remove(0);
-            goodness(&fitted.linear, self.test_x, &task.select(&round.test).target)
+            return goodness(&fitted.linear, self.test_x, &test.target);
         };
-        let all = (0..permutations as u64).map(|p| fit(&task.relabelled(&shuffles.rows(p))));
-        std::iter::once(fit(task)).chain(all).collect::<Result<_, _>>().map(Some)
+        let labels = Labelling::of(y, truth.clone());
+        let right = if labels.fits(self.estimator, self.prepared.paired()) {
+            self.right(Some(&labels))?.unwrap_or_default()
+        } else {
+            (0..truth.len()).map(|item| labels.right(0, item)).collect()
+        };
+        Ok(right.iter().sum::<f64>() / right.len() as f64)
     }
 }
 
@@ -193,6 +217,10 @@ fn code(
     seed: u64,
 ) -> Result<Option<Vec<f64>>, Error> {
     let Target::Classes { y, names } = &task.target else { return Ok(None) };
+    if Standardise::of_rows(x)?.is_constant() {
+        // Nothing can be learnt from them: every label costs what it costs without them.
+        return Ok(Some(vec![(names.len() as f64).log2(); y.len()]));
+    }
     let fit = |before: &[usize], block: &[usize]| -> Result<Array2<f64>, Error> {
         let own = pick(y, before);
         let prepared = Prepared::new(x.select(Axis(0), before), options);
@@ -224,6 +252,7 @@ impl Cell {
                     f64::from(u8::from(r.fitted.converged)),
                     r.train,
                     link(linear.link),
+                    f64::from(u8::from(r.constant)),
                 ]),
             );
             for (name, values) in [
@@ -272,6 +301,7 @@ impl Cell {
                 fitted: Fitted { linear, l2, converged: facts[1] == 1.0 },
                 scores: matrix("scores")?,
                 train: facts[2],
+                constant: facts.get(4) == Some(&1.0),
                 control: some("control")?,
                 shuffled: some("shuffled")?,
                 bits: some("bits")?,

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use clap::ValueEnum;
 use layerscope_probes::{
     Ccs, Centroid, Error, Labelled, Labels, Lda, Linear, Link, Logistic, MeanDifference, Moments,
-    PairDirection, PairProbe, Pairs, Probe as _, Ridge, Whitened,
+    PairDirection, PairProbe, Pairs, Probe as _, Ridge, Standardise, Whitened,
     score::{Classified, Metric as _, R2},
 };
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
@@ -113,6 +113,11 @@ impl<'a> Prepared<'a> {
         self.x.view()
     }
 
+    /// Whether the states do not vary.
+    pub(super) fn constant(&self) -> Result<bool, Error> {
+        Ok(Standardise::of_rows(self.x.view())?.is_constant())
+    }
+
     /// Fits with every penalty and keeps the one that does best on `validation`; of equals the largest.
     pub(super) fn choose(
         &self,
@@ -128,6 +133,7 @@ impl<'a> Prepared<'a> {
         let mut best: Option<(f64, Fitted)> = None;
         for fitted in self.fit(estimator, y, &penalties)? {
             let value = goodness(estimator, &fitted.linear.scores(validation.0)?, validation.1)?;
+            // NaN, where numbers do not vary in the validation part, is better than nothing: the largest penalty stays.
             if best.as_ref().is_none_or(|(other, _)| value > *other) {
                 best = Some((value, fitted));
             }
@@ -141,7 +147,9 @@ impl<'a> Prepared<'a> {
         let plain = |linear: Linear| vec![Fitted { linear, l2: None, converged: true }];
         match estimator {
             Estimator::Logistic => {
-                let logistic = logistic(self.options);
+                let mut logistic = logistic(self.options);
+                // Of constant states equal weights would leave nothing to say, not even the commonest class.
+                logistic.balanced &= !self.constant()?;
                 let path = logistic.path(self.whitened()?, y, l2)?;
                 Ok(path
                     .into_iter()
@@ -177,7 +185,13 @@ impl<'a> Prepared<'a> {
         let truth: Vec<bool> = data.y.classes()?.0.iter().map(|y| *y == 1).collect();
         found.orient(pairs, &truth)?;
         let weights = concatenate![Axis(1), found.positive.weights, -found.negative.weights];
-        Linear::new(weights, found.positive.bias - found.negative.bias, Link::Margin)
+        let mut bias = found.positive.bias - found.negative.bias;
+        if weights.iter().all(|w| *w == 0.0) {
+            // Pairs that do not differ: the commonest class is what is left to say.
+            let yes = truth.iter().filter(|t| **t).count() as f64;
+            bias.fill((yes / (truth.len() as f64 - yes)).ln());
+        }
+        Linear::new(weights, bias, Link::Margin)
     }
 
     fn whitened(&self) -> Result<&Whitened, Error> {

@@ -16,7 +16,7 @@ pub(super) struct Labelling {
 
 impl Labelling {
     /// Labels `y`, of which classes that do not occur are left out.
-    fn of(y: &[u32], truth: Vec<u32>) -> Self {
+    pub(super) fn of(y: &[u32], truth: Vec<u32>) -> Self {
         let (y, classes) = compact(y);
         let names = classes.iter().map(ToString::to_string).collect();
         Self { train: Target::Classes { y, names }, classes, truth }

@@ -177,9 +177,9 @@ impl Law {
         for (set, controls) in SETS.iter().enumerate() {
             let shared = self.shared(set).map_err(ProbeError::at("one regression for all layers"))?;
             for (layer, [fit, held]) in self.moments.iter().enumerate() {
-                let at = || ProbeError::at(format!("layer {layer}"));
-                let own = Residual::of(&fit[set], &held[set]).map_err(at())?;
-                let shared = residual(&shared, &held[set]).map_err(at())?;
+                let at = |error| named(error, layer, controls);
+                let own = Residual::of(&fit[set], &held[set]).map_err(at)?;
+                let shared = residual(&shared, &held[set]).map_err(at)?;
                 for (k, control) in controls.iter().enumerate() {
                     rows.push(LawRow {
                         layer,
@@ -206,25 +206,52 @@ impl Law {
     }
 }
 
+/// An error of a layer, with the target's name.
+fn named(error: Error, layer: usize, controls: &[Control]) -> ProbeError {
+    match error {
+        Error::Flat { column } => ProbeError::FlatTarget(controls.get(column).map_or("next", |c| c.name())),
+        other => ProbeError::at(format!("layer {layer}"))(other),
+    }
+}
+
+/// Why there is no decay of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoDecay {
+    /// A line through fewer than three layers says nothing.
+    #[error("no decay is fitted: the model has {0} {layers}, the line is through three or more", layers = if *.0 == 1 { "layer" } else { "layers" })]
+    TooFewLayers(usize),
+    /// A residual of nothing has no logarithm.
+    #[error("no decay of {target} is fitted: its residual at layer {layer} is 0 {side}", target = .control.name())]
+    NothingLeft {
+        /// The target.
+        control: Control,
+        /// Where.
+        layer: usize,
+        /// Of which documents.
+        side: &'static str,
+    },
+}
+
 /// The decay over layers 1 to L of one target: in sample and held out.
 ///
 /// # Errors
 /// When there are fewer than three such layers or a residual is not above 0.
-pub fn decay(rows: &[LawRow], control: Control) -> Result<[Decay; 2], ProbeError> {
+pub fn decay(rows: &[LawRow], control: Control) -> Result<[Decay; 2], NoDecay> {
     let own: Vec<&LawRow> = rows.iter().filter(|r| r.control == control && r.layer > 0).collect();
     let layers: Vec<f64> = own.iter().map(|r| r.layer as f64).collect();
-    let fit = |of: fn(&LawRow) -> f64| {
+    let fit = |side: &'static str, of: fn(&LawRow) -> f64| {
         let pr: Vec<f64> = own.iter().map(|r| of(r)).collect();
-        Decay::fit(&layers, &pr).map_err(ProbeError::at(format!("decay of {}", control.name())))
+        let nothing = pr.iter().position(|pr| *pr <= 0.0).map_or(0, |place| own[place].layer);
+        Decay::fit(&layers, &pr).map_err(|_| NoDecay::NothingLeft { control, layer: nothing, side })
     };
-    Ok([fit(|r| r.in_sample)?, fit(|r| r.held_out)?])
+    if own.len() < 3 {
+        return Err(NoDecay::TooFewLayers(own.len()));
+    }
+    Ok([fit("in sample", |r| r.in_sample)?, fit("held out", |r| r.held_out)?])
 }
 
-/// The rows of `metrics.parquet`; `documents` are those of the fit and held out.
-///
-/// # Errors
-/// As [`decay`].
-pub fn metric_rows(rows: &[LawRow], documents: [usize; 2]) -> Result<Vec<MetricRow>, ProbeError> {
+/// The rows of `metrics.parquet`; `documents` are those of the fit and held out. A target without a decay has none here.
+pub fn metric_rows(rows: &[LawRow], documents: [usize; 2]) -> Vec<MetricRow> {
     let one = |subject: &str, layer: usize, metric: &str, estimate: f64, side: usize, n: u64| MetricRow {
         subject: subject.into(),
         kind: "law".into(),
@@ -253,7 +280,8 @@ pub fn metric_rows(rows: &[LawRow], documents: [usize; 2]) -> Result<Vec<MetricR
     let last = rows.iter().map(|r| r.layer).max().unwrap_or(0);
     for control in SETS.iter().flat_map(|set| set.iter()) {
         let n = rows.iter().find(|r| r.control == *control).map_or([0, 0], |r| r.n);
-        for (side, (decay, suffix)) in decay(rows, *control)?.iter().zip(["", "_held_out"]).enumerate() {
+        let decays = decay(rows, *control).into_iter().flatten();
+        for (side, (decay, suffix)) in decays.zip(["", "_held_out"]).enumerate() {
             let numbers = [
                 ("rho", decay.rho),
                 ("ratio", decay.ratio),
@@ -266,26 +294,27 @@ pub fn metric_rows(rows: &[LawRow], documents: [usize; 2]) -> Result<Vec<MetricR
             }
         }
     }
-    Ok(out)
+    out
 }
 
 /// What to warn of: residuals or a trend that do not hold on other documents.
-///
-/// # Errors
-/// As [`decay`].
-pub fn disagreement(rows: &[LawRow]) -> Result<Option<String>, ProbeError> {
-    let [fitted, held] = decay(rows, Control::Next)?;
+pub fn disagreement(rows: &[LawRow]) -> Option<String> {
+    let decay = decay(rows, Control::Next).ok();
     let gap = rows.iter().filter(|r| r.control == Control::Next).map(|r| r.held_out - r.in_sample);
     let gap = gap.fold(0.0, f64::max);
-    let signs = fitted.slope * held.slope < 0.0;
-    Ok((gap > 0.02 || signs || (fitted.pearson - held.pearson).abs() > 0.1).then(|| {
+    let trend = decay.is_some_and(|[fitted, held]| {
+        fitted.slope * held.slope < 0.0 || (fitted.pearson - held.pearson).abs() > 0.1
+    });
+    let correlations = decay.map_or_else(String::new, |[fitted, held]| {
+        format!("; Pearson's r {:.3} in sample, {:.3} held out", fitted.pearson, held.pearson)
+    });
+    (gap > 0.02 || trend).then(|| {
         format!(
-            "in-sample and held-out residuals disagree: by up to {gap:.3}; Pearson's r {:.3} in sample, {:.3} held out. \
+            "in-sample and held-out residuals disagree: by up to {gap:.3}{correlations}. \
              With n tokens and d dimensions noise alone gives an in-sample residual of about 1 - d / n: trust the held-out ones, \
-             or give more text",
-            fitted.pearson, held.pearson
+             or give more text"
         )
-    }))
+    })
 }
 
 /// Which windows are fitted to, with their number of documents.

@@ -16,6 +16,7 @@ mod exported;
 mod features;
 mod labelling;
 mod law;
+mod rare;
 mod results;
 mod split;
 mod streamed;
@@ -28,8 +29,9 @@ pub use cell::{Cell, CellKey, Extras, Reading, run_cell};
 pub use estimator::{Estimator, Fitted, Options};
 pub use exported::from_export;
 pub use features::{Features, extract, side_by_side};
-pub use law::{Control, Law, LawRow, Norming, decay, disagreement, documents, metric_rows};
-pub use results::{Measured, Summary, results};
+pub use law::{Control, Law, LawRow, NoDecay, Norming, decay, disagreement, documents, metric_rows};
+pub use rare::{Kept, RareClass, RareRule, TOGETHER, Treatment, without_rare};
+pub use results::{Measured, Summary, results, undefined};
 pub use split::{Protocol, Round, rounds};
 pub use streamed::Stream;
 pub use task::{Target, Task};
@@ -65,6 +67,24 @@ pub enum ProbeError {
         /// The export's.
         found: String,
     },
+    /// A target of the law with one value alone.
+    #[error(
+        "the target {0} has one value in this text, fitted or held out: nothing to regress on; give more text"
+    )]
+    FlatTarget(&'static str),
+    /// Fewer than two classes are not too rare.
+    #[error("{left}, where a class needs {needs}; too rare: {rare}")]
+    TooRare {
+        /// What is left.
+        left: String,
+        /// What a class needs.
+        needs: String,
+        /// The rare ones.
+        rare: String,
+    },
+    /// A class has the name that the rare ones get together.
+    #[error("there is a class {0:?} already: the rare ones cannot be taken together under this name")]
+    NameTaken(&'static str),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to go on")]
     Interrupted,
@@ -81,5 +101,14 @@ impl ProbeError {
     pub(crate) fn at(place: impl Into<String>) -> impl FnOnce(layerscope_probes::Error) -> Self {
         let place = place.into();
         move |source| Self::Probe { place, source }
+    }
+
+    /// As [`Self::at`], of labels whose classes have these names.
+    pub(crate) fn of(place: impl Into<String>, task: &Task) -> impl FnOnce(layerscope_probes::Error) -> Self {
+        let place = place.into();
+        move |source| match &task.target {
+            Target::Classes { names, .. } => Self::Probe { place, source: source.named(names) },
+            Target::Numbers(_) => Self::Probe { place, source },
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use layerscope_probes::{
     Best, Bootstrap, Draws, Error, Resamples, best, max_p_values, p_value,
-    score::{Classified, R2},
+    score::{Classified, Metric as _, R2},
     selectivity,
 };
 use ndarray::{Array2, Axis, concatenate};
@@ -60,7 +60,7 @@ pub struct Measured<'a> {
 pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>), ProbeError> {
     let seeds = Seeds::new(measured)?;
     let mut rows = baseline_rows(measured, &seeds).map_err(ProbeError::at("baselines"))?;
-    let mut summaries = Vec::new();
+    let (mut summaries, compared) = (Vec::new(), compared_by(&measured.task.target));
     for &estimator in measured.estimators {
         let mut by_hook: BTreeMap<&str, Vec<At>> = BTreeMap::new();
         for (place, (hook, layer)) in measured.points.iter().enumerate() {
@@ -70,7 +70,7 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
                 rows.push(row(estimator.name(), "probe", (hook, *layer as i32), metric, draws));
             }
             let converged = measured.cells[place].iter().all(|c| c.readings[&estimator].fitted.converged);
-            if let Some((_, draws)) = numbers.into_iter().next() {
+            if let Some((_, draws)) = numbers.into_iter().find(|(metric, _)| *metric == compared) {
                 by_hook.entry(hook).or_default().push(At { place, layer: *layer, draws, converged });
             }
         }
@@ -82,6 +82,31 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
         }
     }
     Ok((rows, summaries))
+}
+
+/// Why a metric is missing that the task should have: the seeds whose test part has numbers that do not vary, and so no R².
+pub fn undefined(task: &Task, rounds: &[Round]) -> Option<String> {
+    let flat = |seed: &u64| {
+        let items: Vec<usize> =
+            rounds.iter().filter(|r| r.seed == *seed).flat_map(|r| r.test.iter().copied()).collect();
+        let Target::Numbers(y) = task.target.select(&items) else { return false };
+        R2::new(y.view(), y.view()).is_ok_and(|r2| !r2.point().is_finite())
+    };
+    let mut seeds: Vec<u64> = rounds.iter().map(|round| round.seed).collect();
+    seeds.dedup();
+    let flat: Vec<String> = seeds.iter().filter(|seed| flat(seed)).map(u64::to_string).collect();
+    (!flat.is_empty()).then(|| {
+        let one = if flat.len() == 1 { "" } else { "s" };
+        format!("R² is left out: with seed{one} {} the numbers of the test part do not vary", flat.join(", "))
+    })
+}
+
+/// What layers are compared by.
+fn compared_by(target: &Target) -> &'static str {
+    match target {
+        Target::Classes { .. } => "accuracy",
+        Target::Numbers(_) => "r2",
+    }
 }
 
 /// What layers are compared by, at one layer.
@@ -129,7 +154,7 @@ impl Seeds {
         Ok(Self { of, whole: whole.map_err(ProbeError::at("resamples"))?, groups: groups.len() as u64 })
     }
 
-    /// The estimator's numbers at one point; the first is what layers are compared by.
+    /// The estimator's numbers at one point.
     fn numbers(
         &self,
         measured: &Measured<'_>,
@@ -143,9 +168,15 @@ impl Seeds {
             let scores: Vec<_> = readings.iter().map(|r| r.scores.view()).collect();
             let scores = concatenate(Axis(0), &scores).map_err(|_| Error::Empty)?;
             let mut numbers = metrics(&seed.task.target, &seed.bootstrap, &scores)?;
-            let train = readings.iter().map(|r| r.train).sum::<f64>() / readings.len() as f64;
-            let name = format!("train_{}", numbers[0].0);
-            numbers.push((name, constant(train, &numbers[0].1)));
+            let share = |of: &dyn Fn(&super::Reading) -> f64| {
+                let value = readings.iter().map(|r| of(r)).sum::<f64>() / readings.len() as f64;
+                seed.bootstrap.mean(&vec![0.0; seed.task.len()]).map(|like| constant(value, &like))
+            };
+            let train = share(&|r| r.train)?;
+            if train.value.is_finite() {
+                numbers.push((format!("train_{}", compared_by(&seed.task.target)), train));
+            }
+            numbers.push(("constant_states".into(), share(&|r| f64::from(u8::from(r.constant)))?));
             let joined = |of: fn(&super::Reading) -> Option<&Vec<f64>>| -> Option<Vec<f64>> {
                 readings
                     .iter()
@@ -164,6 +195,8 @@ impl Seeds {
             all.push(numbers);
         }
         let mut mean = mean_over_seeds(&all, self.groups);
+        // Said where it is so.
+        mean.retain(|(name, draws)| name != "constant_states" || draws.value > 0.0);
         mean.extend(self.compression(measured, place, estimator)?);
         Ok(mean)
     }
@@ -191,14 +224,18 @@ pub(super) fn metrics(
     match target {
         Target::Numbers(y) => {
             let r2 = R2::new(scores.view(), y.view())?;
-            Ok(vec![("r2".into(), bootstrap.metric(&r2)?)])
+            Ok(defined([("r2".to_owned(), bootstrap.metric(&r2)?)]))
         }
         Target::Classes { y, .. } => {
             let all = Classified::new(scores.view(), y)?.metrics(bootstrap)?;
-            let finite = all.into_iter().filter(|(_, draws)| draws.value.is_finite());
-            Ok(finite.map(|(name, draws)| (name.to_owned(), draws)).collect())
+            Ok(defined(all.into_iter().map(|(name, draws)| (name.to_owned(), draws))))
         }
     }
+}
+
+/// Those that have a value: of one class there is no AUROC, of numbers that do not vary no R².
+fn defined(all: impl IntoIterator<Item = (String, Draws)>) -> Vec<(String, Draws)> {
+    all.into_iter().filter(|(_, draws)| draws.value.is_finite()).collect()
 }
 
 /// A number without resamples of its own.
@@ -269,7 +306,7 @@ fn summary(estimator: Estimator, hook: &str, layers: &[At], task: &Task) -> Resu
     Ok(Summary {
         estimator,
         hook: hook.to_owned(),
-        metric: if task.n_classes().is_some() { "accuracy" } else { "r2" },
+        metric: compared_by(&task.target),
         layers: layers.iter().map(|at| at.layer).collect(),
         best,
         converged: layers.iter().all(|at| at.converged),

@@ -15,6 +15,17 @@ pub struct Protocol {
     pub kfold: Option<usize>,
 }
 
+impl Protocol {
+    /// How many groups a class must be in to be in every part of every split: of training, validation and test, or of the
+    /// folds, beside each of which two groups must be left to be fitted to and chosen on.
+    pub fn groups_of_a_class(&self) -> usize {
+        match self.kfold {
+            Some(2) => 4,
+            folds => folds.unwrap_or(0).max(3),
+        }
+    }
+}
+
 /// One split. Every group is wholly in one part.
 #[derive(Debug, Clone)]
 pub struct Round {
@@ -47,17 +58,17 @@ pub fn rounds(task: &Task, protocol: Protocol) -> Result<Vec<Round>, ProbeError>
 
 fn one(task: &Task, seed: u64) -> Result<Round, ProbeError> {
     let split = Split::new(&task.groups, &task.labels(), Shares::default(), seed);
-    let Split { train, validation, test } = split.map_err(ProbeError::at("split"))?;
+    let Split { train, validation, test } = split.map_err(ProbeError::of("split", task))?;
     Ok(Round { seed, fold: 0, train: train.rows, validation: validation.rows, test: test.rows })
 }
 
 fn fold(task: &Task, k: usize, seed: u64) -> Result<Vec<Round>, ProbeError> {
-    let all = folds(&task.groups, &task.labels(), k, seed).map_err(ProbeError::at("folds"))?;
+    let all = folds(&task.groups, &task.labels(), k, seed).map_err(ProbeError::of("folds", task))?;
     let inner = Shares { train: 0.8, validation: 0.0, test: 0.2 };
     let round = |(fold, parts): (usize, layerscope_probes::Fold)| {
         let rest = task.select(&parts.train.rows);
         let split = Split::new(&rest.groups, &rest.labels(), inner, seed)
-            .map_err(ProbeError::at(format!("validation part of fold {fold}")))?;
+            .map_err(ProbeError::of(format!("validation part of fold {fold}"), task))?;
         let back = |rows: &[usize]| pick(&parts.train.rows, rows);
         let (train, validation) = (back(&split.train.rows), back(&split.test.rows));
         Ok(Round { seed, fold, train, validation, test: parts.test.rows })

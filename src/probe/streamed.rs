@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use layerscope_probes::{Error, Moments, Probe as _, score::Classified};
+use layerscope_probes::{Error, Moments, Probe as _, Standardise, score::Classified};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
@@ -49,6 +49,8 @@ enum Part {
 struct Place {
     /// Of the training part with the true labels, the control task's and shuffled ones.
     sums: [Option<Moments>; 3],
+    /// Whether the states of the training part do not vary.
+    constant: bool,
     work: Vec<Work>,
 }
 
@@ -103,6 +105,7 @@ impl Stream<'_> {
         };
         let place = |labels: &Labellings, d: usize| Place {
             sums: labels.all().map(|labels| labels.map(|labels| sums(labels, d))),
+            constant: false,
             work: Vec::new(),
         };
         let of = |(_, d): (HookPoint, usize)| labels.iter().map(|labels| place(labels, d)).collect();
@@ -218,6 +221,7 @@ impl Place {
     /// With the true labels, for every penalty from the largest down.
     fn fit(&mut self, estimators: &[Estimator], options: &Options) -> Result<(), Error> {
         let Some(sums) = &self.sums[0] else { return Err(Error::Empty) };
+        self.constant = Standardise::of_moments(sums)?.is_constant();
         let mut l2 = options.l2.clone();
         l2.sort_by(|a, b| b.total_cmp(a));
         for &estimator in estimators {
@@ -302,6 +306,7 @@ impl Place {
                 fitted: fitted.swap_remove(0),
                 scores,
                 train: share(goodness[0], &truth.train),
+                constant: self.constant,
                 control: others[0].as_ref().map(|_| control),
                 shuffled: others[1].as_ref().map(|_| shuffled),
                 bits: None,

@@ -78,6 +78,16 @@ impl Task {
         Self { target: self.target.select(rows), ..self.clone() }
     }
 
+    /// The items whose class is kept, under other classes: those of the old class c have the new class `to[c]`. Numbers stay
+    /// as they are.
+    #[must_use]
+    pub fn regrouped(&self, to: &[Option<u32>], names: &[String]) -> Self {
+        let Target::Classes { y, .. } = &self.target else { return self.clone() };
+        let rows: Vec<usize> = (0..y.len()).filter(|row| to[y[*row] as usize].is_some()).collect();
+        let y = rows.iter().filter_map(|row| to[y[*row] as usize]).collect();
+        Self { target: Target::Classes { y, names: names.to_vec() }, ..self.select(&rows) }
+    }
+
     /// The items `rows` alone.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {

@@ -114,11 +114,14 @@ impl<'a> Test<'a> {
         Ok(Self { x, task, bootstrap })
     }
 
-    /// Accuracy and AUROC, or R².
+    /// Accuracy and AUROC, or R², where they are defined.
     fn metrics(&self, fitted: &Fitted) -> Result<Vec<(&'static str, Draws)>, Error> {
         let scores = fitted.linear.scores(self.x)?;
         Ok(match &self.task.target {
-            Target::Numbers(y) => vec![("r2", self.bootstrap.metric(&R2::new(scores.view(), y.view())?)?)],
+            Target::Numbers(y) => {
+                let r2 = self.bootstrap.metric(&R2::new(scores.view(), y.view())?)?;
+                r2.value.is_finite().then_some(("r2", r2)).into_iter().collect()
+            }
             Target::Classes { y, .. } => {
                 let classified = Classified::new(scores.view(), y)?;
                 let auroc = self.bootstrap.metric(&classified.auroc())?;

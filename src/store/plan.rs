@@ -146,6 +146,7 @@ mod tests {
         assert_eq!(choose_shard_rows(&columns, ActDtype::F16, 627 * 1000), 768);
         assert_eq!(choose_shard_rows(&columns, ActDtype::F16, 627 * 100), 100);
         assert_eq!(choose_shard_rows(&columns, ActDtype::F16, 0), 1);
-        assert!(i32::try_from(choose_shard_rows(&columns, ActDtype::F16, u64::MAX) * 100).is_ok());
+        let most = choose_shard_rows(&columns, ActDtype::F16, u64::MAX) * 100;
+        assert!(i32::try_from(most).unwrap() > 0);
     }
 }

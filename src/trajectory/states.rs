@@ -10,6 +10,7 @@ use super::{LensTrace, Trajectory, trace};
 use crate::{
     hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError},
+    states::check_prompt,
 };
 
 /// Largest number of logits held at once; more rows are read in parts.
@@ -38,7 +39,7 @@ impl<'a> PromptStates<'a> {
     /// Runs `ids` through the model, keeping the states of `layers` and of `L`.
     ///
     /// # Errors
-    /// When the prompt is empty or longer than the context.
+    /// When the prompt is empty or longer than the context, or a state is not finite (named by layer and position).
     pub fn run(model: &'a Model, ids: &[u32], layers: &[LayerIndex]) -> Result<Self, ModelError> {
         let _no_grad = tch::no_grad_guard();
         let wanted: Selection = layers.iter().copied().chain([output_of(model)]).map(point).collect();
@@ -46,6 +47,9 @@ impl<'a> PromptStates<'a> {
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         model.forward(&Tensor::from_slice(&ids).unsqueeze(0), &mut capture)?;
         let last = resid(&capture, output_of(model))?;
+        for layer in layers.iter().copied().chain([output_of(model)]) {
+            check_prompt(&resid(&capture, layer)?, point(layer))?;
+        }
         Ok(Self { model, capture, last, ids })
     }
 
@@ -61,7 +65,7 @@ impl<'a> PromptStates<'a> {
     /// prediction `h - 1` positions later.
     ///
     /// # Errors
-    /// When the lens does not fit the model or cannot read one of the layers.
+    /// When the lens does not fit the model, cannot read one of the layers, or what it reads is not finite.
     pub fn read(&self, lens: &dyn Lens, layers: &[LayerIndex], k: usize) -> Result<Trajectory, ModelError> {
         let _no_grad = tch::no_grad_guard();
         let horizon = lens.horizon().0;
@@ -77,7 +81,9 @@ impl<'a> PromptStates<'a> {
                     k,
                 )?)
             });
-            Ok(Readings::concat(parts.collect::<Result<Vec<_>, ModelError>>()?))
+            let read = Readings::concat(parts.collect::<Result<Vec<_>, ModelError>>()?);
+            finite(&read, lens.name(), layer)?;
+            Ok(read)
         };
         let readings = layers.iter().map(one).collect::<Result<_, _>>()?;
         Ok(Trajectory { lens: lens.name().to_owned(), horizon, layers: layers.to_vec(), readings })
@@ -158,6 +164,20 @@ impl<'a> PromptStates<'a> {
         let rows = (LOGITS_AT_ONCE / self.model.unembed().vocab()).max(1);
         let n = self.ids.len();
         (0..n).step_by(rows).map(move |first| (first as i64, rows.min(n - first) as i64))
+    }
+}
+
+/// That finite states were read as finite numbers: their logits can overflow.
+fn finite(read: &Readings, lens: &str, layer: LayerIndex) -> Result<(), ModelError> {
+    let good = |i: &usize| {
+        let numbers = read.top_probs[*i].iter().chain([&read.entropy[*i], &read.kl[*i]]);
+        numbers.chain(&read.ce[*i]).all(|x| x.is_finite())
+    };
+    match (0..read.entropy.len()).find(|i| !good(i)) {
+        None => Ok(()),
+        Some(i) => Err(ModelError::Input(format!(
+            "what lens {lens} reads at layer {layer} is not finite at position {i} of the prompt"
+        ))),
     }
 }
 

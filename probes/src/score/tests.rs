@@ -131,9 +131,9 @@ fn bad_scores_are_refused() {
     let nan = f64::NAN;
     assert_eq!(error(array![[0.0, 1.0], [0.0, nan]], &[0, 1]), "row 1: a value is not finite");
     assert_eq!(error(array![[0.0, f64::NEG_INFINITY]], &[0]), "row 0: a value is not finite");
-    assert_eq!(error(array![[0.0, 1.0]], &[0, 1]), "1 rows but 2 labels");
+    assert_eq!(error(array![[0.0, 1.0]], &[0, 1]), "1 row but 2 labels");
     assert_eq!(error(array![[0.0, 1.0]], &[2]), "row 0: class 2, but there are 2 classes");
-    assert_eq!(error(array![[0.0]], &[0]), "1 classes, expected two or more");
+    assert_eq!(error(array![[0.0]], &[0]), "1 class, expected two or more");
     assert_eq!(error(Array2::zeros((0, 2)), &[]), "no rows");
     let r2 = |predicted: Array2<f64>, y: Array2<f64>| R2::new(predicted.view(), y.view()).unwrap_err();
     assert!(matches!(r2(array![[0.0], [nan]], array![[0.0], [1.0]]), Error::NotFinite { row: 1 }));

@@ -151,7 +151,9 @@ impl Rows {
             part_of[group] = filling.place(self.of_group(group));
         }
         match filling.lacking() {
-            Some((part, class)) => Err(Error::PartLacksClass { part: names[part].to_owned(), class }),
+            Some((part, class)) => {
+                Err(Error::PartLacksClass { part: names[part].to_owned(), class: class.into() })
+            }
             None => Ok(part_of),
         }
     }
@@ -162,7 +164,7 @@ impl Rows {
         }
         for (class, groups) in self.groups_of_class().into_iter().enumerate() {
             if groups < parts {
-                return Err(Error::ClassInTooFewGroups { class, groups, parts });
+                return Err(Error::ClassInTooFewGroups { class: class.into(), groups, parts });
             }
         }
         Ok(())

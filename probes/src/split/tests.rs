@@ -112,14 +112,14 @@ fn what_cannot_be_split_says_why() {
         Split::new(groups, &classes_of(y, n), Shares::default(), 0).unwrap_err().to_string()
     };
     assert_eq!(error(&[], &[], 2), "no rows");
-    assert_eq!(error(&[1, 2], &[0], 2), "2 rows but 1 labels");
+    assert_eq!(error(&[1, 2], &[0], 2), "2 rows but 1 label");
     assert_eq!(error(&[1, 2], &[0, 2], 2), "row 1: class 2, but there are 2 classes");
     assert_eq!(error(&[1, 2, 2], &[0, 0, 0], 1), "2 groups cannot make 3 parts");
-    assert_eq!(error(&[1, 2, 3, 3], &[0, 0, 0, 1], 2), "class 1 is in 1 groups, too few for 3 parts");
+    assert_eq!(error(&[1, 2, 3, 3], &[0, 0, 0, 1], 2), "class 1 is in 1 group, too few for 3 parts");
     assert_eq!(error(&[1, 2, 3, 4], &[0; 4], 2), "class 1 is in 0 groups, too few for 3 parts");
     // Each class is in three groups, but no three parts of the four groups have them all.
     let (groups, y) = ([1, 1, 2, 2, 3, 3, 4, 4, 4, 5], [0, 1, 0, 2, 1, 2, 0, 1, 2, 3]);
-    assert_eq!(error(&groups, &y, 4), "class 3 is in 1 groups, too few for 3 parts");
+    assert_eq!(error(&groups, &y, 4), "class 3 is in 1 group, too few for 3 parts");
     assert!(error(&groups[..9], &y[..9], 3).contains("has no row of class"));
     let shares = Shares { train: 0.9, validation: 0.2, test: -0.1 };
     assert!(matches!(Split::new(&[1], &classes_of(&[0], 1), shares, 0), Err(Error::Shares { .. })));

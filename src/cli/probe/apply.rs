@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum as _};
 use layerscope::{
     hook::HookPoint,
-    labelled::Positions,
+    labelled::{Positions, place_of_class},
     model::hook_points,
     probe::{Applied, Features, ProbeError, SCORES, Target, Task, side_by_side, write_scores},
     probes::{Bootstrap, Resamples, majority},
@@ -76,8 +76,9 @@ impl ApplyArgs {
         let (probes, points) = self.probes(&session)?;
         self.positions(&probes)?;
         let tokenizer = session.tokenizer(&self.model)?;
-        let labelled = self.labels.read(&self.data, &session, &tokenizer, output)?;
-        let task = in_order_of(&probes[0].saved, &labelled.task).map_err(Failure::usage)?;
+        let mut labelled = self.labels.read(&self.data, &session, &tokenizer, output)?;
+        as_fitted(&probes[0].saved.facts, &mut labelled, output).map_err(Failure::usage)?;
+        let task = &labelled.task;
         let manifest = self.manifest(&session, &tokenizer, (&labelled, &points), &probes, output)?;
         let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
@@ -89,7 +90,7 @@ impl ApplyArgs {
         let features = labelled.features(&self.out, &session, &points);
         self.labels.states(&session, &[(&features, &labelled)], &stop, output)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(session.threads).build()?;
-        let rows = pool.install(|| self.score(&probes, &labelled, &task, &features))?;
+        let rows = pool.install(|| self.score(&probes, &labelled, task, &features))?;
         write_metrics(&self.out, &rows)?;
         let (documents, tokens) = labelled.size();
         dir.finish(Counts { documents, tokens, rows: rows.len() as u64, ..Counts::default() }, None)?;
@@ -229,7 +230,8 @@ fn agree(probes: &[Ready], paired: bool) -> anyhow::Result<()> {
     let first = &probes[0].saved.facts;
     for Ready { subject, saved, .. } in probes {
         let facts = &saved.facts;
-        if (&facts.classes, &facts.positions) != (&first.classes, &first.positions) {
+        let texts = |facts: &Facts| (facts.classes.clone(), facts.rare.clone(), facts.positions.clone());
+        if texts(facts) != texts(first) {
             return Err(anyhow!(
                 "--probe: {subject} and {} have other classes or positions",
                 probes[0].subject
@@ -243,27 +245,43 @@ fn agree(probes: &[Ready], paired: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The task with the probe's classes, in its order.
-fn in_order_of(saved: &Saved, task: &Task) -> anyhow::Result<Task> {
-    let target = match (&saved.facts.classes, &task.target) {
-        (Some(known), Target::Classes { y, names }) => {
-            let place =
-                |name: &String| known.iter().position(|other| other == name).map(|place| place as u32);
-            let places: Option<Vec<u32>> = names.iter().map(place).collect();
-            let places = places.ok_or_else(|| {
-                anyhow!(
-                    "the data have the classes {}, the probe knows {}",
-                    names.join(", "),
-                    known.join(", ")
-                )
-            })?;
-            Target::Classes { y: y.iter().map(|y| places[*y as usize]).collect(), names: known.clone() }
-        }
-        (None, Target::Numbers(y)) => Target::Numbers(y.clone()),
+/// Gives the items the probe's classes, in its order; those of classes that were too rare to be fitted are left out, or the
+/// class that the rare ones are together.
+fn as_fitted(facts: &Facts, labelled: &mut Labelled, output: Output) -> anyhow::Result<()> {
+    let (known, names) = match (&facts.classes, &labelled.task.target) {
+        (Some(known), Target::Classes { names, .. }) => (known, names),
+        (None, Target::Numbers(_)) => return Ok(()),
         (Some(_), Target::Numbers(_)) => return Err(anyhow!("--numbers: the probe tells classes")),
         (None, _) => return Err(anyhow!("the probe gives numbers: read the labels with --numbers")),
     };
-    Ok(Task { target, ..task.clone() })
+    let place = |name: &String, among: &[String]| place_of_class(name, among).map(|place| place as u32);
+    let together = facts.rare.as_ref().and_then(|rare| place(rare.together.as_ref()?, known));
+    let is_rare =
+        |name: &String| facts.rare.as_ref().is_some_and(|rare| place(name, &rare.classes).is_some());
+    let strange: Vec<String> =
+        names.iter().filter(|n| place(n, known).is_none() && !is_rare(n)).map(|n| format!("{n:?}")).collect();
+    if !strange.is_empty() {
+        return Err(anyhow!(
+            "the probe does not know the class{} {}; it knows {}",
+            if strange.len() == 1 { "" } else { "es" },
+            strange.join(", "),
+            known.join(", ")
+        ));
+    }
+    let to: Vec<Option<u32>> =
+        names.iter().map(|name| place(name, known).or(together.filter(|_| is_rare(name)))).collect();
+    let gone: Vec<String> =
+        names.iter().zip(&to).filter(|(_, to)| to.is_none()).map(|(name, _)| format!("{name:?}")).collect();
+    let (before, known) = (labelled.task.len(), known.clone());
+    labelled.regroup(&to, &known);
+    if labelled.task.is_empty() {
+        return Err(anyhow!("every label is of a class that was too rare to be fitted: {}", gone.join(", ")));
+    }
+    if !gone.is_empty() {
+        let n = before - labelled.task.len();
+        output.note(format!("{:<10} {n} of classes too rare to be fitted: {}", "left out", gone.join(", ")));
+    }
+    Ok(())
 }
 
 /// How often the commonest class of these data is right: what a probe that knows nothing can reach.

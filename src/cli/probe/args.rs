@@ -7,7 +7,7 @@ use layerscope::probe::{Estimator, Extras, Options, Protocol};
 
 use super::{
     super::args::{CommonArgs, ModelArgs},
-    labels::{LabelArgs, PointArgs},
+    labels::{LabelArgs, PointArgs, RareArgs},
 };
 
 /// Fit probes to labelled data at every layer, with baselines, controls and intervals
@@ -28,6 +28,8 @@ pub(crate) struct SweepArgs {
     pub(super) out: PathBuf,
     #[command(flatten)]
     pub(super) labels: LabelArgs,
+    #[command(flatten)]
+    pub(super) rare: RareArgs,
     #[command(flatten)]
     pub(super) points: PointArgs,
     /// Probes; by default logistic and lda (and mean-diff for two classes; ccs and crc for pairs), ridge for numbers

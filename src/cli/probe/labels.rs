@@ -12,7 +12,7 @@ use layerscope::{
     hook::{HookPoint, Selection},
     labelled::{LabelledOptions, LabelledSet, Plan, Positions, Unit, check},
     model::{hook_points, width},
-    probe::{Features, Task, extract},
+    probe::{Features, Kept, RareRule, Task, Treatment, extract},
     text::{Tokenizer, resolve_seq_len},
 };
 use serde_json::{Value, json};
@@ -47,6 +47,9 @@ pub(super) struct LabelArgs {
     /// A missing label is an error, not left out and counted
     #[arg(long)]
     strict: bool,
+    /// Labels such as NA, None, nan and null are classes by these names, not missing as pandas reads them
+    #[arg(long)]
+    keep_missing_labels: bool,
     /// Tokens whose state is read; by default `last` of a text, `last-piece` of a word or span
     #[arg(long, value_enum, value_name = "POSITIONS")]
     pub(super) positions: Option<Positions>,
@@ -56,6 +59,17 @@ pub(super) struct LabelArgs {
     /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
     batch_tokens: Option<NonZeroUsize>,
+}
+
+/// What is done about rare classes.
+#[derive(Debug, Args)]
+pub(super) struct RareArgs {
+    /// Fewest labels of a class; a class must be in as many groups as the splits need in any case
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    min_class_size: usize,
+    /// What becomes of rarer classes, which are named
+    #[arg(long, value_enum, default_value_t = Treatment::Drop, value_name = "WHAT")]
+    rare: Treatment,
 }
 
 /// Where states are read.
@@ -74,6 +88,8 @@ pub(super) struct Labelled {
     /// The texts; of pairs the statements, then their negations.
     pub(super) sides: Vec<Side>,
     pub(super) task: Task,
+    /// Classes that were too rare.
+    pub(super) rare: Option<Kept>,
 }
 
 pub(super) struct Side {
@@ -91,6 +107,12 @@ impl PointArgs {
             return Err(Failure::usage(anyhow!("--hooks: none has a state per token")));
         }
         Ok(points)
+    }
+}
+
+impl RareArgs {
+    pub(super) fn rule(&self) -> RareRule {
+        RareRule { min: self.min_class_size, how: self.rare }
     }
 }
 
@@ -120,6 +142,7 @@ impl LabelArgs {
                 span_columns: self.span_columns.as_ref().map(|names| (names[0].clone(), names[1].clone())),
                 numbers: self.numbers,
                 strict: self.strict,
+                keep_missing: self.keep_missing_labels,
             };
             let set = LabelledSet::open(data, &options).map_err(Failure::usage)?;
             output.note(check(&set).map_err(Failure::usage)?.to_string());
@@ -134,7 +157,7 @@ impl LabelArgs {
             same_rows(&sides[0], &sides[1]).map_err(Failure::usage)?;
         }
         let task = Task::of(&sides[0].plan, sides[0].set.unit);
-        Ok(Labelled { sides, task })
+        Ok(Labelled { sides, task, rare: None })
     }
 
     pub(super) fn batch_tokens(&self, session: &Session) -> usize {
@@ -153,6 +176,9 @@ impl LabelArgs {
             ("group_column", json!(self.group_column)),
             ("span_columns", json!(self.span_columns)),
             ("numbers", json!(self.numbers)),
+            ("keep_missing_labels", json!(self.keep_missing_labels)),
+            ("missing_labels", missing(set)),
+            ("rare_classes", json!(labelled.rare.as_ref().map(Kept::facts))),
             ("hooks", json!(points.iter().map(ToString::to_string).collect::<Vec<_>>())),
             ("seq_len", json!(self.seq_len)),
             ("batch_tokens", json!(self.batch_tokens)),
@@ -189,7 +215,28 @@ impl LabelArgs {
     }
 }
 
+/// How many labels were missing, by the word that says so; `""` where there is none.
+fn missing(set: &LabelledSet) -> Value {
+    let words = set.dropped.missing.iter().map(|(word, noted)| (*word, noted.count));
+    let empty = Some(("", set.dropped.unlabelled.count)).filter(|(_, n)| *n > 0);
+    words.chain(empty).map(|(word, n)| (word.to_owned(), json!(n))).collect::<serde_json::Map<_, _>>().into()
+}
+
 impl Labelled {
+    /// Takes rare classes out of everything that is read, and says which.
+    pub(super) fn without(&mut self, rare: Option<Kept>, output: Output) {
+        let Some(kept) = rare else { return };
+        output.note(kept.to_string());
+        self.regroup(&kept.to, &kept.names);
+        self.rare = Some(kept);
+    }
+
+    /// Gives every item the class `to[c]` in place of c, or leaves it out.
+    pub(super) fn regroup(&mut self, to: &[Option<u32>], names: &[String]) {
+        self.sides.iter_mut().for_each(|side| side.plan.regroup(to, names));
+        self.task = Task::of(&self.sides[0].plan, self.sides[0].set.unit);
+    }
+
     /// Where the states of every side are in the run directory.
     pub(super) fn features(&self, run: &Path, session: &Session, points: &[HookPoint]) -> Vec<Features> {
         let folders = [run.to_owned(), run.join("negations")];

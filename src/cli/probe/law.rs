@@ -11,6 +11,7 @@ use layerscope::{
     fit::split,
     hook::HookPoint,
     probe::{Control, Law, LawRow, Norming, ProbeError, decay, disagreement, documents, metric_rows},
+    probes::Decay,
     run::{Found, METRICS, RunDir, write_metrics},
     states::States,
     text::Window,
@@ -106,7 +107,7 @@ impl LawArgs {
         }
         bar.finish_and_clear();
         let rows = law.rows()?;
-        let metrics = metric_rows(&rows, documents(&split, &text.windows))?;
+        let metrics = metric_rows(&rows, documents(&split, &text.windows));
         write_metrics(&self.out, &metrics)?;
         dir.finish(counts(text.stats, metrics.len() as u64), None)?;
         self.report(&rows, output)
@@ -123,31 +124,47 @@ impl LawArgs {
                 let row = rows.iter().find(|r| r.layer == next.layer && r.control == *control);
                 row.map_or_else(String::new, |r| format!("{:.4}", r.held_out))
             };
-            let own =
-                [next.layer.to_string(), format!("{:.4}", next.in_sample), format!("{:.4}", next.adjusted)];
+            // Of fewer rows than directions there is no adjusted residual.
+            let adjusted =
+                if next.adjusted.is_finite() { format!("{:.4}", next.adjusted) } else { "-".into() };
+            let own = [next.layer.to_string(), format!("{:.4}", next.in_sample), adjusted];
             let cells =
                 own.into_iter().chain(controls.iter().map(held)).chain([format!("{:.4}", next.shared)]);
             table.row(cells);
         }
         let mut decays = Table::new(["target", "rho", "Pearson r", "rho held out", "Pearson r held out"]);
+        let (mut n, mut missing) = (0, Vec::new());
         for control in controls {
-            let [fitted, held] = decay(rows, control)?;
-            let cells = [fitted.rho, fitted.pearson, held.rho, held.pearson].map(|x| format!("{x:.4}"));
-            decays.row(std::iter::once(control.name().to_owned()).chain(cells));
+            match decay(rows, control) {
+                Ok([fitted, held]) => {
+                    // A residual that does not vary has no correlation with the layer.
+                    let shown = |x: f64| if x.is_finite() { format!("{x:.4}") } else { "-".into() };
+                    let cells = [fitted.rho, fitted.pearson, held.rho, held.pearson].map(shown);
+                    decays.row(std::iter::once(control.name().to_owned()).chain(cells));
+                    n += 1;
+                }
+                Err(why) => missing.push(why.to_string()),
+            }
         }
+        missing.dedup();
+        let decays =
+            if n > 0 { format!("\ndecay per layer over layers 1 to L\n{decays}") } else { String::new() };
         output.print(&format!(
-            "prediction residual of the next token's id: in sample, adjusted, then held out for it and for controls\n{table}\n\
-             decay per layer over layers 1 to L\n{decays}"
+            "prediction residual of the next token's id: in sample, adjusted, then held out for it and for controls\n{table}{decays}"
         ))?;
-        if let Some(warning) = disagreement(rows)? {
+        for why in missing {
+            output.note(why);
+        }
+        if let Some(warning) = disagreement(rows) {
             output.warn(warning);
         }
         output.wrote(&self.out, "all numbers");
-        let [fitted, held] = decay(rows, Control::Next)?;
+        let found = decay(rows, Control::Next).ok();
+        let side = |side: usize, of: fn(&Decay) -> f64| found.map(|both| of(&both[side]));
         output.result(json!({
             "out": self.out,
-            "rho": fitted.rho, "pearson": fitted.pearson,
-            "rho_held_out": held.rho, "pearson_held_out": held.pearson,
+            "rho": side(0, |d| d.rho), "pearson": side(0, |d| d.pearson),
+            "rho_held_out": side(1, |d| d.rho), "pearson_held_out": side(1, |d| d.pearson),
         }))?;
         Ok(())
     }

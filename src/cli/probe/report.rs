@@ -49,6 +49,16 @@ pub(super) fn table(rows: &[MetricRow], kind: &str) -> String {
         }
         let star = if kind == "probe" { "; * cannot be told from the best" } else { "" };
         let _ = writeln!(text, "{subject}, {hook} (± half of the 95 % interval{star})\n{table}");
+        let still = own.iter().filter(|r| r.metric == "constant_states");
+        let still: Vec<String> = still.map(|r| r.layer.to_string()).collect();
+        if !still.is_empty() {
+            let one = if still.len() == 1 { "" } else { "s" };
+            let _ = writeln!(
+                text,
+                "layer{one} {}: the states are constant; the probe says the commonest class, or the mean",
+                still.join(", ")
+            );
+        }
     }
     for row in rows.iter().filter(|r| r.kind == "baseline" && r.metric.ends_with("accuracy")) {
         let _ = writeln!(text, "baseline {}: accuracy {}", row.subject, with_interval(row));

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use layerscope::{
     hash::sha256_file,
     model::Weights,
-    probe::{Cell, Target},
+    probe::{Cell, TOGETHER, Target, Treatment},
     probes::{Linear, Link},
     run::{Manifest, RunError, check_file, write_atomic, write_tensors},
 };
@@ -30,6 +30,9 @@ pub(in crate::cli) struct Facts {
     pub(in crate::cli) positions: String,
     /// None: a number.
     pub(in crate::cli) classes: Option<Vec<String>>,
+    /// Classes that were too rare to be fitted, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) rare: Option<Rare>,
     /// The states of a text and of its negation side by side.
     pub(in crate::cli) paired: bool,
     #[serde(with = "LinkName")]
@@ -41,6 +44,13 @@ pub(in crate::cli) struct Facts {
     pub(in crate::cli) model: Option<String>,
     tokenizer: Option<String>,
     reads: String,
+}
+
+/// What became of classes that were too rare: they are one class, `together`, or left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Rare {
+    pub(in crate::cli) classes: Vec<String>,
+    pub(in crate::cli) together: Option<String>,
 }
 
 /// [`Link`] by name.
@@ -84,6 +94,10 @@ pub(super) fn write(
                 layer: *layer,
                 positions: job.labelled.sides[0].plan.positions.to_string(),
                 classes: classes.clone(),
+                rare: job.labelled.rare.as_ref().map(|kept| Rare {
+                    classes: kept.rare.iter().map(|class| class.name.clone()).collect(),
+                    together: (kept.how == Treatment::Group).then(|| TOGETHER.to_owned()),
+                }),
                 paired: job.labelled.sides.len() == 2,
                 link: reading.fitted.linear.link,
                 l2: reading.fitted.l2,

@@ -10,7 +10,7 @@ use layerscope::{
     hook::HookPoint,
     probe::{
         Cell, CellKey, Estimator, Extras, Features, Measured, ProbeError, Round, Stream, Task, baselines,
-        from_export, results, rounds, run_cell, side_by_side,
+        from_export, results, rounds, run_cell, side_by_side, undefined, without_rare,
     },
     probes::{Resamples, shared_texts},
     run::{Counts, Found, METRICS, Manifest, RunDir, read_metrics, write_metrics},
@@ -86,7 +86,9 @@ impl SweepArgs {
 
     fn plan(&self, session: &Session, output: Output) -> Result<Job, Failure> {
         let tokenizer = session.tokenizer(&self.model.0)?;
-        let labelled = self.labels.read(&self.data, session, &tokenizer, output)?;
+        let mut labelled = self.labels.read(&self.data, session, &tokenizer, output)?;
+        let rare = without_rare(&labelled.task, self.protocol(), self.rare.rule()).map_err(Failure::usage)?;
+        labelled.without(rare, output);
         let points = self.points.resolve(session)?;
         let rounds = rounds(&labelled.task, self.protocol()).map_err(Failure::usage)?;
         let estimators = self.estimators(&labelled.task)?;
@@ -262,6 +264,9 @@ impl SweepArgs {
         let (documents, tokens) = job.labelled.size();
         dir.finish(Counts { documents, tokens, rows: rows.len() as u64, ..Counts::default() }, None)?;
         output.print(&report::table(&rows, "probe"))?;
+        if let Some(why) = undefined(task, &job.rounds) {
+            output.warn(why);
+        }
         report::summaries(&summaries, output);
         output.wrote(&self.out, "all numbers with their intervals");
         output.result(json!({ "out": self.out, "rows": rows.len(), "best": report::best(&summaries) }))?;

@@ -11,7 +11,10 @@ use clap::Args;
 use layerscope::{
     hook::HookPoint,
     labelled::LabelValues,
-    probe::{Estimator, Features, Options, Protocol, Round, Set, rounds, transfer},
+    probe::{
+        Estimator, Features, Kept, Options, Protocol, RareClass, Round, Set, Target, Treatment, rounds,
+        transfer, without_rare,
+    },
     probes::Resamples,
     run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
     text::Tokenizer,
@@ -30,7 +33,7 @@ use super::{
         table::Table,
     },
     ended,
-    labels::{LabelArgs, Labelled, PointArgs},
+    labels::{LabelArgs, Labelled, PointArgs, RareArgs},
 };
 
 /// Test probes on other data sets and at other layers than they were fitted on
@@ -48,6 +51,8 @@ pub(crate) struct TransferArgs {
     out: PathBuf,
     #[command(flatten)]
     labels: LabelArgs,
+    #[command(flatten)]
+    rare: RareArgs,
     #[command(flatten)]
     points: PointArgs,
     /// The probe
@@ -80,8 +85,7 @@ impl TransferArgs {
         let session = Session::open(&self.model, output)?;
         session.announce(output);
         let tokenizer = session.tokenizer(&self.model)?;
-        let ready = |path| self.ready(&session, &tokenizer, path, output);
-        let sets: Vec<Ready> = self.data.iter().map(|path| ready(path)).collect::<Result<_, _>>()?;
+        let sets = self.ready(&session, &tokenizer, output)?;
         check_sets(&sets, self.probe, self.labels.paired())?;
         let points = self.points.resolve(&session)?;
         let manifest = self.manifest(&session, &tokenizer, &sets, &points, output)?;
@@ -129,19 +133,38 @@ impl TransferArgs {
         self.report(&rows, output)
     }
 
-    fn ready(
-        &self,
-        session: &Session,
-        tokenizer: &Tokenizer,
-        path: &Path,
-        output: Output,
-    ) -> Result<Ready, Failure> {
-        let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        output.note(&name);
-        let labelled = self.labels.read(&[path.to_owned()], session, tokenizer, output)?;
+    /// Every set, without the classes that are too rare in one of them, and its split.
+    fn ready(&self, session: &Session, tokenizer: &Tokenizer, output: Output) -> Result<Vec<Ready>, Failure> {
         let protocol = Protocol { seed: self.common.seed, seeds: 1, kfold: None };
-        let round = rounds(&labelled.task, protocol).map_err(Failure::usage)?.remove(0);
-        Ok(Ready { name, labelled, round })
+        let (mut sets, mut rare, mut how) = (Vec::new(), Vec::<RareClass>::new(), self.rare.rule().how);
+        for path in &self.data {
+            let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            output.note(&name);
+            let labelled = self.labels.read(std::slice::from_ref(path), session, tokenizer, output)?;
+            let kept = without_rare(&labelled.task, protocol, self.rare.rule()).map_err(Failure::usage)?;
+            if let Some(kept) = kept {
+                // Where they are too rare even together, they are left out everywhere.
+                how = if kept.how == Treatment::Drop { Treatment::Drop } else { how };
+                rare.extend(
+                    kept.rare
+                        .into_iter()
+                        .filter(|c| rare.iter().all(|other| other.name != c.name))
+                        .collect::<Vec<_>>(),
+                );
+            }
+            sets.push((name, labelled));
+        }
+        let ready = |(name, mut labelled): (String, Labelled)| -> Result<Ready, Failure> {
+            if let Target::Classes { names, .. } = &labelled.task.target {
+                let own: Vec<RareClass> = rare.iter().filter(|c| names.contains(&c.name)).cloned().collect();
+                let kept =
+                    Kept::new(names, own, how, "3 groups in every set".into()).map_err(Failure::usage)?;
+                labelled.without(Some(kept).filter(|kept| !kept.rare.is_empty()), output);
+            }
+            let round = rounds(&labelled.task, protocol).map_err(Failure::usage)?.remove(0);
+            Ok(Ready { name, labelled, round })
+        };
+        sets.into_iter().map(ready).collect()
     }
 
     fn manifest(

@@ -76,7 +76,8 @@ impl View {
         let mut results = Vec::new();
         for text in &texts {
             let tokens = session.batch_tokens(None);
-            let rows = grid(&model, vocab, &text.ids, &prompts, self.ahead.get(), tokens)?;
+            let rows = grid(&model, vocab, &text.ids, &prompts, self.ahead.get(), tokens);
+            let rows = rows.map_err(|error| self.of(text, error))?;
             output.print(&self.draw_grid(&tokenizer, text, &rows))?;
             results.push(object(&tokenizer, text, &rows));
         }

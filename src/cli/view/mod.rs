@@ -157,7 +157,10 @@ impl View {
         }
         let model = session.load(output)?;
         let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output);
-        let read = |prompt: &Prompt| trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1));
+        let read = |prompt: &Prompt| {
+            let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1));
+            read.map_err(|error| self.of(prompt, error))
+        };
         let read = prompts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if output.is_json() {
             let one = |(prompt, read): (&Prompt, &Vec<Trajectory>)| {
@@ -199,6 +202,16 @@ impl View {
             piece: &|id| tokenizer.piece(id as u32).shown,
         };
         format!("{} lens, {}\n{}", trajectory.lens, self.metric.describe(), table.draw(style))
+    }
+
+    /// An error of one prompt, which names it where there are several.
+    fn of(&self, prompt: &Prompt, error: impl Into<anyhow::Error>) -> Failure {
+        let error = error.into();
+        Failure::failed(if self.text.len() > 1 {
+            error.context(format!("--text {:?}", prompt.text))
+        } else {
+            error
+        })
     }
 
     fn prompts(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Vec<Prompt>, Failure> {

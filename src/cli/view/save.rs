@@ -69,10 +69,11 @@ impl View {
         let tracked = if self.logitlenskit.is_some() { Tracked::Top } else { Tracked::First };
         let mut traces = Vec::new();
         for prompt in prompts {
-            let states = PromptStates::run(&model, &prompt.ids, layers)?;
+            let states = PromptStates::run(&model, &prompt.ids, layers).map_err(|e| self.of(prompt, e))?;
             let mut trace = Trace::new(session.name(), session.spec.n_layers, tokens(prompt));
             for lens in &lenses.all {
-                trace.lenses.push(states.trace(lens.as_ref(), layers, self.top_k.max(1), tracked)?);
+                let read = states.trace(lens.as_ref(), layers, self.top_k.max(1), tracked);
+                trace.lenses.push(read.map_err(|e| self.of(prompt, e))?);
             }
             for (one, leaders) in &leaders {
                 let stream = |layer: &usize| Ok((*layer, states.state(LayerIndex(*layer))?));

@@ -128,7 +128,8 @@ fn noise_is_on_the_subject_alone_and_undone_at_the_embeddings() {
     let by_place = drawn.abs().sum_dim_intlist([0i64, 2].as_slice(), false, Kind::Double);
     let touched: Vec<f64> = Vec::try_from(by_place).unwrap();
     assert!(touched.iter().enumerate().all(|(p, x)| (*x > 0.0) == (p == 2 || p == 3)), "{touched:?}");
-    assert!(noise(&model, &experiment.clean, &[6], 3.0, 1, 7).is_err());
+    let outside = noise(&model, &experiment.clean, &[6], 3.0, 1, 7).unwrap_err().to_string();
+    assert_eq!(outside, "no position 6; there are 0 to 5");
     experiment.corrupted = experiment.clean.copy();
     experiment.noise = Some(drawn);
     let levels = experiment.levels(&[BlockHook::ResidPre]).unwrap();
