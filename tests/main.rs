@@ -21,6 +21,7 @@ mod per_token;
 mod probe_cli;
 mod prompt_traces;
 mod properties;
+mod readout_cli;
 mod report_cli;
 mod steer_cli;
 mod text_numbers;
