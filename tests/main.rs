@@ -29,6 +29,7 @@ mod probe_labels;
 mod probe_options;
 mod prompt_traces;
 mod properties;
+mod readout_cli;
 mod report_cli;
 mod runs;
 mod steer_cli;

@@ -68,6 +68,19 @@ pub enum Error {
         /// The first such row of the batch.
         row: usize,
     },
+    /// Fast sweeps that are further from exact ones than they may be.
+    #[error(
+        "the fast readout is off by {off:.3} nats (root mean square over {rows} rows that were read exactly as well; \
+         {bound} is the bound): this model needs the exact readout"
+    )]
+    Imprecise {
+        /// Root mean square of the differences, nats.
+        off: f64,
+        /// Rows compared.
+        rows: u64,
+        /// What it may be.
+        bound: f64,
+    },
     /// States and their targets do not come in pairs.
     #[error("{x} rows of states, but {y} of their targets")]
     Pairs {

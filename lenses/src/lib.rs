@@ -27,6 +27,8 @@ mod linear;
 mod linear_fit;
 mod logit;
 mod moments;
+#[cfg(test)]
+mod noise;
 mod norm;
 mod raw;
 mod readout;
@@ -55,7 +57,7 @@ pub use linear_fit::LinearFit;
 pub use logit::LogitLens;
 pub use moments::Moments;
 pub use norm::{Norm, NormKind};
-pub use readout::{Ask, Precision, Read, Readout, Teacher, TokenRead};
+pub use readout::{Ask, Audit, Precision, Read, Readout, Teacher, TokenRead};
 pub use ridge::{Regression, Ridge, Shrink};
 pub use rows::Rows;
 pub use shared::{Rung, Translators};

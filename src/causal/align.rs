@@ -77,12 +77,11 @@ fn moved(readout: &Readout, before: &Tensor, after: &Tensor) -> Result<Tensor, E
 
 /// Logits `[n, vocab]` in f32, without the rows that pad the vocabulary.
 fn logits(readout: &Readout, n: &Tensor) -> Result<Tensor, Error> {
-    let (unembed, vocab) = (readout.unembed(), readout.vocab() as i64);
     let mut z = n.f_matmul(&readout.weight().f_tr()?)?;
-    if let Some(bias) = unembed.bias() {
-        z = z.f_add(&bias.f_narrow(0, 0, vocab)?.f_to_kind(Kind::Float)?)?;
+    if let Some(bias) = readout.bias() {
+        z = z.f_add(bias)?;
     }
-    Ok(match unembed.soft_cap() {
+    Ok(match readout.unembed().soft_cap() {
         Some(cap) => z.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?,
         None => z,
     })

@@ -26,7 +26,7 @@ use super::{
 /// How predictions are read and what intervals rest on.
 #[derive(Debug, Args)]
 pub(crate) struct PassArgs {
-    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
+    /// Precision of the readout
     #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
     readout: ReadoutArg,
     /// What the 95 % intervals resample
@@ -70,7 +70,7 @@ impl PassArgs {
     pub(crate) fn load(&self, source: &Source, output: Output) -> Result<(Model, Readout), Failure> {
         self.readout.announce(source.session.device, output);
         let model = source.session.load(output)?;
-        let (precision, threads) = (self.readout.precision(), source.session.threads);
+        let (precision, threads) = (self.readout.precision(source.session.device), source.session.threads);
         let readout = Readout::new(model.unembed(), source.vocab(), precision, threads)?;
         Ok((model, readout))
     }

@@ -43,7 +43,7 @@ impl Own {
     /// Reads normalised final states `n` for the tokens `next`.
     pub(super) fn of(n: Tensor, next: &[i64], readout: &Readout) -> Result<Self, EvalError> {
         let ask = Ask { expectation: true, tokens: &[next], marginal: None };
-        let mut read = readout.sweep(&n, ask).map_err(EvalError::Teacher)?;
+        let mut read = readout.sweep_exactly(&n, ask).map_err(EvalError::Teacher)?;
         let (entropy, ce) = (read.entropy(), read.ce(0));
         let teacher = Teacher::new(n, &mut read).map_err(EvalError::Teacher)?; // takes what it keeps
         let sure = readout.token_logits(&teacher.n, &read.argmax).map_err(EvalError::Teacher)?;

@@ -102,7 +102,8 @@ impl<'a> Sweep<'a> {
         let states = States::of(model, &[], windows)?;
         let next = states.ahead(1).tokens;
         let n = self.readout.normalize(&states.last)?;
-        let mut read = self.readout.sweep(&n, Ask { expectation: true, tokens: &[&next], marginal: None })?;
+        let ask = Ask { expectation: true, tokens: &[&next], marginal: None };
+        let mut read = self.readout.sweep_exactly(&n, ask)?;
         let (ce, finals) = (read.ce(0), read.argmax.clone());
         let mut columns: Vec<Vec<f64>> =
             vec![vec![0.0; next.len()], vec![1.0; next.len()], ce, self.difference(&n)?];

@@ -132,7 +132,7 @@ impl<'a> Transfer<'a> {
 
     fn target(&self, states: &States) -> Result<Target, Error> {
         let n = self.readout.normalize(&states.last)?;
-        let mut read = self.readout.sweep(&n, Ask { expectation: true, ..Ask::default() })?;
+        let mut read = self.readout.sweep_exactly(&n, Ask { expectation: true, ..Ask::default() })?;
         let (finals, entropy) = (read.argmax.clone(), read.entropy());
         let model = Teacher::new(n, &mut read)?;
         Ok(Target { model, entropy, finals, next: states.ahead(1).tokens })
@@ -188,7 +188,8 @@ impl<'a> Transfer<'a> {
     ) -> Result<(Cell, Option<Teacher>), Error> {
         let n = self.readout.normalize(x)?;
         let ask = Ask { expectation: own, tokens: &[target.next.as_slice()], marginal: None };
-        let mut read = self.readout.sweep(&n, ask)?;
+        let mut read =
+            if own { self.readout.sweep_exactly(&n, ask)? } else { self.readout.sweep(&n, ask)? };
         let kl = target.model.kl(self.readout, &n, &read.lse)?;
         let native = match native {
             Some(native) => native.kl(self.readout, &n, &read.lse)?,

@@ -19,7 +19,7 @@ use layerscope::{
 };
 use tch::{Device, Kind, Tensor};
 
-type Pass = BTreeMap<HookPoint, Tensor>;
+pub(crate) type Pass = BTreeMap<HookPoint, Tensor>;
 
 /// A fixture folder, such as `families/gpt2`.
 pub(crate) fn fixture(name: &str) -> PathBuf {
@@ -100,7 +100,7 @@ impl<F: FnMut(HookPoint, Tensor) -> Tensor> Tap for Every<F> {
 }
 
 /// Everything that passes by, past `edit`.
-fn everything(model: &Model, ids: &Tensor, edit: &mut dyn Tap) -> Pass {
+pub(crate) fn everything(model: &Model, ids: &Tensor, edit: &mut dyn Tap) -> Pass {
     let all: Selection = hook_points(model.spec()).into_iter().collect();
     let mut capture = Capture::new(all).run_on();
     let mut both = Both(edit, &mut capture);

@@ -164,6 +164,11 @@ pub(super) fn second_moment(states: &Tensor) -> Result<Tensor, Error> {
 
 /// `E_t[J_tᵀ Cov_q(W) J_t]` with `J = diag(γ) r P`, `P` the projection of a layer norm that takes the mean out:
 /// `P γ (Wᵀ diag(m) W - E[r² e eᵀ]) γ P`, `m = E[r² q]`. The part of `J` along `x̂` is left out.
+///
+/// A difference of two large matrices, with eigenvalues down to a thousandth of the damping: a bf16 error in `e` makes some
+/// of them negative, and one near minus the damping would send a step anywhere. So the sweep is in f32, and `W` and `e`
+/// are taken from the mean of all `e`, which changes nothing but the size of the two (under a soft cap `e` is no mean of
+/// rows of `W`, and they stay).
 fn output_fisher(readout: &Readout, translator: &Affine, rows: &Rows<'_>) -> Result<Tensor, Error> {
     let states = rows.states.f_narrow(0, 0, rows.states.size()[0].min(FISHER_ROWS))?;
     let x = translator.forward(&states)?;
@@ -171,7 +176,7 @@ fn output_fisher(readout: &Readout, translator: &Affine, rows: &Rows<'_>) -> Res
     let squared = norm.scale(&x)?.f_square()?.f_reciprocal()?.f_view([-1])? / states.size()[0] as f64;
     let weights = Vec::<f32>::try_from(squared.to_device(tch::Device::Cpu))?;
     let ask = Ask { expectation: true, marginal: Some(&weights), ..Ask::default() };
-    let read = readout.sweep(&readout.normalize(&x)?, ask)?;
+    let read = readout.sweep_exactly(&readout.normalize(&x)?, ask)?;
     let (Some(e), Some(m)) = (read.expectation, read.marginal) else {
         return Err(Error::Shape { what: "sweep", expected: "expectation and marginal".into(), got: vec![] });
     };
@@ -182,8 +187,15 @@ fn output_fisher(readout: &Readout, translator: &Affine, rows: &Rows<'_>) -> Res
         .f_clamp_min(0)?
         .f_sqrt()?
         .f_unsqueeze(-1)?;
+    let rows = squared.f_unsqueeze(-1)?;
+    let (w, e) = if readout.unembed().soft_cap().is_some() {
+        (w.shallow_clone(), e)
+    } else {
+        let mean = rows.tr().f_mm(&e)?.f_div(&squared.f_sum(Kind::Float)?)?;
+        (w.f_sub(&mean)?, e.f_sub(&mean)?)
+    };
     let scaled = w.f_mul(&m)?;
-    let e = e.f_mul(&squared.f_sqrt()?.f_unsqueeze(-1)?)?;
+    let e = e.f_mul(&rows.f_sqrt()?)?;
     let mut fisher = scaled.tr().f_mm(&scaled)?.f_sub(&e.tr().f_mm(&e)?)?.f_to_kind(Kind::Double)?;
     if let Some(gain) = norm.weight() {
         let gain = gain.to_kind(Kind::Double);
@@ -222,7 +234,7 @@ mod tests {
             let q = unembed.logits(&h).unwrap().softmax(-1, Kind::Float);
             let mut want = Tensor::zeros([d, d], cpu);
             for t in 0..rows {
-                let w = unembed.weight();
+                let w = readout.weight();
                 let covariance =
                     w.tr().matmul(&(w * q.get(t).unsqueeze(-1))) - teacher.e.get(t).outer(&teacher.e.get(t));
                 let mut jacobian = Tensor::eye(d, cpu);
@@ -236,6 +248,25 @@ mod tests {
             let off = (got - want.to_kind(Kind::Double)).abs().max().double_value(&[]);
             assert!(off < 1e-5, "{kind:?} {off}");
         }
+    }
+
+    /// The output factor is read in f32 whatever the readout: a bf16 error in it is as large as its least eigenvalues.
+    #[test]
+    fn the_output_factor_of_a_fast_readout_is_that_of_an_exact_one() {
+        use crate::noise::noise;
+        let norm = Norm::new(NormKind::Rms, None, None, 1e-5);
+        let common = noise(1, &[1, 8]) * 3.0;
+        let unembed = Unembed::new(norm, noise(2, &[600, 8]) + common, None, None).unwrap();
+        let h = noise(3, &[50, 8]);
+        let [exact, fast] = [Precision::Exact, Precision::Fast].map(|precision| {
+            let readout = Readout::new(&unembed, 600, precision, 1).unwrap();
+            let teacher = Teacher::of(&readout, &h).unwrap();
+            let part = Rows { states: &h, teacher: &teacher, next: &[-1; 50] };
+            output_fisher(&readout, &Affine::identity(8, Device::Cpu), &part).unwrap()
+        });
+        assert!(exact.equal(&fast));
+        let least = exact.linalg_eigh("L").0.double_value(&[0]);
+        assert!(least > 0.0, "{least}");
     }
 
     #[test]

@@ -47,9 +47,18 @@ pub(super) fn step(
 }
 
 /// `a D` with `D` the natural gradient and `a = min(rate, sqrt(2 δ / ⟨F D, D H⟩))`.
+///
+/// `⟨F D, D H⟩` is at most `⟨G, D⟩`, which has the damping in it. Where roundings left it below zero, that bounds the step:
+/// nothing would otherwise.
 fn bounded(factors: &Factors, gradient: &Tensor, size: StepSize) -> Result<Tensor, Error> {
     let direction = factors.natural(gradient)?;
-    let quadratic = factors.quadratic(&direction)?.max(1e-20);
+    let undamped = factors.quadratic(&direction)?;
+    let quadratic = if undamped > 0.0 {
+        undamped
+    } else {
+        gradient.f_mul(&direction)?.sum(Kind::Double).double_value(&[])
+    };
+    let quadratic = quadratic.max(1e-20);
     Ok(direction * size.rate.min((2.0 * size.trust / quadratic).sqrt()))
 }
 
@@ -164,4 +173,29 @@ fn residues(
         own.bias = biases[layer].f_sub(&bias)?.f_add(&lost)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// A factor with an eigenvalue just above minus the damping sends the natural gradient far along it, and its quadratic
+    /// form is negative: the step must stay within the trust region of the damped form.
+    #[test]
+    fn an_indefinite_factor_does_not_unbind_the_step() {
+        let wide = (Kind::Double, Device::Cpu);
+        let diagonal = Tensor::from_slice(&[1.0, 1.0, 1.0, -0.0074]); // damping: .01 · .748
+        let factors = Factors::from_state(Tensor::diag_embed(&diagonal, 0, -2, -1), Tensor::eye(5, wide), 1);
+        let gradient = Tensor::zeros([4, 5], wide);
+        let _ = gradient.narrow(0, 3, 1).fill_(1.0);
+        let size = StepSize { rate: 1e9, trust: 0.2 };
+        let direction = factors.natural(&gradient).unwrap();
+        assert!(factors.quadratic(&direction).unwrap() < 0.0);
+        let step = bounded(&factors, &gradient, size).unwrap();
+        let scale = step.double_value(&[3, 0]) / direction.double_value(&[3, 0]);
+        let damped = gradient.f_mul(&direction).unwrap().sum(Kind::Double).double_value(&[]);
+        assert!((scale * scale * damped / 2.0 - size.trust).abs() < 1e-9, "{scale} {damped}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Readout, Teacher};
+use super::{Readout, Teacher, teacher::floor};
 use crate::Error;
 
 /// Logits held at once, per pass.
@@ -33,19 +33,19 @@ impl Readout {
             if gradient {
                 let cap = self.soft_cap().unwrap_or(f64::INFINITY);
                 let slope = (z_q / cap).f_square()?.f_neg()? + 1.0;
-                let weight = self.weight.f_narrow(0, first, width)?;
+                let weight = self.head.weight.f_narrow(0, first, width)?;
                 pull += terms.f_mul(&slope)?.f_to_kind(Kind::Float)?.f_mm(&weight)?;
             }
         }
         let gaps = Vec::<f64>::try_from(gaps.to_device(Device::Cpu))?;
-        let kl = gaps.iter().zip(lse_q.iter().zip(&p.lse)).map(|(gap, (q, p))| gap + q - p).collect();
+        let kl = gaps.iter().zip(lse_q.iter().zip(&p.lse)).map(|(gap, (q, p))| floor(gap + q - p)).collect();
         Ok((kl, pull))
     }
 
     /// Capped logits `[rows, width]` in f64 of the tokens from `first` on.
     fn capped_logits(&self, n: &Tensor, first: i64, width: i64) -> Result<Tensor, Error> {
-        let mut z = n.f_mm(&self.weight.f_narrow(0, first, width)?.tr())?.f_to_kind(Kind::Double)?;
-        if let Some(bias) = &self.bias {
+        let mut z = n.f_mm(&self.head.weight.f_narrow(0, first, width)?.tr())?.f_to_kind(Kind::Double)?;
+        if let Some(bias) = &self.head.bias {
             z += bias.f_narrow(0, first, width)?;
         }
         Ok(match self.soft_cap() {

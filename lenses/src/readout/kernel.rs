@@ -49,24 +49,26 @@ pub(super) fn count_above(row: &[f32], threshold: f32) -> u32 {
     lanes.iter().sum::<u32>() + rest as u32
 }
 
-/// `(Σ exp(z - reference), Σ exp(z - reference)·z)`; each `z` is replaced by its term of the first sum.
+/// `(Σ exp(x), Σ exp(x)·x)` with `x = z - reference`; each `z` is replaced by its term of the first sum.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
 pub(super) fn exp_sums(row: &mut [f32], reference: f32) -> (f32, f32) {
     let (mut sums, mut weighted) = ([0f32; LANES], [0f32; LANES]);
     let mut chunks = row.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
         for ((z, sum), zsum) in chunk.iter_mut().zip(&mut sums).zip(&mut weighted) {
-            let p = exp(*z - reference);
+            let x = *z - reference;
+            let p = exp(x);
             *sum += p;
-            *zsum += p * *z;
+            *zsum += p * x;
             *z = p;
         }
     }
     let (mut sum, mut zsum) = (sums.iter().sum::<f32>(), weighted.iter().sum::<f32>());
     for z in chunks.into_remainder() {
-        let p = exp(*z - reference);
+        let x = *z - reference;
+        let p = exp(x);
         sum += p;
-        zsum += p * *z;
+        zsum += p * x;
         *z = p;
     }
     (sum, zsum)
@@ -78,9 +80,10 @@ pub(super) fn exp_sums(row: &mut [f32], reference: f32) -> (f32, f32) {
 pub(super) fn exp_sums_capped(row: &mut [f32], reference: f32, cap: f32) -> (f32, f32) {
     let (mut sum, mut zsum) = (0f32, 0f32);
     for z in row {
-        let p = exp(*z - reference);
+        let x = *z - reference;
+        let p = exp(x);
         sum += p;
-        zsum += p * *z;
+        zsum += p * x;
         *z = p * (1.0 - (*z / cap) * (*z / cap));
     }
     (sum, zsum)
@@ -154,7 +157,7 @@ mod tests {
             assert_eq!(count_above(&z, 1.0) as usize, z.iter().filter(|z| **z > 1.0).count());
             let (want, want_z) = z.iter().fold((0f64, 0f64), |(s, t), z| {
                 let p = (f64::from(*z) - 3.0).exp();
-                (s + p, t + p * f64::from(*z))
+                (s + p, t + p * (f64::from(*z) - 3.0))
             });
             let mut p = z.clone();
             let (sum, zsum) = exp_sums(&mut p, 3.0);

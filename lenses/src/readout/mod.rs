@@ -12,14 +12,24 @@
 //! keys and values `W`, one pass over tiles of the vocabulary with a running maximum (Milakov & Gimelshein 2018).
 //! Checked against dense f64 softmaxes and against autograd.
 
+mod ask;
 mod block;
 mod capped;
+mod corrected;
 mod device;
+mod guard;
+mod head;
 mod kernel;
 mod marginal;
+mod row;
 mod teacher;
 mod top;
 
+use std::cell::Cell;
+
+pub use ask::{Ask, Read, TokenRead};
+pub use guard::Audit;
+use head::{Head, Level};
 use tch::{Device, Kind, Tensor};
 pub use teacher::Teacher;
 
@@ -30,91 +40,31 @@ use crate::{Error, Unembed, Workers};
 pub enum Precision {
     /// f32 throughout.
     Exact,
-    /// A bf16 sweep; the largest and the asked logits are computed again in f32, and the sums corrected with them.
+    /// A bf16 sweep; the largest and the asked logits are computed again in f32, the sums corrected with them, and rows
+    /// that this does not bring close enough swept again in f32. See [`Readout::audit`].
     Fast,
-}
-
-/// What to find out about each row beyond `lse`, `E[z]` and the likeliest token.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Ask<'a> {
-    /// `e = softmax · W`.
-    pub expectation: bool,
-    /// Lists of one token id per row (-1: none), whose logit and rank are wanted.
-    pub tokens: &'a [&'a [i64]],
-    /// Weights of the rows in a sum of their distributions.
-    pub marginal: Option<&'a [f32]>,
-}
-
-/// What a sweep found, one entry per row.
-#[derive(Debug, Default)]
-pub struct Read {
-    /// `logsumexp` of the logits.
-    pub lse: Vec<f64>,
-    /// Mean logit under the distribution itself; the entropy is `lse - mean_logit`.
-    pub mean_logit: Vec<f64>,
-    /// The likeliest token; of equals the one with the smallest id.
-    pub argmax: Vec<i64>,
-    /// Per list of [`Ask::tokens`].
-    pub tokens: Vec<TokenRead>,
-    /// `[rows, d_model]`, f32; under a soft cap the gradient of `lse` in `n`.
-    pub expectation: Option<Tensor>,
-    /// `Σ weight · softmax`, one number per token of the vocabulary.
-    pub marginal: Option<Vec<f64>>,
-}
-
-/// Logits and ranks of one list of tokens, one entry per row; NaN and -1 where no token was asked.
-#[derive(Debug, Default, Clone)]
-pub struct TokenRead {
-    /// The token's logit.
-    pub logit: Vec<f64>,
-    /// How many tokens have a larger logit.
-    pub rank: Vec<i64>,
-}
-
-impl Read {
-    /// Entropies in nats.
-    pub fn entropy(&self) -> Vec<f64> {
-        self.lse.iter().zip(&self.mean_logit).map(|(lse, mean)| lse - mean).collect()
-    }
-
-    /// Cross-entropies in nats of the tokens of list `list`; NaN where none was asked.
-    pub fn ce(&self, list: usize) -> Vec<f64> {
-        self.lse.iter().zip(&self.tokens[list].logit).map(|(lse, logit)| lse - logit).collect()
-    }
-
-    fn append(&mut self, part: Self) {
-        self.lse.extend(part.lse);
-        self.mean_logit.extend(part.mean_logit);
-        self.argmax.extend(part.argmax);
-        self.tokens.resize(part.tokens.len(), TokenRead::default());
-        for (all, part) in self.tokens.iter_mut().zip(part.tokens) {
-            all.logit.extend(part.logit);
-            all.rank.extend(part.rank);
-        }
-        match (&mut self.marginal, part.marginal) {
-            (Some(all), Some(part)) => all.iter_mut().zip(part).for_each(|(all, part)| *all += part),
-            (all, part) => *all = part,
-        }
-    }
 }
 
 /// The unembedding, ready for sweeps.
 #[derive(Debug)]
 pub struct Readout {
     unembed: Unembed,
-    /// `W [vocab, d]` in f32, rows beyond the tokenizer's vocabulary cut off.
-    weight: Tensor,
-    /// `W` in bf16, for fast sweeps.
-    half: Option<Tensor>,
-    bias: Option<Tensor>,
-    /// The bias as plain numbers.
+    head: Head,
+    /// What was taken off the head; none under a soft cap.
+    level: Option<Level>,
+    /// `E_v[w_v²]` `[d]`, of a fast readout.
+    mean_squares: Option<Tensor>,
+    /// The head's bias as plain numbers.
     bias_host: Vec<f32>,
     workers: Workers,
+    audit: Cell<Audit>,
 }
 
 impl Readout {
     /// Reads with `unembed`, over its first `vocab` tokens: the padding rows that some checkpoints have beyond the
     /// tokenizer's vocabulary can never be said and are masked. Uses `threads` threads (0: torch's number).
+    ///
+    /// [`Precision::Fast`] is what it says on every machine; see [`Readout::has_fast`] for whether it is fast.
     ///
     /// # Errors
     /// When `vocab` is 0 or more than there is.
@@ -123,18 +73,22 @@ impl Readout {
             let expected = format!("at most {} tokens", unembed.vocab());
             return Err(Error::Shape { what: "vocabulary", expected, got: vec![vocab as i64] });
         }
-        let cut = |t: &Tensor| t.narrow(0, 0, vocab as i64).to_kind(Kind::Float).contiguous();
-        let weight = cut(unembed.weight());
-        let half = (precision == Precision::Fast && Self::has_fast(weight.device()))
-            .then(|| weight.to_kind(Kind::BFloat16));
-        let bias = unembed.bias().map(cut);
-        let bias_host = bias.as_ref().map(|b| Vec::<f32>::try_from(b.to_device(Device::Cpu))).transpose()?;
-        let workers = Workers::new(threads)?;
-        let bias_host = bias_host.unwrap_or_default();
-        Ok(Self { unembed: unembed.shallow_clone(), weight, half, bias, bias_host, workers })
+        let fast = precision == Precision::Fast;
+        let (head, level) = Head::new(unembed, vocab, fast)?;
+        let bias_host =
+            head.bias.as_ref().map(|b| Vec::<f32>::try_from(b.to_device(Device::Cpu))).transpose()?;
+        Ok(Self {
+            unembed: unembed.shallow_clone(),
+            mean_squares: fast.then(|| head.mean_squares()).transpose()?,
+            head,
+            level,
+            bias_host: bias_host.unwrap_or_default(),
+            workers: Workers::new(threads)?,
+            audit: Cell::default(),
+        })
     }
 
-    /// Whether bf16 arithmetic is there; without it a fast sweep is an exact one.
+    /// Whether the machine has bf16 arithmetic; without it a fast readout is slower than an exact one.
     pub fn has_fast(device: Device) -> bool {
         match device {
             Device::Cpu => cpu_has_bf16(),
@@ -142,19 +96,24 @@ impl Readout {
         }
     }
 
-    /// The precision in use.
+    /// The precision of sweeps.
     pub fn precision(&self) -> Precision {
-        if self.half.is_some() { Precision::Fast } else { Precision::Exact }
+        if self.head.half.is_some() { Precision::Fast } else { Precision::Exact }
+    }
+
+    /// What fast sweeps were found to be off by so far.
+    pub fn audit(&self) -> Audit {
+        self.audit.get()
     }
 
     /// Tokens in the vocabulary, padding rows not counted.
     pub fn vocab(&self) -> usize {
-        self.weight.size()[0] as usize
+        self.head.weight.size()[0] as usize
     }
 
     /// Width of the residual stream.
     pub fn d_model(&self) -> usize {
-        self.weight.size()[1] as usize
+        self.head.weight.size()[1] as usize
     }
 
     /// Norm and head.
@@ -162,9 +121,26 @@ impl Readout {
         &self.unembed
     }
 
-    /// `W [vocab, d_model]`, f32.
+    /// `W [vocab, d_model]`, f32; without its mean row, unless there is a soft cap.
     pub fn weight(&self) -> &Tensor {
-        &self.weight
+        &self.head.weight
+    }
+
+    /// The head bias `[vocab]`, f32; without its median, unless there is a soft cap.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.head.bias.as_ref()
+    }
+
+    /// What to add to the logits (and to their `logsumexp`) of every row of `n [rows, d_model]`, to have them as the model has
+    /// them.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn level(&self, n: &Tensor) -> Result<Vec<f64>, Error> {
+        match &self.level {
+            Some(level) => level.of(n),
+            None => Ok(vec![0.0; n.size()[0] as usize]),
+        }
     }
 
     /// The threads that sweeps run on.
@@ -177,29 +153,52 @@ impl Readout {
     /// # Errors
     /// When `x` does not end in `d_model`.
     pub fn normalize(&self, x: &Tensor) -> Result<Tensor, Error> {
-        self.unembed.normalize(&x.to_device(self.weight.device()).to_kind(Kind::Float))
+        self.unembed.normalize(&x.to_device(self.head.weight.device()).to_kind(Kind::Float))
     }
 
     /// One pass over the vocabulary for normalised states `n [rows, d_model]`.
     ///
     /// # Errors
-    /// When shapes do not fit, an id is outside the vocabulary, or a row's logits are not finite (named by its place).
+    /// When shapes do not fit, an id is outside the vocabulary, a row's logits are not finite (named by its place), or fast
+    /// sweeps turn out to be off by more than they may ([`Error::Imprecise`]).
     pub fn sweep(&self, n: &Tensor, ask: Ask<'_>) -> Result<Read, Error> {
+        self.sweep_in(self.precision(), n, ask)
+    }
+
+    /// [`Readout::sweep`] in f32, whatever the readout's own precision: for what much else is compared with.
+    ///
+    /// # Errors
+    /// As [`Readout::sweep`].
+    pub fn sweep_exactly(&self, n: &Tensor, ask: Ask<'_>) -> Result<Read, Error> {
+        self.sweep_in(Precision::Exact, n, ask)
+    }
+
+    fn sweep_in(&self, precision: Precision, n: &Tensor, ask: Ask<'_>) -> Result<Read, Error> {
         self.check(n, ask)?;
-        let n = n.to_device(self.weight.device()).to_kind(Kind::Float).contiguous();
+        let n = n.to_device(self.head.weight.device()).to_kind(Kind::Float).contiguous();
         if self.soft_cap().is_some() && ask.expectation && ask.marginal.is_some() {
             // The cap's slope is in the terms of the one and not of the other.
-            let marginal = self.sweep(&n, Ask { marginal: ask.marginal, ..Ask::default() })?.marginal;
-            return Ok(Read { marginal, ..self.sweep(&n, Ask { marginal: None, ..ask })? });
+            let only = Ask { marginal: ask.marginal, ..Ask::default() };
+            let marginal = self.sweep_in(precision, &n, only)?.marginal;
+            return Ok(Read { marginal, ..self.sweep_in(precision, &n, Ask { marginal: None, ..ask })? });
         }
-        let read = if self.weight.device() == Device::Cpu {
-            block::sweep(self, &n, ask)?
-        } else {
-            device::sweep(self, &n, ask)?
+        let read = match precision {
+            Precision::Exact => self.pass(&n, ask, precision)?,
+            Precision::Fast => {
+                guard::sweep(self, &n, ask, &|n, ask, precision| self.pass(n, ask, precision))?
+            }
         };
         match read.lse.iter().zip(&read.mean_logit).position(|(lse, mean)| !(lse + mean).is_finite()) {
             Some(row) => Err(Error::NonFinite { what: "logits".into(), row }),
             None => Ok(read),
+        }
+    }
+
+    /// One sweep in one precision, unguarded.
+    fn pass(&self, n: &Tensor, ask: Ask<'_>, precision: Precision) -> Result<Read, Error> {
+        match self.head.weight.device() {
+            Device::Cpu => block::sweep(self, n, ask, precision),
+            _ => device::sweep(self, n, ask, precision),
         }
     }
 
@@ -226,22 +225,12 @@ impl Readout {
         self.unembed.soft_cap()
     }
 
-    /// Logits in f32 of one token per row (`ids`, -1 for none: NaN): `n [rows, d]`.
+    /// Logits of one token per row (`ids`, -1 for none: NaN) of `n [rows, d]`, relative as [`Read::lse`] is.
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn token_logits(&self, n: &Tensor, ids: &[i64]) -> Result<Vec<f64>, Error> {
-        let index = Tensor::from_slice(ids).f_clamp_min(0)?.to_device(n.device());
-        let rows = self.weight.f_index_select(0, &index)?;
-        let mut logits = rows.f_mul(n)?.f_sum_dim_intlist(-1, false, Kind::Double)?;
-        if let Some(bias) = &self.bias {
-            logits = logits.f_add(&bias.f_index_select(0, &index)?.to_kind(Kind::Double))?;
-        }
-        if let Some(cap) = self.soft_cap() {
-            logits = (logits / cap).f_tanh()? * cap;
-        }
-        let logits = Vec::<f64>::try_from(logits.to_device(Device::Cpu))?;
-        Ok(logits.into_iter().zip(ids).map(|(z, id)| if *id < 0 { f64::NAN } else { z }).collect())
+        self.head.token_logits(n, ids)
     }
 }
 

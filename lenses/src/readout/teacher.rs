@@ -8,9 +8,9 @@ use crate::Error;
 pub struct Teacher {
     /// Normalised final states `[rows, d_model]`, f32.
     pub n: Tensor,
-    /// `logsumexp` of the logits.
+    /// `logsumexp` of the logits, relative as [`Read::lse`] is.
     pub lse: Vec<f64>,
-    /// `softmax · W` `[rows, d_model]`, f32.
+    /// `softmax · W` `[rows, d_model]`, f32, as [`Read::expectation`] is.
     pub e: Tensor,
 }
 
@@ -25,13 +25,14 @@ impl Teacher {
         Ok(Self { n, lse: std::mem::take(&mut read.lse), e })
     }
 
-    /// The model's final states `x [rows, d_model]`, before the final norm, read out.
+    /// The model's final states `x [rows, d_model]`, before the final norm, read out: in f32 whatever the precision of the
+    /// readout, for an error in `e` is in every divergence from it, times the distance of the states.
     ///
     /// # Errors
     /// As [`Readout::sweep`].
     pub fn of(readout: &Readout, x: &Tensor) -> Result<Self, Error> {
         let n = readout.normalize(x)?;
-        let mut read = readout.sweep(&n, Ask { expectation: true, ..Ask::default() })?;
+        let mut read = readout.sweep_exactly(&n, Ask { expectation: true, ..Ask::default() })?;
         Self::new(n, &mut read)
     }
 
@@ -58,8 +59,8 @@ impl Teacher {
 
     /// `KL(model ‖ q)` in nats per row, for `q` with normalised states `n_q [rows, d_model]` and sums `lse_q`.
     ///
-    /// Without a soft cap by `lse_q - lse_p - e_p · (n_q - n_p)`, which a rounding may take below zero by 1e-5; with
-    /// one by a pass over both distributions.
+    /// Without a soft cap by `lse_q - lse_p - e_p · (n_q - n_p)`, with one by a pass over both distributions. Differences of
+    /// large numbers: what they leave below zero is their rounding, and zero is nearer to the truth.
     ///
     /// # Errors
     /// When shapes do not agree.
@@ -67,9 +68,11 @@ impl Teacher {
         if readout.soft_cap().is_some() {
             return Ok(readout.capped_kl(self, n_q, lse_q, false)?.0);
         }
-        let dots = self.e.f_mul(&n_q.f_sub(&self.n)?)?.f_sum_dim_intlist(-1, false, Kind::Double)?;
+        let wide = |t: &Tensor| t.f_to_kind(Kind::Double);
+        let moved = wide(n_q)?.f_sub(&self.n)?;
+        let dots = wide(&self.e)?.f_mul(&moved)?.f_sum_dim_intlist(-1, false, Kind::Double)?;
         let dots = Vec::<f64>::try_from(dots.to_device(tch::Device::Cpu))?;
-        Ok(dots.iter().zip(lse_q.iter().zip(&self.lse)).map(|(dot, (q, p))| q - p - dot).collect())
+        Ok(dots.iter().zip(lse_q.iter().zip(&self.lse)).map(|(dot, (q, p))| floor(q - p - dot)).collect())
     }
 
     /// `KL(model ‖ q)` and its gradient `[rows, d_model]` in `n_q`.
@@ -87,4 +90,9 @@ impl Teacher {
         let q = Self::new(n_q.shallow_clone(), &mut read)?;
         Ok((kl, q.e.f_sub(&self.e)?))
     }
+}
+
+/// A divergence is not negative; a NaN stays one.
+pub(super) fn floor(kl: f64) -> f64 {
+    if kl < 0.0 { 0.0 } else { kl }
 }

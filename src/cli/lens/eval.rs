@@ -31,7 +31,7 @@ use super::{
         source::{Source, counts},
     },
     load,
-    readout::ReadoutArg,
+    readout::{ReadoutArg, told},
     report,
     site::block_hook,
 };
@@ -61,7 +61,7 @@ pub(crate) struct EvalArgs {
     /// Only these layers, such as 0,4,8-12; by default all below the last
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
-    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
+    /// Precision of the readout
     #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
     readout: ReadoutArg,
     /// What the 95 % intervals resample
@@ -137,8 +137,8 @@ impl EvalArgs {
         let model = source.session.load(output)?;
         let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(TOKENS))?;
-        let readout =
-            Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
+        let precision = self.readout.precision(source.session.device);
+        let readout = Readout::new(model.unembed(), source.vocab(), precision, source.session.threads)?;
         let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
         let resamples = Resamples::new(self.common.seed, self.replicates);
@@ -175,6 +175,7 @@ impl EvalArgs {
         } else {
             pass.run(&mut evaluation, baselines.as_mut(), &mut |_, _, _| Ok(()))?;
         }
+        told(&readout, output);
         let mut rows = evaluation.finish(text.bytes_per_token());
         if let Some(baselines) = &baselines {
             rows.extend(baselines.rows(text.windows.iter(), resamples)?);

@@ -2,34 +2,72 @@
 
 use clap::ValueEnum;
 use layerscope::lenses::{Precision, Readout};
+use tch::Device;
 
 use super::super::output::Output;
 
 /// See [`Precision`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
 pub(crate) enum ReadoutArg {
+    /// Fast where the machine has bf16 arithmetic, exact elsewhere
+    Auto,
+    /// f32
     Exact,
+    /// bf16, corrected and checked in f32
     Fast,
 }
 
 impl ReadoutArg {
-    pub(crate) fn precision(self) -> Precision {
+    /// What it comes to on a device.
+    pub(crate) fn precision(self, device: Device) -> Precision {
         match self {
-            Self::Exact => Precision::Exact,
+            Self::Auto if Readout::has_fast(device) => Precision::Fast,
+            Self::Auto | Self::Exact => Precision::Exact,
             Self::Fast => Precision::Fast,
         }
     }
 
-    /// What it comes to on a device: without bf16 arithmetic a fast readout is an exact one.
-    pub(crate) fn effective(self, device: tch::Device) -> &'static str {
-        if self == Self::Fast && Readout::has_fast(device) { "fast" } else { "exact" }
-    }
-
-    /// Says so when fast was asked for and cannot be had.
-    pub(crate) fn announce(self, device: tch::Device, output: Output) {
-        if self == Self::Fast && self.effective(device) == "exact" {
-            output.note("readout: f32, since this CPU has no bf16 arithmetic");
+    /// The same in a word, for a manifest.
+    pub(crate) fn effective(self, device: Device) -> &'static str {
+        match self.precision(device) {
+            Precision::Exact => "exact",
+            Precision::Fast => "fast",
         }
     }
+
+    /// Says what is not to be had on a device without bf16 arithmetic.
+    pub(crate) fn announce(self, device: Device, output: Output) {
+        match self {
+            Self::Exact => {}
+            _ if Readout::has_fast(device) => {}
+            Self::Auto => output.note("readout: exact, since this CPU has no bf16 arithmetic"),
+            Self::Fast => output.note(
+                "readout: fast as asked for, but this CPU has no bf16 arithmetic: --readout exact takes less time",
+            ),
+        }
+    }
+}
+
+/// Says how good a fast readout was, once it has read.
+pub(crate) fn told(readout: &Readout, output: Output) {
+    let audit = readout.audit();
+    if audit.rows == 0 {
+        return;
+    }
+    let percent = 100.0 * audit.exact as f64 / audit.rows as f64;
+    let off = if audit.compared == 0 {
+        "none were compared with an exact readout".to_owned()
+    } else {
+        format!(
+            "{} others compared with an exact readout: log-probabilities off by {:.4} nats (root mean square; mean {:+.4}, at most {:.4})",
+            audit.compared,
+            audit.root_mean_square(),
+            audit.mean(),
+            audit.largest
+        )
+    };
+    output.note(format!(
+        "readout: fast; {percent:.1} % of {} rows read exactly, since bf16 is too coarse for them; {off}",
+        audit.rows
+    ));
 }

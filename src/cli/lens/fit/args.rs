@@ -101,8 +101,8 @@ pub(crate) struct FitArgs {
     pub(super) refine: bool,
     #[command(flatten)]
     pub(super) prompt: PromptArgs,
-    /// Precision of the readout: fast (bf16 where the machine has it) or exact (f32)
-    #[arg(long, value_enum, default_value_t = ReadoutArg::Fast, value_name = "PRECISION")]
+    /// Precision of the readout
+    #[arg(long, value_enum, default_value_t = ReadoutArg::Auto, value_name = "PRECISION")]
     pub(super) readout: ReadoutArg,
     /// Seconds between checkpoints
     #[arg(long, default_value_t = 60, value_name = "S")]

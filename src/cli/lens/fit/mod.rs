@@ -30,11 +30,14 @@ use self::{
     checkpoint::{Progress, refuse_damaged, restore},
     plan::Plan,
 };
-use super::super::{
-    exit::Failure,
-    interrupt::on_interrupt,
-    output::Output,
-    source::{AllWindows, Source, counts},
+use super::{
+    super::{
+        exit::Failure,
+        interrupt::on_interrupt,
+        output::Output,
+        source::{AllWindows, Source, counts},
+    },
+    readout::told,
 };
 
 /// Tokens that are read when `--tokens` is not given: 2^18 to fit on and 2^14 to hold out.
@@ -82,8 +85,8 @@ impl FitArgs {
             return Ok(());
         }
         let model = source.session.load(output)?;
-        let readout =
-            Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
+        let precision = self.readout.precision(source.session.device);
+        let readout = Readout::new(model.unembed(), source.vocab(), precision, source.session.threads)?;
         self.readout.announce(source.session.device, output);
         let cache = cache
             .map(|store| cached::unpack(&store, &source, &plan, &text, &self.out, output))
@@ -99,6 +102,7 @@ impl FitArgs {
             return Ok(());
         }
         let (targets, log) = self.fit(residuals, &readout, &plan, &text.windows, stop, output)?;
+        told(&readout, output);
         let tensors = self.tensors(&plan, &targets)?;
         let config = self.lens_config(&source, &plan, &readout, dir.manifest())?;
         write_log(&self.out, &log, &plan.layers)?;

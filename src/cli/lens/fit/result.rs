@@ -91,6 +91,14 @@ impl FitArgs {
     pub(super) fn report(&self, plan: &Plan, log: &FitLog, output: Output) -> Result<(), Failure> {
         let (table, summary) = table(self, plan, log);
         output.print(&table)?;
+        let stuck = self.stuck(plan, log);
+        if !stuck.is_empty() {
+            output.note(format!(
+                "no step made these better on held-out text than what they began from: {}; more tokens, or a smaller --rate \
+                 or --trust, may",
+                stuck.join(", ")
+            ));
+        }
         output.note(format!(
             "next, on other text: layerscope lens eval --model {} --data FILE --lens logit --lens {} --out RUN",
             self.model.model,
@@ -98,6 +106,25 @@ impl FitArgs {
         ));
         output.result(json!({ "out": self.out, "held_out": summary }))?;
         Ok(())
+    }
+}
+
+impl FitArgs {
+    /// Layers that ended where they began, of fits whose layers are independent.
+    fn stuck(&self, plan: &Plan, log: &FitLog) -> Vec<String> {
+        if !matches!(self.kind, Kind_::Tuned | Kind_::Future) {
+            return Vec::new();
+        }
+        let mut best: BTreeMap<(&str, usize), [f64; 2]> = BTreeMap::new();
+        for row in log.rows() {
+            if let Some(loss) = row.held_out {
+                let cell = best.entry((&row.target, row.layer)).or_insert([f64::INFINITY; 2]);
+                let part = &mut cell[usize::from(row.step > 0)];
+                *part = part.min(loss);
+            }
+        }
+        let stuck = best.iter().filter(|(_, [start, steps])| steps.is_finite() && steps >= start);
+        stuck.map(|((target, layer), _)| format!("{target}, layer {}", plan.layers[*layer])).collect()
     }
 }
 

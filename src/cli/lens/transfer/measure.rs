@@ -21,6 +21,7 @@ use super::{
         output::{Output, human},
         source::Source,
     },
+    super::readout::told,
     Plan, Readers, TransferArgs,
     report::words,
 };
@@ -44,8 +45,8 @@ impl TransferArgs {
         stop: &AtomicBool,
         output: Output,
     ) -> Result<(Vec<MetricRow>, String), Failure> {
-        let readout =
-            Readout::new(model.unembed(), source.vocab(), self.readout.precision(), source.session.threads)?;
+        let precision = self.readout.precision(source.session.device);
+        let readout = Readout::new(model.unembed(), source.vocab(), precision, source.session.threads)?;
         let pass = Pass { model, plan, stop };
         let first = self.moments(&pass, &readout, output)?;
         let measured = &plan.halves.measured;
@@ -64,6 +65,7 @@ impl TransferArgs {
             transfer.add(states, by_window.as_deref().unwrap_or(&states.docs))
         })?;
         bar.finish_and_clear();
+        told(&readout, output);
         let mut rows = transfer.rows(&plan.hook());
         rows.extend(first.geometry);
         let words = words(&mut transfer, readers, &rows);

@@ -63,7 +63,7 @@ pub(crate) struct TransferArgs {
     /// Leave out the matrices of corrected states, which cost three times the matrix
     #[arg(long)]
     no_corrections: bool,
-    /// Precision of the readout: exact (f32) or fast (bf16 where the machine has it)
+    /// Precision of the readout
     #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
     readout: ReadoutArg,
     /// What the 95 % intervals resample
