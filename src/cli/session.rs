@@ -28,6 +28,7 @@ pub(crate) struct Session {
     pub(crate) stored: Option<Kind>,
     pub(crate) parameters: u64,
     pub(crate) threads: usize,
+    output: Output,
 }
 
 impl Session {
@@ -46,7 +47,7 @@ impl Session {
         }
         let (device, device_note) = (choice.device, choice.note);
         let kind = kind.kind;
-        Ok(Self { dir, spec, device, device_note, kind, stored, parameters, threads })
+        Ok(Self { dir, spec, device, device_note, kind, stored, parameters, threads, output })
     }
 
     /// The model's folder.
@@ -64,6 +65,9 @@ impl Session {
     pub(crate) fn tokenizer(&self, args: &ModelArgs) -> Result<Tokenizer, TextError> {
         let tokenizer = Tokenizer::load(&self.dir.path, args.bos)?;
         tokenizer.check_vocab(self.spec.vocab)?;
+        for warning in tokenizer.warnings() {
+            self.output.warn(warning);
+        }
         Ok(tokenizer)
     }
 
@@ -104,6 +108,7 @@ impl Session {
         manifest.bos = Some(BosRecord {
             policy: format!("{policy:?}").to_lowercase(),
             id: bos.id,
+            prefix: if bos.prefix.len() > 1 { bos.prefix.clone() } else { Vec::new() },
             token: bos.token.clone(),
             reason: bos.reason.clone(),
         });
