@@ -23,5 +23,6 @@ mod prompt_traces;
 mod properties;
 mod report_cli;
 mod steer_cli;
+mod text_formats;
 mod text_numbers;
 mod think_cli;
