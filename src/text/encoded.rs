@@ -99,13 +99,14 @@ impl<'a> EncodedDocuments<'a> {
     fn finish(&mut self, document: &Document, content: Option<Vec<u32>>) -> Result<Encoded, TextError> {
         let room = self.remaining.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let fits = content.filter(|content| content.len() < room);
+        let named = |error: TextError| error.on(&document.origin);
         let (content, ends) = match fits {
             Some(content) => (content, None),
             None if room == usize::MAX => {
-                (self.named(document, self.tokenizer.encode_content(&document.text))?, None)
+                (self.tokenizer.encode_content(&document.text).map_err(named)?, None)
             }
             None => {
-                let start = self.named(document, self.tokenizer.encode_start(&document.text, room))?;
+                let start = self.tokenizer.encode_start(&document.text, room).map_err(named)?;
                 (start.ids, Some(start.ends))
             }
         };
@@ -125,11 +126,6 @@ impl<'a> EncodedDocuments<'a> {
             *left -= ids.len() as u64;
         }
         Ok(Encoded { id: document.id, ids })
-    }
-
-    /// An error on a document's text names the document.
-    fn named<T>(&self, document: &Document, result: Result<T, TextError>) -> Result<T, TextError> {
-        result.map_err(|error| error.on(&document.origin))
     }
 
     fn advance(&mut self) -> Result<Option<Encoded>, TextError> {

@@ -96,7 +96,7 @@ proptest! {
     fn what_a_json_writer_wrote_comes_back(rows in vec((any::<String>(), any::<i64>()), 0..8), list: bool) {
         let dir = tempfile::tempdir().unwrap();
         let objects: Vec<_> = rows.iter().map(|(text, n)| json!({ "n": n, "text": text, "x": [text, { "y": text }] })).collect();
-        let lines: String = objects.iter().map(|object| format!("{object}\n")).collect();
+        let lines = objects.iter().map(|object| object.to_string() + "\n").collect::<Vec<_>>().concat();
         let (name, content) = if list { ("a.json", json!(objects).to_string()) } else { ("a.jsonl", lines) };
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();

@@ -54,9 +54,8 @@ mod tests {
     use std::sync::Arc;
 
     fn batch(rows: i32) -> RecordBatch {
-        let text: ArrayRef = Arc::new(StringViewArray::from_iter(
-            (0..rows).map(|n| (n != 2).then(|| format!("a text longer than a view holds, {n}"))),
-        ));
+        let text = (0..rows).map(|n| (n != 2).then(|| format!("a text longer than a view holds, {n}")));
+        let text: ArrayRef = Arc::new(text.collect::<StringViewArray>());
         let mut kind = StringDictionaryBuilder::<Int8Type>::new();
         (0..rows).for_each(|n| kind.append_value(if n % 2 == 0 { "even" } else { "odd" }));
         let kind: ArrayRef = Arc::new(kind.finish());
@@ -111,7 +110,7 @@ mod tests {
                 std::fs::write(&path, &whole[..at]).unwrap();
                 // A stream may end after any batch.
                 let cut = read(&path, &[]);
-                assert!(cut.is_err() || (stream && cut.unwrap().len() % 150 == 0), "{at}");
+                assert!(cut.is_err() || (stream && cut.unwrap().len().is_multiple_of(150)), "{at}");
                 let mut flipped = whole.clone();
                 flipped[at] ^= 0x41;
                 std::fs::write(&path, &flipped).unwrap();

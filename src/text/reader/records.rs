@@ -141,9 +141,9 @@ impl Parser {
         if self.state == State::Quoted {
             self.line += u64::from(ends_line && !second);
             if byte == b'"' {
-                self.state = State::Closed
+                self.state = State::Closed;
             } else {
-                record.bytes.push(byte)
+                record.bytes.push(byte);
             }
             return Ok(false);
         }
@@ -200,7 +200,10 @@ impl Parser {
 mod tests {
     use super::*;
 
-    fn read(text: &str, dialect: Dialect) -> Result<Vec<(u64, Vec<String>)>, (u64, &'static str)> {
+    /// Lines and fields, or the line of a mistake and what it is.
+    type Got = Result<Vec<(u64, Vec<String>)>, (u64, &'static str)>;
+
+    fn read(text: &str, dialect: Dialect) -> Got {
         let mut records = Records::new(text.as_bytes(), dialect, 100);
         let (mut record, mut all) = (Record::default(), Vec::new());
         loop {
