@@ -15,7 +15,7 @@ fn regex(pattern: &str) -> Value {
     json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })
 }
 
-fn replace(pattern: Value, content: &str) -> Value {
+fn replace(pattern: &Value, content: &str) -> Value {
     json!({ "type": "Replace", "pattern": pattern, "content": content })
 }
 
@@ -35,20 +35,20 @@ const CASES: [Case; 28] = [
     ),
     (
         "nothing replaced",
-        |t| t["normalizer"] = replace(json!({ "String": "" }), "x"),
+        |t| t["normalizer"] = replace(&json!({ "String": "" }), "x"),
         "hello",
         Some("replaces the empty text, which is everywhere, by \"x\""),
     ),
     (
         "a pattern that matches nothing, replaced",
-        |t| t["normalizer"] = replace(json!({ "Regex": "x*" }), "y"),
+        |t| t["normalizer"] = replace(&json!({ "Regex": "x*" }), "y"),
         "hello",
         Some("the tokenizer failed on \"hello\": index out of bounds"),
     ),
     (
         "bomb",
         |t| {
-            let step = replace(json!({ "String": "a" }), &"a".repeat(100));
+            let step = replace(&json!({ "String": "a" }), &"a".repeat(100));
             t["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![step; 5] });
         },
         "a",
@@ -243,8 +243,8 @@ fn places_are_in_the_text() {
         json!({ "type": "Prepend", "prepend": "▁▁" }),
         json!({ "type": "ByteLevel" }),
         json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": true, "lowercase": true }),
-        replace(json!({ "Regex": "[aeiou]" }), "日本"),
-        replace(json!({ "String": "e\u{301}" }), ""),
+        replace(&json!({ "Regex": "[aeiou]" }), "日本"),
+        replace(&json!({ "String": "e\u{301}" }), ""),
     ];
     let texts = ["ﬁ é e\u{301} ﷺ İ", " 日本\u{0}語\r\n ", "", "\u{301}", "🙂👨‍👩‍👧", "aeiou e\u{301}e\u{301}"];
     for first in &steps {
@@ -283,7 +283,7 @@ fn a_hostile_tokenizer_ends_the_command_with_one_line() {
 #[test]
 fn what_never_ends_is_given_up() {
     let dir = model(|t| {
-        let step = replace(json!({ "Regex": "a" }), &"a".repeat(100));
+        let step = replace(&json!({ "Regex": "a" }), &"a".repeat(100));
         t["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![step; 5] });
     });
     let args = ["view", "--quiet", "--text", "bab", "--model", &path(dir.path())];
