@@ -107,7 +107,6 @@ fn texts_given_as_arguments() {
     let says = "\"she\" is not one token but 2: \"s\", \"he\" (did you mean \" she\"?)";
     refuse_all(&[
         row(&["view", "--text", ""], &["--text is empty"]),
-        row(&["generate", "--text", ""], &["--text is empty"]),
         row(
             &["view", "--text", "a", "--text", &long],
             &["--text \"Alice was beginning to get very tired. A\" … gives"],

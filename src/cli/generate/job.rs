@@ -101,9 +101,6 @@ impl Generate {
         for (index, text) in self.text.iter().enumerate() {
             let text = if text == "-" { read_stdin().map_err(Failure::usage)? } else { text.clone() };
             let ids = tokenizer.encode(&text)?;
-            if text.is_empty() {
-                return Err(Failure::usage(anyhow!("--text is empty")));
-            }
             if ids.is_empty() {
                 return Err(Failure::usage(anyhow!("--text {} gives no tokens", excerpt(&text))));
             }
