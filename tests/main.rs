@@ -33,5 +33,6 @@ mod readout_cli;
 mod report_cli;
 mod runs;
 mod steer_cli;
+mod text_formats;
 mod text_numbers;
 mod think_cli;

@@ -59,7 +59,7 @@ pub(crate) struct CommonArgs {
 /// Which text, and how it is cut.
 #[derive(Debug, Args)]
 pub(crate) struct TextArgs {
-    /// Documents: .txt (one document), .jsonl, .json, .csv, .tsv or .parquet; `-` is stdin
+    /// Documents: .txt (one document), .jsonl, .json, .csv, .tsv (or these with .gz, .zst), .parquet, .arrow; a folder of shards; `-` is stdin
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     pub(crate) data: Vec<PathBuf>,
     /// Column of the text

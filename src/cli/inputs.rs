@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use layerscope::{
     hash::sha256_file,
     run::DataFile,
-    text::{Corpus, Format, TextError},
+    text::{Corpus, Format, TextError, data_files},
 };
 use tempfile::TempDir;
 
@@ -25,8 +25,8 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Checks every file (none where a command reads activations in place of text); stdin is read to its end.
     pub(crate) fn open(args: &TextArgs) -> Result<Self, Failure> {
-        let names = args.data.iter().map(|p| p.display().to_string()).collect();
-        let mut paths = args.data.clone();
+        let mut paths = data_files(&args.data)?;
+        let names = paths.iter().map(|p| p.display().to_string()).collect();
         let mut spool = None;
         let stdins = paths.iter().filter(|p| p.as_os_str() == "-").count();
         if stdins > 1 {
@@ -84,5 +84,6 @@ fn extension(format: Format) -> &'static str {
         Format::Csv => "csv",
         Format::Tsv => "tsv",
         Format::Parquet => "parquet",
+        Format::Arrow => "arrow",
     }
 }

@@ -77,6 +77,9 @@ impl Session {
                 first.escape_debug()
             ));
         }
+        for warning in tokenizer.warnings() {
+            self.output.warn(warning);
+        }
         Ok(tokenizer)
     }
 
@@ -117,6 +120,7 @@ impl Session {
         manifest.bos = Some(BosRecord {
             policy: format!("{policy:?}").to_lowercase(),
             id: bos.id,
+            prefix: if bos.prefix.len() > 1 { bos.prefix.clone() } else { Vec::new() },
             token: bos.token.clone(),
             reason: bos.reason.clone(),
         });

@@ -83,7 +83,7 @@ impl Source {
         if let Some(bos) = &mut manifest.bos {
             lead.clone_into(&mut bos.reason);
             if pack {
-                (bos.id, bos.token) = (None, None);
+                (bos.id, bos.token, bos.prefix) = (None, None, Vec::new());
             }
         }
         manifest.seed = common.seed;

@@ -90,10 +90,10 @@ pub(crate) struct Trace {
         help = "Draws of the noise; every number is a mean over them [default: 10]"
     )]
     samples: Option<usize>,
-    /// The answer, whose first token counts; by default what the model says of the clean prompt
+    /// The answer, one token, often with a space in front; by default what the model says of the clean prompt
     #[arg(long, value_name = "STR")]
     answer: Option<String>,
-    /// What it is compared with; by default what the model says of the corrupted prompt
+    /// What it is compared with, one token; by default what the model says of the corrupted prompt
     #[arg(long, value_name = "STR")]
     foil: Option<String>,
     /// What is patched; repeat for several; by default all three
@@ -223,11 +223,8 @@ impl Trace {
         let subject = self.subject.as_deref().map(|part| places(tokenizer, &self.clean, part)).transpose();
         let subject = subject.map_err(Failure::usage)?.map_or_else(Vec::new, |(_, places)| places);
         let token = |text: &Option<String>| -> Result<Option<i64>, Failure> {
-            let Some(text) = text else { return Ok(None) };
-            let ids = encode(text)?;
-            let bos = tokenizer.bos().id.map(i64::from);
-            let own = ids.iter().copied().find(|id| Some(*id) != bos);
-            own.map(Some).ok_or_else(|| Failure::usage(anyhow!("{text:?} has no tokens")))
+            let id = text.as_ref().map(|text| tokenizer.one_token(text)).transpose();
+            id.map(|id| id.map(i64::from)).map_err(Failure::usage)
         };
         Ok(Prompts { clean, corrupted, subject, answer: token(&self.answer)?, foil: token(&self.foil)? })
     }

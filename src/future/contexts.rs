@@ -91,12 +91,10 @@ impl Rows<'_> {
 
     fn context(&self, tokenizer: &Tokenizer, text: &str, doc_id: u64) -> Result<Option<Window>, TextError> {
         let mut ids = tokenizer.encode(text)?;
-        let (all, lead) = (ids.len(), tokenizer.bos().id.filter(|bos| ids.first() == Some(bos)));
+        let (all, bos) = (ids.len(), &tokenizer.bos().prefix);
         if all > self.seq_len {
             ids.drain(..all - self.seq_len);
-            if let (Some(bos), Some(first)) = (lead, ids.first_mut()) {
-                *first = bos;
-            }
+            ids.iter_mut().zip(bos).for_each(|(id, bos)| *id = *bos);
         }
         let len = ids.len() as u32;
         let segment = Segment { doc_id, doc_pos: all as u32 - len, doc_len: all as u32, offset: 0, len };

@@ -36,7 +36,7 @@ struct Tokens {
     /// How many fit into the window.
     kept: usize,
     /// The BOS in front of them.
-    lead: Option<u32>,
+    lead: Vec<u32>,
 }
 
 impl Share {
@@ -49,7 +49,7 @@ impl Share {
     ) -> Result<Self, LabelledError> {
         let source = &set.texts[text];
         let tokens = Tokens::new(&source.text, tokenizer, context)?;
-        let ids = tokens.lead.into_iter().chain(tokens.ids[..tokens.kept].iter().copied()).collect();
+        let ids = [&tokens.lead[..], &tokens.ids[..tokens.kept]].concat();
         let mut share = Self { ids, cut: tokens.is_cut(), ..Self::default() };
         let mut behind = 0;
         for target in source.targets.clone() {
@@ -82,7 +82,7 @@ impl Share {
         tokenizer: &Tokenizer,
         positions: Positions,
     ) {
-        let bos = usize::from(tokens.lead.is_some());
+        let bos = tokens.lead.len();
         let rows = |read: Range<usize>| (read.start + bos) as u32..(read.end + bos) as u32;
         if positions == Positions::All {
             let kind = |token: usize| Some(tokenizer.piece(tokens.ids[token]).raw);
@@ -99,11 +99,13 @@ impl Tokens {
         // One more than fits, to see that it does not.
         let placed = tokenizer.encode_placed(text, context + 1)?;
         let ids: Vec<u32> = placed.iter().map(|token| token.id).collect();
-        let lead = tokenizer.bos_before(&ids);
-        let written_out = lead.is_none() && ids.len() > 1 && ids.first().copied() == tokenizer.bos().id;
-        let kept = ids.len().min(context - usize::from(lead.is_some()));
+        let mut lead = tokenizer.bos_before(text, &ids).to_vec();
+        lead.truncate(context);
+        let bos = tokenizer.bos().prefix.len();
+        let written_out = lead.is_empty() && ids.len() > bos;
+        let kept = ids.len().min(context - lead.len());
         let ink = Ink::new(text, &placed, tokenizer);
-        Ok(Self { ids, ink, first: usize::from(written_out), kept, lead })
+        Ok(Self { ids, ink, first: if written_out { bos } else { 0 }, kept, lead })
     }
 
     fn is_cut(&self) -> bool {

@@ -125,6 +125,9 @@ pub struct LensRecord {
 pub struct BosRecord {
     pub policy: String,
     pub id: Option<u32>,
+    /// Every id put in front, where these are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<u32>,
     pub token: Option<String>,
     pub reason: String,
 }

@@ -12,7 +12,7 @@ use crate::{
     score::{Estimate, Resamples, Tally},
     states::States,
     text::{
-        Format, Segment, Tokenizer, Window,
+        Format, Segment, Tokenizer, Window, excerpt,
         reader::{Cell, Columns, open_file},
     },
 };
@@ -82,6 +82,13 @@ impl Pairs {
         if let Some(empty) = windows.iter().position(|window| window.ids.is_empty()) {
             let place = format!("pair {}", empty / 2 + 1);
             return Err(SteerError::Pairs { place, reason: "a text without tokens".into() });
+        }
+        let context = model.spec().n_ctx;
+        if let Some(long) = windows.iter().position(|window| window.ids.len() > context) {
+            let (text, n) = (excerpt(texts[long]), windows[long].ids.len());
+            let place = format!("pair {}", long / 2 + 1);
+            let reason = format!("{text} has {n} tokens, the model's context is {context}");
+            return Err(SteerError::Pairs { place, reason });
         }
         between(model, &windows, layers, rows, done)
     }

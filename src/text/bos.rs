@@ -3,8 +3,9 @@
 //! Models trained with a BOS token read garbage statistics at position 0 without it, and the files of a model
 //! disagree about it often. So the choice is made once, explicitly, and carries its reason.
 
-use super::config_files::{ConfigFile, ConfigFiles};
+use super::config_files::{ConfigFile, ConfigFiles, NamedId};
 use super::error::TextError;
+use super::guarded::Around;
 use tokenizers::Tokenizer;
 
 /// What the user asks for with `--bos`.
@@ -22,22 +23,24 @@ pub enum BosPolicy {
 /// The decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bos {
-    /// The id put in front of every document, or none.
+    /// The id put in front of every document, or none; of several (GLM's `[gMASK]<sop>`) the first.
     pub id: Option<u32>,
-    /// The token of that id, when the tokenizer has one.
+    /// Every id put in front of every document: none, one or several.
+    pub prefix: Vec<u32>,
+    /// The tokens of these ids, joined, when the tokenizer has them.
     pub token: Option<String>,
     /// One sentence that says why, to print and to record.
     pub reason: String,
 }
 
 impl Bos {
-    /// Decides from the tokenizer (post-processor in place, padding and truncation off) and the files beside it.
+    /// Decides from what the post-processor puts around a text and the files beside the tokenizer.
     pub(super) fn resolve(
         policy: BosPolicy,
         tokenizer: &Tokenizer,
+        around: Around,
         files: &ConfigFiles,
     ) -> Result<Self, TextError> {
-        let around = Around::probe(tokenizer)?;
         let sources = Sources { tokenizer, files, around };
         let bos = match policy {
             BosPolicy::Auto => sources.auto()?,
@@ -45,25 +48,6 @@ impl Bos {
             BosPolicy::Never => sources.never(),
         };
         Ok(Self { reason: bos.reason + &sources.suffix_note(), ..bos })
-    }
-}
-
-/// What the post-processor puts around a text.
-struct Around {
-    prefix: Vec<u32>,
-    suffix: Vec<u32>,
-}
-
-impl Around {
-    fn probe(tokenizer: &Tokenizer) -> Result<Self, TextError> {
-        let encode = |special| {
-            let encoding = tokenizer.encode("the", special).map_err(|e| TextError::Encode(e.to_string()))?;
-            Ok(encoding.get_ids().to_vec())
-        };
-        let (plain, full) = (encode(false)?, encode(true)?);
-        let at = full.windows(plain.len().max(1)).position(|window| window == plain).unwrap_or(0);
-        let suffix = full.get(at + plain.len()..).unwrap_or_default().to_vec();
-        Ok(Self { prefix: full[..at].to_vec(), suffix })
     }
 }
 
@@ -113,30 +97,27 @@ impl Sources<'_> {
     }
 
     fn post_processor_bos(&self) -> Result<Option<Bos>, TextError> {
-        match self.around.prefix[..] {
-            [] => Ok(None),
-            [id] => {
-                let against = match self.add_bos_token()? {
-                    Some(false) => ", which outweighs add_bos_token false in tokenizer_config.json",
-                    _ => "",
-                };
-                let name = self.names(&[id]);
-                Ok(Some(self.some(id, format!("the tokenizer's post-processor prepends {name}{against}"))))
-            }
-            _ => Err(TextError::LongBos { tokens: self.names(&self.around.prefix) }),
+        let prefix = &self.around.prefix;
+        if prefix.is_empty() {
+            return Ok(None);
         }
+        let against = match self.add_bos_token()? {
+            Some(false) => ", which outweighs add_bos_token false in tokenizer_config.json",
+            _ => "",
+        };
+        let names = self.names(prefix);
+        Ok(Some(self.some(prefix, format!("the tokenizer's post-processor prepends {names}{against}"))))
     }
 
+    /// The id that `config.json` names; one that no embedding has a row for is none, as transformers takes it.
     fn model_config_bos(&self) -> Result<Option<Bos>, TextError> {
-        let file = &self.files.model;
-        let Some(id) = file.token_id("bos_token_id")? else { return Ok(None) };
-        let own = file.token_id("vocab_size")?.map(|size| size as usize);
-        let vocab = own.unwrap_or_else(|| self.tokenizer.get_vocab_size(true));
-        if id >= vocab as u64 {
-            return Err(TextError::BosOutOfRange { path: file.path.clone(), id, vocab });
+        match self.files.model_bos(self.tokenizer)? {
+            NamedId::Known(id) => {
+                let reason = format!("config.json names bos_token_id {id} and the tokenizer adds none");
+                Ok(Some(self.some(&[id], reason)))
+            }
+            NamedId::None | NamedId::Outside { .. } => Ok(None),
         }
-        let reason = format!("config.json names bos_token_id {id} and the tokenizer adds none");
-        Ok(Some(self.some(id as u32, reason)))
     }
 
     fn named_bos(&self, file: &ConfigFile) -> Result<Option<Bos>, TextError> {
@@ -145,7 +126,7 @@ impl Sources<'_> {
             .tokenizer
             .token_to_id(token)
             .ok_or_else(|| TextError::UnknownBos { path: file.path.clone(), token: token.into() })?;
-        Ok(Some(self.some(id, format!("{} names bos_token {token:?} (id {id})", file.name()))))
+        Ok(Some(self.some(&[id], format!("{} names bos_token {token:?} (id {id})", file.name()))))
     }
 
     /// The sources left when `tokenizer_config.json` wants a BOS token without naming it.
@@ -174,8 +155,9 @@ impl Sources<'_> {
         format!("; {}, which the post-processor appends, is not added", self.names(&self.around.suffix))
     }
 
-    fn some(&self, id: u32, reason: String) -> Bos {
-        Bos { id: Some(id), token: self.tokenizer.id_to_token(id), reason }
+    fn some(&self, prefix: &[u32], reason: String) -> Bos {
+        let token = prefix.iter().map(|id| self.tokenizer.id_to_token(*id)).collect();
+        Bos { id: prefix.first().copied(), prefix: prefix.to_vec(), token, reason }
     }
 
     fn missing(&self, asked: &'static str) -> TextError {
@@ -189,7 +171,7 @@ impl Sources<'_> {
 }
 
 fn none(reason: &str) -> Bos {
-    Bos { id: None, token: None, reason: reason.into() }
+    Bos { id: None, prefix: Vec::new(), token: None, reason: reason.into() }
 }
 
 #[cfg(test)]
@@ -203,9 +185,7 @@ mod tests {
     }
 
     fn resolve(dir: &Path, policy: BosPolicy) -> Result<(Option<u32>, String), String> {
-        let mut tokenizer = Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
-        tokenizer.with_padding(None);
-        let bos = ConfigFiles::load(dir).and_then(|files| Bos::resolve(policy, &tokenizer, &files));
+        let bos = crate::text::Tokenizer::load(dir, policy).map(|tokenizer| tokenizer.bos().clone());
         bos.map(|bos| (bos.id, bos.reason))
             .map_err(|error| error.to_string().replace(&*dir.to_string_lossy(), "DIR"))
     }
@@ -283,8 +263,20 @@ mod tests {
             |config| resolve(with_files("byte_level", &[("config.json", config)]).path(), BosPolicy::Auto);
         assert_eq!(auto(r#"{"bos_token_id": null}"#).unwrap().0, None);
         assert_eq!(auto(r#"{"text_config": {"bos_token_id": 1}}"#).unwrap().0, Some(1));
-        let error = auto(r#"{"bos_token_id": 512, "vocab_size": 512}"#).unwrap_err();
-        assert_eq!(error, "DIR/config.json: bos_token_id 512 is outside the vocabulary of 512");
+        for outside in ["512", "-1", "[900]"] {
+            let config = format!("{{\"bos_token_id\": {outside}, \"vocab_size\": 512}}");
+            let dir = with_files("byte_level", &[("config.json", &config)]);
+            assert_eq!(resolve(dir.path(), BosPolicy::Auto).unwrap().0, None, "{outside}");
+            let tokenizer = crate::text::Tokenizer::load(dir.path(), BosPolicy::Auto).unwrap();
+            let says = format!("bos_token_id {outside} is outside the vocabulary of 512: taken as none");
+            assert!(
+                tokenizer.warnings()[0].ends_with(&says.replace(['[', ']'], "")),
+                "{:?}",
+                tokenizer.warnings()
+            );
+            let error = resolve(dir.path(), BosPolicy::Always).unwrap_err();
+            assert!(error.starts_with("--bos always asks for a BOS token, but neither "), "{error}");
+        }
         let error = auto(r#"{"bos_token_id": "<s>"}"#).unwrap_err();
         assert_eq!(error, "DIR/config.json: bos_token_id must be a token id or null, got \"<s>\"");
     }
@@ -312,5 +304,47 @@ mod tests {
         }
         let reason = resolve(&fixture("llama"), BosPolicy::Never).unwrap().1;
         assert_eq!(reason, "--bos never, although the tokenizer prepends \"<s>\" (id 1)");
+    }
+
+    /// What `fixtures/text/prefixes/make.py` got from Python's `tokenizers`: alphabets without a word of English, every
+    /// kind of post-processor, unknown tokens that are the BOS or that there are none of.
+    #[test]
+    fn ids_are_those_of_the_post_processor() {
+        let cases = fs::read(fixture("prefixes/cases.json")).unwrap();
+        let cases: Vec<serde_json::Value> = serde_json::from_slice(&cases).unwrap();
+        assert_eq!(cases.len(), 16);
+        for case in cases {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("tokenizer.json"), case["tokenizer"].to_string()).unwrap();
+            let tokenizer = crate::text::Tokenizer::load(dir.path(), BosPolicy::Auto).unwrap();
+            let never = crate::text::Tokenizer::load(dir.path(), BosPolicy::Never).unwrap();
+            let token = tokenizer.bos().token.clone().unwrap_or_default();
+            for row in case["rows"].as_array().unwrap() {
+                let (name, text) = (&case["name"], row["text"].as_str().unwrap());
+                let ids = |key: &str| serde_json::from_value::<Vec<u32>>(row[key].clone()).unwrap();
+                assert_eq!(never.encode(text).unwrap(), ids("ids"), "{name}: {text:?}");
+                let written_out = !token.is_empty() && text.trim_start().starts_with(&token);
+                let mut expected = if written_out { ids("ids") } else { ids("ids_special") };
+                let suffix = if written_out { 0 } else { case["suffix"].as_u64().unwrap() };
+                expected.truncate(expected.len() - suffix as usize);
+                assert_eq!(tokenizer.encode(text).unwrap(), expected, "{name}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_tokens_in_front() {
+        let cases = fs::read(fixture("prefixes/cases.json")).unwrap();
+        let cases: Vec<serde_json::Value> = serde_json::from_slice(&cases).unwrap();
+        let glm = cases.iter().find(|case| case["name"] == "glm").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tokenizer.json"), glm["tokenizer"].to_string()).unwrap();
+        let bos = crate::text::Tokenizer::load(dir.path(), BosPolicy::Auto).unwrap().bos().clone();
+        assert_eq!(
+            (bos.id, &bos.prefix[..], bos.token.as_deref()),
+            (Some(1), &[1, 2][..], Some("[gMASK]<sop>"))
+        );
+        let says = "the tokenizer's post-processor prepends \"[gMASK]\" (id 1), \"<sop>\" (id 2)";
+        assert_eq!(bos.reason, says);
     }
 }

@@ -19,6 +19,17 @@ pub(super) struct ConfigFile {
     pub(super) value: Value,
 }
 
+/// The id of a special token, as a file names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NamedId {
+    /// No id.
+    None,
+    /// An id that the model has an embedding of.
+    Known(u32),
+    /// A number that is none: negative, or too large.
+    Outside { id: i64, vocab: usize },
+}
+
 impl ConfigFiles {
     pub(super) fn load(dir: &Path) -> Result<Self, TextError> {
         Ok(Self {
@@ -26,6 +37,28 @@ impl ConfigFiles {
             tokenizer: ConfigFile::load(dir.join("tokenizer_config.json"))?,
             special: ConfigFile::load(dir.join("special_tokens_map.json"))?,
             model: ConfigFile::load(dir.join("config.json"))?,
+        })
+    }
+}
+
+impl ConfigFiles {
+    /// The BOS that `config.json` names, held against its own `vocab_size`, else the tokenizer's.
+    pub(super) fn model_bos(&self, tokenizer: &tokenizers::Tokenizer) -> Result<NamedId, TextError> {
+        let Some(id) = self.model.token_id("bos_token_id")? else { return Ok(NamedId::None) };
+        let own = self.model.token_id("vocab_size")?.and_then(|size| usize::try_from(size).ok());
+        let vocab = own.unwrap_or_else(|| tokenizer.get_vocab_size(true));
+        let known = u32::try_from(id).ok().filter(|id| (*id as usize) < vocab);
+        Ok(known.map_or(NamedId::Outside { id, vocab }, NamedId::Known))
+    }
+
+    /// Settings of these files that cannot be followed, a line each.
+    pub(super) fn warnings(&self, tokenizer: &tokenizers::Tokenizer) -> Result<Vec<String>, TextError> {
+        Ok(match self.model_bos(tokenizer)? {
+            NamedId::Outside { id, vocab } => {
+                let path = self.model.path.display();
+                vec![format!("{path}: bos_token_id {id} is outside the vocabulary of {vocab}: taken as none")]
+            }
+            NamedId::None | NamedId::Known(_) => Vec::new(),
         })
     }
 }
@@ -59,13 +92,13 @@ impl ConfigFile {
     }
 
     /// A token id, at the top level or inside `text_config` (models that also see images). Of a list, the first.
-    pub(super) fn token_id(&self, key: &str) -> Result<Option<u64>, TextError> {
+    pub(super) fn token_id(&self, key: &str) -> Result<Option<i64>, TextError> {
         let value =
             if self.value[key].is_null() { &self.value["text_config"][key] } else { &self.value[key] };
         let number = if let Value::Array(list) = value { list.first() } else { Some(value) };
         match number {
             None | Some(Value::Null) => Ok(None),
-            Some(number) => number.as_u64().map(Some).ok_or_else(|| TextError::BadConfig {
+            Some(number) => number.as_i64().map(Some).ok_or_else(|| TextError::BadConfig {
                 path: self.path.clone(),
                 message: format!("{key} must be a token id or null, got {value}"),
             }),

@@ -1,7 +1,7 @@
 //! Documents, streamed from data files in reading order.
 
 use super::error::TextError;
-use super::reader::{Columns, Format, Row, Rows, open_file, open_stream};
+use super::reader::{Columns, Format, Row, Rows, data_files, open_file, open_stream};
 use std::collections::VecDeque;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,13 @@ pub struct Document {
     pub origin: String,
     /// The text.
     pub text: String,
+}
+
+impl Document {
+    /// Holds the place of another.
+    pub(super) fn empty() -> Self {
+        Self { id: 0, origin: String::new(), text: String::new() }
+    }
 }
 
 /// A streaming iterator over the documents of several inputs.
@@ -43,7 +50,7 @@ impl Corpus {
     /// nothing else.
     ///
     /// `-` is stdin, one plain text unless `stdin_format` says otherwise. `text_column` is `text` by default and
-    /// is not used by `.txt`.
+    /// is not used by `.txt`. A folder is its shards, by name: see [`data_files`].
     ///
     /// # Errors
     /// The first problem found, by file and line.
@@ -68,6 +75,7 @@ impl Corpus {
         if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
             return Err(TextError::StdinTwice);
         }
+        let paths = &data_files(paths)?[..];
         // Stdin last: a mistyped file name should not wait for somebody to type a text.
         let mut inputs = VecDeque::with_capacity(paths.len());
         for path in paths {
@@ -200,11 +208,12 @@ mod tests {
         let gone = dir.path().join("gone.csv");
         assert_eq!(open(gone.clone()), format!("{}: no such file", gone.display()));
         let odd = write(dir.path(), "a.docx", b"");
-        let expected = "unknown extension \"docx\", known are .txt, .jsonl, .json, .csv, .tsv, .parquet";
-        assert_eq!(open(odd.clone()), format!("{}: {expected}", odd.display()));
+        let expected =
+            "unknown extension \"docx\", known are .txt, .jsonl, .ndjson, .json, .csv, .tsv, each also with ";
+        assert!(open(odd.clone()).starts_with(&format!("{}: {expected}", odd.display())));
         let folder = dir.path().join("f.txt");
         fs::create_dir(&folder).unwrap();
-        assert_eq!(open(folder.clone()), format!("{}: is a folder, a data file is needed", folder.display()));
+        assert_eq!(open(folder.clone()), format!("{}: is a folder without a data file", folder.display()));
         let csv = write(dir.path(), "b.csv", b"bodi,n\nx,1\n");
         assert!(
             open(csv).ends_with("no column \"body\" (did you mean \"bodi\"?), columns here: \"bodi\", \"n\"")
@@ -223,7 +232,7 @@ mod tests {
         let twice = [dash.clone(), dash.clone()];
         assert_eq!(message(Corpus::open_with(&twice, None, None, stdin)), "stdin (-) can be read only once");
         let parquet = Corpus::open_with(&[dash], None, Some(Format::Parquet), stdin);
-        assert_eq!(message(parquet), "parquet cannot be read from stdin, give a file");
+        assert_eq!(message(parquet), "stdin: Parquet and Arrow cannot be read from a stream, give a file");
     }
 
     #[test]

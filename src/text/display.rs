@@ -86,7 +86,7 @@ impl Spelling {
 const META: &str = "▁";
 
 /// The steps of a stage, out of the `Sequence`s they may be nested in.
-fn flatten<'a>(stage: &'a Value, steps: &mut Vec<&'a Value>) {
+pub(super) fn flatten<'a>(stage: &'a Value, steps: &mut Vec<&'a Value>) {
     let nested = ["decoders", "pretokenizers", "normalizers"];
     if let Some(list) = nested.iter().find_map(|key| stage[*key].as_array()) {
         for step in list {

@@ -5,7 +5,6 @@ use super::error::TextError;
 use super::long::LONG;
 use super::stats::TextStats;
 use super::tokenizer::Tokenizer;
-use rayon::prelude::*;
 use std::collections::VecDeque;
 
 /// A batch to encode ends at this many documents ...
@@ -74,21 +73,25 @@ impl<'a> EncodedDocuments<'a> {
                 None => break,
             }
         }
-        let tokenizer = self.tokenizer;
-        let encode = |document: Document| {
-            let short = document.text.len() <= LONG;
-            let ids = short.then(|| tokenizer.encode_content(&document.text)).transpose()?;
-            Ok((document, ids))
-        };
-        self.queue = documents.into_par_iter().map(encode).collect::<Result<_, TextError>>()?;
+        let (mut short, places): (Vec<_>, Vec<_>) = documents
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, document)| document.text.len() <= LONG)
+            .map(|(place, document)| (std::mem::replace(document, Document::empty()), place))
+            .unzip();
+        let ids = self.tokenizer.encode_documents(&mut short)?;
+        self.queue = documents.into_iter().map(|document| (document, None)).collect();
+        for ((document, ids), place) in short.into_iter().zip(ids).zip(places) {
+            self.queue[place] = (document, Some(ids));
+        }
         Ok(())
     }
 
     /// The lead of a document that starts with these ids.
-    fn lead_of(&self, content: &[u32]) -> Option<u32> {
+    fn lead_of(&self, document: &Document, content: &[u32]) -> Vec<u32> {
         match self.lead {
-            Lead::Bos => self.tokenizer.bos_before(content),
-            Lead::Eos(eos) => Some(eos),
+            Lead::Bos => self.tokenizer.bos_before(&document.text, content).to_vec(),
+            Lead::Eos(eos) => vec![eos],
         }
     }
 
@@ -96,24 +99,28 @@ impl<'a> EncodedDocuments<'a> {
     fn finish(&mut self, document: &Document, content: Option<Vec<u32>>) -> Result<Encoded, TextError> {
         let room = self.remaining.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         let fits = content.filter(|content| content.len() < room);
+        let named = |error: TextError| error.on(&document.origin);
         let (content, ends) = match fits {
             Some(content) => (content, None),
-            None if room == usize::MAX => (self.tokenizer.encode_content(&document.text)?, None),
+            None if room == usize::MAX => {
+                (self.tokenizer.encode_content(&document.text).map_err(named)?, None)
+            }
             None => {
-                let start = self.tokenizer.encode_start(&document.text, room)?;
+                let start = self.tokenizer.encode_start(&document.text, room).map_err(named)?;
                 (start.ids, Some(start.ends))
             }
         };
-        let lead = self.lead_of(&content);
-        let kept = content.len().min(room - usize::from(lead.is_some()));
+        let mut lead = self.lead_of(document, &content);
+        lead.truncate(room);
+        let kept = content.len().min(room - lead.len());
         let bytes = match &ends {
             Some(ends) if ends.len() == room => ends[..kept].iter().copied().max().unwrap_or(0),
             _ => document.text.len(),
         };
-        let ids: Vec<u32> = lead.into_iter().chain(content.iter().copied().take(kept)).collect();
+        let ids = [&lead[..], &content[..kept]].concat();
         self.stats.documents += 1;
         self.stats.empty_documents += u64::from(content.is_empty());
-        self.stats.added_tokens += u64::from(lead.is_some());
+        self.stats.added_tokens += lead.len() as u64;
         self.stats.text_bytes += bytes as u64;
         if let Some(left) = &mut self.remaining {
             *left -= ids.len() as u64;

@@ -36,9 +36,36 @@ pub enum TextError {
     /// `-` was given more than once.
     #[error("stdin (-) can be read only once")]
     StdinTwice,
-    /// Parquet needs to seek, stdin cannot.
-    #[error("parquet cannot be read from stdin, give a file")]
-    ParquetFromStdin,
+    /// Parquet and Arrow need to seek, a stream cannot.
+    #[error("{name}: Parquet and Arrow cannot be read from a stream, give a file")]
+    CannotStream {
+        /// The stream.
+        name: String,
+    },
+    /// A folder that is not the shards of one data set.
+    #[error("{}: is a folder {why}", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it, and what to give instead.
+        why: String,
+    },
+    /// A file whose first bytes are of another format than its name.
+    #[error("{place}: is {is}")]
+    NotThisFormat {
+        /// The file.
+        place: String,
+        /// What it is, and what to do.
+        is: &'static str,
+    },
+    /// A document of a compressed file that is larger than allowed.
+    #[error("{place}: a document of more than {limit} bytes")]
+    TooLarge {
+        /// File and line.
+        place: String,
+        /// The most bytes.
+        limit: u64,
+    },
     /// Bytes that are not UTF-8.
     #[error("{place}: invalid UTF-8 at byte {offset} of the {within}")]
     InvalidUtf8 {
@@ -66,7 +93,9 @@ pub enum TextError {
         found: &'static str,
     },
     /// The text column is not there.
-    #[error("{place}: no column {column:?}{}, columns here: {}", hint(.column, .present), list(.present))]
+    #[error(
+        "{place}: no column {column:?}{}, columns here: {}{}", hint(.column, .present), list(.present), chat(.present)
+    )]
     NoColumn {
         /// File, and line where columns may differ by line.
         place: String,
@@ -96,7 +125,7 @@ pub enum TextError {
         found: String,
     },
     /// A `.json` file that is not a list.
-    #[error("{place}: expected a list of JSON objects, got {found}")]
+    #[error("{place}: expected a list of JSON objects, or one object a line, got {found}")]
     NotAList {
         /// The file.
         place: String,
@@ -111,11 +140,13 @@ pub enum TextError {
         /// What is wrong.
         message: String,
     },
-    /// A Parquet file that cannot be read.
-    #[error("{place}: bad parquet: {message}")]
-    Parquet {
+    /// A Parquet or Arrow file that cannot be read.
+    #[error("{place}: bad {format}: {message}")]
+    Columnar {
         /// File, and row when known.
         place: String,
+        /// `parquet` or `arrow`.
+        format: &'static str,
         /// What is wrong.
         message: String,
     },
@@ -157,12 +188,29 @@ pub enum TextError {
         /// What is wrong.
         message: String,
     },
-    /// The tokenizer failed on a text.
-    #[error("the tokenizer failed: {0}")]
-    Encode(String),
-    /// The tokenizer failed on ids.
-    #[error("the tokenizer failed to decode: {0}")]
-    Decode(String),
+    /// The tokenizer failed on a text or on ids: its file, or a bound on time and memory, does not allow it.
+    #[error("{}: the tokenizer failed on {on}: {message}", .path.display())]
+    Tokenizer {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What it was given: a document, the start of a text, ids.
+        on: String,
+        /// What the library said.
+        message: String,
+    },
+    /// A text that must be one token is another number of them.
+    #[error(
+        "{text:?} is not one token but {}: {}{}", .tokens.len(), list(.tokens),
+        .hint.as_ref().map_or_else(String::new, |hint| format!(" (did you mean {hint:?}?)"))
+    )]
+    NotOneToken {
+        /// The text.
+        text: String,
+        /// What its tokens stand for.
+        tokens: Vec<String>,
+        /// A text that is one token.
+        hint: Option<String>,
+    },
     /// The model has fewer embedding rows than the tokenizer has ids.
     #[error(
         "vocabulary mismatch: the tokenizer's largest id is {max_id}, the model has {model_vocab} embedding rows"
@@ -191,24 +239,6 @@ pub enum TextError {
         path: PathBuf,
         /// The token named there.
         token: String,
-    },
-    /// The BOS id that `config.json` names is outside the vocabulary.
-    #[error("{}: bos_token_id {id} is outside the vocabulary of {vocab}", .path.display())]
-    BosOutOfRange {
-        /// The file.
-        path: PathBuf,
-        /// The id named there.
-        id: u64,
-        /// The vocabulary's size.
-        vocab: usize,
-    },
-    /// The post-processor prepends more than one token.
-    #[error(
-        "the tokenizer's post-processor prepends {tokens}: a prefix of more than one token is not supported, use --bos never"
-    )]
-    LongBos {
-        /// The tokens.
-        tokens: String,
     },
     /// Packing needs an EOS token.
     #[error(
@@ -240,6 +270,14 @@ impl TextError {
     pub(crate) fn io(name: impl Into<String>, source: std::io::Error) -> Self {
         Self::Io { name: name.into(), source }
     }
+
+    /// The same of a tokenizer's failure, on something with a better name.
+    pub(super) fn on(self, name: &str) -> Self {
+        match self {
+            Self::Tokenizer { path, message, .. } => Self::Tokenizer { path, on: name.into(), message },
+            other => other,
+        }
+    }
 }
 
 /// ` (did you mean "x"?)` for the nearest of `present`, or nothing.
@@ -248,6 +286,15 @@ fn hint(wanted: &str, present: &[String]) -> String {
     let best = present.iter().max_by(|a, b| close(a).total_cmp(&close(b)));
     best.filter(|name| close(name) >= 0.75)
         .map_or_else(String::new, |name| format!(" (did you mean {name:?}?)"))
+}
+
+/// Names a column of conversations, which hold no one text.
+fn chat(present: &[String]) -> String {
+    let known = ["messages", "conversations", "conversation"];
+    let found = present.iter().find(|name| known.contains(&name.as_str()));
+    found.map_or_else(String::new, |name| {
+        format!("; {name:?} is a chat, which is not supported yet: give --text-column a column of text")
+    })
 }
 
 /// Names for an error line, at most twelve of them.

@@ -5,9 +5,7 @@
 //! where they began and ended, and they are joined at a token that touches whitespace. If some pair never agrees
 //! (megabytes without a space, say) the whole text is encoded at once instead: slower, never different.
 
-use super::error::TextError;
-use rayon::prelude::*;
-use tokenizers::Tokenizer;
+use super::guarded::Guarded;
 
 /// Texts up to this many bytes are encoded in one go.
 pub(super) const LONG: usize = 1 << 19;
@@ -36,25 +34,23 @@ pub(crate) struct Placed {
 }
 
 /// The tokens of `text` with their places: all of them, or at least the first `limit` if there are so many.
-/// `tokenizer` must have no post-processor, because some of them move the places.
+/// The tokenizer has no post-processor, because some of them move the places. An error is what the tokenizer said.
 pub(super) fn encode_long(
-    tokenizer: &Tokenizer,
+    tokenizer: &Guarded,
     text: &str,
     limit: usize,
     cut: Cut,
-) -> Result<Vec<Placed>, TextError> {
+) -> Result<Vec<Placed>, String> {
     let cuts = cuts(text, cut.piece);
     let mut placed: Vec<Placed> = Vec::new();
     let mut last: Option<Vec<Placed>> = None;
     let mut at = 0;
     let wave = 4 * rayon::current_num_threads();
     for (w, bounds) in pieces(text, &cuts, cut.context).chunks(wave).enumerate() {
-        let encode = |&(start, end): &(usize, usize)| encode_piece(tokenizer, text, start, end);
-        let encoded = bounds.par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-        for (i, piece) in encoded.into_iter().enumerate() {
+        for (i, piece) in encode_pieces(tokenizer, text, bounds)?.into_iter().enumerate() {
             if let Some(before) = last.take() {
                 let Some(join) = join(text, &before, &piece, cuts[w * wave + i], cut.context / 2) else {
-                    return encode_piece(tokenizer, text, 0, text.len());
+                    return Ok(encode_pieces(tokenizer, text, &[(0, text.len())])?.concat());
                 };
                 placed.extend(before.iter().filter(|token| token.start >= at && token.start < join));
                 at = join;
@@ -69,17 +65,21 @@ pub(super) fn encode_long(
     Ok(placed)
 }
 
-fn encode_piece(
-    tokenizer: &Tokenizer,
+/// The tokens of pieces of `text`, placed in the text.
+fn encode_pieces(
+    tokenizer: &Guarded,
     text: &str,
-    start: usize,
-    end: usize,
-) -> Result<Vec<Placed>, TextError> {
-    let encoding =
-        tokenizer.encode(&text[start..end], false).map_err(|e| TextError::Encode(e.to_string()))?;
-    let place =
-        |(&id, &(from, to)): (&u32, &(usize, usize))| Placed { id, start: start + from, end: start + to };
-    Ok(encoding.get_ids().iter().zip(encoding.get_offsets()).map(place).collect())
+    bounds: &[(usize, usize)],
+) -> Result<Vec<Vec<Placed>>, String> {
+    let pieces = bounds.iter().map(|&(start, end)| text[start..end].to_owned()).collect();
+    let mut placed = tokenizer.placed(pieces).map_err(|trouble| trouble.message)?;
+    for (tokens, (start, _)) in placed.iter_mut().zip(bounds) {
+        for token in tokens {
+            token.start += start;
+            token.end += start;
+        }
+    }
+    Ok(placed)
 }
 
 /// Where pieces begin: at 0 and near every multiple of `piece`, never inside a character.

@@ -21,11 +21,16 @@ mod corpus;
 mod display;
 mod encoded;
 pub(crate) mod error;
+pub(crate) mod guard;
+mod guarded;
 pub(crate) mod long;
 mod pack;
+#[cfg(test)]
+mod properties;
 pub(crate) mod reader;
 mod stats;
 mod tokenizer;
+mod tokenizer_file;
 mod window;
 
 pub use batch::batches;
@@ -34,7 +39,7 @@ pub use corpus::{Corpus, Document};
 pub use display::{TokenText, show};
 pub use error::TextError;
 pub use pack::PackedWindows;
-pub use reader::Format;
+pub use reader::{Format, data_files};
 pub use stats::TextStats;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, excerpt};
 pub use window::{Segment, Window, WindowOptions, WindowStream, Windows, open_windows, resolve_seq_len};

@@ -2,22 +2,27 @@
 
 use super::bos::{Bos, BosPolicy};
 use super::config_files::ConfigFiles;
+use super::corpus::Document;
 use super::display::{Spelling, TokenText};
 use super::error::TextError;
+use super::guarded::Guarded;
 use super::long::{Cut, LONG, Placed, encode_long};
-use rayon::prelude::*;
+use super::tokenizer_file::{check_growth, notes, unknown_is_among};
 use serde_json::Value;
 use std::path::Path;
-use tokenizers::PostProcessorWrapper;
 
 /// Text to ids and back, with the BOS decision made.
 ///
-/// Truncation and padding stored in `tokenizer.json` are off: a document has all of its tokens and no others.
+/// Truncation, padding and dropout stored in `tokenizer.json` are off: a document has all of its tokens and no others,
+/// and the same ones every time; [`warnings`](Self::warnings) says so.
 /// Special tokens written out in a text (`<|endoftext|>`) become their ids, as everywhere.
 pub struct Tokenizer {
     /// Without post-processor: what it would prepend is `bos`, and what it would append is never added.
-    inner: tokenizers::Tokenizer,
+    inner: Guarded,
     bos: Bos,
+    /// A token of the BOS also stands for characters that the tokenizer does not know.
+    bos_is_unknown: bool,
+    warnings: Vec<String>,
     eos: Option<u32>,
     max_id: u32,
     spelling: Spelling,
@@ -43,47 +48,91 @@ impl Tokenizer {
             std::fs::read(&path).map_err(|source| TextError::io(path.display().to_string(), source))?;
         let bad = |message: String| TextError::BadTokenizer { path: path.clone(), message };
         let json: Value = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| bad(error.to_string()))?;
-        inner.with_truncation(None).map_err(|error| bad(error.to_string()))?;
-        inner.with_padding(None);
+        check_growth(&json).map_err(bad)?;
+        let (inner, around) = Guarded::load(&path, bytes)?;
+        let vocabulary = inner.vocabulary();
         let files = ConfigFiles::load(dir)?;
-        let bos = Bos::resolve(policy, &inner, &files)?;
-        inner.with_post_processor(None::<PostProcessorWrapper>);
-        let max_id = inner.get_vocab(true).into_values().max();
-        let max_id = max_id.ok_or_else(|| bad("the vocabulary is empty".into()))?;
-        let eos = eos(&inner, &files)?;
-        Ok(Self { bos, eos, max_id, spelling: Spelling::detect(&json), inner })
+        let bos = Bos::resolve(policy, vocabulary, around, &files)?;
+        let ids = vocabulary.get_vocab(true).into_values().chain(bos.prefix.iter().copied());
+        let max_id = ids.max().ok_or_else(|| bad("the vocabulary is empty".into()))?;
+        let eos = eos(vocabulary, &files)?;
+        let id_of = |token: &str| vocabulary.token_to_id(token);
+        let mut warnings = notes(&json, id_of);
+        warnings.extend(files.warnings(vocabulary)?);
+        let bos_is_unknown = unknown_is_among(&json, &bos.prefix, id_of);
+        Ok(Self { bos, bos_is_unknown, warnings, eos, max_id, spelling: Spelling::detect(&json), inner })
+    }
+
+    /// What `tokenizer.json` and the files beside it ask for and does not happen, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// A document's ids: BOS as decided, then the text's own.
     ///
     /// # Errors
-    /// [`TextError::Encode`].
+    /// [`TextError::Tokenizer`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let mut ids = self.encode_content(text)?;
-        if let Some(bos) = self.bos_before(&ids) {
-            ids.insert(0, bos);
-        }
-        Ok(ids)
+        let ids = self.encode_content(text)?;
+        Ok([self.bos_before(text, &ids), &ids].concat())
     }
 
     /// [`encode`](Self::encode) of many texts in parallel, in order.
     ///
     /// # Errors
-    /// [`TextError::Encode`].
+    /// [`TextError::Tokenizer`].
     pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Vec<u32>>, TextError> {
-        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
+        let long = texts.iter().any(|text| text.as_ref().len() > LONG);
+        if long {
+            return texts.iter().map(|text| self.encode(text.as_ref())).collect();
+        }
+        let owned = texts.iter().map(|text| text.as_ref().to_owned()).collect();
+        let (owned, ids) = self.inner.ids(owned).map_err(|trouble| {
+            self.failed(texts.get(trouble.at).map_or("", |text| text.as_ref()), trouble.message)
+        })?;
+        let with_bos = |(text, ids): (&String, Vec<u32>)| [self.bos_before(text, &ids), &ids].concat();
+        Ok(owned.iter().zip(ids).map(with_bos).collect())
+    }
+
+    /// The id of a text that is one token, BOS aside.
+    ///
+    /// # Errors
+    /// [`TextError::NotOneToken`], which names the tokens that it is.
+    pub fn one_token(&self, text: &str) -> Result<u32, TextError> {
+        let ids = self.encode_content(text)?;
+        if let [id] = ids[..] {
+            return Ok(id);
+        }
+        let tokens = ids.iter().map(|id| self.piece(*id).text).collect();
+        let spaced = format!(" {text}");
+        let hint = (self.encode_content(&spaced)?.len() == 1).then_some(spaced);
+        Err(TextError::NotOneToken { text: text.into(), tokens, hint })
     }
 
     /// A text's own ids, without BOS.
     pub(crate) fn encode_content(&self, text: &str) -> Result<Vec<u32>, TextError> {
         if text.len() > LONG {
-            let placed = encode_long(&self.inner, text, usize::MAX, Cut::default())?;
+            let placed = self.encode_placed(text, usize::MAX)?;
             return Ok(placed.into_iter().map(|token| token.id).collect());
         }
-        let encoding =
-            self.inner.encode_fast(text, false).map_err(|error| TextError::Encode(error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = self.inner.ids(vec![text.into()]).map_err(|trouble| self.failed(text, trouble.message))?;
+        Ok(ids.1.into_iter().next().unwrap_or_default())
+    }
+
+    /// The own ids of documents, none of them [long](LONG), in parallel.
+    pub(super) fn encode_documents(&self, documents: &mut [Document]) -> Result<Vec<Vec<u32>>, TextError> {
+        let texts = documents.iter_mut().map(|document| std::mem::take(&mut document.text)).collect();
+        let (texts, ids) = self.inner.ids(texts).map_err(|trouble| {
+            let on = documents.get(trouble.at).map_or_else(String::new, |document| document.origin.clone());
+            self.inner.failed(on, trouble.message)
+        })?;
+        documents.iter_mut().zip(texts).for_each(|(document, text)| document.text = text);
+        Ok(ids)
+    }
+
+    /// An error on a text, which is told by its start.
+    fn failed(&self, text: &str, message: String) -> TextError {
+        self.inner.failed(excerpt(text), message)
     }
 
     /// The first `limit` of a text's own ids, without encoding much more than these.
@@ -98,35 +147,38 @@ impl Tokenizer {
     pub(crate) fn encode_placed(&self, text: &str, limit: usize) -> Result<Vec<Placed>, TextError> {
         let cut =
             if text.len() > LONG { Cut::default() } else { Cut { piece: text.len().max(1), context: 0 } };
-        encode_long(&self.inner, text, limit, cut)
+        encode_long(&self.inner, text, limit, cut).map_err(|message| self.failed(text, message))
     }
 
-    /// The BOS to put in front of these ids: never a second one.
-    pub(crate) fn bos_before(&self, ids: &[u32]) -> Option<u32> {
-        self.bos.id.filter(|bos| ids.first() != Some(bos))
+    /// The BOS to put in front of a text's own ids: none where the text begins with it.
+    pub(crate) fn bos_before(&self, text: &str, ids: &[u32]) -> &[u32] {
+        let first = || self.bos.id.and_then(|id| self.inner.vocabulary().id_to_token(id)).unwrap_or_default();
+        let spelled = || !self.bos_is_unknown || text.trim_start().starts_with(&first());
+        if ids.starts_with(&self.bos.prefix) && spelled() { &[] } else { &self.bos.prefix }
     }
 
     /// The text of ids, special tokens included.
     ///
     /// # Errors
-    /// [`TextError::Decode`].
+    /// [`TextError::Tokenizer`].
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        self.inner.decode(ids, false).map_err(|error| TextError::Decode(error.to_string()))
+        self.inner.decode(ids)
     }
 
     /// What one token stands for. An id the tokenizer does not know (embeddings are often padded) is `[id 50300]`.
     pub fn piece(&self, id: u32) -> TokenText {
-        let Some(raw) = self.inner.id_to_token(id) else {
+        let vocabulary = self.inner.vocabulary();
+        let Some(raw) = vocabulary.id_to_token(id) else {
             return Spelling::Plain.token(format!("[id {id}]"), true);
         };
-        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id);
+        let added = vocabulary.get_added_vocabulary().get_added_tokens_decoder().get(&id);
         let literal = added.is_some_and(|token| token.special || self.spelling == Spelling::ByteLevel);
         self.spelling.token(raw, literal)
     }
 
     /// How many tokens there are, added ones included. Ids may have holes: see [`max_id`](Self::max_id).
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.inner.vocabulary().get_vocab_size(true)
     }
 
     /// The largest id.
@@ -176,6 +228,15 @@ fn conversion_hint(dir: &Path) -> String {
             names.join(" + ")
         )
     })
+}
+
+/// The start of a text, in quotes, for an error line.
+pub fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 40;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?} …", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }
 
 fn eos(inner: &tokenizers::Tokenizer, files: &ConfigFiles) -> Result<Option<u32>, TextError> {

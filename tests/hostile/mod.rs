@@ -3,3 +3,4 @@
 mod arguments;
 mod models;
 mod texts;
+mod tokenizers;

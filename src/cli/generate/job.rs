@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use layerscope::{
     generate::{Generated, Measured, Prompt, Settings, stop_ids},
     hook::{EditSpec, Edits},
-    text::Tokenizer,
+    text::{Tokenizer, excerpt},
 };
 use serde_json::{Value, json};
 
@@ -42,8 +42,10 @@ impl Generate {
         let most = (context + 1).saturating_sub(longest); // the last token is said, not read
         let new = self.max_new_tokens.unwrap_or(NEW.min(most));
         if new == 0 || new > most {
+            let text = prompts.iter().find(|prompt| prompt.ids.len() == longest).map(|prompt| prompt.index);
+            let text = excerpt(text.map_or("", |index| &texts[index]));
             return Err(usage(format!(
-                "--text gives {longest} tokens, {new} new ones do not fit the model's context of {context}"
+                "--text {text} gives {longest} tokens, {new} new ones do not fit the model's context of {context}"
             )));
         }
         let settings = self.settings(new, session, tokenizer)?;
@@ -100,7 +102,7 @@ impl Generate {
             let text = if text == "-" { read_stdin().map_err(Failure::usage)? } else { text.clone() };
             let ids = tokenizer.encode(&text)?;
             if ids.is_empty() {
-                return Err(Failure::usage(anyhow!("--text gives no tokens")));
+                return Err(Failure::usage(anyhow!("--text {} gives no tokens", excerpt(&text))));
             }
             texts.push(text);
             prompts.push(Prompt { index, ids });

@@ -11,7 +11,7 @@ use clap::Args;
 use layerscope::{
     run::{Found as Claimed, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
     steer::{Contrast, Direction, Setting, Sweep},
-    text::{Tokenizer, Window},
+    text::Window,
 };
 use serde_json::json;
 use tch::Tensor;
@@ -138,8 +138,9 @@ impl SteerArgs {
         if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
             return Err(anyhow!("two directions are called {name}"));
         }
-        let token =
-            |text: &Option<String>| text.as_ref().map(|text| one_token(&source.tokenizer, text)).transpose();
+        let token = |text: &Option<String>| {
+            text.as_ref().map(|text| source.tokenizer.one_token(text).map(i64::from)).transpose()
+        };
         let contrast = token(&self.toward)?.zip(token(&self.away)?);
         let contrast = contrast.map(|(toward, away)| Contrast { toward, away });
         Ok(Job { directions, asked: found, layers, contrast })
@@ -205,16 +206,4 @@ fn left_out(name: &str, vectors: &mut Vec<(usize, Tensor)>, output: Output) -> a
         output.warn(format!("{name} has no length at layer {} and is left out there", gone.join(", ")));
     }
     Ok(())
-}
-
-/// The one token that `text` is.
-fn one_token(tokenizer: &Tokenizer, text: &str) -> anyhow::Result<i64> {
-    let ids = tokenizer.encode(text)?;
-    let ids: Vec<u32> = ids.into_iter().filter(|id| Some(*id) != tokenizer.bos().id).collect();
-    if let [id] = ids[..] {
-        return Ok(i64::from(id));
-    }
-    let piece = |id: &u32| Ok(format!("{:?}", tokenizer.decode(&[*id])?));
-    let pieces: Vec<String> = ids.iter().map(piece).collect::<anyhow::Result<_>>()?;
-    Err(anyhow!("{text:?} is not one token but {}: {}", ids.len(), pieces.join(" ")))
 }

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use layerscope::{
     generate::{Settings, stop_ids},
     run::DataFile,
-    text::{Format, Tokenizer, WindowOptions, open_windows},
+    text::{Format, Tokenizer, WindowOptions, excerpt, open_windows},
     think::{Feedback, Replacement, fits},
 };
 
@@ -54,7 +54,8 @@ impl Job {
         };
         let new = args.max_new_tokens.get();
         for prompt in &prompts {
-            fits(prompt.ids.len(), args.steps, new, spec.n_ctx).map_err(Failure::usage)?;
+            fits(prompt.ids.len(), args.steps, new, spec.n_ctx)
+                .map_err(|error| Failure::usage(anyhow!("{}: {error}", excerpt(&prompt.text))))?;
         }
         let replacements = replacements(&args.replace, prompts.len(), args.steps, output)?;
         let stop = if args.ignore_eos {
@@ -123,7 +124,8 @@ fn documents(
         if window.segments.iter().all(|segment| segment.doc_pos > 0) {
             continue; // the rest of a document
         }
-        let lead = usize::from(window.ids.first().is_some_and(|id| Some(*id) == tokenizer.bos().id));
+        let bos = &tokenizer.bos().prefix;
+        let lead = if window.ids.starts_with(bos) { bos.len() } else { 0 };
         prompts.push(Prompt { text: tokenizer.decode(&window.ids[lead..])?, ids: window.ids });
         if prompts.len() == args.prompts.map_or(200, usize::from) {
             break;

@@ -12,7 +12,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
     lenses::{LayerIndex, Lens, stats::Readings},
-    text::{TokenText, Tokenizer},
+    text::{TokenText, Tokenizer, excerpt},
     trajectory::{Trajectory, trajectories},
 };
 use serde_json::json;
@@ -226,12 +226,16 @@ impl View {
         let mut ids = tokenizer.encode(&text)?;
         ids.truncate(self.tokens.map_or(usize::MAX, NonZeroUsize::get));
         let (n, context) = (ids.len(), session.spec.n_ctx);
+        if text.is_empty() {
+            return Err(Failure::usage(anyhow!("--text is empty")));
+        }
         if n == 0 {
-            return Err(Failure::usage(anyhow!("--text gives no tokens")));
+            return Err(Failure::usage(anyhow!("--text {} gives no tokens", excerpt(&text))));
         }
         if n > context {
+            let text = excerpt(&text);
             return Err(Failure::usage(anyhow!(
-                "--text gives {n} tokens, the model's context is {context}; --tokens {context} looks at the first ones"
+                "--text {text} gives {n} tokens, the model's context is {context}; --tokens {context} looks at the first ones"
             )));
         }
         let tokens = ids.iter().map(|&id| tokenizer.piece(id)).collect();

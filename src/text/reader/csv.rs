@@ -1,76 +1,81 @@
-//! `.csv`: RFC 4180 with a header row, where quoted fields may hold line breaks. `.tsv`: as text/tab-separated-values
-//! has it, where quotes mean nothing, so that a lone quote in a sentence cannot swallow the lines after it.
+//! `.csv` and `.tsv`: a header row, then [records](super::records).
 
-use super::{Cell, Columns, Row, Rows, TextError, check_first};
-use ::csv::{ByteRecord, Error, ErrorKind, Reader, ReaderBuilder};
-use std::io::{BufRead, Read};
+use super::records::{Bad, Dialect, Record, Records};
+use super::{BOM, Cell, Columns, Input, Row, Rows, TextError, check_first};
+use std::io::BufRead;
 
 struct Csv<R> {
     name: String,
-    reader: Reader<R>,
-    /// Whether lines end in CR LF.
-    crlf: bool,
+    records: Records<R>,
+    limit: u64,
     /// Fields of the header.
     width: usize,
     /// Names and places of the columns asked for, the text first.
     columns: Vec<(String, usize)>,
-    record: ByteRecord,
-}
-
-/// How fields are told apart.
-#[derive(Clone, Copy)]
-pub(super) enum Dialect {
-    /// Commas, and quotes around what needs them.
-    Csv,
-    /// Tabs alone.
-    Tsv,
+    record: Record,
 }
 
 /// The rows of a CSV or TSV file, named by the line their record starts on. Blank lines are no rows.
-pub(super) fn rows(
-    name: String,
-    mut input: impl BufRead + Send + 'static,
-    columns: &Columns,
-    dialect: Dialect,
-) -> Result<Rows, TextError> {
-    let start = input.fill_buf().map_err(|source| TextError::io(&name, source))?;
-    let newline = start.iter().position(|byte| *byte == b'\n');
-    let crlf = newline.is_some_and(|at| start[..at].ends_with(b"\r"));
-    // The line end behind the last record, where it is missing, so that lines are counted alike to the end.
-    let mut builder = ReaderBuilder::new();
-    if let Dialect::Tsv = dialect {
-        builder.delimiter(b'\t').quoting(false);
+pub(super) fn rows(input: Input, columns: &Columns, dialect: Dialect) -> Result<Rows, TextError> {
+    let Input { name, mut bytes, limit } = input;
+    if bytes.fill_buf().map_err(|source| TextError::io(&name, source))?.starts_with(BOM) {
+        bytes.consume(BOM.len());
     }
-    let mut reader = builder.flexible(true).from_reader(input.chain(if crlf { &b"\r\n"[..] } else { b"\n" }));
-    let header = reader.byte_headers().map_err(|error| csv_error(&name, error))?;
-    let present: Vec<_> = header.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect();
-    let place = |column: &String| {
-        let index = present.iter().position(|field| field == column);
-        index.map(|index| (column.clone(), index)).ok_or_else(|| TextError::NoColumn {
-            place: name.clone(),
-            column: column.clone(),
-            present: present.clone(),
-        })
+    let mut csv = Csv {
+        records: Records::new(bytes, dialect, limit),
+        name,
+        limit,
+        width: 0,
+        columns: vec![],
+        record: Record::default(),
     };
-    let columns = columns.names().map(place).collect::<Result<_, _>>()?;
-    check_first(Csv { name, reader, crlf, width: present.len(), columns, record: ByteRecord::new() })
+    csv.read()?;
+    csv.width = csv.record.len();
+    csv.columns = csv.places(columns)?;
+    check_first(csv)
 }
 
-impl<R: Read> Iterator for Csv<R> {
+impl<R: BufRead> Iterator for Csv<R> {
     type Item = Result<Row, TextError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.reader.read_byte_record(&mut self.record) {
-            Ok(true) => Some(self.row()),
-            Ok(false) => None,
-            Err(error) => Some(Err(csv_error(&self.name, error))),
-        }
+        self.read().and_then(|more| more.then(|| self.row()).transpose()).transpose()
     }
 }
 
-impl<R: Read> Csv<R> {
+impl<R: BufRead> Csv<R> {
+    fn read(&mut self) -> Result<bool, TextError> {
+        let place = |line: u64| format!("{}:{line}", self.name);
+        self.records.read(&mut self.record).map_err(|bad| match bad {
+            Bad::Io(source) => TextError::io(&self.name, source),
+            Bad::Syntax(line, message) => TextError::Csv { place: place(line), message: message.into() },
+            Bad::TooLarge(line) => TextError::TooLarge { place: place(line), limit: self.limit },
+        })
+    }
+
+    /// Where the header has the columns asked for.
+    fn places(&self, columns: &Columns) -> Result<Vec<(String, usize)>, TextError> {
+        let present: Vec<_> =
+            self.record.fields().map(|field| String::from_utf8_lossy(field).into_owned()).collect();
+        let place = |column: &String| {
+            let mut found = (0..present.len()).filter(|index| present[*index] == *column);
+            match (found.next(), found.next()) {
+                (Some(index), None) => Ok((column.clone(), index)),
+                (Some(_), Some(_)) => {
+                    let message = format!("column {column:?} is there more than once");
+                    Err(TextError::Csv { place: format!("{}:{}", self.name, self.record.line), message })
+                }
+                (None, _) => {
+                    let (place, column, present) = (self.name.clone(), column.clone(), present.clone());
+                    Err(TextError::NoColumn { place, column, present })
+                }
+            }
+        };
+        columns.names().map(place).collect()
+    }
+
     fn row(&self) -> Result<Row, TextError> {
-        let place = format!("{}:{}", self.name, self.line());
+        let place = format!("{}:{}", self.name, self.record.line);
         let len = self.record.len();
         if len != self.width {
             let message = format!("the record has {len} fields, the header {}", self.width);
@@ -83,37 +88,22 @@ impl<R: Read> Csv<R> {
     }
 
     fn field(&self, (column, index): &(String, usize), place: &str) -> Result<String, TextError> {
-        let field = self.record.get(*index).unwrap_or_default();
+        let field = self.record.field(*index).unwrap_or_default();
         std::str::from_utf8(field).map(str::to_owned).map_err(|error| TextError::InvalidUtf8 {
             place: format!("{place}: column {column:?}"),
             offset: error.valid_up_to() as u64,
             within: "field",
         })
     }
-
-    /// The line the record starts on, counted back from where the reader stands: it has read the record's own line
-    /// feeds and the one that ends it, unless that one belongs to CR LF (it stops after CR).
-    fn line(&self) -> u64 {
-        let lines = |field: &[u8]| field.split(|byte| *byte == b'\n').count();
-        let inside: usize = self.record.iter().map(|field| lines(field) - 1).sum();
-        let ending = u64::from(!self.crlf);
-        self.reader.position().line().saturating_sub(inside as u64 + ending)
-    }
-}
-
-fn csv_error(name: &str, error: Error) -> TextError {
-    match error.into_kind() {
-        ErrorKind::Io(source) => TextError::io(name, source),
-        other => TextError::Csv { place: name.into(), message: format!("{other:?}") },
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::input;
     use super::*;
 
     fn read(bytes: &'static [u8]) -> Result<Vec<(String, String)>, String> {
-        let rows = rows("a.csv".into(), bytes, &Columns::text(None), Dialect::Csv)
+        let rows = rows(input("a.csv", bytes), &Columns::text(None), Dialect::Csv)
             .map_err(|error| error.to_string())?;
         rows.map(|row| row.map(|row| (row.place, row.text)).map_err(|error| error.to_string())).collect()
     }
@@ -126,18 +116,26 @@ mod tests {
         let expected = expected.map(|(place, text)| (place.to_owned(), text.to_owned()));
         assert_eq!(read(crlf).unwrap(), expected);
         assert_eq!(read(lf).unwrap(), expected);
+        assert_eq!(read(b"\xEF\xBB\xBF\"text\"\na").unwrap()[0].1, "a");
     }
 
     #[test]
     fn bad_records_are_named() {
-        let cases: [(&'static [u8], &str); 4] = [
+        let cases: [(&'static [u8], &str); 8] = [
             (
                 b"Text,n\na,1",
                 "a.csv: no column \"text\" (did you mean \"Text\"?), columns here: \"Text\", \"n\"",
             ),
             (b"", "a.csv: no column \"text\", columns here: none"),
             (b"text,n\na,1\nb", "a.csv:3: bad csv: the record has 1 fields, the header 2"),
+            (b"text,n\na,1\nb,1,2", "a.csv:3: bad csv: the record has 3 fields, the header 2"),
             (b"text\na\nb\xFF", "a.csv:3: column \"text\": invalid UTF-8 at byte 1 of the field"),
+            (
+                b"id,text\n1,\"open quote\n2,two\n3,three\n",
+                "a.csv:2: bad csv: the quote that opens here never closes",
+            ),
+            (b"text,n,text\na,1,b", "a.csv:1: bad csv: column \"text\" is there more than once"),
+            (b"text\na\0", "a.csv:2: bad csv: a NUL byte: is this UTF-16, or damaged?"),
         ];
         for (bytes, message) in cases {
             assert_eq!(read(bytes).unwrap_err(), message);
@@ -148,13 +146,13 @@ mod tests {
     fn tabs_without_quoting_and_other_columns() {
         let bytes = b"n\ttext\tlabel\r\n1\t\"a, b\t0\r\n2\t\tx\r\n";
         let columns = Columns { text: "text".into(), others: vec!["label".into(), "n".into()] };
-        let rows = rows("a.tsv".into(), &bytes[..], &columns, Dialect::Tsv).unwrap();
+        let rows = rows(input("a.tsv", bytes), &columns, Dialect::Tsv).unwrap();
         let rows: Vec<_> = rows.map(Result::unwrap).collect();
         let cells = |a: &str, b: &str| vec![Cell::Text(a.into()), Cell::Text(b.into())];
         assert_eq!((rows[0].text.as_str(), &rows[0].cells), ("\"a, b", &cells("0", "1")));
         assert_eq!((rows[1].place.as_str(), &rows[1].cells), ("a.tsv:3", &cells("x", "2")));
         let columns = Columns { text: "text".into(), others: vec!["lable".into()] };
-        let error = super::rows("a.tsv".into(), &bytes[..], &columns, Dialect::Tsv).err().unwrap();
+        let error = super::rows(input("a.tsv", bytes), &columns, Dialect::Tsv).err().unwrap();
         let says = "no column \"lable\" (did you mean \"label\"?), columns here: \"n\", \"text\", \"label\"";
         assert_eq!(error.to_string(), format!("a.tsv: {says}"));
     }

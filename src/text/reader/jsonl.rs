@@ -1,12 +1,11 @@
 //! `.jsonl`: one JSON object a line, the columns are its keys.
 
-use super::{BOM, Cell, Columns, Row, Rows, TextError, check_first};
-use serde_json::{Map, Value};
-use std::io::BufRead;
+use super::object::{Scan, complaint, json_type, read, row};
+use super::{BOM, Columns, Input, Row, Rows, TextError, check_first};
+use std::io::{BufRead, Read as _};
 
-struct Jsonl<R> {
-    name: String,
-    input: R,
+struct Jsonl {
+    input: Input,
     columns: Columns,
     /// Lines read so far, blank ones included.
     line: u64,
@@ -16,27 +15,27 @@ struct Jsonl<R> {
 }
 
 /// The rows of a JSON lines file. Blank lines are no rows; a `null` text is an empty one.
-pub(super) fn rows(
-    name: String,
-    input: impl BufRead + Send + 'static,
-    columns: &Columns,
-) -> Result<Rows, TextError> {
-    check_first(Jsonl { name, input, columns: columns.clone(), line: 0, offset: 0, buffer: Vec::new() })
+pub(super) fn rows(input: Input, columns: &Columns) -> Result<Rows, TextError> {
+    check_first(Jsonl { input, columns: columns.clone(), line: 0, offset: 0, buffer: Vec::new() })
 }
 
-impl<R: BufRead> Iterator for Jsonl<R> {
+impl Iterator for Jsonl {
     type Item = Result<Row, TextError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             self.buffer.clear();
             let start = self.offset;
-            match self.input.read_until(b'\n', &mut self.buffer) {
+            let most = self.input.limit.saturating_add(1);
+            match (&mut self.input.bytes).take(most).read_until(b'\n', &mut self.buffer) {
                 Ok(0) => return None,
                 Ok(read) => self.offset += read as u64,
-                Err(source) => return Some(Err(TextError::io(&self.name, source))),
+                Err(source) => return Some(Err(TextError::io(&self.input.name, source))),
             }
             self.line += 1;
+            if self.buffer.len() as u64 > self.input.limit {
+                return Some(Err(TextError::TooLarge { place: self.place(), limit: self.input.limit }));
+            }
             let bom = if self.line == 1 && self.buffer.starts_with(BOM) { BOM.len() } else { 0 };
             if !self.buffer[bom..].trim_ascii().is_empty() {
                 return Some(self.parse(bom, start));
@@ -45,88 +44,41 @@ impl<R: BufRead> Iterator for Jsonl<R> {
     }
 }
 
-impl<R> Jsonl<R> {
+impl Jsonl {
+    fn place(&self) -> String {
+        format!("{}:{}", self.input.name, self.line)
+    }
+
     /// The row of the line in the buffer, which starts at byte `start` of the file.
     fn parse(&self, bom: usize, start: u64) -> Result<Row, TextError> {
-        let place = format!("{}:{}", self.name, self.line);
+        let place = self.place();
         let line = std::str::from_utf8(&self.buffer[bom..]).map_err(|error| TextError::InvalidUtf8 {
             place: place.clone(),
             offset: start + (bom + error.valid_up_to()) as u64,
             within: "file",
         })?;
-        let value = serde_json::from_str(line)
-            .map_err(|error| TextError::Json { place: place.clone(), message: json_message(&error) })?;
-        let Value::Object(object) = value else {
-            return Err(TextError::NotAnObject { place, found: json_type(&value) });
-        };
-        row(&object, &self.columns, place)
-    }
-}
-
-/// The row that an object is.
-pub(super) fn row(object: &Map<String, Value>, columns: &Columns, place: String) -> Result<Row, TextError> {
-    let value = |column: &String| {
-        object.get(column).ok_or_else(|| TextError::NoColumn {
-            place: place.clone(),
-            column: column.clone(),
-            present: object.keys().cloned().collect(),
-        })
-    };
-    let bad = |column: &String, value: &Value| (place.clone(), column.clone(), json_type(value).to_owned());
-    let text = match value(&columns.text)? {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => {
-            let (place, column, found) = bad(&columns.text, other);
-            return Err(TextError::NotText { place, column, found });
+        let mut scan = Scan::new(line, 0);
+        if let Some(fields) = scan.object().filter(|_| scan.peek().is_none()) {
+            return row(&fields, &self.columns, place);
         }
-    };
-    let cell = |column: &String| {
-        let value = value(column)?;
-        cell(value).ok_or_else(|| {
-            let (place, column, found) = bad(column, value);
-            TextError::NotScalar { place, column, found }
-        })
-    };
-    let cells = columns.others.iter().map(cell).collect::<Result<_, _>>()?;
-    Ok(Row { place, text, cells })
-}
-
-fn cell(value: &Value) -> Option<Cell> {
-    match value {
-        Value::Null => Some(Cell::Missing),
-        Value::Bool(b) => Some(Cell::Bool(*b)),
-        Value::String(text) => Some(Cell::Text(text.clone())),
-        Value::Number(n) => n.as_i64().map(Cell::Integer).or_else(|| n.as_f64().map(Cell::Number)),
-        Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-/// `serde_json`'s message with the column only: it sees one line, so its line number is always 1.
-pub(super) fn json_message(error: &serde_json::Error) -> String {
-    let full = error.to_string();
-    let message = full.split(" at line ").next().unwrap_or(&full);
-    format!("{message} at column {}", error.column())
-}
-
-pub(super) fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        let mut scan = Scan::new(line, 0);
+        let other = scan.value().filter(|_| scan.peek().is_none()).and_then(|value| read(value).ok());
+        match other.filter(|value| !value.is_object()) {
+            Some(value) => Err(TextError::NotAnObject { place, found: json_type(&value) }),
+            None => Err(TextError::Json { place, message: complaint(line).1 }),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Cell;
+    use super::super::tests::input;
     use super::*;
 
     fn read(bytes: &'static [u8], column: &str) -> Result<Vec<(String, String)>, String> {
         let rows =
-            rows("a.jsonl".into(), bytes, &Columns::text(Some(column))).map_err(|error| error.to_string())?;
+            rows(input("a.jsonl", bytes), &Columns::text(Some(column))).map_err(|error| error.to_string())?;
         rows.map(|row| row.map(|row| (row.place, row.text)).map_err(|error| error.to_string())).collect()
     }
 
@@ -140,8 +92,9 @@ mod tests {
     #[test]
     fn bad_lines_are_named() {
         let first = "{\"text\":\"a\"}\n";
-        let cases: [(&'static [u8], &str); 6] = [
+        let cases: [(&'static [u8], &str); 7] = [
             (b"{\"text\":\"a\"}\n{\"text\"", "a.jsonl:2: not JSON: EOF while parsing an object at column 7"),
+            (b"{\"text\":\"a\"} x", "a.jsonl:1: not JSON: trailing characters at column 14"),
             (b"{\"text\":\"a\"}\n[1]", "a.jsonl:2: expected a JSON object, got an array"),
             (b"{\"text\":\"a\"}\n{\"text\":\"\xFF\"}", "a.jsonl:2: invalid UTF-8 at byte 22 of the file"),
             (b"{\"text\":\"a\"}\n{\"text\":3}", "a.jsonl:2: column \"text\" must be text, got a number"),
@@ -158,10 +111,40 @@ mod tests {
     }
 
     #[test]
+    fn what_python_writes_matters_only_where_it_is_read() {
+        let nan =
+            b"{\"text\":\"one\",\"label\":NaN, \"x\":[Infinity]}\n{\"text\":\"two\",\"label\":-Infinity}\n";
+        assert_eq!(read(nan, "text").unwrap().len(), 2);
+        assert_eq!(
+            read(nan, "label").unwrap_err(),
+            "a.jsonl:1: column \"label\" must be text, got NaN, which is no JSON"
+        );
+        let columns = Columns { text: "text".into(), others: vec!["label".into()] };
+        let error = rows(input("a.jsonl", nan), &columns).err().unwrap().to_string();
+        assert_eq!(error, "a.jsonl:1: column \"label\" must be text or a number, got NaN, which is no JSON");
+        let surrogate =
+            b"{\"text\":\"ok\",\"m\":\"x\"}\n{\"text\":\"fine\",\"m\":\"cut \\ud83d\",\"\\ud83d\":1}\n";
+        assert_eq!(read(surrogate, "text").unwrap().len(), 2);
+        let says =
+            "a.jsonl:2: column \"m\" must be text, got a lone surrogate (\\ud83d), half of a character";
+        assert_eq!(read(surrogate, "m").unwrap_err(), says);
+        // A key that is there twice.
+        assert_eq!(read(b"{\"text\":\"a\",\"text\":\"b\"}", "text").unwrap()[0].1, "b");
+    }
+
+    #[test]
+    fn a_chat_is_no_text_yet() {
+        let chat = b"{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}";
+        let says = "a.jsonl:1: no column \"text\", columns here: \"messages\"; \"messages\" is a chat, which is not \
+                    supported yet: give --text-column a column of text";
+        assert_eq!(read(chat, "text").unwrap_err(), says);
+    }
+
+    #[test]
     fn other_keys_are_scalars() {
         let read = |line: &'static str| {
             let columns = Columns { text: "text".into(), others: vec!["y".into()] };
-            let rows = rows("a.jsonl".into(), line.as_bytes(), &columns);
+            let rows = rows(input("a.jsonl", line.as_bytes()), &columns);
             rows.map(|mut rows| rows.next().unwrap().unwrap().cells.remove(0)).map_err(|e| e.to_string())
         };
         assert_eq!(read("{\"text\":\"a\",\"y\":1}").unwrap(), Cell::Integer(1));

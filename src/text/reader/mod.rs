@@ -1,38 +1,49 @@
 //! One reader per file format, all giving rows of text, with further columns where they are asked for.
 
+mod arrow;
 mod cell;
+mod columnar;
+mod compression;
 mod csv;
+mod folder;
 mod json;
 mod jsonl;
+mod object;
 mod parquet;
+mod records;
+mod start;
 mod txt;
 
+use self::compression::Compression;
 use super::error::TextError;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 pub(crate) use cell::Cell;
+pub use folder::data_files;
 
-/// The data formats, by file extension.
+/// The data formats, by file extension. Of the text formats there may be a `.gz` or `.zst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// `.txt`: the whole file is one document.
     Txt,
-    /// `.jsonl`: one JSON object a line.
+    /// `.jsonl`, `.ndjson`: one JSON object a line.
     Jsonl,
-    /// `.json`: a list of objects, or of strings. It is held whole.
+    /// `.json`: a list of objects, or of strings, which is held whole; or, as is the habit of many, one object a line.
     Json,
     /// `.csv`: RFC 4180 with a header row.
     Csv,
     /// `.tsv`: a header row, fields separated by tabs. Quotes are characters like any other.
     Tsv,
-    /// `.parquet`: a string column.
+    /// `.parquet`: a column of strings, or of bytes that are UTF-8.
     Parquet,
+    /// `.arrow`, `.feather`: Arrow IPC, as a stream (the shards of `datasets`) or a file.
+    Arrow,
 }
 
 /// The known extensions, for error lines.
-const KNOWN: &str = ".txt, .jsonl, .json, .csv, .tsv, .parquet";
+const KNOWN: &str = ".txt, .jsonl, .ndjson, .json, .csv, .tsv, each also with .gz or .zst behind it, .parquet, .arrow, .feather";
 
 /// The text column when the user names none.
 pub(crate) const DEFAULT_COLUMN: &str = "text";
@@ -68,22 +79,39 @@ impl Columns {
 /// A streaming reader of one input.
 pub(crate) type Rows = Box<dyn Iterator<Item = Result<Row, TextError>> + Send>;
 
+/// The bytes of one input.
+struct Input {
+    name: String,
+    bytes: Box<dyn BufRead + Send>,
+    /// Most bytes of one document.
+    limit: u64,
+}
+
+/// Most bytes of a document that was compressed: a few kilobytes can become any number of them.
+const INFLATED: u64 = 1 << 30;
+
 impl Format {
     /// The format of a file, by its extension.
     ///
     /// # Errors
     /// [`TextError::UnknownExtension`].
     pub fn of(path: &Path) -> Result<Self, TextError> {
-        let found = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        match found.as_str() {
-            "txt" => Ok(Self::Txt),
-            "jsonl" => Ok(Self::Jsonl),
-            "json" => Ok(Self::Json),
-            "csv" => Ok(Self::Csv),
-            "tsv" => Ok(Self::Tsv),
-            "parquet" => Ok(Self::Parquet),
-            _ => Err(TextError::UnknownExtension { path: path.into(), found, known: KNOWN }),
-        }
+        let (inner, compression) = Compression::of(path);
+        let extension = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let format = match extension(&inner).as_str() {
+            "txt" => Self::Txt,
+            "jsonl" | "ndjson" => Self::Jsonl,
+            "json" => Self::Json,
+            "csv" => Self::Csv,
+            "tsv" => Self::Tsv,
+            "parquet" if compression.is_none() => Self::Parquet,
+            "arrow" | "feather" if compression.is_none() => Self::Arrow,
+            _ => {
+                let found = extension(path);
+                return Err(TextError::UnknownExtension { path: path.into(), found, known: KNOWN });
+            }
+        };
+        Ok(format)
     }
 }
 
@@ -91,9 +119,14 @@ impl Format {
 pub(crate) fn open_file(path: &Path, format: Format, columns: &Columns) -> Result<Rows, TextError> {
     let name = path.display().to_string();
     let file = open(path)?;
-    match format {
-        Format::Parquet => parquet::rows(name, file, columns),
-        _ => open_stream(name, file, format, columns),
+    match (format, Compression::of(path).1) {
+        (Format::Parquet, _) => parquet::rows(name, file, columns),
+        (Format::Arrow, _) => arrow::rows(name, file, columns),
+        (_, None) => open_stream(name, file, format, columns),
+        (_, Some(compression)) => {
+            let bytes = compression.inflate(file).map_err(|source| TextError::io(&name, source))?;
+            open_input(Input { name, bytes: buffered(bytes), limit: INFLATED }, format, columns)
+        }
     }
 }
 
@@ -115,17 +148,53 @@ pub(super) fn open_stream(
     format: Format,
     columns: &Columns,
 ) -> Result<Rows, TextError> {
-    let buffered = |input| BufReader::with_capacity(1 << 16, input);
+    open_input(Input { name, bytes: buffered(input), limit: u64::MAX }, format, columns)
+}
+
+fn open_input(mut input: Input, format: Format, columns: &Columns) -> Result<Rows, TextError> {
+    let Input { name, bytes, .. } = &mut input;
+    match format {
+        Format::Parquet | Format::Arrow => return Err(TextError::CannotStream { name: input.name }),
+        // One document, and the one format whose reader waits until it is asked for.
+        Format::Txt => {}
+        _ => start::check(name, bytes.fill_buf().map_err(|source| TextError::io(&*name, source))?)?,
+    }
     match format {
         Format::Txt => match columns.others.first() {
-            Some(column) => Err(TextError::NoColumn { place: name, column: column.clone(), present: vec![] }),
-            None => Ok(txt::rows(name, input)),
+            Some(column) => {
+                Err(TextError::NoColumn { place: input.name, column: column.clone(), present: vec![] })
+            }
+            None => Ok(txt::rows(input)),
         },
-        Format::Jsonl => jsonl::rows(name, BufReader::new(input), columns),
-        Format::Json => json::rows(&name, input, columns),
-        Format::Csv => csv::rows(name, buffered(input), columns, csv::Dialect::Csv),
-        Format::Tsv => csv::rows(name, buffered(input), columns, csv::Dialect::Tsv),
-        Format::Parquet => Err(TextError::ParquetFromStdin),
+        Format::Jsonl => jsonl::rows(input, columns),
+        Format::Json => json::rows(input, columns),
+        Format::Csv => csv::rows(input, columns, records::Dialect::Csv),
+        _ => csv::rows(input, columns, records::Dialect::Tsv),
+    }
+}
+
+fn buffered(input: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
+    Box::new(BufReader::with_capacity(1 << 16, input))
+}
+
+impl Input {
+    /// All of it, as text without a byte order mark.
+    fn read_whole(mut self) -> Result<String, TextError> {
+        let mut bytes = Vec::new();
+        let io = |source| TextError::io(&self.name, source);
+        (&mut self.bytes).take(self.limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > self.limit {
+            return Err(TextError::TooLarge { place: self.name, limit: self.limit });
+        }
+        start::check(&self.name, &bytes)?;
+        let bom = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
+        bytes.drain(..bom);
+        String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].split(|byte| *byte == b'\n').count();
+            let place = format!("{}:{line}", self.name);
+            TextError::InvalidUtf8 { place, offset: (bom + at) as u64, within: "file" }
+        })
     }
 }
 
@@ -140,3 +209,34 @@ where
 
 /// The UTF-8 byte order mark, dropped from the start of text files.
 pub(crate) const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a compressed file may become: a few kilobytes of it could be any number.
+    #[test]
+    fn a_document_has_a_limit() {
+        let long = "a".repeat(70_000);
+        let contents = [
+            (Format::Txt, long.clone(), "a"),
+            (Format::Json, format!("[\"{long}\"]"), "a"),
+            (Format::Jsonl, format!("{{\"text\":\"b\"}}\n{{\"text\":\"{long}\"}}\n"), "a:2"),
+            (Format::Csv, format!("text\nb\n\"{}", "\n".repeat(70_000)), "a:3"),
+            (Format::Tsv, format!("text\nb\n{long}\n"), "a:3"),
+        ];
+        for (format, content, place) in contents {
+            let bytes = buffered(std::io::Cursor::new(content.into_bytes()));
+            let input = Input { name: "a".into(), bytes, limit: 10_000 };
+            let rows = open_input(input, format, &Columns::text(None));
+            let error = rows.and_then(|mut rows| rows.find_map(Result::err).map_or(Ok(()), Err)).unwrap_err();
+            let error = error.to_string();
+            assert_eq!(error, format!("{place}: a document of more than 10000 bytes"), "{format:?}");
+        }
+    }
+
+    /// An input of these bytes.
+    pub(super) fn input(name: &str, bytes: &'static [u8]) -> Input {
+        Input { name: name.into(), bytes: Box::new(bytes), limit: 1 << 20 }
+    }
+}

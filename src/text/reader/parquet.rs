@@ -1,156 +1,51 @@
-//! `.parquet`: a string column and the scalar columns asked for, read a few rows at a time.
+//! `.parquet`, read a few rows at a time. The Arrow type the writer had in mind (string, large string, string view,
+//! dictionary) does not matter: Parquet stores them all alike.
 
-use super::{Cell, Columns, Row, Rows, TextError, check_first};
+use super::columnar::{self, BATCH_ROWS, Chosen, attempt};
+use super::{Columns, Rows, TextError};
 use ::parquet::arrow::ProjectionMask;
-use ::parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
 
-/// Rows decoded at a time: documents can be long.
-const BATCH_ROWS: usize = 64;
+const FORMAT: &str = "parquet";
 
-struct Parquet {
-    name: String,
-    reader: ParquetRecordBatchReader,
-    /// The text column of the batch, then the others.
-    batch: Vec<ArrayRef>,
-    /// Names and decoded types of these columns.
-    columns: Vec<(String, DataType)>,
-    /// Next row of the batch.
-    next: usize,
-    /// Rows of the file already given out.
-    done: u64,
-}
-
-/// The rows of the columns asked for, numbered from 1. A null is an empty text. The Arrow type the writer had in mind
-/// (string, large string, string view, dictionary) does not matter: Parquet stores them all alike.
+/// The rows of the columns asked for.
 pub(super) fn rows(name: String, file: File, columns: &Columns) -> Result<Rows, TextError> {
-    let bad = |message: String| TextError::Parquet { place: name.clone(), message };
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
-        .map_err(|error| bad(one_line(&error)))?;
-    let fields = builder.schema().fields().clone();
-    let (mut indices, mut typed) = (Vec::new(), Vec::new());
-    for column in columns.names() {
-        let Some(index) = fields.iter().position(|field| field.name() == column) else {
-            let present = fields.iter().map(|field| field.name().clone()).collect();
-            return Err(TextError::NoColumn { place: name, column: column.clone(), present });
-        };
-        let found = fields[index].data_type();
-        if typed.is_empty() && *found != DataType::Utf8 {
-            return Err(TextError::NotText { place: name, column: column.clone(), found: found.to_string() });
-        }
-        let Some(wide) = widest(found) else {
-            let found = found.to_string();
-            return Err(TextError::NotScalar { place: name, column: column.clone(), found });
-        };
-        indices.push(index);
-        typed.push((column.clone(), wide));
-    }
-    let mask = ProjectionMask::roots(builder.parquet_schema(), indices);
-    let reader = builder
-        .with_projection(mask)
-        .with_batch_size(BATCH_ROWS)
-        .build()
-        .map_err(|error| bad(one_line(&error)))?;
-    check_first(Parquet { name, reader, batch: Vec::new(), columns: typed, next: 0, done: 0 })
-}
-
-/// The type that a scalar column is read as; nothing for lists, times and the like.
-fn widest(found: &DataType) -> Option<DataType> {
-    match found {
-        DataType::Utf8 | DataType::Boolean => Some(found.clone()),
-        found if found.is_integer() => Some(DataType::Int64),
-        found if found.is_floating() => Some(DataType::Float64),
-        DataType::Decimal128(..) => Some(DataType::Float64),
-        _ => None,
-    }
-}
-
-impl Iterator for Parquet {
-    type Item = Result<Row, TextError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.batch.first().is_some_and(|text| self.next < text.len()) {
-                let row = self.next;
-                self.next += 1;
-                self.done += 1;
-                let text = match cell(&self.batch[0], row) {
-                    Cell::Text(text) => text,
-                    _ => String::new(),
-                };
-                let cells = self.batch[1..].iter().map(|column| cell(column, row)).collect();
-                return Some(Ok(Row { place: format!("{}:{}", self.name, self.done), text, cells }));
-            }
-            if let Err(error) = self.refill()? {
-                return Some(Err(error));
-            }
-        }
-    }
-}
-
-impl Parquet {
-    fn refill(&mut self) -> Option<Result<(), TextError>> {
-        let batch = self.reader.next()?;
-        let columns = batch.map_err(|error| one_line(&error)).and_then(|batch| self.decode(&batch)).map_err(
-            |message| TextError::Parquet { place: format!("{}:{}", self.name, self.done + 1), message },
-        );
-        self.next = 0;
-        Some(columns.map(|columns| self.batch = columns))
-    }
-
-    /// The columns of a batch, in the order asked for, as their widest types.
-    fn decode(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
-        let column = |(name, kind): &(String, DataType)| {
-            let column = batch.column_by_name(name).ok_or_else(|| format!("column {name:?} is gone"))?;
-            let wide = cast(column, kind).map_err(|error| one_line(&error))?;
-            // A cast makes null of what does not fit.
-            if wide.null_count() > column.null_count() {
-                return Err(format!("column {name:?} has a value beyond {kind}"));
-            }
-            Ok(wide)
-        };
-        self.columns.iter().map(column).collect()
-    }
-}
-
-fn cell(column: &ArrayRef, row: usize) -> Cell {
-    if column.is_null(row) {
-        return Cell::Missing;
-    }
-    match column.data_type() {
-        DataType::Boolean => Cell::Bool(column.as_boolean().value(row)),
-        DataType::Int64 => Cell::Integer(column.as_primitive::<Int64Type>().value(row)),
-        DataType::Float64 => Cell::Number(column.as_primitive::<Float64Type>().value(row)),
-        _ => Cell::Text(column.as_string::<i32>().value(row).to_owned()),
-    }
-}
-
-fn one_line(error: &dyn std::error::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    let open = || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
+    let builder = attempt(&name, FORMAT, open)?;
+    let chosen = Chosen::of(&name, builder.schema().fields(), columns)?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), chosen.places.iter().copied());
+    let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+    let batches = attempt(&name, FORMAT, || builder.build())?;
+    columnar::rows(name, FORMAT, Box::new(batches), chosen)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Cell;
     use super::*;
-    use ::parquet::arrow::ArrowWriter;
-    use arrow::array::{
-        BooleanArray, Float32Array, Int8Array, Int32Array, LargeStringArray, ListArray, StringArray,
-        StringViewArray, UInt64Array,
+    use ::arrow::array::{
+        ArrayRef, BinaryArray, BooleanArray, Float32Array, Int8Array, Int32Array, LargeStringArray,
+        ListArray, RecordBatch, StringArray, StringViewArray, UInt64Array,
     };
+    use ::arrow::datatypes::Int64Type;
+    use ::parquet::arrow::ArrowWriter;
+    use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+    use ::parquet::file::properties::WriterProperties;
     use std::sync::Arc;
 
     fn file(column: ArrayRef) -> File {
+        packed(column, Compression::UNCOMPRESSED)
+    }
+
+    fn packed(column: ArrayRef, compression: Compression) -> File {
         let numbers: ArrayRef = Arc::new(Int32Array::from_iter_values(0..column.len() as i32));
         let batch = RecordBatch::try_from_iter_with_nullable([("n", numbers, false), ("text", column, true)])
             .expect("a batch");
         let mut file = tempfile::tempfile().expect("a file");
-        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).expect("a writer");
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties)).expect("a writer");
         writer.write(&batch).expect("written");
         writer.flush().expect("a row group ends");
         writer.write(&batch).expect("written");
@@ -180,6 +75,35 @@ mod tests {
                 assert_eq!(*text, texts[i % 100].clone().unwrap_or_default());
             }
         }
+    }
+
+    #[test]
+    fn every_compression() {
+        let texts: Vec<_> = (0..100).map(|n| format!("the same words again and again {}", n % 7)).collect();
+        let column: ArrayRef = Arc::new(StringArray::from(texts.clone()));
+        for compression in [
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::BROTLI(BrotliLevel::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+            Compression::ZSTD(ZstdLevel::default()),
+        ] {
+            let got = read(packed(column.clone(), compression), "text").unwrap();
+            assert!(got[100..].iter().map(|(_, text)| text).eq(&texts), "{compression}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_text_where_they_are_utf8() {
+        let bytes = |last: &'static [u8]| -> ArrayRef {
+            Arc::new(BinaryArray::from_opt_vec(vec![Some("é".as_bytes()), None, Some(last)]))
+        };
+        let got: Vec<_> =
+            read(file(bytes(b"a")), "text").unwrap().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(got, ["é", "", "a", "é", "", "a"]);
+        let error = read(file(bytes(b"a\xFF")), "text").unwrap_err();
+        assert_eq!(error, "a.parquet:3: column \"text\": invalid UTF-8 at byte 1 of the value");
     }
 
     #[test]
