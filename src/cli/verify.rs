@@ -17,7 +17,7 @@ use tch::Kind;
 use super::{
     args::{CommonArgs, ModelArgs},
     exit::Failure,
-    output::Output,
+    output::{Output, shown},
     session::Session,
 };
 
@@ -64,7 +64,7 @@ impl Verify {
             "verdict": if checked.is_ok() { "pass" } else { "fail" },
             "tolerance": self.tolerance,
             "reference": self.reference,
-            "out": self.out,
+            "out": self.out.as_ref().map(shown),
             "hooks": differences.iter().map(|d| object(d, self.tolerance)).collect::<Vec<_>>(),
         }))?;
         checked?;

@@ -15,6 +15,7 @@ use crate::{
         Format, Segment, Tokenizer, Window,
         reader::{Cell, Columns, open_file},
     },
+    words::counted,
 };
 
 /// Texts that say a thing, each with one that says its opposite.
@@ -58,7 +59,7 @@ impl Pairs {
             texts.push([row.text, negative]);
         }
         if texts.len() < 3 {
-            let reason = format!("{} pairs are too few, at least 3 are needed", texts.len());
+            let reason = format!("{} given, at least 3 are needed", counted(texts.len(), "pair"));
             return Err(SteerError::Pairs { place: path.display().to_string(), reason });
         }
         Ok(Self { texts })
@@ -82,6 +83,13 @@ impl Pairs {
         if let Some(empty) = windows.iter().position(|window| window.ids.is_empty()) {
             let place = format!("pair {}", empty / 2 + 1);
             return Err(SteerError::Pairs { place, reason: "a text without tokens".into() });
+        }
+        let context = model.spec().n_ctx;
+        if let Some(long) = windows.iter().position(|window| window.ids.len() > context) {
+            let side = if long % 2 == 0 { "positive" } else { "negative" };
+            let n = windows[long].ids.len();
+            let reason = format!("its {side} text has {n} tokens, the model's context is {context}");
+            return Err(SteerError::Pairs { place: format!("pair {}", long / 2 + 1), reason });
         }
         between(model, &windows, layers, rows, done)
     }

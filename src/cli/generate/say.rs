@@ -1,14 +1,15 @@
 //! Text as it is said, on stdout.
 
-use std::io::{self, Write as _};
-
 use layerscope::{
     generate::{Prompt, Said},
     text::{TextError, Tokenizer},
 };
 use serde_json::json;
 
-use super::super::{exit::Failure, output::Output};
+use super::super::{
+    exit::Failure,
+    output::{Output, write_out},
+};
 
 /// The text that `tokens` add to a prompt: some tokenizers spell a first token otherwise than a later one.
 pub(crate) fn continuation(
@@ -71,10 +72,10 @@ impl<'a> Voice<'a> {
             }
             if self.prompts.len() > 1 {
                 self.told = 0;
-                write!(io::stdout().lock(), "[{}] ", prompt + 1)?;
+                write_out(&format!("[{}] ", prompt + 1))?;
             }
             self.tell(&self.text(prompt)?)?;
-            writeln!(io::stdout().lock())?;
+            write_out("\n")?;
         }
         Ok(())
     }
@@ -91,9 +92,7 @@ impl<'a> Voice<'a> {
     /// Writes what of `text` is not out yet.
     fn tell(&mut self, text: &str) -> Result<(), Failure> {
         if let Some(new) = text.get(self.told..).filter(|new| !new.is_empty()) {
-            let mut out = io::stdout().lock();
-            write!(out, "{}", inert(new))?;
-            out.flush()?;
+            write_out(&inert(new))?;
             self.told = text.len();
         }
         Ok(())

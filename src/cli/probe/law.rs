@@ -22,7 +22,7 @@ use super::{
         args::{CommonArgs, ModelArgs, TextArgs},
         exit::Failure,
         interrupt::on_interrupt,
-        output::Output,
+        output::{Output, shown},
         source::{Source, counts},
         table::Table,
     },
@@ -78,7 +78,7 @@ impl LawArgs {
         let claim = RunDir::claim(&self.out, manifest, self.force)?;
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
-            output.result(json!({ "out": self.out, "complete": true }))?;
+            output.result(json!({ "out": shown(&self.out), "complete": true }))?;
             return Ok(());
         }
         let dir = claim.begin(&|p| p == Path::new(METRICS))?;
@@ -145,7 +145,7 @@ impl LawArgs {
         output.wrote(&self.out, "all numbers");
         let [fitted, held] = decay(rows, Control::Next)?;
         output.result(json!({
-            "out": self.out,
+            "out": shown(&self.out),
             "rho": fitted.rho, "pearson": fitted.pearson,
             "rho_held_out": held.rho, "pearson_held_out": held.pearson,
         }))?;

@@ -33,7 +33,7 @@ use self::{
 use super::super::{
     exit::Failure,
     interrupt::on_interrupt,
-    output::Output,
+    output::{Output, shown},
     source::{AllWindows, Source, counts},
 };
 
@@ -77,7 +77,7 @@ impl FitArgs {
         let dir = RunDir::start(&self.out, manifest, self.force, &owns)?;
         if dir.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
-            output.result(json!({ "out": self.out, "complete": true }))?;
+            output.result(json!({ "out": shown(&self.out), "complete": true }))?;
             return Ok(());
         }
         let model = source.session.load(output)?;
@@ -94,7 +94,7 @@ impl FitArgs {
             LensFolder::write(&self.out, &config, &tensors)?;
             dir.finish(counts(text.stats, text.stats.tokens), None)?;
             output.note("next, on other text: `layerscope future` measures it");
-            output.result(json!({ "out": self.out, "maps": tensors.len() / 2 }))?;
+            output.result(json!({ "out": shown(&self.out), "maps": tensors.len() / 2 }))?;
             return Ok(());
         }
         let (targets, log) = self.fit(residuals, &readout, &plan, &text.windows, stop, output)?;
