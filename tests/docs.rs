@@ -76,6 +76,7 @@ fn is_example(command: &str) -> bool {
 }
 
 #[test]
+#[ignore = "takes minutes: cargo test --release --test tests -- --ignored the_documentation_runs_as_pasted"]
 fn the_documentation_runs_as_pasted() {
     let dir = tempfile::tempdir().unwrap();
     symlink(root().join("fixtures"), dir.path().join("fixtures")).unwrap();
