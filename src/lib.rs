@@ -40,6 +40,7 @@ pub mod think;
 pub mod trajectory;
 pub mod transfer;
 pub mod verify;
+pub mod words;
 
 pub use layerscope_lenses as lenses;
 pub use layerscope_probes as probes;

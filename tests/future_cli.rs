@@ -184,7 +184,7 @@ fn training_goes_on_from_its_checkpoint() {
     assert_eq!(again.code, Some(0), "{}", again.err);
     if killed {
         assert!(
-            again.err.contains("going on: 1 prompts") || again.err.contains("complete already"),
+            again.err.contains("going on after 1 prompt") || again.err.contains("complete already"),
             "{}",
             again.err
         );

@@ -428,7 +428,7 @@ fn fit_refuses_what_it_cannot_do_and_leaves_no_folder() {
         good("--kind shared --rung rank-0", &["--rung", "\"rank-0\""]),
         good("--kind shared --optimizer sgd", &["Sgd fits tuned lenses only"]),
         good("--kind mlp", &["mlp", "tuned, shared, linear, future"]),
-        good("--kind tuned --site resid_end", &["--site resid_end", "attn_out"]),
+        good("--kind tuned --site resid_end", &["resid_end", "--site", "attn_out"]),
         good("--kind tuned --layers 99", &["no layer 99", "0 to 6"]),
         good("--kind tuned --layers 6", &["--layers", "below layer 6"]),
         good("--kind linear --target 9", &["--target", "no layer 9", "6"]),

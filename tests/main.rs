@@ -1,6 +1,7 @@
 //! The one integration binary: tests from the outside.
 
-#![allow(clippy::print_stdout)] // `--nocapture` shows the table of errors per family
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+// `--nocapture` shows the table of errors per family, and why a test is skipped
 // Tables of cases are long, and hold closures:
 #![allow(clippy::items_after_statements, clippy::needless_range_loop, clippy::semicolon_if_nothing_returned)]
 #![allow(clippy::needless_for_each, clippy::too_many_lines, clippy::type_complexity)]
@@ -10,6 +11,8 @@ mod causal_cli;
 mod cli;
 mod config_keys;
 mod damage;
+#[cfg(unix)]
+mod docs;
 mod future_cli;
 mod fuzz_corpus;
 mod generate_golden;

@@ -108,3 +108,39 @@ fn what_cannot_be_patched_is_named() {
         row(&["patch", "--source", "w1", "--target", "w2", "--steps", "99"], &["context of 64"]),
     ]);
 }
+
+#[test]
+fn json_has_tokens_as_text() {
+    let model = gpt2();
+    let json = |args: &[&str]| result(&succeed(&[args, &["--json", "--quiet", "--model", &model]].concat()));
+    let (clean, corrupted) = ("She took her hat and", "He took his hat and");
+    let trace = json(&[
+        "trace",
+        "--clean",
+        clean,
+        "--corrupted",
+        corrupted,
+        "--layers",
+        "4",
+        "--hook",
+        "hook_resid_pre",
+    ]);
+    let text = |key: &str| {
+        let tokens = trace[key].as_array().unwrap().iter().skip(1); // BOS
+        tokens.map(|token| token.as_str().unwrap()).collect::<String>()
+    };
+    assert_eq!([text("tokens"), text("corrupted_tokens")], [clean, corrupted]);
+    let n = trace["tokens"].as_array().unwrap().len();
+    for ids in ["token_ids", "corrupted_token_ids"] {
+        assert_eq!(trace[ids].as_array().unwrap().len(), n, "{ids}");
+    }
+    for side in ["answer", "foil"] {
+        assert!(!trace[side]["token"].as_str().unwrap().contains('·'), "{}", trace[side]);
+    }
+    assert_eq!(trace["maps"][0]["hook"], "resid_pre");
+    let patch = json(&["patch", "--source", clean, "--position", "all", "--layers", "6"]);
+    let answers = patch["answers"].as_array().unwrap();
+    let source: String = answers.iter().skip(1).map(|a| a["source_token"].as_str().unwrap()).collect();
+    assert_eq!(source, clean);
+    assert!(answers.iter().all(|a| !a["tokens"][0]["token"].as_str().unwrap().contains('·')), "{patch}");
+}

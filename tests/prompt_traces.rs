@@ -102,7 +102,18 @@ fn view_writes_a_page_and_a_run() {
     assert_eq!(fs::read(dir.path().join("run/trajectory.parquet")).unwrap(), before);
     let run = path(dir.path().join("run"));
     let other = ["view", "--quiet", "--model", &gpt2(), "--text", "Other", "--out", &run];
-    assert_eq!(refusal(layerscope().args(other), 1, &["another job", "--force"]), None);
+    assert_eq!(refusal(layerscope().args(other), 2, &["another job", "--force"]), None);
+    // A page is as safe as a folder.
+    let html = path(dir.path().join("page.html"));
+    let page = fs::read_to_string(&html).unwrap(); // written again since, by the command line with --json
+    let other = ["view", "--quiet", "--model", &gpt2(), "--text", "Other", "--html", &html];
+    assert_eq!(
+        refusal(layerscope().args(other), 2, &["page.html: the file is there already", "--force"]),
+        None
+    );
+    assert_eq!(fs::read_to_string(&html).unwrap(), page);
+    succeed(&[&other[..], &["--force"]].concat());
+    assert!(fs::read_to_string(&html).unwrap() != page);
 }
 
 /// Equal, but for the last digit that reading JSON may lose.

@@ -230,7 +230,7 @@ fn pairs_and_sentences_that_give_nothing_are_named() {
     }
     let good = at("good.csv");
     let cases: [(&[&str], &[&str]); 9] = [
-        (&["--pairs", &at("two.csv")], &["two.csv", "2 pairs are too few"]),
+        (&["--pairs", &at("two.csv")], &["two.csv", "2 pairs given, at least 3"]),
         (&["--pairs", &at("other.csv")], &["no column \"positive\""]),
         (&["--pairs", &at("empty.csv")], &["empty.csv:3", "a positive and a negative text"]),
         (&["--pairs", &at("half.jsonl")], &["half.jsonl", "negative"]),

@@ -1,6 +1,6 @@
 //! Arguments that several commands share.
 
-use std::{num::NonZeroUsize, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use clap::Args;
 use layerscope::{
@@ -13,7 +13,7 @@ use layerscope::{
 pub(crate) struct ModelArgs {
     /// Model folder (config.json, tokenizer.json, safetensors), or a Hugging Face id such as `org/name`
     #[arg(long, value_name = "DIR|ID")]
-    pub(crate) model: String,
+    pub(crate) model: OsString,
     /// Revision of a Hugging Face id
     #[arg(long, value_name = "REV")]
     pub(crate) revision: Option<String>,

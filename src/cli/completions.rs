@@ -1,7 +1,7 @@
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Cli, exit::Failure, output::to_stdout};
+use super::{Cli, exit::Failure, output::write_out};
 
 /// Print completions for a shell
 #[derive(Debug, Args)]
@@ -14,7 +14,6 @@ impl Completions {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "layerscope", &mut script);
-        std::io::Write::write_all(&mut std::io::stdout().lock(), &script).map_err(to_stdout)?;
-        Ok(())
+        Ok(write_out(&String::from_utf8_lossy(&script))?)
     }
 }

@@ -3,13 +3,14 @@ mod changes;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
-use layerscope::store::ActivationStore;
+use layerscope::{store::ActivationStore, words::counted};
 
 use super::{
-    Cli, Command,
+    Cli,
     args::OutputArgs,
     exit::Failure,
     output::{Output, human},
+    run,
 };
 
 /// The bundled model (GPT-2, 8 layers, trained on old English books) and texts sampled from it.
@@ -206,22 +207,7 @@ impl Demo {
         let flags = [(self.output.json, "--json"), (self.output.quiet, "--quiet")];
         let flags = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag);
         let argv = ["layerscope"].into_iter().chain(words.iter().copied()).chain(flags);
-        match Cli::try_parse_from(argv).map_err(Failure::usage)?.command {
-            Command::Verify(command) => command.run(),
-            Command::View(command) => command.run(),
-            Command::Export(command) => command.run(),
-            Command::Generate(command) => command.run(),
-            Command::Future(command) => command.run(),
-            Command::Patch(command) => command.run(),
-            Command::Trace(command) => command.run(),
-            Command::Schedule(command) => command.run(),
-            Command::Steer(command) => command.run(),
-            Command::Think(command) => command.run(),
-            Command::Lens(command) => command.run(),
-            Command::Probe(command) => command.run(),
-            Command::Report(command) => command.run(),
-            _ => Ok(()),
-        }
+        run(Cli::try_parse_from(argv).map_err(Failure::usage)?.command)
     }
 }
 
@@ -233,8 +219,8 @@ fn quote(word: &str) -> String {
 fn summary(dir: &Path, output: Output) -> Result<(), Failure> {
     let store = ActivationStore::open(dir)?;
     output.print(&format!(
-        "read back: {} rows; the residual stream's typical length by layer",
-        store.n_rows()
+        "read back: {}; the residual stream's typical length by layer",
+        counted(store.n_rows(), "row")
     ))?;
     let mut lengths = Vec::new();
     for column in store.columns() {

@@ -2,6 +2,13 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use layerscope::{
+    artifact::ArtifactError, hub::HubError, labelled::LabelledError, run::RunError, store::StoreError,
+    text::TextError,
+};
+
+use super::output::say;
+
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -49,13 +56,13 @@ impl Failure {
         if io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS; // whoever read our output has seen enough
         }
-        eprintln!("error: {}", one_line(&self.whole()));
+        say(&format!("error: {}", one_line(&self.whole())));
         ExitCode::from(self.code)
     }
 }
 
 /// Messages quote files that somebody else wrote: control and bidirectional characters must not reach the terminal.
-fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -68,9 +75,81 @@ fn one_line(message: &str) -> String {
     message.chars().map(safe).collect()
 }
 
-/// Everything else is a failure at run time: exit 1.
+/// What the user named and is not there, and folders that hold other work: exit 2. Everything else failed on the way: exit 1.
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { code: 1, error: error.into() }
+        let error = anyhow::Error::from(error);
+        Self { code: if error.chain().any(is_configuration) { 2 } else { 1 }, error }
+    }
+}
+
+/// Whether the cause of a failure is in the command line, not in the work or its data.
+fn is_configuration(cause: &(dyn std::error::Error + 'static)) -> bool {
+    // A transparent error hides what it wraps from the chain.
+    let run = match cause.downcast_ref::<StoreError>() {
+        Some(StoreError::Run(error)) => Some(error),
+        _ => cause.downcast_ref::<RunError>(),
+    };
+    let text = match cause.downcast_ref::<LabelledError>() {
+        Some(LabelledError::Text(error)) => Some(error),
+        _ => cause.downcast_ref::<TextError>(),
+    };
+    if let Some(error) = run {
+        return match error {
+            RunError::Foreign { .. } | RunError::DifferentJob { .. } => true,
+            RunError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return error.is_usage();
+    }
+    if let Some(error) = text {
+        return matches!(
+            error,
+            TextError::NoInput
+                | TextError::NoSuchFile(_)
+                | TextError::IsFolder(_)
+                | TextError::UnknownExtension { .. }
+                | TextError::StdinTwice
+                | TextError::CannotStream { .. }
+                | TextError::Folder { .. }
+                | TextError::NoColumn { .. }
+                | TextError::NoBos { .. }
+                | TextError::NoEos
+                | TextError::SeqLen { .. }
+                | TextError::NoTokensAsked
+        );
+    }
+    if let Some(ArtifactError::Io { source, .. }) = cause.downcast_ref::<ArtifactError>() {
+        return source.kind() == io::ErrorKind::NotFound;
+    }
+    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_configuration() {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let path = || PathBuf::from("x");
+        let code = |failure: Failure| failure.code;
+        assert_eq!(code(TextError::NoSuchFile(path()).into()), 2);
+        assert_eq!(code(RunError::io("read", &path(), missing()).into()), 2);
+        assert_eq!(code(ArtifactError::Io { path: path(), source: missing() }.into()), 2);
+        assert_eq!(code(HubError::NoCache.into()), 2);
+        assert_eq!(code(missing().into()), 2);
+        assert_eq!(code(io::Error::from(io::ErrorKind::StorageFull).into()), 1);
+        assert_eq!(code(RunError::Locked { path: path() }.into()), 1);
+        assert_eq!(code(TextError::Json { place: "a".into(), message: "b".into() }.into()), 1);
+    }
+
+    #[test]
+    fn messages_cannot_draw_on_the_terminal() {
+        assert_eq!(one_line("a\nb\u{1b}[31m\u{202e}"), "a b\\u{1b}[31m\\u{202e}");
     }
 }

@@ -21,6 +21,7 @@ use layerscope::{
     run::{Counts, Found, LensRecord, METRICS, RunDir, read_metrics, write_metrics},
     score::Resamples,
     text::{Window, WindowOptions, resolve_seq_len},
+    words::counted,
 };
 use serde_json::{Value, json};
 use tch::Device;
@@ -30,7 +31,7 @@ use super::{
     exit::Failure,
     interrupt::on_interrupt,
     lens::load,
-    output::Output,
+    output::{Output, shown},
     source::Source,
 };
 
@@ -55,7 +56,7 @@ pub(crate) struct Future {
     text: TextArgs,
     /// Lens folder: future-prompt, future-vocab, future, or any other kind for the next token; repeat for several
     #[arg(long, value_name = "logit|LENSDIR")]
-    lens: Vec<String>,
+    lens: Vec<PathBuf>,
     /// Fixed prompt in place of the paper's four; repeat for several, whose mean is `fixed`
     #[arg(long, value_name = "STR")]
     prompt: Vec<String>,
@@ -105,7 +106,7 @@ struct Fixed {
 /// A lens that is no map between states: learned prompts, or straight to the vocabulary.
 struct Learned {
     name: String,
-    dir: String,
+    dir: PathBuf,
     folder: LensFolder,
 }
 
@@ -113,7 +114,7 @@ struct Learned {
 struct Given {
     learned: Vec<Learned>,
     vocabs: Vec<Learned>,
-    others: Vec<String>,
+    others: Vec<PathBuf>,
 }
 
 impl Future {
@@ -134,7 +135,7 @@ impl Future {
         load::check_shapes(&asked, spec)?;
         for lens in learned.iter().chain(&vocabs) {
             check_shape(&lens.folder.config, spec.d_model, spec.n_layers)
-                .map_err(|e| Failure::check(format!("{}: {e}", lens.dir)))?;
+                .map_err(|e| Failure::check(format!("{}: {e}", lens.dir.display())))?;
         }
         source.session.announce(output);
         let layers = match &self.layers {
@@ -146,7 +147,7 @@ impl Future {
         let docs: Vec<u64> = contexts.iter().filter_map(|c| c.segments.first()).map(|s| s.doc_id).collect();
         derangement(&docs, self.common.seed).map_err(Failure::usage)?;
         let documents = docs.into_iter().collect::<std::collections::BTreeSet<_>>().len();
-        output.note(format!("{} contexts of {documents} documents", contexts.len()));
+        output.note(format!("{} of {}", counted(contexts.len(), "context"), counted(documents, "document")));
         let lead = source.tokenizer.bos().reason.clone();
         let mut manifest = source.manifest("future", &self.model, &lead, false, &self.common, output)?;
         for lens in &asked {
@@ -154,7 +155,7 @@ impl Future {
         }
         manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
         for lens in learned.iter().chain(&vocabs) {
-            let sha256 = lens_sha256(Path::new(&lens.dir))?;
+            let sha256 = lens_sha256(&lens.dir)?;
             manifest.lenses.push(LensRecord { name: lens.name.clone(), sha256 });
         }
         manifest.config = self.config(&layers, &fixed, contexts.len(), &others);
@@ -213,12 +214,11 @@ impl Future {
         let (mut learned, mut vocabs, mut others) =
             (Vec::<Learned>::new(), Vec::<Learned>::new(), Vec::new());
         for name in &self.lens {
-            let dir = Path::new(name);
-            if name == "logit" || !dir.is_dir() {
+            if load::is_logit(name) || !name.is_dir() {
                 others.push(name.clone());
                 continue;
             }
-            let folder = LensFolder::read(dir).map_err(Failure::usage)?;
+            let folder = LensFolder::read(name).map_err(Failure::usage)?;
             let kind = folder.config.kind;
             match kind {
                 LensKind::FuturePrompt => drop(folder.prompts().map_err(Failure::usage)?),
@@ -249,7 +249,7 @@ impl Future {
             let prompt = Prompt::words(text, &source.tokenizer).map_err(Failure::usage)?;
             let tokens = prompt.tokens() as usize;
             fits(tokens, self.horizons, source.session.spec.n_ctx).map_err(Failure::usage)?;
-            output.note(format!("fixed:{} is {text:?}, {tokens} tokens", all.len() + 1));
+            output.note(format!("fixed:{} is {text:?}, {}", all.len() + 1, counted(tokens, "token")));
             all.push(Fixed { text: text.to_owned(), prompt });
         }
         Ok(all)
@@ -274,7 +274,7 @@ impl Future {
         rows.read(&source.tokenizer).map_err(Failure::usage)
     }
 
-    fn config(&self, layers: &[usize], fixed: &[Fixed], contexts: usize, others: &[String]) -> Value {
+    fn config(&self, layers: &[usize], fixed: &[Fixed], contexts: usize, others: &[PathBuf]) -> Value {
         let prompt = |f: &Fixed| json!({ "text": f.text, "tokens": f.prompt.tokens() });
         json!({
             "layers": layers,
@@ -283,7 +283,7 @@ impl Future {
             "at": format!("{:?}", self.at).to_lowercase(),
             "prompts": fixed.iter().map(prompt).collect::<Vec<_>>(),
             "lenses": self.lens.len(),
-            "logit": others.iter().any(|name| name == "logit"),
+            "logit": others.iter().any(|name| load::is_logit(name)),
             "replicates": self.replicates,
             "tokens": self.text.tokens,
             "seq_len": self.text.seq_len,
@@ -298,8 +298,8 @@ impl Future {
         for lens in learned {
             match check(&lens.folder.config, &hash, spec.d_model, spec.n_layers) {
                 Ok(_) => {}
-                Err(e) if self.other_unembedding => output.warn(format!("{}: {e}", lens.dir)),
-                Err(e) => return Err(Failure::check(format!("{}: {e}", lens.dir))),
+                Err(e) if self.other_unembedding => output.warn(format!("{}: {e}", lens.dir.display())),
+                Err(e) => return Err(Failure::check(format!("{}: {e}", lens.dir.display()))),
             }
         }
         Ok(())
@@ -377,7 +377,7 @@ impl Future {
     fn report(&self, rows: &[layerscope::run::MetricRow], output: Output) -> Result<(), Failure> {
         output.print(&report::table(rows))?;
         output.wrote(&self.out, "all numbers with their intervals");
-        output.result(json!({ "out": self.out, "rows": rows.len(), "best": report::best(rows) }))?;
+        output.result(json!({ "out": shown(&self.out), "rows": rows.len(), "best": report::best(rows) }))?;
         Ok(())
     }
 }

@@ -5,13 +5,14 @@ use layerscope::{
     hook::HookPoint,
     model::{Positions, ResidualKind, hook_points, width},
     text::{TextError, Tokenizer},
+    words::counted,
 };
 use serde_json::{Value, json};
 
 use super::{
     args::{CommonArgs, ModelArgs},
     exit::Failure,
-    output::{Output, human},
+    output::{Output, human, shown},
     session::{Session, bos_line, kind_name},
 };
 
@@ -44,7 +45,7 @@ fn text(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> String {
     let stored = session.stored.map_or("?", kind_name);
     let head = if s.tied { "tied to the embedding" } else { "its own matrix" };
     let (tokens, bos) = match tokenizer {
-        Ok(tokenizer) => (format!("{} tokens", tokenizer.vocab_size()), bos_line(tokenizer.bos())),
+        Ok(tokenizer) => (counted(tokenizer.vocab_size(), "token"), bos_line(tokenizer.bos())),
         Err(error) => ("no tokenizer".to_owned(), error.to_string()),
     };
     let rows = [
@@ -56,7 +57,7 @@ fn text(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> String {
         ("d_model", s.d_model.to_string()),
         ("heads", heads),
         ("d_mlp", format!("{}{}", s.d_mlp, if s.names.mlp.gated() { ", gated" } else { "" })),
-        ("vocabulary", format!("{} rows, {tokens}; head {head}", s.vocab)),
+        ("vocabulary", format!("{}, {tokens}; head {head}", counted(s.vocab, "row"))),
         ("context", s.n_ctx.to_string()),
         ("positions", positions(s.positions).to_owned()),
         ("residual", residual(s.residual).to_owned()),
@@ -64,7 +65,12 @@ fn text(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> String {
         ("BOS", bos),
         (
             "device",
-            format!("{}, {}, {} threads", session.device_note, kind_name(session.kind), session.threads),
+            format!(
+                "{}, {}, {}",
+                session.device_note,
+                kind_name(session.kind),
+                counted(session.threads, "thread")
+            ),
         ),
     ];
     let mut text = String::new();
@@ -118,7 +124,12 @@ fn windows(session: &Session) -> String {
     let sliding: Vec<_> = session.spec.layers.iter().filter_map(|l| l.window).collect();
     match sliding.first() {
         None => "full attention".to_owned(),
-        Some(w) => format!("{w} tokens in {} of {} layers", sliding.len(), session.spec.n_layers),
+        Some(w) => format!(
+            "{} in {} of {}",
+            counted(*w, "token"),
+            sliding.len(),
+            counted(session.spec.n_layers, "layer")
+        ),
     }
 }
 
@@ -128,7 +139,7 @@ fn object(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> Value 
     let bos = tokenizer.map(Tokenizer::bos);
     json!({
         "model": session.name(),
-        "path": session.path(),
+        "path": shown(session.path()),
         "revision": session.dir.revision,
         "family": s.family,
         "parameters": session.parameters,

@@ -16,6 +16,7 @@ use layerscope::{
     score::Estimate,
     states::check_prompt,
     text::Tokenizer,
+    words::counted,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -24,7 +25,7 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs},
     exit::Failure,
     lens::load,
-    output::Output,
+    output::{Output, shown},
     session::Session,
     table::Table,
 };
@@ -68,7 +69,7 @@ pub(crate) struct Patch {
     target_layer: Option<usize>,
     /// Lens whose map of the source layer states go through first
     #[arg(long, value_name = "LENSDIR")]
-    map: Option<String>,
+    map: Option<PathBuf>,
     /// Tokens of an answer; by default 1 for token-identity, 20 for a target of your own and for description, 30 for selfie
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
@@ -127,10 +128,10 @@ impl Patch {
         layerscope::future::fits(target.prompt.tokens() as usize, steps, context).map_err(Failure::usage)?;
         session.announce(output);
         output.note(format!(
-            "target: {} tokens, the state at {}; source: {} tokens",
-            target.prompt.tokens(),
+            "target: {}, the state at {}; source: {}",
+            counted(target.prompt.tokens(), "token"),
             target.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            ids.len()
+            counted(ids.len(), "token")
         ));
         let claim = self.claim(&session, &tokenizer, &layers, &words, output)?;
         let model = session.load(output)?;
@@ -221,7 +222,7 @@ impl Patch {
         let mut manifest = session.manifest("patch", tokenizer, self.model.bos, output)?;
         manifest.config = json!({
             "source": self.source, "position": self.position, "target": target, "placeholder": self.placeholder,
-            "layers": layers, "target_layer": self.target_layer, "map": self.map, "steps": self.steps,
+            "layers": layers, "target_layer": self.target_layer, "map": self.map.as_ref().map(shown), "steps": self.steps,
         });
         let claim = output.claimed(RunDir::claim(out, manifest, self.force)?);
         if claim.found() == Found::Complete {
@@ -239,6 +240,7 @@ impl Patch {
         output: Output,
     ) -> Result<(), Failure> {
         let piece = |id: i64| tokenizer.piece(id as u32).shown;
+        let whole = |id: i64| tokenizer.piece(id as u32).whole();
         let text = |said: &Asked| {
             let ids: Vec<u32> = said.words.iter().map(|w| w.token as u32).collect();
             tokenizer.decode(&ids)
@@ -259,8 +261,9 @@ impl Patch {
                     format!("{first:.3}"),
                     format!("{relevance:+.3}"),
                 ]);
-                let word = |w: &layerscope::patch::Word| json!({ "token_id": w.token, "token": piece(w.token), "probability": w.probability, "relevance": w.relevance });
-                all.push(json!({ "layer": layer, "target_layer": to, "position": position, "text": words,
+                let word = |w: &layerscope::patch::Word| json!({ "token_id": w.token, "token": whole(w.token), "probability": w.probability, "relevance": w.relevance });
+                all.push(json!({ "layer": layer, "target_layer": to, "position": position,
+                                 "source_token": whole(ids[*position as usize]), "text": words,
                                  "tokens": said.words.iter().map(word).collect::<Vec<_>>() }));
             }
         }

@@ -3,10 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use layerscope::report::{Caveat, PAGE, Report as Shown, ReportError, Written};
+use layerscope::{
+    report::{Caveat, PAGE, Report as Shown, ReportError, Written},
+    words::counted,
+};
 use serde_json::json;
 
-use super::{args::OutputArgs, exit::Failure, output::Output};
+use super::{
+    args::OutputArgs,
+    exit::Failure,
+    output::{Output, argv},
+};
 
 /// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
 #[derive(Debug, Args)]
@@ -35,7 +42,7 @@ impl Report {
             ));
         }
         let bar = output.bar("drawing", "figures", Some(shown.figures.len() as u64));
-        let argv = std::env::args().collect();
+        let argv = argv();
         let written = shown.write(&self.out, argv, self.force, &|| bar.inc(1)).map_err(ended)?;
         bar.finish_and_clear();
         for (text, runs) in together(&shown.caveats) {
@@ -46,27 +53,16 @@ impl Report {
 
     /// What was written, a line per folder.
     fn tell(&self, shown: &Shown, written: &Written, output: Output) -> Result<(), Failure> {
-        let figures: Vec<&str> = shown.figures.iter().map(|f| f.name.as_str()).collect();
-        let tables: Vec<&str> = shown.tables.iter().map(|t| t.name.as_str()).collect();
         let place = |folder: &str| self.out.join(folder).display().to_string();
-        output.print(&format!(
-            "{}: {} figures (svg, png, csv)\n  {}",
-            place("figures"),
-            figures.len(),
-            wrapped(&figures)
-        ))?;
-        output.print(&format!(
-            "{}: {} tables (csv, md, tex)\n  {}",
-            place("tables"),
-            tables.len(),
-            wrapped(&tables)
-        ))?;
+        let (figures, tables) = (shown.figures.len(), shown.tables.len());
+        output.print(&format!("{}: {} (svg, png, csv)", place("figures"), counted(figures, "figure")))?;
+        output.print(&format!("{}: {} (csv, md, tex)", place("tables"), counted(tables, "table")))?;
         output.print(&format!("{}: everything on one page, to open in a browser", place(PAGE)))?;
         let figure = |f: &layerscope::report::Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
         let table = |t: &layerscope::report::Table| json!({ "name": t.name, "title": t.title });
         let caveat = |c: &Caveat| json!({ "run": c.run, "text": c.text, "metrics": c.metrics });
         output.result(json!({
-            "out": self.out,
+            "out": self.out.display().to_string(),
             "figures": shown.figures.iter().map(figure).collect::<Vec<_>>(),
             "tables": shown.tables.iter().map(table).collect::<Vec<_>>(),
             "caveats": shown.caveats.iter().map(caveat).collect::<Vec<_>>(),
@@ -90,16 +86,4 @@ fn together(caveats: &[Caveat]) -> Vec<(&str, Vec<&str>)> {
         }
     }
     all
-}
-
-/// Names in lines of about a hundred letters.
-fn wrapped(names: &[&str]) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for name in names {
-        match lines.last_mut() {
-            Some(line) if line.len() + name.len() < 100 => line.extend(["  ", name]),
-            _ => lines.push((*name).to_owned()),
-        }
-    }
-    lines.join("\n  ")
 }

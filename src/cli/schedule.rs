@@ -15,7 +15,7 @@ use super::{
     exit::Failure,
     interrupt::on_interrupt,
     lens::{hint_clusters, load, with_interval},
-    output::Output,
+    output::{Output, shown},
     passes::PassArgs,
     source::{AllWindows, Source, counts},
     table::Table,
@@ -46,7 +46,7 @@ pub(crate) struct ScheduleArgs {
     out: PathBuf,
     /// Lens folder that reads the changed stream beside the logit lens; repeat for several
     #[arg(long, value_name = "LENSDIR", conflicts_with = "no_readouts")]
-    lens: Vec<String>,
+    lens: Vec<PathBuf>,
     /// Use a lens that was fitted to another unembedding
     #[arg(long)]
     other_unembedding: bool,
@@ -68,8 +68,7 @@ pub(crate) struct ScheduleArgs {
 impl ScheduleArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
-        let names: Vec<String> =
-            std::iter::once("logit".to_owned()).chain(self.lens.iter().cloned()).collect();
+        let names: Vec<PathBuf> = std::iter::once("logit".into()).chain(self.lens.iter().cloned()).collect();
         let asked = load::read(&names)?;
         if load::site(&asked) != "resid_pre" {
             return Err(Failure::usage(anyhow!(
@@ -192,7 +191,7 @@ impl ScheduleArgs {
         hint_clusters(rows, output);
         output.wrote(&self.out, "all numbers, by layer too, with their intervals");
         output.result(json!({
-            "out": self.out,
+            "out": shown(&self.out),
             "rows": rows.len(),
             "schedules": Value::from(listed),
             "model": { "ce": ce.map(|row| row.estimate) },

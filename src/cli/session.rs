@@ -1,6 +1,7 @@
 //! From `--model` to a loaded model: everything cheap is checked before weights are read.
 
 use std::{
+    ffi::OsStr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
@@ -12,11 +13,16 @@ use layerscope::{
     model::{Config, Model, Spec, Weights, settle, spec},
     run::{BosRecord, Compute, Manifest, ModelRecord},
     text::{Bos, BosPolicy, TextError, Tokenizer},
+    words::counted,
 };
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::{args::ModelArgs, exit::Failure, output::Output};
+use super::{
+    args::ModelArgs,
+    exit::Failure,
+    output::{Output, argv},
+};
 
 /// A model that can be loaded, and what was found out about it.
 pub(crate) struct Session {
@@ -87,10 +93,10 @@ impl Session {
     pub(crate) fn announce(&self, output: Output) {
         let (s, n) = (&self.spec, super::output::human(self.parameters, ""));
         output.note(format!(
-            "{} ({}): {} layers × {}, {n} parameters; {} on {}",
+            "{} ({}): {} × {}, {n} parameters; {} on {}",
             self.name(),
             s.family,
-            s.n_layers,
+            counted(s.n_layers, "layer"),
             s.d_model,
             kind_name(self.kind),
             self.device_note
@@ -133,7 +139,7 @@ impl Session {
         let sha256 = hub::model_sha256(self.path(), |bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
         let mut manifest = Manifest::new(kind);
-        manifest.argv = std::env::args().collect();
+        manifest.argv = argv();
         manifest.runtime = json!({ "threads": self.threads });
         manifest.model = Some(ModelRecord {
             path: self.path().display().to_string(),
@@ -165,11 +171,14 @@ impl Session {
 }
 
 /// What could not be had from the hub may have been meant as a folder.
-fn no_folder_either(model: &str, error: HubError) -> Failure {
+fn no_folder_either(model: &OsStr, error: HubError) -> Failure {
     match error {
         HubError::NoFolder { .. } | HubError::BadId { .. } => error.into(),
         other if Path::new(model).exists() => other.into(),
-        other => Failure::failed(anyhow::anyhow!("{other}; there is no folder {model:?} here either")),
+        other => {
+            let line = anyhow::anyhow!("{other}; there is no folder \"{}\" here either", model.display());
+            if other.is_usage() { Failure::usage(line) } else { Failure::failed(line) }
+        }
     }
 }
 

@@ -47,14 +47,18 @@ impl fmt::Display for Table {
     }
 }
 
-/// To the right when every cell with something in it starts as a number does, and one is more than a dash.
+/// To the right when most cells with something in them, and the first, start as a number does: the word of one line (the
+/// model's, below the layers) moves no column.
 fn side<'a>(cells: impl Iterator<Item = &'a String>) -> Alignment {
-    let mut cells = cells.map(|cell| cell.trim()).filter(|cell| !["", "-", "–"].contains(cell)).peekable();
+    let cells: Vec<&str> =
+        cells.map(|cell| cell.trim()).filter(|cell| !["", "-", "–"].contains(cell)).collect();
     let number = |cell: &str| {
         let rest = cell.trim_start_matches(['+', '-', '−']);
         rest.starts_with(|c: char| c.is_ascii_digit()) || ["NaN", "inf"].contains(&rest)
     };
-    if cells.peek().is_some() && cells.all(number) { Alignment::Right } else { Alignment::Left }
+    let words = cells.iter().filter(|cell| !number(cell)).count();
+    let right = cells.first().is_some_and(|first| number(first)) && words * 2 < cells.len();
+    if right { Alignment::Right } else { Alignment::Left }
 }
 
 /// A line break or an escape sequence in a name must not draw on the terminal.
@@ -79,6 +83,13 @@ tuned     11                -3.5  3 of 4
 漢字       -                   –  best
 ";
         assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn a_word_below_the_layers_moves_no_column() {
+        let mut table = Table::new(["layer", "ce"]);
+        table.row(["0", "1"]).row(["10", "2"]).row(["model", "0.5"]);
+        assert_eq!(table.to_string(), "layer   ce\n    0    1\n   10    2\nmodel  0.5\n");
     }
 
     #[test]

@@ -29,15 +29,13 @@ use super::{
     table::Table,
 };
 
-/// What is patched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Hook {
-    /// The residual stream entering a block
-    ResidPre,
-    /// What attention adds to it
-    AttnOut,
-    /// What the MLP adds to it
-    MlpOut,
+/// What is patched: the hooks that trace has, in the order of a block.
+const HOOKS: [BlockHook; 3] = [BlockHook::ResidPre, BlockHook::AttnOut, BlockHook::MlpOut];
+
+/// One of them, in any spelling.
+fn hook(name: &str) -> Result<BlockHook, String> {
+    let hook = BlockHook::parse(name).filter(|hook| HOOKS.contains(hook));
+    hook.ok_or_else(|| "trace patches resid_pre, attn_out and mlp_out".to_owned())
 }
 
 /// What is shown.
@@ -96,9 +94,13 @@ pub(crate) struct Trace {
     /// What it is compared with, one token; by default what the model says of the corrupted prompt
     #[arg(long, value_name = "STR")]
     foil: Option<String>,
-    /// What is patched; repeat for several; by default all three
-    #[arg(long, value_enum, value_name = "HOOK")]
-    hook: Vec<Hook>,
+    #[arg(
+        long,
+        value_parser = hook,
+        help = "What is patched: resid_pre, attn_out or mlp_out; repeat for several; by default all three",
+        value_name = "HOOK"
+    )]
+    hook: Vec<BlockHook>,
     /// Which run is patched
     #[arg(long, value_enum, default_value_t = Way::Denoise, value_name = "WAY")]
     direction: Way,
@@ -184,7 +186,7 @@ impl Trace {
         if let Some(out) = &self.out {
             output.wrote(out, "every effect of every measure");
         }
-        output.result(json(&levels, &maps, &tokens, &piece))?;
+        output.result(json(&levels, &maps, &prompts, &tokenizer))?;
         Ok(())
     }
 
@@ -197,13 +199,8 @@ impl Trace {
     }
 
     fn hooks(&self) -> Vec<BlockHook> {
-        let asked = |hook: &Hook| self.hook.is_empty() || self.hook.contains(hook);
-        let all = [
-            (Hook::ResidPre, BlockHook::ResidPre),
-            (Hook::AttnOut, BlockHook::AttnOut),
-            (Hook::MlpOut, BlockHook::MlpOut),
-        ];
-        all.into_iter().filter(|(hook, _)| asked(hook)).map(|(_, hook)| hook).collect()
+        let asked = |hook: &BlockHook| self.hook.is_empty() || self.hook.contains(hook);
+        HOOKS.into_iter().filter(asked).collect()
     }
 
     fn prompts(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Prompts, Failure> {
@@ -361,8 +358,10 @@ impl Trace {
     }
 }
 
-/// All measures: the two runs, and effects `[layer][position]` by hook and measure.
-fn json(levels: &Levels, maps: &[Map], tokens: &[String], piece: &dyn Fn(i64) -> String) -> Value {
+/// All measures: the two runs, and effects `[layer][position]` by hook and measure. Tokens are text, without the table's marks.
+fn json(levels: &Levels, maps: &[Map], prompts: &Prompts, tokenizer: &Tokenizer) -> Value {
+    let piece = |id: i64| tokenizer.piece(id as u32).whole();
+    let tokens = |ids: &[i64]| ids.iter().map(|id| piece(*id)).collect::<Vec<_>>();
     let effects = |map: &Map, m: usize| -> Vec<Value> {
         let layer = |(layer, values): &(usize, Vec<[f64; 3]>)| json!({ "layer": layer, "effects": values.iter().map(|v| levels.effect(m, v[m])).collect::<Vec<_>>() });
         map.layers.iter().map(layer).collect()
@@ -379,7 +378,11 @@ fn json(levels: &Levels, maps: &[Map], tokens: &[String], piece: &dyn Fn(i64) ->
         MEASURES.iter().zip(values).map(|((name, _), v)| ((*name).to_owned(), json!(v))).collect()
     };
     json!({
-        "tokens": tokens,
+        "tokens": tokens(&prompts.clean),
+        "token_ids": prompts.clean,
+        "corrupted_tokens": tokens(&prompts.corrupted),
+        "corrupted_token_ids": prompts.corrupted,
+        "subject_positions": prompts.subject,
         "answer": { "token_id": levels.answer, "token": piece(levels.answer) },
         "foil": { "token_id": levels.foil, "token": piece(levels.foil) },
         "clean": level(&levels.clean),

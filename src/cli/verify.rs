@@ -17,7 +17,7 @@ use tch::Kind;
 use super::{
     args::{CommonArgs, ModelArgs},
     exit::Failure,
-    output::Output,
+    output::{Output, shown},
     session::Session,
 };
 
@@ -69,7 +69,7 @@ impl Verify {
             "tolerance": self.tolerance,
             "reference": self.reference,
             "skipped": reference.unknown(),
-            "out": self.out,
+            "out": self.out.as_ref().map(shown),
             "hooks": differences.iter().map(|d| object(d, self.tolerance)).collect::<Vec<_>>(),
         }))?;
         checked?;

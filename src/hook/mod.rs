@@ -20,6 +20,7 @@
 mod capture;
 mod edit;
 mod edits;
+mod names;
 mod point;
 mod select;
 

@@ -1,5 +1,7 @@
 use std::{cmp::Ordering, fmt};
 
+use super::names;
+
 /// A place in the forward pass, named as in TransformerLens.
 ///
 /// The derived order is the order in which the decoder visits them.
@@ -123,18 +125,14 @@ impl HookPoint {
         }
     }
 
-    /// The point with this TransformerLens name, or one of the newer aliases
+    /// The point with this TransformerLens name in any spelling (`blocks.3.resid_pre`, `embed`), or one of the newer aliases
     /// (`blocks.{i}.hook_in`, `hook_out`, `attn.hook_out`, `mlp.hook_out`, `ln2.hook_in`, `unembed.hook_out`).
     pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "hook_embed" => return Some(Self::Embed),
-            "hook_pos_embed" => return Some(Self::PosEmbed),
-            "ln_final.hook_scale" => return Some(Self::FinalScale),
-            "ln_final.hook_normalized" => return Some(Self::FinalNormalized),
-            "logits" | "unembed.hook_out" => return Some(Self::Logits),
-            _ => {}
+        let name = names::canonical(name);
+        if let Some(point) = names::outside(&name) {
+            return Some(point);
         }
-        let (block, hook) = name.strip_prefix("blocks.")?.split_once('.')?;
+        let (Some(block), hook) = names::in_block(&name) else { return None };
         let hook = match hook {
             "hook_in" => "hook_resid_pre",
             "hook_out" => "hook_resid_post",
@@ -143,8 +141,7 @@ impl HookPoint {
             "ln2.hook_in" => "hook_resid_mid",
             other => other,
         };
-        let hook = NAMES.iter().find(|(_, full, _)| *full == hook)?.0;
-        Some(Self::Block(block.parse().ok()?, hook))
+        Some(Self::Block(block, BlockHook::parse(hook)?))
     }
 
     /// Whether `other` is visited later in the pass.

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use globset::{Glob, GlobMatcher};
 
-use super::HookPoint;
+use super::{BlockHook, HookPoint, names};
 
 /// A selector that picks nothing, or is not a selector.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +31,13 @@ pub enum HookError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A layer the model does not have, for every hook asked for.
-    #[error("no hook of {selectors} has layer {layer}; this model's layers are 0 to {last}")]
+    /// A layer that none of the hooks asked for has.
+    #[error("no layer {layer}: {layers}")]
     Layer {
-        /// The hooks asked for.
-        selectors: String,
         /// The layer asked for.
         layer: usize,
-        /// The last layer.
-        last: usize,
+        /// The layers there are, per hook: `mlp_post has layers 0 to 7`.
+        layers: String,
     },
 }
 
@@ -51,7 +49,8 @@ impl Selection {
     /// The points among `available` that match any of `selectors`.
     ///
     /// A selector is a TransformerLens name, a short name (`resid_pre`: every layer), or a glob over either
-    /// (`blocks.*.hook_resid_post`, `blocks.[0-3].attn.hook_?`). Per-head results come only by their own name.
+    /// (`blocks.*.hook_resid_post`, `blocks.[0-3].attn.hook_?`); `hook_` may be left out, and `-` stands for `_`.
+    /// Per-head results come only by their own name.
     /// With `layers`, block points of other layers are left out.
     ///
     /// # Errors
@@ -70,16 +69,10 @@ impl Selection {
             chosen.extend(matched);
         }
         if let Some(layers) = layers {
-            let layer_of = |point: &HookPoint| match point {
-                HookPoint::Block(block, _) => Some(*block),
-                _ => None,
-            };
-            let last = available.iter().filter_map(layer_of).max().unwrap_or(0);
-            if let Some(&layer) = layers.iter().find(|l| !chosen.iter().any(|p| layer_of(p) == Some(**l))) {
-                let selectors = selectors.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
-                return Err(HookError::Layer { selectors, layer, last });
+            if let Some(&layer) = layers.iter().find(|l| !chosen.iter().any(|p| block(*p) == Some(**l))) {
+                return Err(HookError::Layer { layer, layers: layers_of(&chosen, available) });
             }
-            chosen.retain(|p| layer_of(p).is_none_or(|l| layers.contains(&l)));
+            chosen.retain(|p| block(*p).is_none_or(|l| layers.contains(&l)));
         }
         Ok(Self(chosen))
     }
@@ -106,47 +99,121 @@ impl FromIterator<HookPoint> for Selection {
     }
 }
 
+fn block(point: HookPoint) -> Option<usize> {
+    match point {
+        HookPoint::Block(block, _) => Some(block),
+        _ => None,
+    }
+}
+
+/// `mlp_post has layers 0 to 7, resid_pre 0 to 8`: the layers of every hook in `chosen`.
+fn layers_of(chosen: &BTreeSet<HookPoint>, available: &[HookPoint]) -> String {
+    let mut hooks: Vec<&str> =
+        chosen.iter().filter(|p| block(**p).is_some()).map(|p| p.short_name()).collect();
+    hooks.sort_unstable();
+    hooks.dedup();
+    let mut said = Vec::new();
+    for hook in hooks {
+        let of = || available.iter().filter(|p| p.short_name() == hook).filter_map(|p| block(*p));
+        if let (Some(first), Some(last)) = (of().min(), of().max()) {
+            let has = if said.is_empty() { "has layers " } else { "" };
+            said.push(format!("{hook} {has}{first} to {last}"));
+        }
+    }
+    if said.is_empty() { "none of these hooks has layers".to_owned() } else { said.join(", ") }
+}
+
 fn matching(selector: &str, available: &[HookPoint]) -> Result<Vec<HookPoint>, HookError> {
     if let Some(point) = HookPoint::parse(selector) {
         return Ok(available.iter().copied().filter(|p| *p == point).collect());
     }
+    if let Some(hook) = BlockHook::parse(selector) {
+        let of = |point: &HookPoint| matches!(point, HookPoint::Block(_, other) if *other == hook);
+        return Ok(available.iter().copied().filter(of).collect());
+    }
     let glob = glob(selector)?;
     let on_request = |point: &HookPoint| {
-        matches!(point, HookPoint::Block(_, super::BlockHook::Result)) && !selector.contains("result")
+        matches!(point, HookPoint::Block(_, BlockHook::Result)) && !selector.contains("result")
     };
-    let hits = |point: &&HookPoint| glob.is_match(point.to_string()) || glob.is_match(point.short_name());
+    let hits = |point: &&HookPoint| names::for_globs(**point).iter().any(|name| glob.is_match(name));
     Ok(available.iter().filter(hits).filter(|p| !on_request(p)).copied().collect())
 }
 
 fn glob(selector: &str) -> Result<GlobMatcher, HookError> {
     let bad = |e: globset::Error| HookError::Glob { selector: selector.into(), reason: e.kind().to_string() };
-    Ok(Glob::new(selector).map_err(bad)?.compile_matcher())
+    Ok(Glob::new(&names::canonical(selector)).map_err(bad)?.compile_matcher())
 }
 
-/// Explains a selector without a match: a known reason, the nearest name, or what there is.
+/// Explains a selector without a match: a layer too high, a known reason, the name it has here, a slip of the pen, or where
+/// to look.
 fn unknown(selector: &str, available: &[HookPoint]) -> HookError {
+    let name = names::canonical(selector);
+    let (layer, hook) = names::in_block(&name);
+    let wanted = BlockHook::parse(hook);
+    let same: BTreeSet<HookPoint> = available
+        .iter()
+        .copied()
+        .filter(|p| matches!(p, HookPoint::Block(_, hook) if wanted.is_none_or(|wanted| wanted == *hook)))
+        .collect();
+    let last = same.iter().filter_map(|p| block(*p)).max();
+    if let (Some(layer), Some(last)) = (layer, last)
+        && layer > last
+    {
+        let layers = match wanted {
+            Some(_) => layers_of(&same, available),
+            None => format!("this model's blocks are 0 to {}", last.saturating_sub(1)),
+        };
+        return HookError::Layer { layer, layers };
+    }
     let selector = selector.to_owned();
-    let absent = |reason: &str| HookError::Absent { selector: selector.clone(), reason: reason.into() };
-    if selector.contains("resid_mid") {
-        return absent(
+    if let Some(reason) = absent(&name, hook) {
+        return HookError::Absent { selector, reason: reason.into() };
+    }
+    HookError::Unknown { hint: hint(&name, layer, available), selector }
+}
+
+/// Why a model has no such point although others have.
+fn absent(name: &str, hook: &str) -> Option<&'static str> {
+    if name.contains("resid_mid") || hook == "ln2.hook_in" {
+        return Some(
             "blocks with a parallel residual have no resid_mid (attention and MLP read the same stream)",
         );
     }
-    if selector.contains("pos_embed") {
-        return absent("this model adds no position embeddings (rotary or alibi positions)");
+    if name.contains("pos_embed") {
+        return Some("this model adds no position embeddings (rotary or alibi positions)");
     }
-    if selector.contains("pre_linear") {
-        return absent("this model's MLP is not gated");
+    if name.contains("pre_linear") {
+        return Some("this model's MLP is not gated");
     }
-    let names = available.iter().flat_map(|p| [p.to_string(), p.short_name().to_owned()]);
-    let nearest = names
-        .map(|name| (strsim::damerau_levenshtein(&selector, &name), name))
-        .min_by_key(|(distance, _)| *distance);
-    let hint = match nearest {
-        Some((distance, name)) if distance <= selector.len() / 2 => format!("; did you mean `{name}`?"),
-        _ => "; `layerscope info` lists the hooks of a model".to_owned(),
-    };
-    HookError::Unknown { selector, hint }
+    let norm = names::is_norm_of_block(hook) && names::elsewhere(hook, false).is_none();
+    norm.then_some("what a block's norms give is no hook here; ln_final is the only norm that has some")
+}
+
+/// `; here it is …`, `; did you mean …?`, or where to look.
+fn hint(name: &str, layer: Option<usize>, available: &[HookPoint]) -> String {
+    let (_, hook) = names::in_block(name);
+    let gated = available.iter().any(|p| matches!(p, HookPoint::Block(_, BlockHook::MlpPreLinear)));
+    if let Some(short) = names::elsewhere(hook, gated) {
+        let mut points = available.iter().filter(|p| p.short_name() == short);
+        let point = match layer {
+            Some(layer) => points.find(|p| block(**p) == Some(layer)),
+            None => points.next_back(),
+        };
+        let one = layer.is_some() || hook == "ln_final.hook_in";
+        let name = |point: &HookPoint| match point {
+            HookPoint::Block(_, hook) if !one => hook.name().to_owned(),
+            point => point.to_string(),
+        };
+        return point.map_or_else(String::new, |point| format!("; here it is `{}`", name(point)));
+    }
+    let names = available.iter().flat_map(|p| {
+        let block = matches!(p, HookPoint::Block(..)).then(|| p.to_string().replace("hook_", ""));
+        [p.short_name().to_owned(), p.to_string()].into_iter().chain(block)
+    });
+    match names::slip_of(name, names) {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None => "; `layerscope info` lists the hooks of a model".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +251,56 @@ mod tests {
     fn per_head_results_only_by_name() {
         assert!(select("*", None).unwrap().iter().all(|n| !n.ends_with("hook_result")));
         assert_eq!(select("result", None).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn one_hook_in_many_spellings() {
+        for name in ["resid_pre", "resid-pre", "hook_resid_pre", "hook-resid-pre"] {
+            assert_eq!(select(name, None).unwrap().len(), 4, "{name}");
+        }
+        for name in ["z", "attn.z", "hook_z", "attn.hook_z", "blocks.*.attn.z", "attn.[z]"] {
+            assert_eq!(select(name, None).unwrap().len(), 3, "{name}");
+        }
+        assert_eq!(select("blocks.1.resid-post", None).unwrap(), ["blocks.1.hook_resid_post"]);
+        assert_eq!(select("embed", None).unwrap(), ["hook_embed"]);
+    }
+
+    #[test]
+    fn layers_are_named_per_hook() {
+        let says = |selector, layers| select(selector, layers).unwrap_err();
+        assert_eq!(says("mlp_post", Some(&[3][..])), "no layer 3: mlp_post has layers 0 to 2");
+        assert_eq!(
+            says("resid_p*", Some(&[4][..])),
+            "no layer 4: resid_post has layers 0 to 2, resid_pre 0 to 3"
+        );
+        assert_eq!(says("blocks.9.hook_resid_pre", None), "no layer 9: resid_pre has layers 0 to 3");
+        assert_eq!(says("blocks.3.attn.z", None), "no layer 3: z has layers 0 to 2");
+        assert_eq!(says("blocks.9.foo", None), "no layer 9: this model's blocks are 0 to 2");
+        assert_eq!(says("embed", Some(&[0][..])), "no layer 0: none of these hooks has layers");
+    }
+
+    #[test]
+    fn names_of_elsewhere_are_the_same_quantity() {
+        let mut all = points();
+        all.extend([HookPoint::FinalNormalized, HookPoint::Logits]);
+        let says = |name: &str| Selection::new(&[name], None, &all).unwrap_err().to_string();
+        for (name, here) in [
+            ("blocks.0.attn.o.hook_in", "blocks.0.attn.hook_z"),
+            ("blocks.1.attn.q.hook_out", "blocks.1.attn.hook_q"),
+            ("blocks.1.mlp.out.hook_in", "blocks.1.mlp.hook_post"),
+            ("blocks.1.mlp.in.hook_out", "blocks.1.mlp.hook_pre_linear"),
+            ("blocks.2.ln1.hook_in", "blocks.2.hook_resid_pre"),
+            ("attn.o.hook_in", "attn.hook_z"),
+            ("ln_final.hook_in", "blocks.2.hook_resid_post"),
+            ("ln_final.hook_out", "ln_final.hook_normalized"),
+            ("unembed.hook_in", "ln_final.hook_normalized"),
+            ("hook_unembed", "logits"),
+            ("embed.hook_out", "hook_embed"),
+        ] {
+            assert_eq!(says(name), format!("no hook matches `{name}`; here it is `{here}`"));
+        }
+        assert!(says("blocks.0.ln1.hook_normalized").contains("norms give is no hook here"));
+        assert!(says("blocks.0.attn.hook_rot_v").ends_with("lists the hooks of a model"));
     }
 
     #[test]

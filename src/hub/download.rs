@@ -1,21 +1,33 @@
 //! Downloads a model into the cache.
 //!
-//! `hf-hub` moves the bytes, into a staging folder beside the cache's own: a file enters the cache by one
-//! rename, after its size (and its SHA-256, where the hub tells it) has been checked, and the branch's
-//! reference is written last. So neither a kill nor a broken server leaves something that passes as whole,
-//! and the next call goes on where this one stopped.
+//! Bytes go into a staging folder beside the cache's own: a file enters the cache by one rename, after its size (and its
+//! SHA-256, where the hub tells it) has been checked, and the branch's reference is written last. So neither a kill nor a
+//! broken server leaves something that passes as whole, and the next call goes on where this one stopped.
 
 use std::fs::{self, File};
 use std::path::Path;
 
-use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder};
-use hf_hub::{Cache, Repo, RepoType};
+use serde::Deserialize;
 
 use super::cache::{self, Found, Snapshot};
+use super::client::{Client, is_private};
+use super::error::Token;
 use super::transfer::{Fetcher, ignore_missing, make_parent};
 use super::{FileStart, Hub, HubError, Progress, files, has_file};
 use crate::model::{INDEX, WEIGHTS, shard_names};
+
+/// A repository at a revision: its commit and its files.
+#[derive(Debug, Deserialize)]
+struct Info {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
 
 /// Downloads what the cache lacks of `id` at `revision`, one process at a time.
 pub(super) fn fetch(
@@ -30,17 +42,17 @@ pub(super) fn fetch(
     }
     let repo = cache::repo_dir(&hub.cache, id);
     let staging = repo.join(".partial");
-    let api = api(hub, &staging)?;
-    let info = info(hub, &api, id, revision)?;
+    let client = Client::new(hub);
+    let info = info(hub, &client, id, revision)?;
     let snapshot = Snapshot { path: repo.join("snapshots").join(&info.sha), commit: info.sha.clone() };
     // Pinned to the commit, so that a branch that moves meanwhile cannot mix two versions.
-    let remote = api.repo(Repo::with_revision(id.to_owned(), RepoType::Model, info.sha.clone()));
-    let fetcher = Fetcher { hub, id, revision, repo: &repo, staging: &staging, api, remote };
+    let (client, commit, repo, staging) = (&client, info.sha.as_str(), &repo, &staging);
+    let fetcher = Fetcher { hub, client, id, revision, commit, repo, staging };
     fetcher.all(&info, &snapshot.path, progress)?;
     if revision != snapshot.commit {
         write_reference(&repo.join("refs").join(revision), &snapshot.commit)?;
     }
-    fs::remove_dir_all(&staging).or_else(ignore_missing).map_err(HubError::io(&staging))?;
+    fs::remove_dir_all(staging).or_else(ignore_missing).map_err(HubError::io(staging))?;
     Ok(snapshot)
 }
 
@@ -57,41 +69,30 @@ fn lock(cache: &Path, id: &str, progress: &mut dyn Progress) -> Result<File, Hub
     Ok(file)
 }
 
-fn api(hub: &Hub, staging: &Path) -> Result<Api, HubError> {
-    ApiBuilder::from_cache(Cache::new(staging.to_owned()))
-        .with_endpoint(hub.endpoint.clone())
-        .with_token(hub.token.clone())
-        .with_progress(false)
-        .build()
-        .map_err(|error| HubError::Network { url: hub.endpoint.clone(), reason: error.to_string() })
-}
-
 /// Asks for the commit and the file list.
-fn info(hub: &Hub, api: &Api, id: &str, revision: &str) -> Result<RepoInfo, HubError> {
-    let url = format!("{}/api/models/{id}/revision/{revision}", hub.endpoint);
-    let network = |reason: String| HubError::Network { url: url.clone(), reason };
-    let request =
-        api.repo(Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned())).info_request();
-    let mut answer = request
-        .config()
-        .http_status_as_error(false)
-        .build()
-        .call()
-        .map_err(|error| network(error.to_string()))?;
-    let status = answer.status().as_u16();
+fn info(hub: &Hub, client: &Client<'_>, id: &str, revision: &str) -> Result<Info, HubError> {
+    let url = format!("{}/api/models/{id}/revision/{}", hub.endpoint, revision.replace('/', "%2F"));
+    let (status, answer) = client.read(&url)?;
     if status != 200 {
         return Err(refused(hub, id, revision, &url, status));
     }
-    let info: RepoInfo = answer.body_mut().read_json().map_err(|error| network(error.to_string()))?;
+    let unread = |error: serde_json::Error| HubError::Network { url: url.clone(), reason: error.to_string() };
+    let info: Info = serde_json::from_slice(&answer).map_err(unread)?;
     if !cache::is_commit(&info.sha) {
         return Err(HubError::BadAnswer { url, what: "commit", value: info.sha });
     }
     Ok(info)
 }
 
+/// The error of a status that is no success.
 pub(super) fn refused(hub: &Hub, id: &str, revision: &str, url: &str, status: u16) -> HubError {
+    let token = match &hub.token {
+        None => Token::None,
+        Some(_) if url.parse().is_ok_and(|at| is_private(&at)) => Token::Sent,
+        Some(_) => Token::Withheld,
+    };
     match status {
-        401 | 403 => HubError::Denied { id: id.to_owned(), status, with_token: hub.token.is_some() },
+        401 | 403 => HubError::Denied { id: id.to_owned(), status, token },
         404 => HubError::NotFound {
             endpoint: hub.endpoint.clone(),
             id: id.to_owned(),
@@ -102,7 +103,7 @@ pub(super) fn refused(hub: &Hub, id: &str, revision: &str, url: &str, status: u1
 }
 
 /// The small files of a repository that a model needs, and whether its weights are sharded.
-fn plan(id: &str, revision: &str, info: &RepoInfo) -> Result<(Vec<&'static str>, bool), HubError> {
+fn plan(id: &str, revision: &str, info: &Info) -> Result<(Vec<&'static str>, bool), HubError> {
     let has = |name: &str| info.siblings.iter().any(|file| file.rfilename == name);
     let lacks = |file: &str| HubError::NotInRepo {
         id: id.to_owned(),
@@ -131,7 +132,7 @@ fn is_pickle(name: &str) -> bool {
 
 impl Fetcher<'_> {
     /// Brings every file that `snapshot` lacks: the small ones first, the index before its shards.
-    fn all(&self, info: &RepoInfo, snapshot: &Path, progress: &mut dyn Progress) -> Result<(), HubError> {
+    fn all(&self, info: &Info, snapshot: &Path, progress: &mut dyn Progress) -> Result<(), HubError> {
         let (small, sharded) = plan(self.id, self.revision, info)?;
         let mut names: Vec<String> = small.into_iter().map(str::to_owned).collect();
         if sharded {

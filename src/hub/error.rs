@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum HubError {
     /// The name looks like a path, and nothing is there.
-    #[error("no such folder: {}", path.display())]
+    #[error("no such folder: {}{hint}", path.display())]
     NoFolder {
         /// The path as given, with `~` expanded.
         path: PathBuf,
+        /// Empty, or `; did you mean …?`
+        hint: String,
     },
     /// The path is a file.
     #[error("{} is not a folder: give the folder that holds config.json", path.display())]
@@ -73,14 +75,14 @@ pub enum HubError {
         missing: String,
     },
     /// HTTP 401 or 403.
-    #[error("{id}: no access (http {status}): gated, private or misspelt{}", hint(*.with_token))]
+    #[error("{id}: no access (http {status}): gated, private or misspelt{}", .token.hint())]
     Denied {
         /// The hub id.
         id: String,
         /// 401 or 403.
         status: u16,
-        /// Whether a token was sent.
-        with_token: bool,
+        /// What became of the access token.
+        token: Token,
     },
     /// HTTP 404.
     #[error("no such model or revision on {endpoint}: {id} ({revision})")]
@@ -100,6 +102,17 @@ pub enum HubError {
         /// The answer.
         status: u16,
     },
+    /// More redirects than any hub needs.
+    #[error("{url}: more than {most} redirects")]
+    Redirects {
+        /// What was asked for.
+        url: String,
+        /// How many are followed.
+        most: usize,
+    },
+    /// The access token holds characters that no header can carry.
+    #[error("the token of HF_TOKEN (or of the token file) holds characters that no token has")]
+    BadToken,
     /// No answer, or none that could be read.
     #[error("cannot read {url}: {reason}")]
     Network {
@@ -172,12 +185,45 @@ pub enum HubError {
 }
 
 impl HubError {
+    /// Whether what was asked for is wrong: no such folder or model, no name or revision at all. The rest went wrong on the way.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Denied { .. }
+            | Self::Status { .. }
+            | Self::Redirects { .. }
+            | Self::Network { .. }
+            | Self::Weights(_)
+            | Self::BadAnswer { .. }
+            | Self::WrongSize { .. }
+            | Self::WrongHash { .. } => false,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => true,
+        }
+    }
+
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
     }
 }
 
-fn hint(with_token: bool) -> &'static str {
-    if with_token { "; the token has no right to it" } else { "; set HF_TOKEN" }
+/// What became of the access token in a request that was denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token {
+    /// There was none.
+    None,
+    /// It was sent.
+    Sent,
+    /// It was kept back, since the hub's address is plain http.
+    Withheld,
+}
+
+impl Token {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::None => "; set HF_TOKEN",
+            Self::Sent => "; the token has no right to it",
+            Self::Withheld => "; HF_TOKEN is never sent over plain http: give HF_ENDPOINT as https",
+        }
+    }
 }

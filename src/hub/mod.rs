@@ -4,6 +4,7 @@
 //! downloaded: `models--org--name/{refs/main -> commit, snapshots/<commit>/file -> ../../blobs/<etag>}`.
 
 mod cache;
+mod client;
 mod download;
 mod error;
 mod files;
@@ -12,13 +13,15 @@ mod progress;
 mod sha;
 mod transfer;
 
-pub use error::HubError;
+pub use error::{HubError, Token};
 pub use files::missing_file;
 pub use progress::{Bar, FileStart, Progress};
 pub use sha::{model_sha256, tokenizer_sha256};
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use name::ModelName;
 
@@ -40,23 +43,27 @@ pub struct Hub {
     pub cache: PathBuf,
     /// Base address of the hub, without a trailing slash.
     pub endpoint: String,
-    /// Access token. `hf-hub` sends it to the endpoint, and once more to the host (the hub's CDN) that the
-    /// endpoint sends a large file's request on to.
+    /// Access token. It goes to the endpoint alone, and over plain http only on this machine.
     pub token: Option<String>,
     /// Never use the network.
     pub offline: bool,
+    /// How long the hub may stay silent before a connection is given up.
+    pub patience: Duration,
 }
+
+/// Seconds of [`Hub::patience`] where nothing else is said.
+const PATIENCE: u64 = 30;
 
 /// Resolves `model` with the settings of the environment; see [`Hub::resolve`].
 ///
 /// # Errors
 /// Those of [`Hub::from_env`] and [`Hub::resolve`].
 pub fn resolve(
-    model: &str,
+    model: impl AsRef<OsStr>,
     revision: Option<&str>,
     progress: &mut dyn Progress,
 ) -> Result<ModelDir, HubError> {
-    match ModelName::parse(model, revision)? {
+    match ModelName::parse(model.as_ref(), revision)? {
         // A folder needs no cache, and so no HOME.
         ModelName::Folder(path) => local(path, revision),
         ModelName::Id { id, revision } => Hub::from_env()?.find(id, revision, progress),
@@ -65,8 +72,8 @@ pub fn resolve(
 
 impl Hub {
     /// Reads the variables that `huggingface_hub` reads: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`,
-    /// `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH` and
-    /// `HF_HUB_OFFLINE`.
+    /// `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH`,
+    /// `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT` (seconds).
     ///
     /// # Errors
     /// [`HubError::NoCache`] when neither these variables nor `HOME` say where the cache is.
@@ -92,7 +99,10 @@ impl Hub {
         let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         let offline = var("HF_HUB_OFFLINE")
             .is_some_and(|value| matches!(value.to_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"));
+        let patience =
+            var("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.parse().ok()).unwrap_or(PATIENCE);
         Ok(Self {
+            patience: Duration::from_secs(patience.max(1)),
             cache: std::path::absolute(&cache).map_err(HubError::io(&cache))?,
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token,
@@ -109,11 +119,11 @@ impl Hub {
     /// SHA-256.
     pub fn resolve(
         &self,
-        model: &str,
+        model: impl AsRef<OsStr>,
         revision: Option<&str>,
         progress: &mut dyn Progress,
     ) -> Result<ModelDir, HubError> {
-        match ModelName::parse(model, revision)? {
+        match ModelName::parse(model.as_ref(), revision)? {
             ModelName::Folder(path) => local(path, revision),
             ModelName::Id { id, revision } => self.find(id, revision, progress),
         }
@@ -139,7 +149,7 @@ fn local(path: PathBuf, revision: Option<&str>) -> Result<ModelDir, HubError> {
         return Err(HubError::LocalRevision { path, revision: revision.to_owned() });
     }
     if !path.is_dir() {
-        return Err(if path.exists() { HubError::NotAFolder { path } } else { HubError::NoFolder { path } });
+        return Err(if path.exists() { HubError::NotAFolder { path } } else { name::no_folder(path) });
     }
     if !has_file(&path, files::CONFIG) {
         return Err(HubError::MissingFile { path, file: files::CONFIG.to_owned() });
@@ -192,6 +202,9 @@ mod tests {
         let plain = hub(&[("HF_HOME", "~/hf"), ("HOME", "/home/u")]);
         assert_eq!((plain.endpoint.as_str(), plain.offline), ("https://huggingface.co", false));
         assert_eq!(plain.cache, Path::new("/home/u/hf/hub"));
+        assert_eq!(plain.patience, Duration::from_secs(30));
+        let quick = hub(&[("HF_HOME", "/h"), ("HF_HUB_DOWNLOAD_TIMEOUT", "7")]);
+        assert_eq!(quick.patience, Duration::from_secs(7));
         let set = hub(&[("HF_HOME", "/h"), ("HF_ENDPOINT", "http://mirror/"), ("HF_HUB_OFFLINE", "true")]);
         assert_eq!((set.endpoint.as_str(), set.offline), ("http://mirror", true));
         assert!(!hub(&[("HF_HOME", "/h"), ("HF_HUB_OFFLINE", "0")]).offline);
@@ -208,7 +221,7 @@ mod tests {
         assert_eq!(hub.resolve(path, None, &mut ()).unwrap().path, dir.path());
         let error = hub.resolve(path, Some("v1"), &mut ()).unwrap_err();
         assert!(matches!(error, HubError::LocalRevision { .. }), "{error}");
-        let error = hub.resolve(&format!("{path}/config.json"), None, &mut ()).unwrap_err();
+        let error = hub.resolve(format!("{path}/config.json"), None, &mut ()).unwrap_err();
         assert!(matches!(error, HubError::NotAFolder { .. }), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! Tells a folder from a hub id by its spelling.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::HubError;
@@ -15,7 +16,8 @@ pub(super) enum ModelName {
 
 impl ModelName {
     /// What exists on disk wins; what looks like a path is never looked up on the hub.
-    pub(super) fn parse(model: &str, revision: Option<&str>) -> Result<Self, HubError> {
+    pub(super) fn parse(model: impl AsRef<OsStr>, revision: Option<&str>) -> Result<Self, HubError> {
+        let Some(model) = model.as_ref().to_str() else { return Ok(Self::Folder(model.as_ref().into())) };
         let path = expand_home(model, std::env::var("HOME").ok().as_deref());
         if looks_like_path(model) || path.exists() {
             return Ok(Self::Folder(path));
@@ -54,7 +56,29 @@ fn looks_like_path(model: &str) -> bool {
     // A revision may hold slashes (`refs/pr/1`), so they count in the id only.
     let id = model.split_once('@').map_or(model, |(id, _)| id);
     let starts = ["/", "~", "./", "../", "."].iter().any(|p| model.starts_with(p));
-    starts || model.ends_with('/') || model.contains('\\') || id.matches('/').count() > 1
+    // `fixtures/gpt2` beside a folder `fixtures`: a slip in a path, and nobody's organisation. `fixtures/gpt2@main` asks the hub.
+    let in_a_folder =
+        !model.contains('@') && id.split_once('/').is_some_and(|(parent, _)| Path::new(parent).is_dir());
+    starts || in_a_folder || model.ends_with('/') || model.contains('\\') || id.matches('/').count() > 1
+}
+
+/// Nothing is at `path`: says so, with the folder beside it that is called almost the same.
+pub(super) fn no_folder(path: PathBuf) -> HubError {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folders = std::fs::read_dir(parent).into_iter().flatten().flatten().filter(|e| e.path().is_dir());
+    let near = |other: &String| strsim::damerau_levenshtein(&name, other);
+    let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let nearest = names.map(|other| (near(&other), other)).min();
+    let meant = nearest.filter(|(distance, _)| distance * 3 <= name.chars().count());
+    let mut hint = meant.map_or_else(String::new, |(_, other)| {
+        let whole = path.parent().map_or_else(|| PathBuf::from(&other), |parent| parent.join(&other));
+        format!("; did you mean {}?", whole.display())
+    });
+    if path.to_str().is_some_and(|id| id_fault(id).is_none() && id.contains('/')) {
+        hint.extend([" (", &path.to_string_lossy(), "@main would ask the hub)"]);
+    }
+    HubError::NoFolder { path, hint }
 }
 
 /// The hub's own rules (`huggingface_hub.utils.validate_repo_id`).
@@ -113,6 +137,22 @@ mod tests {
     #[test]
     fn what_exists_is_a_folder() {
         assert_eq!(ModelName::parse("src", None).unwrap(), ModelName::Folder("src".into()));
+    }
+
+    #[test]
+    fn a_slip_in_a_path_is_not_looked_up_on_the_hub() {
+        let error = |model: &str| match ModelName::parse(model, None).unwrap() {
+            ModelName::Folder(path) => no_folder(path).to_string(),
+            other @ ModelName::Id { .. } => panic!("{model}: {other:?}"),
+        };
+        let said = "no such folder: fixtures/gpt2-alice-8; did you mean fixtures/gpt2-alice-8l? \
+                    (fixtures/gpt2-alice-8@main would ask the hub)";
+        assert_eq!(error("fixtures/gpt2-alice-8"), said);
+        assert_eq!(error("./fixturs"), "no such folder: ./fixturs; did you mean ./fixtures?");
+        assert_eq!(error("/nowhere/at/all"), "no such folder: /nowhere/at/all");
+        let asked = ModelName::parse("fixtures/gpt2-alice-8@main", None).unwrap();
+        assert_eq!(asked, id("fixtures/gpt2-alice-8", "main"));
+        assert_eq!(ModelName::parse("nobody/gpt2-alice-8", None).unwrap(), id("nobody/gpt2-alice-8", "main"));
     }
 
     #[test]

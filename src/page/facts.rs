@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::run::{Manifest, Status};
+use crate::{
+    run::{Manifest, Status},
+    words::counted,
+};
 
 /// The manifest as `[label, value]` pairs for people. Hashes are whole.
 pub(super) fn of(manifest: &Manifest) -> Value {
@@ -18,14 +21,18 @@ pub(super) fn of(manifest: &Manifest) -> Value {
         add("tokenizer", format!("sha256 {sha256}"));
     }
     for file in &manifest.data {
-        add("data", format!("{}, {} bytes, sha256 {}", file.path, file.bytes, file.sha256));
+        add("data", format!("{}, {}, sha256 {}", file.path, counted(file.bytes, "byte"), file.sha256));
     }
     for lens in &manifest.lenses {
         add("lens", format!("{}, sha256 {}", lens.name, lens.sha256));
     }
     let counts = manifest.counts;
     if counts.tokens > 0 {
-        add("read", format!("{} tokens of {} documents", counts.tokens, counts.documents));
+        let of = match counts.documents {
+            0 => String::new(), // prompts, which are counted elsewhere
+            n => format!(" of {}", counted(n, "document")),
+        };
+        add("read", format!("{}{of}", counted(counts.tokens, "token")));
     }
     if let Some(bos) = &manifest.bos {
         let token = bos.token.clone().unwrap_or_else(|| "none".into());

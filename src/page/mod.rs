@@ -21,6 +21,7 @@ use crate::{
     figure::Chart,
     run::{Manifest, MetricRow, RunError, Written, write_atomic},
     trajectory::Trace,
+    words::plural,
 };
 
 /// What the page shows.
@@ -96,7 +97,9 @@ impl Page<'_> {
 
     fn data(&self) -> Value {
         let runs = self.runs.iter().map(|run| {
+            let (item, cluster) = crate::report::counted(run.manifest);
             json!({
+                "counted": [item, plural(item), cluster, plural(cluster)],
                 "name": run.name,
                 "kind": run.manifest.kind,
                 "facts": facts::of(run.manifest),
@@ -108,6 +111,7 @@ impl Page<'_> {
         let prompts = self.trajectories.iter().map(|part| {
             let mut prompt = prompt::encode(part.trace);
             prompt["name"] = part.name.clone().into();
+            prompt["job"] = part.manifest.map_or(Value::Null, |manifest| manifest.job_key().into());
             prompt["facts"] = part.manifest.map_or(Value::Null, facts::of);
             prompt
         });

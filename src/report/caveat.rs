@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use super::{ReportError, Run, words};
-use crate::{page, run::MetricRow};
+use crate::{page, run::MetricRow, words::plural};
 
 /// Intervals over fewer clusters than this are rough.
 const FEW: i64 = 20;
@@ -49,13 +49,14 @@ fn parity(run: &Run) -> Option<String> {
 
 fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {
     let fewest = rows.iter().map(|r| r.n_clusters).filter(|n| *n > 0).min().filter(|n| *n < FEW)?;
-    let (_, clusters) = words::counted(run);
+    let (_, clusters) = words::counted(&run.manifest);
     Some(match fewest {
         1 => format!(
-            "Some numbers rest on a single one of the {clusters}: nothing says how far they would carry over to others."
+            "Some numbers rest on a single {clusters}: nothing says how far they would carry over to others."
         ),
         n => format!(
-            "Some numbers rest on {n} {clusters}: intervals over fewer than {FEW} are rough, and often too narrow."
+            "Some numbers rest on {n} {}: intervals over fewer than {FEW} are rough, and often too narrow.",
+            plural(clusters)
         ),
     })
 }

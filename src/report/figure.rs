@@ -4,6 +4,7 @@ use super::{ReportError, Run, run::slug, words};
 use crate::{
     figure::{Chart, Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point, Scene, png, svg},
     run::MetricRow,
+    words::plural,
 };
 
 /// Ends the metric of a computed line's rows.
@@ -237,7 +238,8 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
     let rows: Vec<MetricRow> =
         lines.iter().flat_map(|(_, rows)| rows).chain(levels.iter().map(|(_, row)| row)).cloned().collect();
     let with = lines.iter().flat_map(|(_, rows)| rows).any(|r| r.lower.is_some());
-    let (_, clusters) = words::counted(run);
+    let (_, cluster) = words::counted(&run.manifest);
+    let clusters = plural(cluster);
     let ribbons =
         if with { format!("Ribbons: 95 % intervals over {clusters}.") } else { "No intervals.".into() };
     let more = format!("{ribbons} {}", said.more);

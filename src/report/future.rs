@@ -40,7 +40,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
             let (title, label) = words::metric(&metric, &unit);
             let site = if hooks.len() > 1 { format!("-{hook}") } else { String::new() };
             let more = if panels.iter().any(|p| !p.levels.is_empty()) {
-                "Broken: no lens; bigram is fed the token before the one to predict."
+                "Dashed: without a lens; bigram is fed the token before the one to predict."
             } else {
                 ""
             };

@@ -58,9 +58,9 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
             let site = if hooks.len() > 1 { format!("-{hook}") } else { String::new() };
             let log = words::wants_log(&first.metric, &own);
             let more = match (log, lines.levels.is_empty()) {
-                (true, _) => "Logarithmic scale. Broken: no lens.",
+                (true, _) => "Logarithmic scale. Dashed: without a lens.",
                 (false, true) => "",
-                (false, false) => "Broken: no lens.",
+                (false, false) => "Dashed: without a lens.",
             };
             let name = format!("lens-{}{site}", named(first, &groups));
             let said = of_methods(run, Said::new(name, format!("{title}, by layer"), more));

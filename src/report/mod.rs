@@ -33,6 +33,7 @@ pub use error::ReportError;
 pub use figure::Figure;
 pub use run::Run;
 pub use table::{Cell, Table};
+pub(crate) use words::counted;
 pub use write::{PAGE, Written};
 
 use std::path::PathBuf;

@@ -5,6 +5,7 @@ use crate::{
     figure::{Trajectory, TrajectoryCell},
     text::show,
     trajectory::{LensTrace, Trace},
+    words::counted,
 };
 
 /// One figure for every prompt, lens and horizon: the first token of each cell, coloured by its probability.
@@ -19,9 +20,9 @@ fn figure(run: &Run, number: usize, trace: &Trace, lens: &LensTrace) -> Figure {
     let ahead = if lens.horizon == 1 { "the next token" } else { "tokens further ahead" };
     let title = format!("What the {} lens reads: {ahead}", lens.lens);
     let caption = format!(
-        "{}. Prompt of {} tokens. Colour: probability of the cell's token, horizon {}. *: the true token.",
+        "{}. Prompt of {}. Colour: probability of the cell's token, horizon {}. *: the true token.",
         trace.model,
-        trace.tokens.len(),
+        counted(trace.tokens.len(), "token"),
         lens.horizon
     );
     let shown = |id: u32| show(trace.text(id).unwrap_or_default().as_bytes());

@@ -1,7 +1,10 @@
 //! What metrics are called in titles and on axes, and what a figure rests on.
 
 use super::Run;
-use crate::run::MetricRow;
+use crate::{
+    run::{Manifest, MetricRow},
+    words::plural,
+};
 
 /// Title and axis label of a metric.
 pub(super) fn metric(name: &str, unit: &str) -> (String, String) {
@@ -72,13 +75,13 @@ pub(super) fn wants_log(metric: &str, rows: &[MetricRow]) -> bool {
 
 /// `gpt2-alice-8l. n = 20,000 tokens, 83 documents. Ribbons: 95 % intervals.`
 pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
-    let (items, clusters) = counted(run);
+    let (items, clusters) = counted(&run.manifest);
     let span = |of: fn(&MetricRow) -> i64| {
         let all = || rows.iter().map(of).filter(|n| *n > 0);
         match (all().min(), all().max()) {
-            (Some(low), Some(high)) if low == high => thousands(high),
-            (Some(low), Some(high)) => format!("{} to {}", thousands(low), thousands(high)),
-            _ => String::new(),
+            (Some(low), Some(high)) if low == high => Some((thousands(high), high == 1)),
+            (Some(low), Some(high)) => Some((format!("{} to {}", thousands(low), thousands(high)), false)),
+            _ => None,
         }
     };
     let model = run
@@ -88,29 +91,27 @@ pub(super) fn caption(run: &Run, rows: &[MetricRow], more: &str) -> String {
         .map(|m| m.path.trim_end_matches('/').rsplit('/').next().unwrap_or("").to_owned());
     let model =
         model.filter(|m| !["", "model"].contains(&m.as_str())).map_or_else(String::new, |m| format!("{m}. "));
-    let clusters = match span(|r| r.n_clusters) {
-        none if none.is_empty() => String::new(),
-        one if one == "1" => format!(", 1 {}", clusters.trim_end_matches('s')),
-        some => format!(", {some} {clusters}"),
+    let several = |(number, one): (String, bool), noun: &str| {
+        format!("{number} {}", if one { noun.to_owned() } else { plural(noun) })
     };
-    let n = format!("n = {} {items}{clusters}.", span(|r| r.n));
+    let items = span(|r| r.n).map_or_else(|| plural(items), |n| several(n, items));
+    let clusters = span(|r| r.n_clusters).map_or_else(String::new, |n| format!(", {}", several(n, clusters)));
+    let n = format!("n = {items}{clusters}.");
     format!("{model}{n} {more}").trim_end().to_owned()
 }
 
-/// What is counted, and what intervals resample.
-pub(super) fn counted(run: &Run) -> (&'static str, &'static str) {
-    match run.manifest.kind.as_str() {
-        "verify" => ("values", "documents"),
-        "generate" => ("texts", "prompts"),
-        "patch" => ("positions", "texts"),
-        "trace" => ("samples", "pairs"),
-        "think" => ("tokens", "prompts"),
-        "probe law" => ("tokens", "documents"),
-        kind if kind.starts_with("probe") => ("test items", "groups"),
-        _ if run.manifest.config.get("cluster").and_then(|c| c.as_str()) == Some("window") => {
-            ("tokens", "windows")
-        }
-        _ => ("tokens", "documents"),
+/// What is counted, and what intervals resample: nouns in the singular.
+pub(crate) fn counted(manifest: &Manifest) -> (&'static str, &'static str) {
+    match manifest.kind.as_str() {
+        "verify" => ("value", "document"),
+        "generate" => ("text", "prompt"),
+        "patch" => ("position", "text"),
+        "trace" => ("sample", "pair"),
+        "think" => ("token", "prompt"),
+        "probe law" => ("token", "document"),
+        kind if kind.starts_with("probe") => ("test item", "group"),
+        _ if manifest.config.get("cluster").and_then(|c| c.as_str()) == Some("window") => ("token", "window"),
+        _ => ("token", "document"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Figure, Report, ReportError, Run};
 use crate::{
@@ -134,10 +134,15 @@ impl Report {
             Ok(DataFile { path: path.display().to_string(), sha256, bytes })
         };
         let names: Vec<&str> = self.runs.iter().map(|run| run.name.as_str()).collect();
-        let jobs: Vec<&str> = self.runs.iter().map(|run| run.manifest.job.as_str()).collect();
+        // What each run was, so that a report of other runs can be told by the setting that differs.
+        let settings = |run: &Run| {
+            let of_run: serde_json::Map<String, Value> = run.manifest.job_settings().into_iter().collect();
+            (run.name.clone(), Value::Object(of_run))
+        };
+        let settings: serde_json::Map<String, Value> = self.runs.iter().map(settings).collect();
         Ok(Manifest {
             argv,
-            config: json!({ "runs": names, "jobs": jobs }),
+            config: json!({ "runs": names, "of": settings }),
             data: self.runs.iter().map(record).collect::<Result<_, ReportError>>()?,
             ..Manifest::new("report")
         })

@@ -15,6 +15,7 @@ use crate::{
         Format, Segment, Tokenizer, Window, excerpt,
         reader::{Cell, Columns, open_file},
     },
+    words::counted,
 };
 
 /// Texts that say a thing, each with one that says its opposite.
@@ -58,7 +59,7 @@ impl Pairs {
             texts.push([row.text, negative]);
         }
         if texts.len() < 3 {
-            let reason = format!("{} pairs are too few, at least 3 are needed", texts.len());
+            let reason = format!("{} given, at least 3 are needed", counted(texts.len(), "pair"));
             return Err(SteerError::Pairs { place: path.display().to_string(), reason });
         }
         Ok(Self { texts })

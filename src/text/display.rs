@@ -21,6 +21,13 @@ pub struct TokenText {
     pub shown: String,
 }
 
+impl TokenText {
+    /// The text; the shown form, with its bytes spelled out, where it is not whole UTF-8.
+    pub fn whole(self) -> String {
+        if self.text.contains(char::REPLACEMENT_CHARACTER) { self.shown } else { self.text }
+    }
+}
+
 /// How the vocabulary spells text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {

@@ -206,8 +206,8 @@ impl Tokenizer {
         if !beyond(self.max_id) {
             return Ok(Vec::new());
         }
-        let added = self.inner.get_added_tokens_decoder();
-        let vocab = self.inner.get_vocab(true);
+        let added = self.inner.vocabulary().get_added_tokens_decoder();
+        let vocab = self.inner.vocabulary().get_vocab(true);
         let mut without: Vec<_> = vocab.into_iter().filter(|(_, id)| beyond(*id)).collect();
         if without.iter().any(|(_, id)| !added.contains_key(id)) {
             return Err(TextError::VocabMismatch { max_id: self.max_id, model_vocab });

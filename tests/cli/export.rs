@@ -226,7 +226,7 @@ fn stdin_is_a_file_like_any_other() {
         ["export", "--quiet", "--seq-len", "16", "--model", &model, "--data", "-", "--stdin-format", "jsonl"];
     let args = [&args[..], &["--hooks", "resid_pre", "--layers", "0,8", "--out", &out]].concat();
     let said = succeed_with(&args, &std::fs::read(&data).unwrap());
-    assert!(said.contains("rows × 2 columns in 1 shards"), "{said}");
+    assert!(said.contains("rows × 2 columns in 1 shard\n"), "{said}");
     export(&data, &read, "--hooks resid_pre --layers 0,8");
     let [mut piped, mut read] = [piped, read].map(|dir| files(&dir));
     // The manifest and the markers that quote its job name the data file.

@@ -134,6 +134,57 @@ fn a_run_keeps_every_number() {
 }
 
 #[test]
+fn exported_vectors_fit_edits() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path().join("v.safetensors"));
+    // Numbers without a pattern, so that a transposed or misplaced head shows: 4 heads of 32, width 128.
+    let numbers: Vec<f32> = (0..128u32).map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0).collect();
+    let flat = Tensor::from_slice(&numbers);
+    let tensors = [
+        ("flat", flat.shallow_clone()),
+        ("row", flat.view([1, 128])),
+        ("deep", flat.view([1, 1, 128])),
+        ("heads", flat.view([4, 32])),
+        ("two", flat.view([4, 32]).index_select(0, &Tensor::from_slice(&[1i64, 3]))),
+        ("one", flat.view([4, 32]).get(1)),
+    ];
+    Tensor::write_safetensors(&tensors, &file).unwrap();
+    let kl = |place: &str, key: &str| {
+        said(&["--edit", &format!("{place}:add={file}:{key}")])["prompts"][0]["steps"]["kl"].clone()
+    };
+    let resid = kl("blocks.3.hook_resid_pre@-1", "flat");
+    assert!(resid[0].as_f64().unwrap() > 0.0);
+    assert_eq!(
+        [kl("blocks.3.resid-pre@-1", "row"), kl("blocks.3.hook_resid_pre@-1", "deep")],
+        [resid.clone(), resid]
+    );
+    let all = kl("blocks.3.attn.z@-1", "heads");
+    assert_eq!(
+        [kl("blocks.3.attn.hook_z@-1", "flat"), kl("blocks.3.hook_z@-1", "row")],
+        [all.clone(), all.clone()]
+    );
+    let two = kl("blocks.3.attn.hook_z#1,3@-1", "two");
+    assert_ne!(two, all);
+    for key in ["flat", "row", "heads"] {
+        assert_eq!(kl("blocks.3.attn.hook_z#1,3@-1", key), two, "{key}");
+    }
+    assert_eq!(kl("blocks.3.attn.hook_z#1@-1", "one"), kl("blocks.3.attn.hook_z#1@-1", "flat"));
+}
+
+#[test]
+fn edits_say_how_far_they_reach() {
+    let model = gpt2();
+    let noted = |extra: &[&str]| {
+        let args = ["generate", "--model", &model, "--text", "Alice was", "--max-new-tokens", "2"];
+        crate::cli::run(&[&args[..], extra].concat()).err
+    };
+    let says = "edits reach the prompt's tokens only; --edit-steps all";
+    assert!(noted(&["--edit", "resid_pre@-1:scale=0.5"]).contains(says));
+    assert!(!noted(&["--edit", "resid_pre@-1:scale=0.5", "--edit-steps", "all"]).contains(says));
+    assert!(!noted(&[]).contains(says));
+}
+
+#[test]
 fn what_cannot_be_done_is_refused() {
     let (model, dir) = (tiny("gpt2"), tempfile::tempdir().unwrap());
     let model = path(model.path());

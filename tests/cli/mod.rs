@@ -5,6 +5,8 @@ mod export;
 mod generate;
 mod resume;
 mod schedule;
+mod snapshots;
+mod streams;
 mod transfer;
 mod verify;
 mod view;
@@ -33,7 +35,7 @@ pub(crate) struct Ended {
 /// The binary, deaf to the caller's settings and never on the network.
 pub(crate) fn layerscope() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerscope"));
-    for name in ["NO_COLOR", "COLORTERM", "RUST_BACKTRACE", "HF_TOKEN", "HF_HUB_CACHE"] {
+    for name in ["NO_COLOR", "COLORTERM", "RUST_BACKTRACE", "HF_TOKEN", "HF_HUB_CACHE", "COLUMNS"] {
         command.env_remove(name);
     }
     command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", "/nonexistent").env("TERM", "xterm-256color");

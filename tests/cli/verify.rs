@@ -141,7 +141,7 @@ fn a_reference_that_does_not_fit_is_named() {
     ];
     let args =
         ["verify", "--quiet", "--model", &path(model.path()), "--reference", "/nonexistent.safetensors"];
-    wrong.push(refusal(layerscope().args(args), 1, &["/nonexistent.safetensors: No such file"]));
+    wrong.push(refusal(layerscope().args(args), 2, &["/nonexistent.safetensors: No such file"]));
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -65,7 +65,11 @@ fn colours_as_the_terminal_can() {
 #[test]
 fn json_ends_in_a_result_that_agrees_with_the_table() {
     let out = view(&["--json", "--top-k", "4"]);
-    assert_eq!(out.matches("\"layers\"").count(), 1, "every lens once");
+    assert_eq!(
+        out.matches("\"layers\"").count(),
+        2,
+        "every lens of one prompt: at the top, and under `prompts`"
+    );
     let result = result(&out);
     assert_eq!((&result["unit"], &result["n_layers"]), (&Value::from("nats"), &Value::from(8)));
     let tokens = result["tokens"].as_array().unwrap();
@@ -160,4 +164,40 @@ fn hostile_vocabularies_are_shown_and_not_obeyed() {
     assert!(!out.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{out:?}");
     panels(&out);
     assert!(out.contains('漢') || out.contains("\\u{"), "{out}");
+}
+
+#[test]
+fn one_prompt_or_several_have_one_shape() {
+    let model = gpt2();
+    let json = |texts: &[&str]| {
+        let texts: Vec<&str> = texts.iter().flat_map(|text| ["--text", *text]).collect();
+        result(&succeed(
+            &[&["view", "--quiet", "--json", "--layers", "4", "--model", &model], &texts[..]].concat(),
+        ))
+    };
+    let (one, other) = (json(&["Alice was tired"]), json(&["The queen"]));
+    let both = json(&["Alice was tired", "The queen"]);
+    let prompts = |of: &serde_json::Value| of["prompts"].as_array().unwrap().clone();
+    assert_eq!((prompts(&one).len(), prompts(&both).len()), (1, 2));
+    let close = |a: &serde_json::Value, b: &serde_json::Value| {
+        assert_eq!((&a["text"], &a["tokens"]), (&b["text"], &b["tokens"]));
+        let loss = |of: &serde_json::Value| of["loss"].as_f64().unwrap();
+        assert!((loss(a) - loss(b)).abs() < 1e-5 * loss(b), "{a} {b}");
+    };
+    close(&prompts(&both)[0], &prompts(&one)[0]);
+    close(&prompts(&both)[1], &prompts(&other)[0]);
+    for key in ["model", "n_layers", "unit", "bos"] {
+        assert_eq!((&both[key], &one["prompts"][0][key]), (&one[key], &one[key]), "{key}");
+    }
+    // Of one prompt everything is at the top too.
+    assert_eq!(
+        (&one["tokens"], &one["lenses"]),
+        (&one["prompts"][0]["tokens"], &one["prompts"][0]["lenses"])
+    );
+    // The loss is the mean of what the last layer says of every next token.
+    let last = one["lenses"][0]["layers"].as_array().unwrap().last().unwrap();
+    let ce: Vec<f64> =
+        last["positions"].as_array().unwrap().iter().filter_map(|cell| cell["ce"].as_f64()).collect();
+    let mean = ce.iter().sum::<f64>() / ce.len() as f64;
+    assert!((mean - one["loss"].as_f64().unwrap()).abs() < 1e-12 * mean);
 }

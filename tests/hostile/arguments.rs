@@ -17,14 +17,16 @@ fn view_refuses_what_it_cannot_do() {
         view(&["--metric", "mood"], &["'mood'", "prob, entropy, kl, rank, ce"]),
         view(&["--lens", "/tmp/some-lens"], &["--lens /tmp/some-lens", "no such folder"]),
         view(&["--layers", "0,99"], &["no layer 99", "0 to 8"]),
+        view(&["--top-k", "0"], &["--top-k"]),
         view(&["--layers", "x"], &["`x` is not a layer number"]),
         view(&["--dtype", "f64x"], &["f64x", "auto, f32, bf16 or f16"]),
         view(&["--device", "tpu"], &["tpu", "auto, cpu, cuda"]),
         view(&["--tokens", "0"], &["--tokens"]),
         view(&["--config", "/nonexistent.toml"], &["/nonexistent.toml", "No such file"]),
         row(&["view", "--model", &model], 2, &["--text"]),
-        row(&["info", "--model", "./no/such/folder"], 1, &["./no/such/folder"]),
-        row(&["info", "--model", "no-such/model"], 1, &["no-such/model"]),
+        row(&["view", "--model", &model, "--text", ""], 2, &["--text is empty"]),
+        row(&["info", "--model", "./no/such/folder"], 2, &["./no/such/folder"]),
+        row(&["info", "--model", "no-such/model"], 2, &["no-such/model"]),
     ];
     if !tch::Cuda::is_available() {
         rows.push(view(&["--device", "cuda"], &["cuda:0 is not available"]));
@@ -49,6 +51,9 @@ fn export_refuses_what_it_cannot_do() {
         export(&["--hooks", "pattern"], &["hook_pattern", "cannot be exported"]),
         export(&["--hooks", "mlp_pre_linear"], &["`mlp_pre_linear`", "not gated"]),
         export(&["--layers", "9"], &["layer 9", "0 to 8"]),
+        export(&["--hooks", "mlp-post", "--layers", "8"], &["no layer 8: mlp_post has layers 0 to 7"]),
+        export(&["--hooks", "blocks.9.resid_pre"], &["no layer 9: resid_pre has layers 0 to 8"]),
+        export(&["--hooks", "blocks.0.attn.o.hook_in"], &["here it is `blocks.0.attn.hook_z`"]),
         export(&["--positions", "lst"], &["`lst`", "stride:K"]),
         export(&["--positions", "200:300"], &["200:300", "selects no token"]),
         export(&["--seq-len", "257"], &["--seq-len 257", "context length 256"]),
@@ -97,15 +102,83 @@ fn output_folders_of_others_are_left_alone() {
         (export(&place("file"), ""), 1, says(&["cannot create", "file"])),
         (export("/dev/full", ""), 1, says(&["/dev/full"])),
         (export(&place("a.txt/x"), ""), 1, says(&["a.txt/x", "Not a directory"])),
-        (export(&place("foreign"), ""), 1, says(&["foreign is not empty", "notes.md"])),
-        (export(&place("foreign"), "--force"), 1, says(&["foreign is not empty", "notes.md"])),
+        (export(&place("foreign"), ""), 2, says(&["foreign is not empty", "notes.md"])),
+        (export(&place("foreign"), "--force"), 2, says(&["foreign is not empty", "notes.md"])),
         (export(&place("damaged"), ""), 1, says(&["damaged/manifest.json"])),
         (
             export(&place("other"), "--layers 0 --positions first"),
-            1,
+            2,
             says(&["config.positions was \"last\", is now \"first\""]),
         ),
-        (export(&place("other"), "--layers 1 --positions last"), 1, says(&["holds another job", "--force"])),
+        (export(&place("other"), "--layers 1 --positions last"), 2, says(&["holds another job", "--force"])),
     ]);
     assert!(files(dir.path()) == before, "a refused export changed something");
+}
+
+/// Bytes that are no text, at the end of a name.
+#[cfg(unix)]
+fn broken(name: &str) -> std::ffi::OsString {
+    use std::os::unix::ffi::OsStringExt as _;
+    std::ffi::OsString::from_vec([name.as_bytes(), b"\xff"].concat())
+}
+
+#[test]
+#[cfg(unix)]
+fn paths_need_not_be_utf8() {
+    use std::ffi::OsString;
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(broken(name));
+    let model = place("model");
+    std::os::unix::fs::symlink(crate::cli::fixture("gpt2-alice-8l"), &model).unwrap();
+    let data = place("folder").join("stories.jsonl");
+    std::fs::create_dir(place("folder")).unwrap();
+    std::fs::copy(crate::cli::fixture("stories.jsonl"), &data).unwrap();
+    let command = |text: &str, paths: &[(&str, OsString)]| {
+        let mut args: Vec<OsString> = words(text).into_iter().map(OsString::from).collect();
+        for (flag, path) in paths {
+            args.extend((!flag.is_empty()).then(|| (*flag).into()));
+            args.push(path.clone());
+        }
+        succeed(&args)
+    };
+    let (model, data) = (("--model", model.into_os_string()), ("--data", data.into_os_string()));
+    let out = |name: &str| ("--out", place(name).into_os_string());
+    let lens = place("lens").into_os_string();
+    command("info --json --quiet", std::slice::from_ref(&model));
+    command("export --json --quiet --layers 0 --tokens 500", &[model.clone(), data.clone(), out("acts")]);
+    command(
+        "view --json --quiet --text Alice",
+        &[model.clone(), out("prompt"), ("--html", place("page").into())],
+    );
+    command(
+        "lens fit --json --quiet --kind linear --layers 2",
+        &[model.clone(), data.clone(), ("--out", lens.clone())],
+    );
+    command(
+        "lens eval --json --quiet --layers 2",
+        &[model.clone(), data.clone(), ("--lens", "logit".into()), ("--lens", lens), out("eval")],
+    );
+    command("generate --json --quiet --text Alice --max-new-tokens 2", &[model.clone(), out("said")]);
+    command("trace --json --quiet --clean He --corrupted She --layers 2", &[model, out("trace")]);
+    command(
+        "report --json --quiet",
+        &[("", place("eval").into()), ("", place("prompt").into()), out("report")],
+    );
+    assert!(place("report").join("report.html").is_file());
+}
+
+#[test]
+#[cfg(unix)]
+fn text_that_is_not_utf8_is_named() {
+    let model = gpt2();
+    let says = |args: &[std::ffi::OsString], says: &str| {
+        let ended = crate::cli::run(args);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(ended.err.trim_end(), format!("error: {says}"));
+    };
+    let view = |rest: Vec<std::ffi::OsString>| {
+        ["view", "--model", &model].into_iter().map(Into::into).chain(rest).collect::<Vec<_>>()
+    };
+    says(&view(vec!["--text".into(), broken("Alice")]), "--text: text must be UTF-8, \"Alice\\xff\" is not");
+    says(&view(vec![broken("--text=Alice")]), "--text: text must be UTF-8, \"--text=Alice\\xff\" is not");
 }

@@ -4,10 +4,11 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use layerscope::hub::{FileStart, Hub, HubError, ModelDir, Progress, model_sha256};
 use safetensors::{Dtype, tensor::TensorView};
-use server::{COMMIT, Server};
+use server::{COMMIT, Mischief, Server};
 
 type Files = BTreeMap<String, Vec<u8>>;
 const ID: &str = "layerscope/llama-alice-6l";
@@ -53,8 +54,13 @@ struct World {
 fn world(files: Files) -> World {
     let server = Server::start(&[(ID, files)]);
     let home = tempfile::tempdir().unwrap();
-    let hub =
-        Hub { cache: home.path().join("hub"), endpoint: server.url.clone(), token: None, offline: false };
+    let hub = Hub {
+        cache: home.path().join("hub"),
+        endpoint: server.url.clone(),
+        token: None,
+        offline: false,
+        patience: Duration::from_secs(20),
+    };
     World { server, hub, home }
 }
 
@@ -120,7 +126,7 @@ fn a_download_is_whole_and_serves_the_next_call_without_a_request() {
     let before = w.server.requests();
     assert_eq!(w.get().unwrap(), dir);
     assert_eq!(w.offline().resolve(ID, None, &mut ()).unwrap(), dir);
-    assert_eq!(w.offline().resolve(&format!("{ID}@{COMMIT}"), None, &mut ()).unwrap(), dir);
+    assert_eq!(w.offline().resolve(format!("{ID}@{COMMIT}"), None, &mut ()).unwrap(), dir);
     assert_eq!(w.server.requests(), before);
 }
 
@@ -194,10 +200,13 @@ fn a_server_that_ignores_ranges_costs_a_fresh_start() {
 fn a_complete_part_file_does_not_block_the_download() {
     let w = world(single());
     let hash = model_sha256(&fixture(), |_| ()).unwrap();
-    let blobs = w.repo().join(".partial/models--layerscope--llama-alice-6l/blobs");
-    std::fs::create_dir_all(&blobs).unwrap();
-    std::fs::write(blobs.join(format!("{hash}.part")), &single()["model.safetensors"]).unwrap();
+    let staging = w.repo().join(".partial");
+    std::fs::create_dir_all(&staging).unwrap();
+    let part = staging.join(format!("{hash}.part"));
+    std::fs::write(&part, &single()["model.safetensors"]).unwrap();
     w.get().unwrap();
+    assert!(w.server.state().ranges.is_empty(), "nothing was left to fetch");
+    assert!(!part.exists());
 }
 
 #[test]
@@ -222,7 +231,7 @@ fn missing_models_and_revisions() {
 fn a_branch_with_a_slash() {
     let w = world(single());
     w.server.state().branch = "refs/pr/1".into();
-    let dir = w.hub.resolve(&format!("{ID}@refs/pr/1"), None, &mut ()).unwrap();
+    let dir = w.hub.resolve(format!("{ID}@refs/pr/1"), None, &mut ()).unwrap();
     assert_eq!(dir.revision.as_deref(), Some(COMMIT));
     assert!(w.repo().join("refs/refs/pr/1").is_file());
 }
@@ -246,6 +255,160 @@ fn gated_models_need_the_token() {
     let error = with("hf_wrong").resolve(ID, None, &mut ()).unwrap_err().to_string();
     assert!(error.ends_with("the token has no right to it"), "{error}");
     with("hf_right").resolve(ID, None, &mut ()).unwrap();
+}
+
+/// A hub that misbehaves, and a token for it.
+fn mischievous(mischief: Mischief) -> World {
+    let mut w = world(single());
+    w.server.state().mischief = mischief;
+    w.hub.token = Some("hf_secret".into());
+    w
+}
+
+impl World {
+    /// Paths at which the token arrived at the other host.
+    fn leaks(&self) -> Vec<String> {
+        let other = format!(":{}", self.server.other.rsplit(':').next().unwrap());
+        let state = self.server.state();
+        let elsewhere = state.seen.iter().filter(|(port, ..)| format!(":{port}") == other);
+        elsewhere.filter(|(.., token)| token.is_some()).map(|(_, path, _)| path.clone()).collect()
+    }
+
+    /// Requests that the other host got at all.
+    fn elsewhere(&self) -> usize {
+        let other: u16 = self.server.other.rsplit(':').next().unwrap().parse().unwrap();
+        self.server.state().seen.iter().filter(|(port, ..)| *port == other).count()
+    }
+}
+
+#[test]
+fn the_token_stays_with_the_hub() {
+    for mischief in [Mischief::None, Mischief::OtherHost, Mischief::ApiElsewhere] {
+        let w = mischievous(mischief);
+        w.server.state().token = Some("hf_secret".into());
+        let got = w.get();
+        // The API elsewhere gets no token, and refuses.
+        assert_eq!(got.is_ok(), mischief != Mischief::ApiElsewhere, "{mischief:?}: {got:?}");
+        assert!(w.elsewhere() > 0, "{mischief:?}: the other host was never asked");
+        assert_eq!(w.leaks(), [""; 0], "{mischief:?}");
+        let own = w.server.state().seen.iter().filter(|(.., token)| token.is_some()).count();
+        assert!(own > 0, "{mischief:?}: the hub itself gets the token");
+    }
+}
+
+#[test]
+fn redirects_end() {
+    for (mischief, says, most) in [
+        (Mischief::Loop, "more than 10 redirects", 12),
+        (Mischief::NoLocation, "unusable redirect: \"no location\"", 2),
+        (Mischief::Location(""), "unusable redirect", 2),
+        (Mischief::Location("file:///etc/passwd"), "unusable redirect: \"file:///etc/passwd\"", 2),
+        (Mischief::Location("/a b\\c%zz["), "unusable redirect", 2),
+        (Mischief::Location("//127.0.0.1:1/config.json"), "unusable commit", 2),
+    ] {
+        let w = mischievous(mischief);
+        let error = w.get().unwrap_err().to_string();
+        assert!(error.contains(says) && !error.contains("hf_secret"), "{mischief:?}: {error}");
+        assert!(w.server.requests() <= most, "{mischief:?}: {} requests", w.server.requests());
+        w.assert_nothing_whole();
+    }
+}
+
+#[test]
+fn answers_that_cannot_be_used() {
+    for (mischief, says) in [
+        (Mischief::NoEtag, "unusable etag: \"\""),
+        (Mischief::EtagOutside, "../../../../evil"),
+        (Mischief::CommitOutside, "unusable commit: \"../../../../evil\""),
+        (Mischief::BigAnswer, "limit"),
+    ] {
+        let w = mischievous(mischief);
+        let error = w.get().unwrap_err().to_string();
+        assert!(error.contains(says), "{mischief:?}: {error}");
+        w.assert_nothing_whole();
+    }
+}
+
+#[test]
+fn a_body_is_as_long_as_announced() {
+    let len = single()["model.safetensors"].len() as u64;
+    for mischief in [Mischief::Endless, Mischief::Short, Mischief::Long, Mischief::Huge] {
+        let w = mischievous(mischief);
+        let error = w.get().unwrap_err();
+        assert!(matches!(&error, HubError::WrongSize { .. }), "{mischief:?}: {error}");
+        w.assert_nothing_whole();
+        let on_disk = |dir: &Path| -> u64 {
+            dir.read_dir().into_iter().flatten().map(|e| e.unwrap().metadata().unwrap().len()).sum()
+        };
+        assert!(on_disk(&w.repo().join(".partial")) <= len, "{mischief:?}");
+        // Once, and no more of it than buffers hold beyond the file.
+        assert_eq!(w.server.state().ranges.len(), 1, "{mischief:?}");
+        assert!(w.server.state().sent < len + (32 << 20), "{mischief:?}: {} bytes", w.server.state().sent);
+        w.server.state().mischief = Mischief::None;
+        w.get().unwrap();
+    }
+}
+
+#[test]
+fn a_hub_that_stays_silent_is_given_up() {
+    let given_up = |(mischief, says): (Mischief, &str)| {
+        let mut w = mischievous(mischief);
+        w.hub.patience = Duration::from_millis(500);
+        let start = Instant::now();
+        let error = w.get().unwrap_err().to_string();
+        assert!(error.contains(says), "{mischief:?}: {error}");
+        // Four tries of 0.5 s, 1.75 s of pauses between them, and time for a busy machine.
+        assert!(start.elapsed() < Duration::from_secs(20), "{mischief:?}: {:?}", start.elapsed());
+        w.assert_nothing_whole();
+    };
+    let all = [
+        (Mischief::Silent, "timeout"),
+        (Mischief::Stalled, "timeout"),
+        (Mischief::Dripping, "stalled after"),
+    ];
+    std::thread::scope(|scope| all.into_iter().for_each(|one| drop(scope.spawn(move || given_up(one)))));
+}
+
+#[test]
+fn revisions_are_branches_tags_and_commits() {
+    for branch in ["main", "v1.0", "refs/pr/1"] {
+        let w = world(single());
+        w.server.state().branch = branch.into();
+        let dir = w.hub.resolve(ID, Some(branch), &mut ()).unwrap();
+        assert_eq!(dir.revision.as_deref(), Some(COMMIT), "{branch}");
+        assert!(dir.path.ends_with(COMMIT));
+        assert_eq!(std::fs::read_to_string(w.repo().join("refs").join(branch)).unwrap(), COMMIT);
+        // By its commit it is the same snapshot, without a request.
+        let before = w.server.requests();
+        assert_eq!(w.hub.resolve(ID, Some(COMMIT), &mut ()).unwrap().path, dir.path);
+        assert_eq!(w.server.requests(), before);
+        let error = w.hub.resolve(ID, Some("other"), &mut ()).unwrap_err();
+        assert!(matches!(error, HubError::NotFound { .. }), "{error}");
+    }
+}
+
+#[test]
+fn the_command_line_takes_a_revision() {
+    let w = world(single());
+    w.server.state().branch = "v2".into();
+    let info = |args: &[&str]| {
+        let mut command = crate::cli::layerscope();
+        command.args(["info", "--json", "--quiet", "--model", ID]).args(args);
+        command.env("HF_HOME", w.home.path()).env("HF_ENDPOINT", &w.server.url).env_remove("HF_HUB_OFFLINE");
+        crate::cli::end(&mut command)
+    };
+    for revision in ["v2", COMMIT] {
+        let ended = info(&["--revision", revision]);
+        assert_eq!(ended.code, Some(0), "{revision}: {}", ended.err);
+        let result = crate::cli::result(&ended.out);
+        assert_eq!((&result["revision"], &result["model"]), (&COMMIT.into(), &ID.into()), "{revision}");
+    }
+    let ended = info(&["--revision", "v3"]);
+    assert!(ended.code == Some(2) && ended.err.contains(&format!("{ID} (v3)")), "{ended:?}");
+    let ended = info(&[]);
+    assert!(ended.code == Some(2) && ended.err.contains(&format!("{ID} (main)")), "{ended:?}");
+    let local = crate::cli::run(&["info", "--model", &crate::cli::gpt2(), "--revision", "main"]);
+    assert!(local.code == Some(2) && local.err.contains("has no revision \"main\""), "{local:?}");
 }
 
 #[test]

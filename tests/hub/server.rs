@@ -1,9 +1,12 @@
-//! A small HTTP server that speaks the part of the hub's API that `hf-hub` and `huggingface_hub` use.
+//! A small HTTP server that speaks the part of the hub's API that this program and `huggingface_hub` use, and can misbehave.
+//!
+//! It listens on two ports, which are two hosts for whoever keeps a token to one of them.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -17,6 +20,12 @@ pub(crate) struct State {
     pub(crate) repos: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// `METHOD path` of every request so far.
     pub(crate) requests: Vec<String>,
+    /// Port, path and token of every request so far.
+    pub(crate) seen: Vec<(u16, String, Option<String>)>,
+    /// What is wrong with it.
+    pub(crate) mischief: Mischief,
+    /// Bytes of bodies that were taken off its hands.
+    pub(crate) sent: u64,
     /// Values of `Range` sent for file bodies.
     pub(crate) ranges: Vec<String>,
     /// Answer 401 to requests without this token.
@@ -33,25 +42,75 @@ pub(crate) struct State {
     pub(crate) corrupt: bool,
 }
 
+/// How an answer is wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mischief {
+    /// It is not.
+    #[default]
+    None,
+    /// `config.json` is a redirect to the other port, with what the hub knows of the file.
+    OtherHost,
+    /// The API is a redirect to the other port.
+    ApiElsewhere,
+    /// `config.json` is a redirect to nowhere.
+    NoLocation,
+    /// `config.json` is a redirect to itself.
+    Loop,
+    /// `config.json` is a redirect to this.
+    Location(&'static str),
+    /// Bodies of large files do not end.
+    Endless,
+    /// Bodies of large files are a hundred bytes too short, and say so.
+    Short,
+    /// Bodies of large files are a hundred bytes too long.
+    Long,
+    /// Large files are announced as larger than any disk.
+    Huge,
+    /// Nothing is said, for longer than anybody waits.
+    Silent,
+    /// Bodies of large files stop in the middle, with the connection open.
+    Stalled,
+    /// Bodies of large files come byte by byte.
+    Dripping,
+    /// `config.json` has no etag.
+    NoEtag,
+    /// `config.json` has an etag that leads out of the folder.
+    EtagOutside,
+    /// The API names a commit that leads out of the folder.
+    CommitOutside,
+    /// The API's answer is 64 MB long.
+    BigAnswer,
+}
+
+/// Longer than a test's patience.
+const LONG: Duration = Duration::from_millis(2500);
+
 /// A running server; it ends with the process.
 pub(crate) struct Server {
     pub(crate) url: String,
+    /// Its other address.
+    pub(crate) other: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Server {
     pub(crate) fn start(repos: &[(&str, BTreeMap<String, Vec<u8>>)]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners = [listen(), listen()];
+        let [url, other] = listeners.each_ref().map(|l| format!("http://{}", l.local_addr().unwrap()));
         let repos = repos.iter().map(|(id, files)| ((*id).to_owned(), files.clone())).collect();
         let state = Arc::new(Mutex::new(State { repos, branch: "main".into(), ..State::default() }));
-        let server = Self { url: url.clone(), state: state.clone() };
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                // A client that hangs up is part of some tests.
-                let _ = answer(stream.unwrap(), &url, &mut state.lock().unwrap());
-            }
-        });
+        let server = Self { url, other, state };
+        for listener in listeners {
+            let (state, other) = (server.state.clone(), server.other.clone());
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let (state, other) = (state.clone(), other.clone());
+                    // A client that hangs up is part of some tests.
+                    std::thread::spawn(move || answer(stream.unwrap(), &other, &state));
+                }
+            });
+        }
         server
     }
 
@@ -85,9 +144,37 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
     Ok(Request { method, path, headers })
 }
 
-fn answer(mut stream: TcpStream, url: &str, state: &mut State) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, other: &str, shared: &Mutex<State>) -> std::io::Result<()> {
     let request = read_request(&stream)?;
+    if shared.lock().unwrap().mischief == Mischief::Silent {
+        std::thread::sleep(LONG);
+        return Ok(());
+    }
+    let mut state = shared.lock().unwrap();
+    let state = &mut *state;
     state.requests.push(format!("{} {}", request.method, request.path));
+    let port = stream.local_addr()?.port();
+    let token = request.headers.get("authorization").cloned();
+    state.seen.push((port, request.path.clone(), token));
+    let config = request.path.ends_with("/config.json");
+    let elsewhere = other.ends_with(&format!(":{port}"));
+    let known = format!("X-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"abc\"\r\nX-Linked-Size: ");
+    match state.mischief {
+        Mischief::ApiElsewhere if request.path.starts_with("/api/") && !elsewhere => {
+            return redirect(&mut stream, &format!("{other}{}", request.path), "");
+        }
+        Mischief::OtherHost if config && !elsewhere => {
+            let size = find(state, &request.path[1..], "/resolve/").map_or(0, |(_, file)| file.len());
+            let to = request.path.replace("/resolve/", "/-/");
+            return redirect(&mut stream, &format!("{other}/cdn{to}"), &format!("{known}{size}\r\n"));
+        }
+        Mischief::NoLocation if config => {
+            return write!(stream, "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        }
+        Mischief::Loop if config => return redirect(&mut stream, &request.path, ""),
+        Mischief::Location(to) if config => return redirect(&mut stream, to, ""),
+        _ => {}
+    }
     let authorised = state
         .token
         .as_ref()
@@ -104,7 +191,7 @@ fn answer(mut stream: TcpStream, url: &str, state: &mut State) -> std::io::Resul
     if let Some((old, new)) =
         state.renamed.clone().filter(|(old, _)| request.path.contains(&format!("/{old}/")))
     {
-        return redirect(&mut stream, &request.path.replacen(&old, &new, 1));
+        return redirect(&mut stream, &request.path.replacen(&old, &new, 1), "");
     }
     if let Some(rest) = request.path.strip_prefix("/api/models/") {
         if let Some((id, _)) = rest.split_once("/tree/") {
@@ -118,18 +205,18 @@ fn answer(mut stream: TcpStream, url: &str, state: &mut State) -> std::io::Resul
     };
     let hash = sha256_hex(&file);
     if std::path::Path::new(&name).extension().is_none_or(|e| e != "safetensors") {
-        let etag = format!("X-Repo-Commit: {COMMIT}\r\nETag: \"{}\"\r\n", &hash[..40]);
-        return body(&mut stream, &request, &file, &etag, state);
+        let etag = match state.mischief {
+            Mischief::NoEtag => String::new(),
+            Mischief::EtagOutside => "ETag: \"../../../../evil\"\r\n".to_owned(),
+            _ => format!("ETag: \"{}\"\r\n", &hash[..40]),
+        };
+        return body(&mut stream, &request, &file, &format!("X-Repo-Commit: {COMMIT}\r\n{etag}"), state);
     }
     let location = request.path[1..].replace("/resolve/", "/-/");
-    let size = file.len();
-    // Another host name, as the hub's large files have: clients stop here and read these headers.
-    let url = url.replace("127.0.0.1", "localhost");
-    write!(
-        stream,
-        "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {url}/cdn/{location}\r\n\
-         X-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{hash}\"\r\nX-Linked-Size: {size}\r\n\r\n"
-    )
+    let size = if state.mischief == Mischief::Huge { 1 << 60 } else { file.len() };
+    // Another host, as the hub's large files have: clients stop here and read these headers.
+    let known = format!("X-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{hash}\"\r\nX-Linked-Size: {size}\r\n");
+    redirect(&mut stream, &format!("{other}/cdn/{location}"), &known)
 }
 
 /// `{id}{separator}{revision}/{file}`
@@ -146,9 +233,14 @@ fn info(stream: &mut TcpStream, id: &str, revision: &str, state: &State) -> std:
     if revision != COMMIT && revision != state.branch {
         return status(stream, 404, "RevisionNotFound");
     }
+    let outside = state.mischief == Mischief::CommitOutside;
+    let sha = if outside { "../../../../evil" } else { COMMIT };
+    if state.mischief == Mischief::BigAnswer {
+        return send_json(stream, &format!("{{\"sha\":\"{COMMIT}\",\"x\":\"{}\"}}", "A".repeat(64 << 20)));
+    }
     let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
     let json = serde_json::json!({
-        "_id": "1", "id": id, "modelId": id, "sha": COMMIT, "private": false, "disabled": false, "gated": false,
+        "_id": "1", "id": id, "modelId": id, "sha": sha, "private": false, "disabled": false, "gated": false,
         "downloads": 0, "likes": 0, "tags": [], "siblings": siblings
     })
     .to_string();
@@ -170,10 +262,10 @@ fn tree(stream: &mut TcpStream, id: &str, state: &State) -> std::io::Result<()> 
     send_json(stream, &entries.to_string())
 }
 
-fn redirect(stream: &mut TcpStream, location: &str) -> std::io::Result<()> {
+fn redirect(stream: &mut TcpStream, location: &str, headers: &str) -> std::io::Result<()> {
     write!(
         stream,
-        "HTTP/1.1 307 Moved\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n"
+        "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {location}\r\n{headers}\r\n"
     )
 }
 
@@ -192,24 +284,32 @@ fn body(
     headers: &str,
     state: &mut State,
 ) -> std::io::Result<()> {
-    let range = request.headers.get("range").filter(|_| !state.ignore_ranges || headers_only(request));
+    let large = headers.is_empty();
+    let mut file = file.to_vec();
+    match state.mischief {
+        Mischief::Short if large => file.truncate(file.len() - 100),
+        Mischief::Long if large => file.extend([0; 100]),
+        _ => {}
+    }
+    let range = request.headers.get("range").filter(|_| !state.ignore_ranges);
     let (first, last) = range.map_or((0, file.len() - 1), |range| parse_range(range, file.len()));
     if first >= file.len() {
         return status(stream, 416, "");
     }
     let mut part = file[first..=last].to_vec();
-    let code = if range.is_some() { "206 Partial Content" } else { "200 OK" };
-    let head = format!(
-        "HTTP/1.1 {code}\r\nConnection: close\r\nAccept-Ranges: bytes\r\nContent-Length: {}\r\n\
-         Content-Range: bytes {first}-{last}/{}\r\n{headers}\r\n",
-        part.len(),
-        file.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    if request.method == "HEAD" || headers_only(request) {
-        return if request.method == "HEAD" { Ok(()) } else { stream.write_all(&part) };
+    let (code, span) = match range {
+        Some(_) => ("206 Partial Content", format!("Content-Range: bytes {first}-{last}/{}\r\n", file.len())),
+        None => ("200 OK", String::new()),
+    };
+    let endless = large && state.mischief == Mischief::Endless;
+    let length = if endless { String::new() } else { format!("Content-Length: {}\r\n", part.len()) };
+    write!(
+        stream,
+        "HTTP/1.1 {code}\r\nConnection: close\r\nAccept-Ranges: bytes\r\n{length}{span}{headers}\r\n"
+    )?;
+    if request.method == "HEAD" {
+        return Ok(());
     }
-    let large = headers.is_empty();
     if large {
         state.ranges.extend(request.headers.get("range").cloned());
     }
@@ -220,12 +320,22 @@ fn body(
         state.truncate -= 1;
         part.truncate(part.len() / 2);
     }
-    stream.write_all(&part)
-}
-
-/// `hf-hub` asks for one byte where `huggingface_hub` asks for the head.
-fn headers_only(request: &Request) -> bool {
-    request.headers.get("range").is_some_and(|range| range == "bytes=0-0")
+    match state.mischief {
+        Mischief::Endless if large => loop {
+            stream.write_all(&[b'x'; 1 << 12])?;
+            state.sent += 1 << 12;
+        },
+        Mischief::Stalled if large => {
+            stream.write_all(&part[..part.len() / 2])?;
+            std::thread::sleep(LONG);
+            Ok(())
+        }
+        Mischief::Dripping if large => part.chunks(1).try_for_each(|byte| {
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(byte)
+        }),
+        _ => stream.write_all(&part),
+    }
 }
 
 fn parse_range(range: &str, len: usize) -> (usize, usize) {

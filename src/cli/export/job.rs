@@ -6,6 +6,7 @@ use layerscope::{
     run::Counts,
     store::{Column, Layout, Plan, Positions},
     text::WindowOptions,
+    words::counted,
 };
 use serde_json::{Value, json};
 
@@ -53,7 +54,10 @@ impl Job {
             format!("columns    {}", self.points.len()),
             format!("compute    {}", human(self.flops(session), "FLOP")),
             format!("memory     about {memory} (weights, one batch, one shard)"),
-            format!("disk       at most {disk}, before compression, in {} shards", self.plan.shards),
+            format!(
+                "disk       at most {disk}, before compression, in {}",
+                counted(self.plan.shards, "shard")
+            ),
         ]
         .join("\n")
     }

@@ -21,6 +21,7 @@ use layerscope::{
     run::Manifest,
     store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
     text::open_windows,
+    words::counted,
 };
 use serde_json::json;
 
@@ -29,7 +30,7 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
-    output::Output,
+    output::{Output, shown},
     session::Session,
     source::{Source, counts},
 };
@@ -151,7 +152,8 @@ impl Export {
         if rows == 0 {
             let (positions, documents) = (&self.positions, stats.documents);
             return Err(Failure::usage(anyhow!(
-                "--positions {positions} selects no token of {documents} documents"
+                "--positions {positions} selects no token of {}",
+                counted(documents, "document")
             )));
         }
         let columns: Vec<_> = points.iter().map(|(_, column)| column.clone()).collect();
@@ -196,7 +198,11 @@ impl Export {
     ) -> Result<(), Failure> {
         let Source { tokenizer, inputs, .. } = source;
         if !writer.done().is_empty() {
-            output.note(format!("resuming: {} of {} shards are there", writer.done().len(), job.plan.shards));
+            output.note(format!(
+                "resuming: {} of {} are there",
+                writer.done().len(),
+                counted(job.plan.shards, "shard")
+            ));
         }
         let mut windows = open_windows(inputs.corpus()?, tokenizer, &job.windows)?;
         let bar = output.bar("exporting", "tokens", Some(job.counts.tokens));
@@ -219,10 +225,10 @@ impl Export {
     fn report(&self, job: &Job, output: Output) -> Result<(), Failure> {
         let out = self.out.display();
         output.print(&format!(
-            "{out}: {} rows × {} columns in {} shards",
-            job.counts.rows,
-            job.points.len(),
-            job.plan.shards
+            "{out}: {} × {} in {}",
+            counted(job.counts.rows, "row"),
+            counted(job.points.len(), "column"),
+            counted(job.plan.shards, "shard")
         ))?;
         if self.format == Format::Parquet {
             let first = &job.points[0].1;
@@ -232,7 +238,7 @@ impl Export {
             ));
         }
         output.result(json!({
-            "out": self.out,
+            "out": shown(&self.out),
             "rows": job.counts.rows,
             "documents": job.counts.documents,
             "empty_documents": job.counts.empty_documents,

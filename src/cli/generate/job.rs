@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Generate, say::continuation};
 use crate::cli::{
     exit::Failure,
+    output::shown,
     session::{Session, read_stdin},
 };
 
@@ -100,6 +101,9 @@ impl Generate {
         let (mut texts, mut prompts) = (Vec::new(), Vec::new());
         for (index, text) in self.text.iter().enumerate() {
             let text = if text == "-" { read_stdin().map_err(Failure::usage)? } else { text.clone() };
+            if text.is_empty() {
+                return Err(Failure::usage(anyhow!("--text is empty")));
+            }
             let ids = tokenizer.encode(&text)?;
             if ids.is_empty() {
                 return Err(Failure::usage(anyhow!("--text {} gives no tokens", excerpt(&text))));
@@ -146,7 +150,7 @@ impl Job {
             "unit": "nats",
             "edits": self.specs.iter().map(EditSpec::text).collect::<Vec<_>>(),
             "schedule": self.settings.schedule.as_ref().map(ToString::to_string),
-            "out": out,
+            "out": out.as_ref().map(shown),
         });
         if let [only] = &prompts[..] {
             result["token_ids"] = only["token_ids"].clone();

@@ -48,6 +48,9 @@ impl Generate {
         let job = self.job(specs, &session, &tokenizer)?;
         session.announce(output);
         output.note(format!("BOS: {}", bos_line(tokenizer.bos())));
+        if !job.edits.is_empty() && !self.edits_all() {
+            output.note("edits reach the prompt's tokens only; --edit-steps all makes them at every generated one too");
+        }
         let claim = self.claim(&job, &session, &tokenizer, output)?;
         let model = session.load(output)?;
         let said = Self::say(&job, &model, &tokenizer, output)?;

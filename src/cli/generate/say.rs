@@ -1,7 +1,5 @@
 //! Text as it is said, on stdout.
 
-use std::io::{self, Write as _};
-
 use layerscope::{
     generate::{Prompt, Said},
     text::{TextError, Tokenizer},
@@ -10,7 +8,7 @@ use serde_json::json;
 
 use super::super::{
     exit::Failure,
-    output::{Output, to_stdout},
+    output::{Output, write_out},
 };
 
 /// The text that `tokens` add to a prompt: some tokenizers spell a first token otherwise than a later one.
@@ -74,10 +72,10 @@ impl<'a> Voice<'a> {
             }
             if self.prompts.len() > 1 {
                 self.told = 0;
-                write!(io::stdout().lock(), "[{}] ", prompt + 1)?;
+                write_out(&format!("[{}] ", prompt + 1))?;
             }
             self.tell(&self.text(prompt)?)?;
-            writeln!(io::stdout().lock())?;
+            write_out("\n")?;
         }
         Ok(())
     }
@@ -94,8 +92,7 @@ impl<'a> Voice<'a> {
     /// Writes what of `text` is not out yet.
     fn tell(&mut self, text: &str) -> Result<(), Failure> {
         if let Some(new) = text.get(self.told..).filter(|new| !new.is_empty()) {
-            let mut out = io::stdout().lock();
-            write!(out, "{}", inert(new)).and_then(|()| out.flush()).map_err(to_stdout)?;
+            write_out(&inert(new))?;
             self.told = text.len();
         }
         Ok(())

@@ -27,7 +27,7 @@ use super::{
         args::{CommonArgs, Layers, ModelArgs, TextArgs},
         exit::Failure,
         interrupt::on_interrupt,
-        output::Output,
+        output::{Output, shown},
         source::{Source, counts},
     },
     load,
@@ -54,7 +54,7 @@ pub(crate) struct EvalArgs {
     text: TextArgs,
     /// `logit` or a lens folder; repeat for several
     #[arg(long, required = true, value_name = "logit|LENSDIR")]
-    lens: Vec<String>,
+    lens: Vec<PathBuf>,
     /// Folder to write
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
@@ -203,7 +203,7 @@ impl EvalArgs {
         output.print(&report::layers(rows))?;
         report::hint_clusters(rows, output);
         output.wrote(&self.out, "all numbers with their intervals");
-        output.result(json!({ "out": self.out, "rows": rows.len() }))?;
+        output.result(json!({ "out": shown(&self.out), "rows": rows.len() }))?;
         Ok(())
     }
 }

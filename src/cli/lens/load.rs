@@ -1,6 +1,6 @@
 //! `--lens logit` and `--lens LENSDIR`: lenses of a command, checked against its model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use layerscope::{
@@ -11,7 +11,10 @@ use layerscope::{
 };
 use tch::Device;
 
-use super::super::{exit::Failure, output::Output};
+use super::super::{
+    exit::Failure,
+    output::{Output, shown},
+};
 
 /// Where lenses read that do not say where.
 const SITE: &str = "resid_pre";
@@ -26,25 +29,25 @@ pub(crate) struct Lenses {
 /// A lens as it was asked for, before the model is loaded.
 pub(crate) struct Asked {
     name: String,
-    folder: Option<(String, LensFolder)>,
+    folder: Option<(PathBuf, LensFolder)>,
 }
 
 /// Reads what `--lens` names; names are the folders', numbered where two are equal. What is wrong with a folder by itself,
 /// and with lenses side by side, is found here.
-pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
+pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Asked>, Failure> {
     let mut asked: Vec<Asked> = Vec::new();
     for name in names {
-        if name == "logit" {
-            asked.push(Asked { name: name.clone(), folder: None });
+        if is_logit(name) {
+            asked.push(Asked { name: "logit".to_owned(), folder: None });
             continue;
         }
-        let dir = Path::new(name);
-        if !dir.is_dir() {
+        if !name.is_dir() {
             return Err(Failure::usage(anyhow!(
-                "--lens {name}: there is no such folder (and no lens called so but `logit`)"
+                "--lens {}: there is no such folder (and no lens called so but `logit`)",
+                name.display()
             )));
         }
-        let folder = LensFolder::read(dir).map_err(Failure::usage)?;
+        let folder = LensFolder::read(name).map_err(Failure::usage)?;
         let mut label = folder_name(name)?;
         let (base, mut n) = (label.clone(), 1);
         while label == "logit" || asked.iter().any(|a| a.name == label) {
@@ -58,17 +61,22 @@ pub(crate) fn read(names: &[String]) -> Result<Vec<Asked>, Failure> {
     Ok(asked)
 }
 
+/// Whether `--lens` asks for the one that is in no folder.
+pub(crate) fn is_logit(name: &Path) -> bool {
+    name.as_os_str() == "logit"
+}
+
 /// What a folder is called, however it was written.
-pub(crate) fn folder_name(dir: &str) -> std::io::Result<String> {
-    let whole = Path::new(dir).canonicalize()?;
-    Ok(whole.file_name().map_or_else(|| dir.to_owned(), |name| name.to_string_lossy().into_owned()))
+pub(crate) fn folder_name(dir: &Path) -> std::io::Result<String> {
+    let whole = dir.canonicalize()?;
+    Ok(whole.file_name().map_or_else(|| shown(dir), |name| name.to_string_lossy().into_owned()))
 }
 
 /// Refuses lenses that were made for a model of another shape, which can be told before its weights are read.
 pub(crate) fn check_shapes(asked: &[Asked], spec: &Spec) -> Result<(), Failure> {
     for (dir, folder) in asked.iter().filter_map(|a| a.folder.as_ref()) {
         check_shape(&folder.config, spec.d_model, spec.n_layers)
-            .map_err(|e| Failure::check(format!("{dir}: {e}")))?;
+            .map_err(|e| Failure::check(format!("{}: {e}", dir.display())))?;
     }
     Ok(())
 }
@@ -80,11 +88,12 @@ pub(crate) fn site(asked: &[Asked]) -> &str {
 
 fn one_site(asked: &[Asked]) -> Result<(), Failure> {
     let all = site(asked);
-    let other = |(_, folder): &&(String, LensFolder)| folder.config.site != all;
+    let other = |(_, folder): &&(PathBuf, LensFolder)| folder.config.site != all;
     match asked.iter().filter_map(|a| a.folder.as_ref()).find(other) {
         None => Ok(()),
         Some((dir, folder)) => Err(Failure::usage(anyhow!(
-            "{dir} reads {}, another lens {all}; evaluate them apart",
+            "{} reads {}, another lens {all}; evaluate them apart",
+            dir.display(),
             folder.config.site
         ))),
     }
@@ -99,15 +108,19 @@ impl Asked {
     /// What the manifest says of it; none for the logit lens.
     pub(crate) fn record(&self) -> Result<Option<LensRecord>, Failure> {
         let Some((dir, _)) = &self.folder else { return Ok(None) };
-        Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(Path::new(dir))? }))
+        Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(dir)? }))
     }
 
     /// Says so when the lens was fitted on one of these files: its numbers there are in-sample.
     pub(crate) fn warn_if_seen(&self, data: &[DataFile], output: Output) {
         let Some((dir, _)) = &self.folder else { return };
-        let Ok(Some(fit)) = Manifest::read(Path::new(dir)) else { return }; // lenses from elsewhere have none
+        let Ok(Some(fit)) = Manifest::read(dir) else { return }; // lenses from elsewhere have none
         for file in data.iter().filter(|file| fit.data.iter().any(|seen| seen.sha256 == file.sha256)) {
-            output.warn(format!("{dir} was fitted on {}: its numbers here are in-sample", file.path));
+            output.warn(format!(
+                "{} was fitted on {}: its numbers here are in-sample",
+                dir.display(),
+                file.path
+            ));
         }
     }
 
@@ -143,15 +156,16 @@ pub(crate) fn open(asked: &[Asked], model: &Model, other: bool, output: Output) 
         let config = &folder.config;
         match check(config, &hash, spec.d_model, spec.n_layers) {
             Ok(None) => {}
-            Ok(Some(note)) => output.warn(format!("{dir}: {note}")),
+            Ok(Some(note)) => output.warn(format!("{}: {note}", dir.display())),
             Err(e) if other && matches!(e, ArtifactError::OtherUnembedding { .. }) => {
-                output.warn(format!("{dir}: {e}"));
+                output.warn(format!("{}: {e}", dir.display()));
             }
-            Err(e) => return Err(Failure::check(format!("{dir}: {e}"))),
+            Err(e) => return Err(Failure::check(format!("{}: {e}", dir.display()))),
         }
         if !folder.checked && folder.dir.join(MANIFEST).exists() {
             output.note(format!(
-                "{dir}: its manifest is from before there were checksums; its files were not checked"
+                "{}: its manifest is from before there were checksums; its files were not checked",
+                dir.display()
             ));
         }
         for one in folder.lenses(&lens.name, model.device())? {

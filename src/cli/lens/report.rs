@@ -41,7 +41,7 @@ pub(crate) fn layers(rows: &[MetricRow]) -> String {
     let titles = [
         ("ce", "cross-entropy of the next token, nats"),
         ("kl", "KL(model ‖ lens), nats"),
-        ("agreement", "how often the lens's first token is the model's"),
+        ("agreement", "agreement: share of positions where the likeliest token is the model's"),
     ];
     for (metric, title) in titles {
         let mut table = Table::new(std::iter::once("layer").chain(subjects.iter().copied()));

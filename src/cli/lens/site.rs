@@ -1,17 +1,22 @@
 //! `--site`: where in a block a lens reads.
 
-use layerscope::hook::{BlockHook, HookPoint};
+use layerscope::hook::BlockHook;
 
-/// A site by its short name.
+const SITES: [BlockHook; 5] =
+    [BlockHook::ResidPre, BlockHook::ResidMid, BlockHook::ResidPost, BlockHook::AttnOut, BlockHook::MlpOut];
+
+/// A site by its name.
 pub(super) fn block_hook(name: &str) -> Option<BlockHook> {
-    [BlockHook::ResidPre, BlockHook::ResidMid, BlockHook::ResidPost, BlockHook::AttnOut, BlockHook::MlpOut]
-        .into_iter()
-        .find(|hook| HookPoint::Block(0, *hook).short_name() == name)
+    BlockHook::parse(name).filter(|hook| SITES.contains(hook))
+}
+
+/// The short name of a site that was written in any spelling, for clap.
+pub(super) fn short(name: &str) -> Result<String, String> {
+    let hook = block_hook(name).ok_or("there are resid_pre, resid_mid, resid_post, attn_out and mlp_out")?;
+    Ok(hook.short_name().to_owned())
 }
 
 /// The hook of `--site`.
 pub(super) fn site(name: &str) -> Result<BlockHook, String> {
-    block_hook(name).ok_or_else(|| {
-        format!("--site {name}: there are resid_pre, resid_mid, resid_post, attn_out and mlp_out")
-    })
+    block_hook(name).ok_or_else(|| format!("--site {name}: no such site"))
 }

@@ -23,7 +23,7 @@ use super::{
         exit::Failure,
         inputs,
         interrupt::on_interrupt,
-        output::Output,
+        output::{Output, shown},
         session::Session,
     },
     ended,
@@ -153,7 +153,7 @@ impl ApplyArgs {
         if probes.iter().any(|probe| probe.saved.facts.model != model) {
             output.warn("a probe was fitted to the states of another model than this one");
         }
-        let one = |r: &Ready| json!({ "subject": r.subject, "file": r.saved.path, "sha256": r.saved.sha256 });
+        let one = |r: &Ready| json!({ "subject": r.subject, "file": shown(&r.saved.path), "sha256": r.saved.sha256 });
         let own = [("probes", probes.iter().map(one).collect()), ("replicates", json!(self.replicates))];
         manifest.config = self.labels.config(labelled, points).into_iter().chain(own).collect();
         Ok(manifest)
@@ -186,7 +186,7 @@ impl ApplyArgs {
     fn report(&self, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
         output.print(&report::table(rows, "applied"))?;
         output.note(format!("{}: what every probe says of every item", self.out.join(SCORES).display()));
-        output.result(json!({ "out": self.out, "rows": rows.len() }))?;
+        output.result(json!({ "out": shown(&self.out), "rows": rows.len() }))?;
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ use super::{
         args::{CommonArgs, ModelArgs, TextArgs},
         exit::Failure,
         interrupt::on_interrupt,
-        output::Output,
+        output::{Output, shown},
         source::{Source, counts},
         table::Table,
     },
@@ -79,7 +79,7 @@ impl LawArgs {
         let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
-            output.result(json!({ "out": self.out, "complete": true }))?;
+            output.result(json!({ "out": shown(&self.out), "complete": true }))?;
             return Ok(());
         }
         let dir = claim.begin(&|p| p == Path::new(METRICS))?;
@@ -162,7 +162,7 @@ impl LawArgs {
         let found = decay(rows, Control::Next).ok();
         let side = |side: usize, of: fn(&Decay) -> f64| found.map(|both| of(&both[side]));
         output.result(json!({
-            "out": self.out,
+            "out": shown(&self.out),
             "rho": side(0, |d| d.rho), "pearson": side(0, |d| d.pearson),
             "rho_held_out": side(1, |d| d.rho), "pearson_held_out": side(1, |d| d.pearson),
         }))?;

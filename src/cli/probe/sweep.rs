@@ -21,7 +21,13 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::{
-    super::{exit::Failure, inputs, interrupt::on_interrupt, output::Output, session::Session},
+    super::{
+        exit::Failure,
+        inputs,
+        interrupt::on_interrupt,
+        output::{Output, shown},
+        session::Session,
+    },
     args::SweepArgs,
     ended,
     labels::{Labelled, Side},
@@ -50,7 +56,7 @@ impl SweepArgs {
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
             output.print(&report::table(&read_metrics(&self.out)?, "probe"))?;
-            output.result(json!({ "out": self.out, "complete": true }))?;
+            output.result(json!({ "out": shown(&self.out), "complete": true }))?;
             return Ok(());
         }
         let dir = claim.begin(&owns)?;
@@ -79,7 +85,7 @@ impl SweepArgs {
         let store = ActivationStore::open(path).map_err(Failure::usage)?;
         if self.model.0.model.is_empty() {
             let model = store.manifest().model.as_ref();
-            self.model.0.model = model.map_or_else(String::new, |model| model.path.clone());
+            self.model.0.model = model.map_or_else(String::new, |model| model.path.clone()).into();
         }
         Ok(Some(store))
     }
@@ -138,7 +144,7 @@ impl SweepArgs {
                 return Err(Failure::check(format!(
                     "{}: made with another model than {}",
                     self.activations.as_deref().unwrap_or(Path::new("")).display(),
-                    self.model.0.model
+                    self.model.0.model.display()
                 )));
             }
         }
@@ -269,7 +275,9 @@ impl SweepArgs {
         }
         report::summaries(&summaries, output);
         output.wrote(&self.out, "all numbers with their intervals");
-        output.result(json!({ "out": self.out, "rows": rows.len(), "best": report::best(&summaries) }))?;
+        output.result(
+            json!({ "out": shown(&self.out), "rows": rows.len(), "best": report::best(&summaries) }),
+        )?;
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ use super::{
         inputs,
         interrupt::on_interrupt,
         lens::with_interval,
-        output::Output,
+        output::{Output, shown},
         session::Session,
         table::Table,
     },
@@ -243,7 +243,7 @@ impl TransferArgs {
         }
         output.print(text.trim_end())?;
         output.wrote(&self.out, "all numbers with their intervals");
-        output.result(json!({ "out": self.out, "rows": rows.len() }))?;
+        output.result(json!({ "out": shown(&self.out), "rows": rows.len() }))?;
         Ok(())
     }
 }

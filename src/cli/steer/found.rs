@@ -82,6 +82,10 @@ impl Found {
 }
 
 impl FoundArgs {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.pairs.is_none() && self.sentence.is_empty()
+    }
+
     pub(super) fn read(&self, tokenizer: &Tokenizer, n_ctx: usize) -> anyhow::Result<Asked> {
         let recipe = Recipe { steps: self.sentence_steps, rate: self.sentence_rate };
         anyhow::ensure!(recipe.rate > 0.0 && recipe.rate.is_finite(), "--sentence-rate must be above 0");

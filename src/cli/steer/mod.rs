@@ -12,6 +12,7 @@ use layerscope::{
     run::{Found as Claimed, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
     steer::{Contrast, Direction, Setting, Sweep},
     text::Window,
+    words::counted,
 };
 use serde_json::json;
 use tch::Tensor;
@@ -36,7 +37,7 @@ pub(crate) struct SteerArgs {
     text: TextArgs,
     /// A sweep's folder or one saved probe (its weights), or FILE.safetensors:KEY (one vector, or a row per layer from
     /// layer 0 on, or tensors KEY.LAYER); of a probe of several classes PATH:CLASS; repeat for several
-    #[arg(long, required_unless_present_any = ["pairs", "sentence"], value_name = "DIRECTION")]
+    #[arg(long, value_name = "DIRECTION")]
     direction: Vec<String>,
     #[command(flatten)]
     found: FoundArgs,
@@ -79,6 +80,11 @@ struct Job {
 impl SteerArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
+        if self.direction.is_empty() && self.found.is_nothing() {
+            return Err(Failure::usage(anyhow!(
+                "no direction: give --direction (a probe's or a file's), --pairs (from pairs of texts) or --sentence (one that is learnt)"
+            )));
+        }
         if let Some(bad) = self.strengths.iter().find(|x| !x.is_finite() || **x == 0.0) {
             return Err(Failure::usage(anyhow!("--strengths must be numbers other than 0, not {bad}")));
         }
@@ -184,7 +190,11 @@ impl SteerArgs {
         job.directions.append(&mut found.directions);
         let settings = self.settings(&mut job.directions, model.spec().d_model);
         let mut sweep = Sweep::new(&readout, &job.directions, &settings, &lengths, job.contrast, resamples)?;
-        output.note(format!("{} settings, {} passes of the text", settings.len(), settings.len() + 2));
+        output.note(format!(
+            "{}, {} of the text",
+            counted(settings.len(), "setting"),
+            counted(settings.len() + 2, "pass")
+        ));
         self.pass.each(source, text, ("steering", output), &stop, |windows, clusters| {
             Ok(sweep.add(&model, windows, clusters)?)
         })?;

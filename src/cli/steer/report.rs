@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::{
     exit::Failure,
     lens::{hint_clusters, with_interval},
-    output::Output,
+    output::{Output, shown},
     table::Table,
 };
 
@@ -52,7 +52,7 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(),
         .filter(|r| r.metric.starts_with("response_"))
         .map(|r| json!({ "direction": r.subject, "layer": r.layer, "metric": r.metric, "estimate": r.estimate, "lower": r.lower, "upper": r.upper }))
         .collect();
-    output.result(json!({ "out": out, "rows": rows.len(), "lines": lines }))?;
+    output.result(json!({ "out": shown(out), "rows": rows.len(), "lines": lines }))?;
     Ok(())
 }
 

@@ -30,6 +30,11 @@ pub(super) fn read(asked: &[String]) -> anyhow::Result<Vec<Loaded>> {
     let mut all = Vec::new();
     for text in asked {
         let (path, rest) = split(text);
+        if !path.exists() {
+            return Err(anyhow!(
+                "--direction {text}: no such file or folder; give a probe sweep's folder, a saved probe or FILE.safetensors:KEY"
+            ));
+        }
         let plain =
             path.extension().is_some_and(|e| e == "safetensors") && !path.with_extension("json").exists();
         if plain {

@@ -73,7 +73,7 @@ pub(crate) struct ThinkArgs {
     pub(super) replace: Vec<String>,
     /// Lens to read thoughts with, `logit` or a lens folder; repeat for several
     #[arg(long, default_value = "logit", value_name = "logit|LENSDIR")]
-    pub(super) lens: Vec<String>,
+    pub(super) lens: Vec<PathBuf>,
     /// Use a lens that was fitted to another unembedding
     #[arg(long)]
     pub(super) other_unembedding: bool,

@@ -21,7 +21,7 @@ use super::{
     exit::Failure,
     generate::{THOUGHTS, write_texts},
     lens::load,
-    output::Output,
+    output::{Output, shown},
     session::{Session, bos_line},
 };
 
@@ -145,7 +145,7 @@ impl ThinkArgs {
             "stop": job.settings.stop,
             "cache": job.settings.cache,
             "replace": job.replacements.iter().map(|r| r.name()).collect::<Vec<_>>(),
-            "lenses": self.lens,
+            "lenses": self.lens.iter().map(shown).collect::<Vec<_>>(),
             "top_k": self.top_k,
             "replicates": self.replicates,
         })
@@ -161,7 +161,7 @@ impl ThinkArgs {
             "settings": self.config(job, session),
             "embedding_norm": found.embedding_norm(),
             "effects": effects.collect::<Vec<_>>(),
-            "out": self.out,
+            "out": self.out.as_ref().map(shown),
             "rows": found.rows.len(),
         });
         if let [only] = &lines[..] {

@@ -6,6 +6,7 @@ use layerscope::{
     run::MetricRow,
     text::{Tokenizer, show},
     think::{Case, Thought},
+    words::counted,
 };
 
 use super::{found::Found, job::Job};
@@ -42,7 +43,8 @@ pub(super) fn text(job: &Job, found: &Found, tokenizer: &Tokenizer) -> Result<St
     if n > SHOWN && job.feedback.steps > 0 {
         let _ = writeln!(
             text,
-            "thoughts of {n} prompts, means (± half of the 95 % interval)\n{}",
+            "thoughts of {}, means (± half of the 95 % interval)\n{}",
+            counted(n, "prompt"),
             means(&found.rows, job.feedback.steps)
         );
     }
@@ -120,7 +122,7 @@ fn replaced(rows: &[MetricRow], steps: usize) -> String {
     }
     let columns = [
         ("KL, nats", "kl"),
-        ("first token stays", "agreement"),
+        ("agreement", "agreement"),
         ("answer stays", "same_answer"),
         ("surprisal of the answer, more nats", "surprisal_increase"),
     ];

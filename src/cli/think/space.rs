@@ -19,7 +19,7 @@ use crate::cli::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
-    output::Output,
+    output::{Output, shown},
     source::{AllWindows, Source, counts},
     table::Table,
 };
@@ -137,7 +137,8 @@ impl SpaceArgs {
                              "estimate": r.estimate, "lower": r.lower, "upper": r.upper })
             })
             .collect();
-        output.result(json!({ "out": self.out, "tied": tied, "rows": rows.len(), "numbers": lines }))?;
+        output
+            .result(json!({ "out": shown(&self.out), "tied": tied, "rows": rows.len(), "numbers": lines }))?;
         Ok(())
     }
 }

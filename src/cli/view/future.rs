@@ -1,9 +1,6 @@
 //! The grid of a future-prompt lens: what every state goes on to say.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::anyhow;
 use layerscope::{
@@ -11,11 +8,16 @@ use layerscope::{
     future::{GridCell, Prompt, fits, grid},
     model::Model,
     text::Tokenizer,
+    words::counted,
 };
 use serde_json::{Value, json};
 
 use super::{
-    super::{exit::Failure, output::Output, session::Session},
+    super::{
+        exit::Failure,
+        output::{Output, shown},
+        session::Session,
+    },
     ColorDepth, View, table,
 };
 
@@ -31,19 +33,17 @@ pub(super) struct Learned {
 
 impl View {
     /// The folders of learned prompts among `--lens`, and the other lenses.
-    pub(super) fn learned(&self) -> Result<(Vec<Learned>, Vec<String>), Failure> {
+    pub(super) fn learned(&self) -> Result<(Vec<Learned>, Vec<PathBuf>), Failure> {
         let (mut learned, mut others) = (Vec::new(), Vec::new());
         for (place, name) in self.lens.iter().enumerate() {
-            let dir = Path::new(name);
-            let folder = dir.is_dir().then(|| LensFolder::read(dir)).transpose().map_err(Failure::usage)?;
+            let folder = name.is_dir().then(|| LensFolder::read(name)).transpose().map_err(Failure::usage)?;
             match folder.filter(|folder| folder.config.kind == LensKind::FuturePrompt) {
                 Some(folder) => {
-                    let label =
-                        |name: &String| Path::new(name).file_name().map(|n| n.to_string_lossy().into_owned());
+                    let label = |name: &PathBuf| name.file_name().map(|n| n.to_string_lossy().into_owned());
                     let same = self.lens[..place].iter().filter(|other| label(other) == label(name)).count();
-                    let label = label(name).unwrap_or_else(|| name.clone());
-                    let name = if same > 0 { format!("{label}-{}", same + 1) } else { label };
-                    learned.push(Learned { name, dir: dir.to_path_buf(), folder });
+                    let label = label(name).unwrap_or_else(|| shown(name));
+                    let label = if same > 0 { format!("{label}-{}", same + 1) } else { label };
+                    learned.push(Learned { name: label, dir: name.clone(), folder });
                 }
                 None => others.push(name.clone()),
             }
@@ -81,7 +81,7 @@ impl View {
             output.print(&self.draw_grid(&tokenizer, text, &rows))?;
             results.push(object(&tokenizer, text, &rows));
         }
-        output.result(if results.len() > 1 { json!({ "prompts": results }) } else { results.remove(0) })?;
+        output.result(super::json::whole(results))?;
         Ok(())
     }
 
@@ -143,8 +143,8 @@ impl View {
             }
         };
         let mut text = format!(
-            "future lens: the next {} tokens by each state alone; colour or number: their mean probability\n",
-            self.ahead
+            "future lens: the next {} by each state alone; colour or number: the mean probability\n",
+            counted(self.ahead.get(), "token")
         );
         for start in (0..prompt.ids.len()).step_by(per_panel) {
             let range = start..prompt.ids.len().min(start + per_panel);

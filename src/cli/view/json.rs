@@ -36,8 +36,30 @@ fn cell(r: &Readings, i: usize, tokenizer: &Tokenizer) -> Value {
     })
 }
 
+/// The model's own mean cross-entropy, nats, and over how many tokens: what the last layer says of every next token.
+pub(super) fn loss(trajectory: &Trajectory, n_layers: usize) -> Option<(f64, usize)> {
+    let last = trajectory.layers.iter().position(|layer| layer.0 == n_layers)?;
+    let ce: Vec<f64> = trajectory.readings[last].ce.iter().flatten().copied().collect();
+    (!ce.is_empty()).then(|| (ce.iter().sum::<f64>() / ce.len() as f64, ce.len()))
+}
+
+/// What is said of the model, once, and every prompt. Of one prompt its keys are at the top too.
+pub(super) fn whole(prompts: Vec<Value>) -> Value {
+    let mut result = match &prompts[..] {
+        [only] => only.clone(),
+        _ => Value::Object(serde_json::Map::new()),
+    };
+    for key in ["model", "n_layers", "unit", "bos"] {
+        if let Some(value) = prompts.first().and_then(|first| first.get(key)) {
+            result[key] = value.clone();
+        }
+    }
+    result["prompts"] = Value::from(prompts);
+    result
+}
+
 /// The prompt, what was decided about it, and every lens.
-pub(super) fn result(
+pub(super) fn prompt(
     session: &Session,
     tokenizer: &Tokenizer,
     prompt: &Prompt,
@@ -49,6 +71,8 @@ pub(super) fn result(
         "model": session.name(),
         "n_layers": session.spec.n_layers,
         "unit": "nats",
+        "text": prompt.text,
+        "loss": read.iter().find_map(|t| loss(t, session.spec.n_layers)).map(|(loss, _)| loss),
         "bos": { "id": bos.id, "token": bos.token, "reason": bos.reason },
         "tokens": tokens.map(|(pos, (id, token))| json!({
             "pos": pos, "id": id, "token": token.text, "raw": token.raw,

@@ -14,8 +14,8 @@ use layerscope::{
     lenses::{LayerIndex, Lens, stats::Readings},
     text::{TokenText, Tokenizer, excerpt},
     trajectory::{Trajectory, trajectories},
+    words::counted,
 };
-use serde_json::json;
 
 use self::color::{ColorDepth, ColorWhen};
 use super::{
@@ -36,7 +36,7 @@ pub(crate) struct View {
     text: Vec<String>,
     /// Lens to read with, `logit` or a lens folder; repeat for several
     #[arg(long, default_value = "logit", value_name = "logit|LENSDIR")]
-    lens: Vec<String>,
+    lens: Vec<PathBuf>,
     /// Use a lens that was fitted to another unembedding
     #[arg(long)]
     other_unembedding: bool,
@@ -44,8 +44,8 @@ pub(crate) struct View {
     #[arg(long, value_enum, default_value_t = Metric::Prob)]
     metric: Metric,
     /// Likeliest tokens kept per cell in files and --json
-    #[arg(long, default_value_t = 10, value_name = "K")]
-    top_k: usize,
+    #[arg(long, default_value = "10", value_name = "K")]
+    top_k: NonZeroUsize,
     /// Only these layers, such as 0,4,8-12
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
@@ -70,7 +70,7 @@ pub(crate) struct View {
     /// Write the JSON (version 2) that logitlenskit's widget shows; one prompt, one lens
     #[arg(long, value_name = "FILE.json")]
     logitlenskit: Option<PathBuf>,
-    /// Start over in a folder that holds another run
+    /// Start over in a folder that holds another run, and replace files
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -158,17 +158,15 @@ impl View {
         let model = session.load(output)?;
         let lenses = shown(load::open(&asked, &model, self.other_unembedding, output)?, output);
         let read = |prompt: &Prompt| {
-            let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.max(1));
+            let read = trajectories(&model, &lenses, &prompt.ids, &layers, self.top_k.get());
             read.map_err(|error| self.of(prompt, error))
         };
         let read = prompts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if output.is_json() {
             let one = |(prompt, read): (&Prompt, &Vec<Trajectory>)| {
-                json::result(&session, &tokenizer, prompt, read)
+                json::prompt(&session, &tokenizer, prompt, read)
             };
-            let mut results: Vec<_> = prompts.iter().zip(&read).map(one).collect();
-            let several = results.len() > 1;
-            output.result(if several { json!({ "prompts": results }) } else { results.remove(0) })?;
+            output.result(json::whole(prompts.iter().zip(&read).map(one).collect()))?;
             return Ok(());
         }
         let style = table::Style {
@@ -181,6 +179,12 @@ impl View {
         for (prompt, read) in prompts.iter().zip(&read) {
             for trajectory in read {
                 output.print(&self.draw(&tokenizer, prompt, trajectory, &style))?;
+            }
+            if let Some((loss, n)) = read.iter().find_map(|t| json::loss(t, session.spec.n_layers)) {
+                output.note(format!(
+                    "the model's loss on this text: {loss:.4} nats, mean of {}",
+                    counted(n, "token")
+                ));
             }
         }
         Ok(())
@@ -223,6 +227,9 @@ impl View {
 
     fn prompt(&self, text: &str, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, Failure> {
         let text = if text == "-" { read_stdin().map_err(Failure::usage)? } else { text.to_owned() };
+        if text.is_empty() {
+            return Err(Failure::usage(anyhow!("--text is empty")));
+        }
         let mut ids = tokenizer.encode(&text)?;
         ids.truncate(self.tokens.map_or(usize::MAX, NonZeroUsize::get));
         let (n, context) = (ids.len(), session.spec.n_ctx);

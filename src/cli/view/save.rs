@@ -15,7 +15,12 @@ use layerscope::{
 use serde_json::json;
 
 use super::{Prompt, View, future::Learned};
-use crate::cli::{exit::Failure, lens::load, output::Output, session::Session};
+use crate::cli::{
+    exit::Failure,
+    lens::load,
+    output::{Output, shown},
+    session::Session,
+};
 
 /// Letters of a prompt in its name.
 const NAME: usize = 48;
@@ -39,6 +44,24 @@ impl View {
         Ok(())
     }
 
+    /// Refuses to replace a file of another job, as a run's folder does.
+    fn check_replaced(&self, manifest: &Manifest) -> Result<(), Failure> {
+        let own = format!("\"job\":\"{}\"", manifest.job_key());
+        let is_own = |path: &Path| {
+            std::fs::read(path).is_ok_and(|page| page.windows(own.len()).any(|w| w == own.as_bytes()))
+        };
+        let files = [("--html", &self.html), ("--logitlenskit", &self.logitlenskit)];
+        for (flag, path) in files.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?))) {
+            if path.exists() && !self.force && !is_own(path) {
+                return Err(Failure::usage(anyhow!(
+                    "{flag} {}: the file is there already; choose another or replace it with --force",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every prompt through every lens and writes what was asked for.
     pub(super) fn save(
         &self,
@@ -56,6 +79,7 @@ impl View {
         for one in learned {
             manifest.lenses.push(LensRecord { name: one.name.clone(), sha256: lens_sha256(&one.dir)? });
         }
+        self.check_replaced(&manifest)?;
         let leaders = learned.iter().map(|one| Ok((one, self.leaders(&one.folder, session)?)));
         let leaders: Vec<_> = leaders.collect::<Result<_, Failure>>()?;
         let claim =
@@ -72,7 +96,7 @@ impl View {
             let states = PromptStates::run(&model, &prompt.ids, layers).map_err(|e| self.of(prompt, e))?;
             let mut trace = Trace::new(session.name(), session.spec.n_layers, tokens(prompt));
             for lens in &lenses.all {
-                let read = states.trace(lens.as_ref(), layers, self.top_k.max(1), tracked);
+                let read = states.trace(lens.as_ref(), layers, self.top_k.get(), tracked);
                 trace.lenses.push(read.map_err(|e| self.of(prompt, e))?);
             }
             for (one, leaders) in &leaders {
@@ -80,7 +104,7 @@ impl View {
                 let streams = leaders.keys().map(stream).collect::<Result<_, Failure>>()?;
                 let (ahead, tokens) = (self.ahead.get(), session.batch_tokens(None));
                 for lens in Spoken::of(&model, vocab, &one.name, streams, leaders, ahead, tokens)? {
-                    trace.lenses.push(states.trace(&lens, layers, self.top_k.max(1), tracked)?);
+                    trace.lenses.push(states.trace(&lens, layers, self.top_k.get(), tracked)?);
                 }
             }
             trace.spell(|id| spelled(tokenizer, id));
@@ -103,7 +127,7 @@ impl View {
             write_page(path, &manifest, prompts, &traces)?;
             output.note(format!("wrote {}: open it in a browser", path.display()));
         }
-        output.result(json!({ "html": self.html, "out": self.out, "logitlenskit": self.logitlenskit }))?;
+        output.result(json!({ "html": self.html.as_ref().map(shown), "out": self.out.as_ref().map(shown), "logitlenskit": self.logitlenskit.as_ref().map(shown) }))?;
         Ok(())
     }
 
@@ -126,7 +150,7 @@ impl View {
             "text": prompts.iter().map(|prompt| &prompt.text).collect::<Vec<_>>(),
             "lenses": self.lens.len(),
             "layers": layers.iter().map(|layer| layer.0).collect::<Vec<_>>(),
-            "top_k": self.top_k.max(1),
+            "top_k": self.top_k.get(),
             "tokens": self.tokens,
         });
         Ok(manifest)
@@ -149,17 +173,15 @@ fn name(prompt: &Prompt) -> String {
 }
 
 fn tokens(prompt: &Prompt) -> Vec<PromptToken> {
-    let one = |(id, token): (&u32, &layerscope::text::TokenText)| PromptToken { id: *id, text: whole(token) };
+    let one = |(id, token): (&u32, &layerscope::text::TokenText)| PromptToken {
+        id: *id,
+        text: token.clone().whole(),
+    };
     prompt.ids.iter().zip(&prompt.tokens).map(one).collect()
 }
 
 fn spelled(tokenizer: &Tokenizer, id: u32) -> String {
-    whole(&tokenizer.piece(id))
-}
-
-/// A token's text; the shown form, with its bytes spelled out, where it is not whole UTF-8.
-fn whole(token: &layerscope::text::TokenText) -> String {
-    if token.text.contains('\u{FFFD}') { token.shown.clone() } else { token.text.clone() }
+    tokenizer.piece(id).whole()
 }
 
 fn counts(traces: &[Trace]) -> Counts {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     hook::{BlockHook, HookPoint, Selection},
-    model::{Spec, Weights, hook_points, width},
+    model::{Spec, Weights, hook_points, width as width_of},
     run::check_file,
 };
 
@@ -25,9 +25,10 @@ impl EditSpec {
         let mut change = None;
         for point in points.iter() {
             let width = self.width(spec, point)?;
+            let heads = width_of(spec, point).filter(|all| all.len() > 1).map(|all| all[0] as i64);
             // Every point of a selection must take the vector; it is read once.
             if change.is_none() || self.file().is_some() {
-                change = Some(self.change(&width)?);
+                change = Some(self.change(&width, heads)?);
             }
         }
         let change = change.ok_or_else(|| self.unfit(&self.hook, "selects nothing".to_owned()))?; // `Selection` refuses that before
@@ -41,7 +42,7 @@ impl EditSpec {
     /// Shape of what one position gives the edit at `point`; empty for a pattern.
     fn width(&self, spec: &Spec, point: HookPoint) -> Result<Vec<i64>, EditError> {
         let unfit = |reason: String| Err(self.unfit(&point.to_string(), reason));
-        let Some(width) = width(spec, point) else {
+        let Some(width) = width_of(spec, point) else {
             if matches!(point, HookPoint::Block(_, BlockHook::AttnScores)) {
                 return unfit("cannot be edited without undoing its mask; edit hook_pattern".to_owned());
             }
@@ -71,31 +72,41 @@ impl EditSpec {
     }
 
     /// The change of values whose last dimensions are `width`.
-    fn change(&self, width: &[i64]) -> Result<Change, EditError> {
+    fn change(&self, width: &[i64], heads: Option<i64>) -> Result<Change, EditError> {
         Ok(match &self.op {
             Op::Zero => Change::Zero,
             Op::Mean => Change::Mean,
             Op::Resample => Change::Resample,
             Op::Scale(factor) => Change::Scale(*factor),
             Op::Clip(norm) => Change::Clip(*norm),
-            Op::Add(file, factor) => Change::Add(self.vector(file, width)? * *factor),
-            Op::Replace(file) => Change::Replace(self.vector(file, width)?),
+            Op::Add(file, factor) => Change::Add(self.vector(file, width, heads)? * *factor),
+            Op::Replace(file) => Change::Replace(self.vector(file, width, heads)?),
             Op::ProjectOut(file) => Change::ProjectOut(self.directions(file, width)?),
         })
     }
 
-    /// `width`, the same flat, or one for all heads.
-    fn vector(&self, file: &str, width: &[i64]) -> Result<Tensor, EditError> {
+    /// `width`, the same flat, one for all heads, or every head's where only some are edited. Dimensions of 1 in front, such as
+    /// those of one exported row, say nothing.
+    fn vector(&self, file: &str, width: &[i64], heads: Option<i64>) -> Result<Tensor, EditError> {
         let (tensor, path) = self.read(file)?;
-        let (shape, flat) = (tensor.size(), [width.iter().product::<i64>()]);
-        let last = [width.last().copied().unwrap_or(0)];
-        if shape == width || shape == last {
-            return Ok(tensor);
+        let shape = tensor.size();
+        let own = &shape[shape.iter().take(shape.len().saturating_sub(1)).take_while(|n| **n == 1).count()..];
+        let last = width.last().copied().unwrap_or(0);
+        let n: i64 = width.iter().product();
+        if own == [last] {
+            return Ok(tensor.view([last]));
         }
-        if shape == flat {
+        if own == width || own == [n] || own == [[1].as_slice(), width].concat() {
             return Ok(tensor.view(width));
         }
-        Err(self.bad_vector(path, format!("expected a vector of shape {width:?}, got {shape:?}")))
+        if let (Some(all), Some(chosen)) = (heads, &self.heads)
+            && (own == [all, last] || own == [all * last])
+        {
+            return Ok(tensor.view([all, last]).index_select(0, &Tensor::from_slice(chosen)));
+        }
+        let every = heads.filter(|all| self.heads.is_some() && [*all, last] != *width);
+        let every = every.map_or_else(String::new, |all| format!(" or, of all heads, {:?}", [all, last]));
+        Err(self.bad_vector(path, format!("expected a vector of shape {width:?}{every}, got {shape:?}")))
     }
 
     /// Directions of the last dimension, made orthonormal: one `[width]`, or several `[k, width]`.

@@ -3,7 +3,7 @@
 /** Sections and the runs they hold. */
 const LAID = [
     ['parity', 'Is it the model?', ['verify']],
-    ['later', 'What one state knows of later tokens', ['future']],
+    ['later', 'Future: what one state knows of later tokens', ['future']],
     ['changes', 'Changing the model', ['generate', 'schedule', 'trace', 'patch', 'steer']],
     ['thoughts', 'Thoughts fed back', ['think', 'think space']],
     ['causal', 'Does the model use what a lens reads?', ['lens causal']],

@@ -36,7 +36,7 @@ function lawFigure(run, id) {
                     references: [],
                 },
                 table: tableOf([...here, ...rows.filter((row) => row.metric.startsWith('law_'))]),
-                note: said ? `Exponential fit to “next” over layers 1 to L: ${said}. ${behind(here)}` : behind(here),
+                note: said ? `Exponential fit to “next” over layers 1 to L: ${said}. ${behind(run, here)}` : behind(run, here),
             };
         },
     });

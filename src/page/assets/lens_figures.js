@@ -39,10 +39,13 @@ const COLUMNS = [
     'n_clusters',
 ];
 const tableOf = (rows) => ({ head: COLUMNS, rows: rows.map((row) => COLUMNS.map((name) => row[name])) });
-const behind = (rows) =>
-    rows.length
-        ? `${rows[0].n.toLocaleString('en')} positions or examples, ${rows[0].n_clusters.toLocaleString('en')} documents or groups.`
-        : '';
+/** What the numbers rest on: `20,000 tokens, 83 documents.` */
+const behind = (run, rows) => {
+    if (!rows.length) return '';
+    const [item, items, cluster, clusters] = run.counted;
+    const said = (n, one, several) => `${n.toLocaleString('en')} ${n === 1 ? one : several}`;
+    return `${said(rows[0].n, item, items)}, ${said(rows[0].n_clusters, cluster, clusters)}.`;
+};
 
 function lensCurves(run, id) {
     const rows = rowsOf(run).filter((row) => isLens(row) && row.horizon === 1);
@@ -86,7 +89,7 @@ function lensCurves(run, id) {
                     references: beside.map((row) => referenceOf(row.kind === 'model' ? 'model' : row.subject, row)),
                 },
                 table: tableOf([...here, ...beside]),
-                note: behind(here),
+                note: behind(run, here),
             };
         },
     });
@@ -179,7 +182,7 @@ function futureFigure(run, id) {
                         ),
                     },
                     table: tableOf([...here, ...beside]),
-                    note: behind(here),
+                    note: behind(run, here),
                 };
             }
             const all = horizon === 'all';
@@ -199,7 +202,7 @@ function futureFigure(run, id) {
                     references,
                 },
                 table: tableOf([...chosen, ...shown]),
-                note: behind(chosen),
+                note: behind(run, chosen),
             };
         },
     });

@@ -70,7 +70,7 @@ function probeFigure(run, id) {
                     marks,
                 },
                 table: tableOf(used),
-                note: `${said} ${behind(here)}`,
+                note: `${said} ${behind(run, here)}`,
             };
         },
     });
@@ -124,7 +124,7 @@ function generalisation(run, id) {
                     references: [],
                 },
                 table: tableOf(here),
-                note: behind(here),
+                note: behind(run, here),
             };
         },
     });
@@ -163,7 +163,7 @@ function probeMatrix(run, id) {
                     ),
                 },
                 table: tableOf(here),
-                note: behind(here),
+                note: behind(run, here),
             };
         },
     });

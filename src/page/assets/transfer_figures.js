@@ -62,7 +62,7 @@ function transferMatrix(run, id) {
                     ),
                 },
                 table: tableOf(here),
-                note: behind(here),
+                note: behind(run, here),
             };
         },
     });
@@ -109,7 +109,7 @@ function readersFigure(run, id) {
                     references: constant.map((row) => referenceOf(row.subject, row)),
                 },
                 table: tableOf([...home, ...here, ...constant]),
-                note: behind(here),
+                note: behind(run, here),
             };
         },
     });

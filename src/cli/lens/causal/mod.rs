@@ -47,7 +47,7 @@ pub(crate) struct CausalArgs {
     text: TextArgs,
     /// Folders of lenses of the next token; the logit lens is always beside them
     #[arg(long, num_args = 1.., value_name = "LENSDIR")]
-    lens: Vec<String>,
+    lens: Vec<PathBuf>,
     /// Leave the logit lens out
     #[arg(long, requires = "lens")]
     no_logit: bool,
@@ -112,8 +112,8 @@ impl CausalArgs {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
-        if !self.no_logit && !self.lens.iter().any(|name| name == "logit") {
-            self.lens.insert(0, "logit".to_owned());
+        if !self.no_logit && !self.lens.iter().any(|name| load::is_logit(name)) {
+            self.lens.insert(0, "logit".into());
         }
         let asked = load::read(&self.lens)?;
         check_kinds(&asked)?;

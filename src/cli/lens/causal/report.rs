@@ -7,7 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        super::{exit::Failure, output::Output, table::Table},
+        super::{
+            exit::Failure,
+            output::{Output, shown},
+            table::Table,
+        },
         report::{hint_clusters, with_interval},
     },
     BASES,
@@ -34,7 +38,7 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(),
     hint_clusters(rows, output);
     output.note(format!("{}: the directions", out.join(BASES).display()));
     output.wrote(out, "every direction's energy and effect");
-    output.result(json!({ "out": out, "rows": rows.len(), "layers": found.listed() }))?;
+    output.result(json!({ "out": shown(out), "rows": rows.len(), "layers": found.listed() }))?;
     Ok(())
 }
 

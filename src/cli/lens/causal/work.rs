@@ -8,6 +8,7 @@ use layerscope::{
     model::Model,
     run::MetricRow,
     text::Window,
+    words::counted,
 };
 
 use super::{
@@ -53,9 +54,11 @@ impl CausalArgs {
         let searches = job.k * read.iter().map(readers).sum::<usize>();
         let positions = read.first().map_or(0, |ground| ground.states.size()[0]);
         output.note(format!(
-            "{searches} directions to find, on {positions} positions of {} documents' {} tokens",
-            documents(&windows),
-            tokens(&windows)
+            "{} to find, on {} of {} in {}",
+            counted(searches, "direction"),
+            counted(positions, "position"),
+            counted(tokens(&windows), "token"),
+            counted(documents(&windows), "document")
         ));
         let bar = output.bar("directions", "", Some(searches as u64));
         let plan = |ground| {
@@ -98,9 +101,10 @@ impl CausalArgs {
         let passes: usize = plans.iter().map(Plan::passes).sum();
         let blocks: usize = plans.iter().map(|plan| plan.passes() * (n_layers - plan.layer())).sum();
         output.note(format!(
-            "{passes} passes of the other {} documents' {} tokens, each from its layer on: as many blocks as {:.0} whole ones",
-            documents(&windows),
-            tokens(&windows),
+            "{} of {} in {} others, each from its layer on: as many blocks as {:.0} whole ones",
+            counted(passes, "pass"),
+            counted(tokens(&windows), "token"),
+            counted(documents(&windows), "document"),
             blocks as f64 / n_layers.max(1) as f64
         ));
         let resamples = self.pass.resamples(self.common.seed);

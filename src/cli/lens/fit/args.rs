@@ -8,6 +8,7 @@ use layerscope::lenses::fit::{Loss, Optimizer};
 use super::super::{
     super::args::{CommonArgs, Layers, ModelArgs, TextArgs},
     readout::ReadoutArg,
+    site::short,
 };
 
 /// Which lens.
@@ -57,6 +58,7 @@ pub(crate) struct FitArgs {
         long,
         help = "Where the lens reads: resid_pre, resid_mid, resid_post, attn_out or mlp_out",
         default_value = "resid_pre",
+        value_parser = short,
         value_name = "SITE"
     )]
     pub(super) site: String,
@@ -99,8 +101,6 @@ pub(crate) struct FitArgs {
     /// Refine a future lens's closed form by KL
     #[arg(long)]
     pub(super) refine: bool,
-    #[command(flatten)]
-    pub(super) prompt: PromptArgs,
     /// Precision of the readout
     #[arg(long, value_enum, default_value_t = ReadoutArg::Auto, value_name = "PRECISION")]
     pub(super) readout: ReadoutArg,
@@ -112,6 +112,9 @@ pub(crate) struct FitArgs {
     pub(super) force: bool,
     #[command(flatten)]
     pub(super) common: CommonArgs,
+    /// Last, since its heading holds for all that follow.
+    #[command(flatten)]
+    pub(super) prompt: PromptArgs,
 }
 
 /// What only learned prompts have.

@@ -1,7 +1,7 @@
 //! Progress of a fit: a bar with the held-out loss, and checkpoints.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -28,6 +28,8 @@ pub(super) struct Progress {
     every: Duration,
     written: Instant,
     stop: Arc<AtomicBool>,
+    /// Targets that were validated before.
+    begun: BTreeSet<String>,
 }
 
 impl Progress {
@@ -39,7 +41,8 @@ impl Progress {
         stop: Arc<AtomicBool>,
     ) -> Self {
         let bar = output.bar("fitting", "tokens", Some(tokens as u64));
-        Self { output, bar, checkpoint, every: Duration::from_secs(seconds), written: Instant::now(), stop }
+        let (every, written) = (Duration::from_secs(seconds), Instant::now());
+        Self { output, bar, checkpoint, every, written, stop, begun: BTreeSet::new() }
     }
 
     pub(super) fn close(&self) {
@@ -65,8 +68,14 @@ impl FitWatch for Progress {
     fn validated(&mut self, target: &str, step: usize, losses: &[f64]) {
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         let layers: Vec<String> = losses.iter().map(|loss| format!("{loss:.3}")).collect();
+        // Before the first step there are two: what the fit begins from is chosen between them.
+        let when = match (step, self.begun.insert(target.to_owned())) {
+            (0, true) => "as the logit lens".to_owned(),
+            (0, false) => "in closed form".to_owned(),
+            _ => format!("step {step}"),
+        };
         self.bar.suspend(|| {
-            self.output.note(format!("{target}, step {step}: held-out {mean:.4}  [{}]", layers.join(" ")));
+            self.output.note(format!("{target}, {when}: held-out {mean:.4}  [{}]", layers.join(" ")));
         });
         // A broken pipe shows at the next thing that must be printed.
         let _ = self

@@ -34,7 +34,7 @@ use super::{
     super::{
         exit::Failure,
         interrupt::on_interrupt,
-        output::Output,
+        output::{Output, shown},
         source::{AllWindows, Source, counts},
     },
     readout::told,
@@ -81,7 +81,7 @@ impl FitArgs {
         let dir = output.claimed(RunDir::claim(&self.out, manifest, self.force)?).begin(&owns)?;
         if dir.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
-            output.result(json!({ "out": self.out, "complete": true }))?;
+            output.result(json!({ "out": shown(&self.out), "complete": true }))?;
             return Ok(());
         }
         let model = source.session.load(output)?;
@@ -98,7 +98,7 @@ impl FitArgs {
             LensFolder::write(&self.out, &config, &tensors)?;
             dir.finish(counts(text.stats, text.stats.tokens), None)?;
             output.note("next, on other text: `layerscope future` measures it");
-            output.result(json!({ "out": self.out, "maps": tensors.len() / 2 }))?;
+            output.result(json!({ "out": shown(&self.out), "maps": tensors.len() / 2 }))?;
             return Ok(());
         }
         let (targets, log) = self.fit(residuals, &readout, &plan, &text.windows, stop, output)?;

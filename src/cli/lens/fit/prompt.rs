@@ -18,6 +18,7 @@ use layerscope::{
     model::{Model, Weights},
     run::{Found, Manifest, RunDir, write_tensors},
     text::{Window, WindowOptions, resolve_seq_len},
+    words::counted,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -26,7 +27,7 @@ use super::{
     super::super::{
         exit::Failure,
         interrupt::on_interrupt,
-        output::Output,
+        output::{Output, shown},
         source::{Source, counts},
         table::Table,
     },
@@ -73,7 +74,7 @@ pub(super) fn run(mut args: FitArgs) -> Result<(), Failure> {
     let dir = output.claimed(RunDir::claim(&args.out, manifest, args.force)?).begin(&owns)?;
     if dir.found() == Found::Complete {
         output.note(format!("{} is complete already; nothing to do", args.out.display()));
-        output.result(json!({ "out": args.out, "complete": true }))?;
+        output.result(json!({ "out": shown(&args.out), "complete": true }))?;
         return Ok(());
     }
     let model = source.session.load(output)?;
@@ -125,7 +126,12 @@ fn job(
     let train = drawn(&pick(&split.train), args.prompt.contexts, seed).map_err(Failure::usage)?;
     let held_out =
         drawn(&pick(&split.held_out), HELD_OUT.min(args.prompt.contexts), seed).map_err(Failure::usage)?;
-    output.note(format!("{} contexts; {}, {} contexts of them", train.len(), split.note, held_out.len()));
+    output.note(format!(
+        "{}; {}, {} of them",
+        counted(train.len(), "context"),
+        split.note,
+        counted(held_out.len(), "context")
+    ));
     let layers = match &args.layers {
         Some(_) => source.session.layers(args.layers.as_ref())?,
         None => (1..=source.session.spec.n_layers).collect(),
@@ -204,7 +210,7 @@ impl Job {
             self.layers.iter().flat_map(|l| (1..=self.horizons).map(|horizon| Cell { layer: *l, horizon }));
         let left: Vec<Cell> = cells.filter(|cell| !trained.contains_key(cell)).collect();
         if !trained.is_empty() {
-            output.note(format!("going on: {} prompts are trained already", trained.len()));
+            output.note(format!("going on after {} of an earlier run", counted(trained.len(), "prompt")));
         }
         let bar = output.bar("training", "steps", Some((steps * left.len()) as u64));
         for (done, cell) in left.into_iter().enumerate() {
@@ -332,9 +338,9 @@ fn report(
     )?;
     output.note(format!(
         "next, on other text: layerscope future --model {} --data FILE --lens {} --out RUN",
-        args.model.model,
+        args.model.model.display(),
         args.out.display()
     ));
-    output.result(json!({ "out": args.out, "prompts": trained.len() }))?;
+    output.result(json!({ "out": shown(&args.out), "prompts": trained.len() }))?;
     Ok(())
 }

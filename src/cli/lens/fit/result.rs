@@ -12,7 +12,12 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::{
-    super::super::{exit::Failure, output::Output, source::Source, table::Table},
+    super::super::{
+        exit::Failure,
+        output::{Output, shown},
+        source::Source,
+        table::Table,
+    },
     ROTATED,
     args::{FitArgs, Kind_},
     plan::Plan,
@@ -101,10 +106,10 @@ impl FitArgs {
         }
         output.note(format!(
             "next, on other text: layerscope lens eval --model {} --data FILE --lens logit --lens {} --out RUN",
-            self.model.model,
+            self.model.model.display(),
             self.out.display()
         ));
-        output.result(json!({ "out": self.out, "held_out": summary }))?;
+        output.result(json!({ "out": shown(&self.out), "held_out": summary }))?;
         Ok(())
     }
 }
@@ -128,7 +133,7 @@ impl FitArgs {
     }
 }
 
-/// Held-out losses per layer: of what every fit begins with, the identity (the logit lens), and of every target.
+/// Held-out losses per layer: of the logit lens, with which every fit begins, and of every target.
 fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value) {
     let mut names: Vec<&str> = Vec::new();
     for row in log.rows() {
@@ -147,7 +152,7 @@ fn table(args: &FitArgs, plan: &Plan, log: &FitLog) -> (String, Value) {
         let first = log.rows().iter().find(|r| r.layer == layer && r.horizon == 1);
         first.and_then(|r| r.held_out).map_or_else(String::new, |loss| format!("{loss:.4}"))
     };
-    let mut table = Table::new(["layer", "identity"].into_iter().chain(names.iter().copied()));
+    let mut table = Table::new(["layer", "logit"].into_iter().chain(names.iter().copied()));
     for (place, layer) in plan.layers.iter().enumerate() {
         let cells = names.iter().map(|name| format!("{:.4}", kept(name, place)));
         table.row([layer.to_string(), identity(place)].into_iter().chain(cells));

@@ -53,7 +53,7 @@ pub(crate) struct TransferArgs {
     text: TextArgs,
     /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed
     #[arg(long, required = true, value_name = "LENSDIR")]
-    lens: Vec<String>,
+    lens: Vec<PathBuf>,
     /// Folder to write
     #[arg(long, value_name = "RUN")]
     out: PathBuf,

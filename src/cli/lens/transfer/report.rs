@@ -10,7 +10,11 @@ use serde_json::json;
 
 use super::{
     super::{
-        super::{exit::Failure, output::Output, table::Table},
+        super::{
+            exit::Failure,
+            output::{Output, shown},
+            table::Table,
+        },
         report::hint_clusters,
     },
     Readers, folder_of,
@@ -22,7 +26,7 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], words: &str, output: Output) 
     output.print(words)?;
     hint_clusters(rows, output);
     output.wrote(out, "both penalties, KL, agreement, corrections, geometry");
-    output.result(json!({ "out": out, "rows": rows.len(), "verdict": words }))?;
+    output.result(json!({ "out": shown(out), "rows": rows.len(), "verdict": words }))?;
     Ok(())
 }
 
