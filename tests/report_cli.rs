@@ -36,7 +36,7 @@ fn row(subject: &str, kind: &str, layer: i32, metric: &str) -> MetricRow {
 }
 
 fn write_run(dir: &Path, kind: &str, rows: &[MetricRow]) {
-    let run = RunDir::start(dir, Manifest::new(kind), false, &|_| false).unwrap();
+    let run = RunDir::start(dir, Manifest::new(kind), false, &|path| path == Path::new(METRICS)).unwrap();
     write_metrics(dir, rows).unwrap();
     run.finish(Counts::default(), None).unwrap();
 }
@@ -259,7 +259,7 @@ fn what_cannot_be_drawn_is_named_and_nothing_is_written() {
         let runs: Vec<PathBuf> = runs.iter().map(|run| at(run)).collect();
         let wrong = refusal(
             layerscope().arg("report").args(&runs).args(["--quiet", "--force", "--out"]).arg(at(folder)),
-            2,
+            if runs[0].ends_with("damaged") { 1 } else { 2 }, // damage is no mistake of the command's
             says,
         );
         assert_eq!(wrong, None, "{runs:?}");

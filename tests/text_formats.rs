@@ -55,11 +55,13 @@ fn texts_that_cannot_be_read_are_named() {
         path(file)
     };
     let out = path(dir.path().join("out"));
-    let export = |data: String, says: &[&str]| {
+    let ends = |code: i32, data: String, says: &[&str]| {
         let args = ["export", "--model", &gpt2(), "--out", &out, "--layers", "0", "--data", &data]
             .map(str::to_owned);
-        (args.to_vec(), 1, says.iter().map(|says| (*says).to_owned()).collect::<Vec<_>>())
+        (args.to_vec(), code, says.iter().map(|says| (*says).to_owned()).collect::<Vec<_>>())
     };
+    let export = |data: String, says: &[&str]| ends(1, data, says);
+    let missing = |data: String, says: &[&str]| ends(2, data, says); // a setting names what is not there
     let zip = |name: &str| std::fs::read(fixture("text/formats").join(name)).unwrap();
     refuse_all(&[
         export(
@@ -82,7 +84,7 @@ fn texts_that_cannot_be_read_are_named() {
             file("gzip.csv", &zip("plain.csv.gz")),
             &["gzip.csv: is gzip, which its name does not say: call it .gz"],
         ),
-        export(
+        missing(
             file("messages.jsonl", b"{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}"),
             &[
                 "no column \"text\", columns here: \"messages\"; \"messages\" is a chat, which is not supported yet",

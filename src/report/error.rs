@@ -49,8 +49,17 @@ pub enum ReportError {
 }
 
 impl ReportError {
-    /// Whether the command was wrong, rather than the machine.
+    /// Whether the command was wrong, rather than the machine or a file that was damaged.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Output(_) | Self::Frame { .. } | Self::Figure { .. })
+        let damaged = |error: &RunError| {
+            matches!(
+                error,
+                RunError::Damaged { .. } | RunError::BadManifest { .. } | RunError::BadMetrics { .. }
+            )
+        };
+        match self {
+            Self::Input(error) | Self::Folder(error) => !damaged(error),
+            _ => !matches!(self, Self::Output(_) | Self::Frame { .. } | Self::Figure { .. }),
+        }
     }
 }

@@ -151,11 +151,11 @@ fn paths_need_not_be_utf8() {
         &[model.clone(), out("prompt"), ("--html", place("page").into())],
     );
     command(
-        "lens fit --json --quiet --kind linear --layers 2",
+        "lens fit --json --quiet --kind linear --layers 2 --tokens 2000",
         &[model.clone(), data.clone(), ("--out", lens.clone())],
     );
     command(
-        "lens eval --json --quiet --layers 2",
+        "lens eval --json --quiet --layers 2 --tokens 1000",
         &[model.clone(), data.clone(), ("--lens", "logit".into()), ("--lens", lens), out("eval")],
     );
     command("generate --json --quiet --text Alice --max-new-tokens 2", &[model.clone(), out("said")]);

@@ -101,9 +101,7 @@ impl Generate {
         let (mut texts, mut prompts) = (Vec::new(), Vec::new());
         for (index, text) in self.text.iter().enumerate() {
             let text = if text == "-" { read_stdin().map_err(Failure::usage)? } else { text.clone() };
-            if text.is_empty() {
-                return Err(Failure::usage(anyhow!("--text is empty")));
-            }
+            // An empty text is what BOS alone says; without BOS it is no token.
             let ids = tokenizer.encode(&text)?;
             if ids.is_empty() {
                 return Err(Failure::usage(anyhow!("--text {} gives no tokens", excerpt(&text))));
