@@ -1,7 +1,7 @@
 //! Everything that reads bytes which somebody else made: each target takes the bytes of one such file and must return,
 //! with a value or with a typed error, whatever they are. A panic, a hang or gigabytes of memory is a finding.
 //!
-//! `cargo fuzz run TARGET` explores them (fuzz/README.md); tests/fuzz_corpus.rs replays the corpora, with mutations, in
+//! `cargo fuzz run TARGET` explores them (`fuzz/README.md`); `tests/fuzz_corpus.rs` replays the corpora, with mutations, in
 //! every `cargo test`.
 
 use std::{
@@ -165,9 +165,9 @@ fn labelled(name: &str, bytes: &[u8]) {
 /// `tokenizer.json`, and a text encoded by it.
 fn tokenizer(bytes: &[u8]) {
     let dir = folder(&[("tokenizer.json", bytes)]);
-    if let Ok(tokenizer) = Tokenizer::load(dir.path(), BosPolicy::Auto) {
-        if let Ok(ids) = tokenizer.encode("The old man, 12 – naïve\u{301} 漢字\n\0") {
-            let _text = tokenizer.decode(&ids);
-        }
+    if let Ok(tokenizer) = Tokenizer::load(dir.path(), BosPolicy::Auto)
+        && let Ok(ids) = tokenizer.encode("The old man, 12 – naïve\u{301} 漢字\n\0")
+    {
+        let _text = tokenizer.decode(&ids);
     }
 }
