@@ -1,7 +1,7 @@
 //! `.arrow` and `.feather`: Arrow IPC, as a stream (what `datasets` writes) or a file.
 
 use super::columnar::{self, Batches, Chosen, attempt};
-use super::{Columns, Rows, TextError};
+use super::{Columns, Rows, TextError, arrow_sizes};
 use ::arrow::error::ArrowError;
 use ::arrow::ipc::reader::{FileReader, StreamReader};
 use std::fs::File;
@@ -16,9 +16,12 @@ pub(super) fn rows(name: String, mut file: File, columns: &Columns) -> Result<Ro
     (&mut file).take(8).read_to_end(&mut start).map_err(io)?;
     file.rewind().map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
-    let file = BufReader::with_capacity(1 << 16, file);
+    let is_stream = !start.starts_with(b"ARROW1");
     let open = || -> Result<_, ArrowError> {
-        if start.starts_with(b"ARROW1") {
+        arrow_sizes::check(&mut file, is_stream)?;
+        file.rewind()?;
+        let file = BufReader::with_capacity(1 << 16, file);
+        if !is_stream {
             let reader = FileReader::try_new(file, None)?;
             return Ok((reader.schema(), Box::new(reader) as Batches));
         }
