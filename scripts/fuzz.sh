@@ -4,6 +4,9 @@
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 
+LIBTORCH="${LIBTORCH:-$(python3 scripts/bootstrap.py)}" || exit 1
+export LIBTORCH LD_LIBRARY_PATH="$LIBTORCH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+
 seconds=${1:-60}
 nightly=()
 [ -n "${RUSTC_BOOTSTRAP:-}" ] || nightly=(+nightly)
