@@ -1,8 +1,10 @@
 //! Permutation tests: how often labels that are shuffled do as well.
 //!
-//! Labels are exchanged the way the null hypothesis allows: where every group has one label, groups exchange theirs whole;
-//! where labels vary within groups, rows exchange theirs within their group. Shuffling single rows of a grouped set would
-//! make everything significant.
+//! Labels are exchanged the way the null hypothesis allows (Winkler et al. 2015, *Multi-level block permutation*): where every
+//! group has one label, groups exchange theirs whole; where all groups have the same labels in the same shares, rows exchange
+//! theirs within their group; else groups exchange theirs whole and the rows of each then exchange what they got. Shuffling
+//! single rows of a grouped set would make everything significant, and keeping a set of groups in place because one row of
+//! one of them differs would make nothing significant.
 
 use ndarray::ArrayView2;
 
@@ -11,6 +13,8 @@ use crate::groups::Groups;
 use crate::{Error, Labels};
 
 const PURPOSE: &Purpose = b"layerscope/permute-label";
+const SOURCE: &Purpose = b"layerscope/permute-given";
+const TARGET: &Purpose = b"layerscope/permute-taken";
 
 /// What a permutation moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,18 @@ pub enum Exchange {
     Groups,
     /// Labels of rows within their group.
     WithinGroups,
+    /// Labels of whole groups, then of the rows within them.
+    Both,
+}
+
+impl std::fmt::Display for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Groups => "whole groups exchange their labels",
+            Self::WithinGroups => "rows exchange their labels within their group",
+            Self::Both => "groups exchange their labels, then rows within each group",
+        })
+    }
 }
 
 /// Labels of grouped rows, to be permuted.
@@ -28,6 +44,8 @@ pub struct Permutations {
     groups: Vec<Vec<usize>>,
     ids: Vec<u64>,
     exchange: Exchange,
+    /// How many groups have each label, where every group has one.
+    of_label: Vec<usize>,
     seed: u64,
 }
 
@@ -49,50 +67,97 @@ impl Permutations {
         }
         let groups = Groups::new(groups);
         let rows = groups.rows();
-        let same = |a: usize, b: usize| match labels {
-            Labels::Classes { y, .. } => y[a] == y[b],
-            Labels::Numbers(y) => y.row(a) == y.row(b),
+        let kinds = kinds(labels);
+        let mut shares: Vec<Vec<usize>> = rows.iter().map(|rows| kinds_of(&kinds, rows)).collect();
+        let exchange = if shares.iter().all(|kinds| kinds.first() == kinds.last()) {
+            Exchange::Groups
+        } else {
+            shares.sort_unstable();
+            shares.dedup_by(|a, b| same_shares(a, b));
+            if shares.len() == 1 { Exchange::WithinGroups } else { Exchange::Both }
         };
-        let constant = |rows: &Vec<usize>| rows.iter().all(|&row| same(row, rows[0]));
-        let exchange = if rows.iter().all(constant) { Exchange::Groups } else { Exchange::WithinGroups };
-        Ok(Self { groups: rows, ids: groups.ids, exchange, seed })
+        let mut of_label: Vec<usize> = rows.iter().map(|rows| kinds[rows[0]]).collect();
+        of_label.sort_unstable();
+        let of_label = of_label.chunk_by(|a, b| a == b).map(<[usize]>::len).collect();
+        Ok(Self { groups: rows, ids: groups.ids, exchange, of_label, seed })
     }
 
-    /// What is exchanged: groups where each has one label, else rows within them. Where some groups vary, those that do not
-    /// keep their label.
+    /// What is exchanged.
     pub fn exchange(&self) -> Exchange {
         self.exchange
     }
 
-    /// Permutation number `round`: for each row, the row whose label it gets. A group whose label goes to a larger one gives
-    /// it to more rows.
+    /// How many different ways there are to give the groups their labels, n! / (n₁! n₂! …), where every group has one label:
+    /// p cannot be below one in as many. None where rows exchange labels, which has more ways than anybody draws.
+    pub fn ways(&self) -> Option<f64> {
+        let ln_factorial = |n: usize| (2..=n).map(|i| (i as f64).ln()).sum::<f64>();
+        let ln = self.of_label.iter().fold(ln_factorial(self.groups.len()), |ln, &n| ln - ln_factorial(n));
+        (self.exchange == Exchange::Groups).then(|| ln.exp().round())
+    }
+
+    /// Permutation number `round`: for each row, the row whose label it gets. A group whose labels go to a larger one gives
+    /// each to more rows, to a smaller one to fewer.
     pub fn rows(&self, round: u64) -> Vec<usize> {
+        let from = match self.exchange {
+            Exchange::WithinGroups => (0..self.groups.len()).collect(),
+            Exchange::Groups | Exchange::Both => shuffled(self.seed, PURPOSE, round, &self.ids),
+        };
         let mut out = vec![0; self.groups.iter().map(Vec::len).sum()];
-        match self.exchange {
-            Exchange::Groups => {
-                let from = shuffled(self.seed, PURPOSE, round, &self.ids);
-                for (to, from) in self.groups.iter().zip(from) {
-                    for &row in to {
-                        out[row] = self.groups[from][0];
-                    }
-                }
-            }
-            Exchange::WithinGroups => {
-                for (rows, &id) in self.groups.iter().zip(&self.ids) {
-                    // Rows are told apart by their place in the group.
-                    let places: Vec<u64> = (0..rows.len() as u64).collect();
-                    let from = shuffled(draw(self.seed, PURPOSE, id, 0), PURPOSE, round, &places);
-                    rows.iter().zip(from).for_each(|(&row, from)| out[row] = rows[from]);
-                }
+        for (to, from) in from.into_iter().enumerate() {
+            let (target, source) = (self.order(to, round, TARGET), self.order(from, round, SOURCE));
+            for (place, row) in target.iter().enumerate() {
+                out[*row] = source[place * source.len() / target.len()];
             }
         }
         out
+    }
+
+    /// The rows of a group in a random order; in their own where they have one label.
+    fn order(&self, group: usize, round: u64, purpose: &Purpose) -> Vec<usize> {
+        let rows = &self.groups[group];
+        if self.exchange == Exchange::Groups {
+            return rows.clone();
+        }
+        // Rows are told apart by their place in the group.
+        let places: Vec<u64> = (0..rows.len() as u64).collect();
+        let seed = draw(self.seed, purpose, self.ids[group], 0);
+        shuffled(seed, purpose, round, &places).into_iter().map(|place| rows[place]).collect()
     }
 
     /// The classes `y` permuted.
     pub fn labels(&self, y: &[u32], round: u64) -> Vec<u32> {
         self.rows(round).into_iter().map(|row| y[row]).collect()
     }
+}
+
+/// Rows with equal labels have equal numbers.
+fn kinds(labels: &Labels<'_>) -> Vec<usize> {
+    match labels {
+        Labels::Classes { y, .. } => y.iter().map(|&class| class as usize).collect(),
+        Labels::Numbers(y) => {
+            let bits = |row| y.row(row).iter().map(|value: &f64| value.to_bits()).collect::<Vec<_>>();
+            let mut distinct: Vec<_> = (0..y.nrows()).map(bits).collect();
+            distinct.sort_unstable();
+            distinct.dedup();
+            (0..y.nrows()).map(|row| distinct.partition_point(|other| *other < bits(row))).collect()
+        }
+    }
+}
+
+fn kinds_of(kinds: &[usize], rows: &[usize]) -> Vec<usize> {
+    let mut kinds: Vec<usize> = rows.iter().map(|&row| kinds[row]).collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+/// Whether two sorted lists have the same kinds in the same shares.
+fn same_shares(a: &[usize], b: &[usize]) -> bool {
+    let runs = |of: &[usize]| of.chunk_by(|x, y| x == y).map(|run| (run[0], run.len())).collect::<Vec<_>>();
+    let (of_a, of_b) = (runs(a), runs(b));
+    let same = |((x, in_a), (y, in_b)): (&(usize, usize), &(usize, usize))| {
+        x == y && in_a * b.len() == in_b * a.len()
+    };
+    of_a.len() == of_b.len() && of_a.iter().zip(&of_b).all(same)
 }
 
 /// p of an observed statistic, larger being further from the null: (1 + permutations at or above it) / (1 + permutations)
@@ -186,6 +251,7 @@ mod tests {
         let y: Vec<u32> = groups.iter().map(|&g| u32::from(g >= 4)).collect();
         let permutations = permutations(&y, &groups, 1);
         assert_eq!(permutations.exchange(), Exchange::Groups);
+        assert_eq!(permutations.ways(), Some(210.0)); // 10! / (4! 6!)
         let (mut moved, mut firsts) = (0, 0);
         for round in 0..100 {
             let labels = permutations.labels(&y, round);
@@ -198,41 +264,99 @@ mod tests {
         assert_eq!(permutations.labels(&y, 7), permutations.labels(&y, 7));
     }
 
-    #[test]
-    fn varying_labels_stay_within_their_group() {
-        let groups = [8, 3, 8, 3, 8, 3, 8, 5];
-        let y = [0, 2, 1, 3, 0, 2, 1, 4];
-        let permutations = permutations(&y, &groups, 1);
-        assert_eq!(permutations.exchange(), Exchange::WithinGroups);
-        let of_group = |labels: &[u32], id: u64| {
-            let mut labels: Vec<u32> =
-                labels.iter().zip(groups).filter(|(_, g)| *g == id).map(|(&l, _)| l).collect();
-            labels.sort_unstable();
-            labels
-        };
-        let rounds: Vec<Vec<u32>> = (0..50).map(|round| permutations.labels(&y, round)).collect();
-        for labels in &rounds {
-            assert!([8, 3, 5].iter().all(|&id| of_group(labels, id) == of_group(&y, id)));
-        }
-        assert!(rounds.iter().any(|labels| labels[1] == 3) && rounds.iter().any(|labels| labels[0] == 1));
+    fn of_group(labels: &[u32], groups: &[u64], id: u64) -> Vec<u32> {
+        let mut labels: Vec<u32> =
+            labels.iter().zip(groups).filter(|(_, g)| **g == id).map(|(&l, _)| l).collect();
+        labels.sort_unstable();
+        labels
     }
 
     #[test]
+    fn groups_of_the_same_labels_exchange_rows_alone() {
+        // Shares of 1 to 2 to 1 in each, of four rows and of eight.
+        let (mut groups, mut y) = (vec![8, 3, 8, 3, 8, 3, 8, 3], vec![0, 2, 1, 1, 1, 0, 2, 1]);
+        groups.extend([5; 8]);
+        y.extend([0, 1, 1, 2, 0, 1, 1, 2]);
+        let permutations = permutations(&y, &groups, 1);
+        assert_eq!(permutations.exchange(), Exchange::WithinGroups);
+        let rounds: Vec<Vec<u32>> = (0..50).map(|round| permutations.labels(&y, round)).collect();
+        for labels in &rounds {
+            assert!([8, 3, 5].iter().all(|&id| of_group(labels, &groups, id) == of_group(&y, &groups, id)));
+        }
+        assert!([0, 1, 2].iter().all(|class| rounds.iter().any(|labels| labels[0] == *class)));
+    }
+
+    #[test]
+    fn one_row_that_differs_does_not_fix_the_others() {
+        let groups: Vec<u64> = (0..40).map(|row| row / 4).collect();
+        let mut y: Vec<u32> = groups.iter().map(|&g| u32::from(g >= 4)).collect();
+        y[0] = 1;
+        let permutations = permutations(&y, &groups, 1);
+        assert_eq!(permutations.exchange(), Exchange::Both);
+        let (mut mixed, mut odd) = ([0; 10], [0; 4]);
+        for round in 0..400 {
+            let labels = permutations.labels(&y, round);
+            // Still 3 groups of 0, one of 0, 0, 0, 1 and six of 1: groups of one size exchange what they have.
+            let sums: Vec<u32> = labels.chunks(4).map(|group| group.iter().sum()).collect();
+            let counts = [0, 1, 4].map(|sum| sums.iter().filter(|s| **s == sum).count());
+            assert_eq!(counts, [3, 1, 6], "{sums:?}");
+            let group = sums.iter().position(|sum| *sum == 1).unwrap();
+            mixed[group] += 1;
+            odd[labels[group * 4..][..4].iter().position(|label| *label == 1).unwrap()] += 1;
+        }
+        // 40 and 100 expected.
+        assert!(mixed.iter().all(|n| (20..65).contains(n)) && odd.iter().all(|n| (65..140).contains(n)));
+        assert_eq!(permutations.labels(&y, 7), permutations.labels(&y, 7));
+    }
+
+    #[test]
+    fn groups_of_other_sizes_get_the_shares() {
+        // Six rows of 0, 0, 1 and three of 2: the three get 0, 0, 1 or 2, 2, 2; the six 0, 0, 0, 0, 1, 1 or 2.
+        let (groups, y) = ([1, 1, 1, 1, 1, 1, 2, 2, 2], [0, 0, 0, 0, 1, 1, 2, 2, 2]);
+        let permutations = permutations(&y, &groups, 4);
+        assert_eq!(permutations.exchange(), Exchange::Both);
+        let mut exchanged = 0;
+        for round in 0..100 {
+            let labels = permutations.labels(&y, round);
+            let (large, small) = (of_group(&labels, &groups, 1), of_group(&labels, &groups, 2));
+            if small == [2, 2, 2] {
+                assert_eq!(large, [0, 0, 0, 0, 1, 1]);
+            } else {
+                // A half of the six, drawn at random.
+                assert!(large == [2; 6] && small.len() == 3 && small.iter().all(|label| *label < 2));
+                exchanged += 1;
+            }
+        }
+        assert!((30..70).contains(&exchanged), "{exchanged}"); // 50 expected
+    }
+
+    /// Of labels of groups, of rows, and of groups with a row or two that differ: P(p ≤ α) is α.
+    #[test]
     fn p_is_uniform_under_the_null() {
         let groups: Vec<u64> = (0..60).map(|row| row / 3).collect();
-        let mut low = [0; 2];
-        for seed in 0..400 {
-            let y: Vec<u32> = groups.iter().map(|&g| u32::from(uniform(seed, g, 0) < 0.5)).collect();
-            let x: Vec<f64> = groups.iter().map(|&g| uniform(seed, g, 1)).collect(); // the group's, like the label
-            let statistic =
-                |labels: &[u32]| labels.iter().zip(&x).map(|(&l, x)| f64::from(l) * x).sum::<f64>();
-            let permutations = permutations(&y, &groups, seed);
-            let null: Vec<f64> = (0..99).map(|round| statistic(&permutations.labels(&y, round))).collect();
-            let p = p_value(statistic(&y), &null).unwrap();
-            low[0] += u32::from(p <= 0.05);
-            low[1] += u32::from(p <= 0.5);
+        for (noise, exchange) in [(0.0, Exchange::Groups), (0.1, Exchange::Both), (1.0, Exchange::Both)] {
+            let mut low = [0; 2];
+            for seed in 0..400 {
+                let label = |(row, &g): (usize, &u64)| {
+                    let of_row = uniform(seed, 1000 + row as u64, 2) < noise;
+                    let id = if of_row { 1000 + row as u64 } else { g };
+                    u32::from(uniform(seed, id, 0) < 0.5)
+                };
+                let y: Vec<u32> = groups.iter().enumerate().map(label).collect();
+                // The group's, like the label.
+                let x: Vec<f64> = groups.iter().map(|&g| uniform(seed, g, 1)).collect();
+                let statistic =
+                    |labels: &[u32]| labels.iter().zip(&x).map(|(&l, x)| f64::from(l) * x).sum::<f64>();
+                let permutations = permutations(&y, &groups, seed);
+                assert!(permutations.exchange() == exchange || noise == 0.1, "{noise} {seed}");
+                let null: Vec<f64> = (0..99).map(|r| statistic(&permutations.labels(&y, r))).collect();
+                let p = p_value(statistic(&y), &null).unwrap();
+                low[0] += u32::from(p <= 0.05);
+                low[1] += u32::from(p <= 0.5);
+            }
+            // 20 and 200 expected.
+            assert!((8..=34).contains(&low[0]) && (165..=235).contains(&low[1]), "{noise}: {low:?}");
         }
-        assert!((8..=34).contains(&low[0]) && (165..=235).contains(&low[1]), "{low:?}"); // 20 and 200 expected
     }
 
     #[test]
@@ -265,9 +389,10 @@ mod tests {
         let y = array![[1.0, 2.0], [1.0, 2.0], [3.0, 4.0], [3.0, 4.0]];
         let new = |groups: &[u64]| Permutations::new(&Labels::Numbers(y.view()), groups, 0).unwrap();
         assert_eq!(new(&[6, 6, 7, 7]).exchange(), Exchange::Groups);
-        assert_eq!(new(&[6, 7, 7, 7]).exchange(), Exchange::WithinGroups);
+        assert_eq!(new(&[6, 7, 7, 7]).exchange(), Exchange::Both);
+        assert_eq!(new(&[6, 7, 6, 7]).exchange(), Exchange::WithinGroups);
         let rows: Vec<Vec<usize>> = (0..20).map(|round| new(&[6, 6, 7, 7]).rows(round)).collect();
-        assert!(rows.iter().all(|r| r == &[0, 0, 2, 2] || r == &[2, 2, 0, 0]));
+        assert!(rows.iter().all(|r| r == &[0, 1, 2, 3] || r == &[2, 3, 0, 1]));
         assert!(rows.iter().any(|r| r[0] == 2) && rows.iter().any(|r| r[0] == 0));
     }
 }

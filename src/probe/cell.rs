@@ -6,8 +6,8 @@ use std::{
 };
 
 use layerscope_probes::{
-    Error, Labels, Linear, Link, Permutations, Probe as _, Standardise, online_code, score::Classified,
-    score::Metric as _, score::R2,
+    Error, Labels, Linear, Link, Probe as _, Standardise, online_code, score::Classified, score::Metric as _,
+    score::R2,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use tch::{Kind, Tensor};
@@ -16,6 +16,7 @@ use super::{
     Estimator, Fitted, Options, ProbeError, Round, Target, Task,
     estimator::Prepared,
     labelling::{Labelling, Labellings},
+    permuted::PermutationTest,
     task::pick,
 };
 use crate::{
@@ -61,7 +62,7 @@ pub struct Reading {
     pub shuffled: Option<Vec<f64>>,
     /// Bits of the online code per item of the whole task.
     pub bits: Option<Vec<f64>>,
-    /// Accuracy (or R²) on the test items, first as measured, then of probes fitted and tested on permuted labels.
+    /// What a permutation test compares ([`PermutationTest`]): the labels as they are, then permuted ones.
     pub permuted: Option<Vec<f64>>,
 }
 
@@ -100,6 +101,8 @@ pub fn run_cell(
     let prepared = Prepared::new(train_x, options);
     let constant = prepared.constant().map_err(ProbeError::at(place("states")))?;
     let labels = Labellings::new(task, round).map_err(ProbeError::of(place("labels"), task))?;
+    let permuted = (extras.permutations > 0).then(|| PermutationTest::new(x, task, options, key.seed));
+    let permuted = permuted.transpose().map_err(ProbeError::of(place("permutations"), task))?;
     let mut cell = Cell::default();
     for &estimator in estimators {
         let reading = || -> Result<Reading, Error> {
@@ -111,7 +114,10 @@ pub fn run_cell(
                 train: goodness(&fitted.linear, prepared.x(), &train.target)?,
                 control: again.right(labels.control.as_ref())?,
                 shuffled: again.right(labels.shuffled.as_ref())?,
-                permuted: again.permuted(task, round, extras.permutations, key.seed)?,
+                permuted: match &permuted {
+                    Some(test) => test.values(estimator, extras.permutations)?,
+                    None => None,
+                },
                 bits: None,
                 constant,
                 fitted,
@@ -149,49 +155,6 @@ impl Again<'_> {
         let found = Classified::new(scores.view(), &vec![0; scores.nrows()])?;
         let right = found.predicted().iter().enumerate().map(|(item, found)| labels.right(*found, item));
         Ok(Some(right.collect()))
-    }
-
-    /// Fits and tests with the labels of all items permuted as groups allow. The same permutations at every layer, the
-    /// penalty as chosen.
-    fn permuted(
-        &self,
-        task: &Task,
-        round: &Round,
-        permutations: usize,
-        seed: u64,
-    ) -> Result<Option<Vec<f64>>, Error> {
-        if permutations == 0 {
-            return Ok(None);
-        }
-        let shuffles = Permutations::new(&task.labels(), &task.groups, seed)?;
-        let observed = self.refitted(task, round)?;
-        if observed.is_nan() {
-            return Ok(None); // numbers that do not vary in the test part
-        }
-        let one = |p| self.refitted(&task.relabelled(&shuffles.rows(p)), round);
-        let null = (0..permutations as u64).map(one).collect::<Result<Vec<_>, _>>()?;
-        // Where a permutation has no value, it is counted as one that does as well.
-        let null = null.into_iter().map(|value| if value.is_nan() { observed } else { value });
-        Ok(Some(std::iter::once(observed).chain(null).collect()))
-    }
-
-    /// Accuracy or R² on the test items of a probe fitted to a task's labels. Where these are of one class in training, that
-    /// class is what is said of every item.
-    fn refitted(&self, task: &Task, round: &Round) -> Result<f64, Error> {
-        let (train, test) = (task.select(&round.train), task.select(&round.test));
-        let l2: Vec<f64> = self.l2.into_iter().collect();
-        let (Target::Classes { y, .. }, Target::Classes { y: truth, .. }) = (&train.target, &test.target)
-        else {
-            let fitted = self.prepared.fit(self.estimator, &train.labels(), &l2)?.remove(0);
-            return goodness(&fitted.linear, self.test_x, &test.target);
-        };
-        let labels = Labelling::of(y, truth.clone());
-        let right = if labels.fits(self.estimator, self.prepared.paired()) {
-            self.right(Some(&labels))?.unwrap_or_default()
-        } else {
-            (0..truth.len()).map(|item| labels.right(0, item)).collect()
-        };
-        Ok(right.iter().sum::<f64>() / right.len() as f64)
     }
 }
 

@@ -61,6 +61,7 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
     let seeds = Seeds::new(measured)?;
     let mut rows = baseline_rows(measured, &seeds).map_err(ProbeError::at("baselines"))?;
     let (mut summaries, compared) = (Vec::new(), compared_by(&measured.task.target));
+    let mut tested = Vec::new();
     for &estimator in measured.estimators {
         let mut by_hook: BTreeMap<&str, Vec<At>> = BTreeMap::new();
         for (place, (hook, layer)) in measured.points.iter().enumerate() {
@@ -77,10 +78,11 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
         for (hook, layers) in by_hook {
             let summary = summary(estimator, hook, &layers, measured.task)?;
             rows.extend(best_rows(&summary, &layers));
-            rows.extend(p_rows(measured, &summary, &layers).map_err(ProbeError::at("permutations"))?);
             summaries.push(summary);
+            tested.extend(layers.into_iter().map(|at| (estimator, hook.to_owned(), at)));
         }
     }
+    rows.extend(p_rows(measured, &tested).map_err(ProbeError::at("permutations"))?);
     Ok((rows, summaries))
 }
 
@@ -333,20 +335,23 @@ fn best_rows(summary: &Summary, layers: &[At]) -> Vec<MetricRow> {
     rows
 }
 
-/// What labels permuted on the first split say: p of every layer, and p corrected for looking at all of them.
-fn p_rows(measured: &Measured<'_>, summary: &Summary, layers: &[At]) -> Result<Vec<MetricRow>, Error> {
-    let permuted = |at: &At| measured.cells[at.place].first()?.readings[&summary.estimator].permuted.clone();
-    let Some(all) = layers.iter().map(permuted).collect::<Option<Vec<_>>>() else { return Ok(Vec::new()) };
-    let observed: Vec<f64> = all.iter().map(|values| values[0]).collect();
-    let n = all.iter().map(|values| values.len() - 1).min().unwrap_or(0);
-    let null = Array2::from_shape_fn((n, all.len()), |(permutation, layer)| all[layer][permutation + 1]);
+/// What permuted labels say: p of every probe, hook and layer, and p corrected for looking at all of them.
+fn p_rows(measured: &Measured<'_>, tested: &[(Estimator, String, At)]) -> Result<Vec<MetricRow>, Error> {
+    let values = |(estimator, hook, at): &(Estimator, String, At)| {
+        let values = measured.cells[at.place].first()?.readings[estimator].permuted.clone()?;
+        Some((estimator.name(), (hook.clone(), at.layer as i32), constant(f64::NAN, &at.draws), values))
+    };
+    let tested: Vec<_> = tested.iter().filter_map(values).collect();
+    let Some((_, _, _, first)) = tested.first() else { return Ok(Vec::new()) };
+    let observed: Vec<f64> = tested.iter().map(|(_, _, _, values)| values[0]).collect();
+    let shape = (first.len() - 1, tested.len());
+    let null = Array2::from_shape_fn(shape, |(permutation, test)| tested[test].3[permutation + 1]);
     let corrected = max_p_values(&observed, null.view())?;
     let mut rows = Vec::new();
-    for (place, at) in layers.iter().enumerate() {
-        let own = p_value(observed[place], &null.column(place).to_vec())?;
-        for (metric, p) in [("p_value", own), ("p_value_corrected", corrected[place])] {
-            let point = (summary.hook.as_str(), at.layer as i32);
-            rows.push(row(summary.estimator.name(), "probe", point, metric, &constant(p, &at.draws)));
+    for (test, (name, (hook, layer), counts, values)) in tested.iter().enumerate() {
+        let own = p_value(observed[test], &values[1..])?;
+        for (metric, p) in [("p_value", own), ("p_value_corrected", corrected[test])] {
+            rows.push(row(name, "probe", (hook, *layer), metric, &constant(p, counts)));
         }
     }
     Ok(rows)

@@ -99,3 +99,41 @@ pub(crate) fn quantile(sorted: &[f64], p: f64) -> f64 {
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     if low == high { low } else { low + (high - low) * place.fract() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(replicates: Vec<f64>, n_clusters: u64) -> Draws {
+        Draws { value: 3.0, replicates, n: 9, n_clusters }
+    }
+
+    #[test]
+    fn one_group_has_no_interval_and_two_have() {
+        let of = |n_clusters| draws(vec![1.0, 2.0], n_clusters).estimate().lower;
+        assert_eq!([0, 1, 2, 3].map(of), [None, None, Some(1.025), Some(1.025)]);
+    }
+
+    /// One of a hundred may be undefined, two may not.
+    #[test]
+    fn undefined_replicates_are_left_out_up_to_one_in_a_hundred() {
+        let with = |undefined: usize| {
+            let mut replicates = vec![1.0; 100];
+            replicates[..undefined].fill(f64::NAN);
+            draws(replicates, 5).estimate().upper
+        };
+        assert_eq!([0, 1, 2].map(with), [Some(1.0), Some(1.0), None]);
+        for infinite in [f64::INFINITY, f64::NEG_INFINITY] {
+            let estimate = draws([vec![1.0; 40], vec![infinite; 60]].concat(), 5).estimate();
+            assert_eq!((estimate.lower, estimate.upper), (None, None));
+        }
+        assert_eq!(draws(vec![1.0, f64::INFINITY], 5).estimate().lower, None);
+        assert_eq!(draws([vec![1.0; 96], vec![f64::INFINITY; 4]].concat(), 5).estimate().lower, None);
+    }
+
+    #[test]
+    fn a_function_is_of_the_value_and_of_every_replicate() {
+        let twice = draws(vec![1.0, -2.0], 4).map(|v| 2.0 * v);
+        assert_eq!(twice, Draws { value: 6.0, replicates: vec![2.0, -4.0], n: 9, n_clusters: 4 });
+    }
+}

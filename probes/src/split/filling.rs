@@ -72,3 +72,52 @@ impl Filling {
         cells.into_iter().find(|&(part, class)| self.lacks(part, class))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two classes of 10 and 4 rows, of which the parts should have a half each, one nothing, and the last the other half.
+    fn filling() -> Filling {
+        Filling::new(&[10, 4], vec![3, 2], &[0.5, 0.0, 0.5])
+    }
+
+    /// Of class 0 the part has 0 of 5 rows: n (2 (rows - target) + n) / target.
+    #[test]
+    fn distances_by_hand() {
+        let mut filling = filling();
+        assert_eq!(filling.distance_added(0, &[4, 0]), 4.0 * (-10.0 + 4.0) / 5.0);
+        assert_eq!(filling.distance_added(2, &[4, 1]), -4.8 + (-4.0 + 1.0) / 2.0);
+        filling.rows[0] = 4.0;
+        assert_eq!(filling.distance_added(0, &[3, 0]), 3.0 * (-2.0 + 3.0) / 5.0);
+    }
+
+    #[test]
+    fn last_chances_are_of_the_groups_own_classes() {
+        let mut filling = filling();
+        // Two parts lack each class; of class 0 there are groups enough to come, of class 1 there are not.
+        assert_eq!(filling.last_chances(0, &[3, 0]), 0);
+        assert_eq!(filling.last_chances(0, &[3, 1]), 1);
+        filling.to_come = vec![2, 2];
+        assert_eq!(filling.last_chances(0, &[3, 0]), 1);
+        assert_eq!(filling.last_chances(1, &[3, 1]), 0);
+    }
+
+    #[test]
+    fn groups_go_where_they_are_missed() {
+        let mut filling = Filling::new(&[10], vec![4], &[0.5, 0.5]);
+        assert_eq!([4, 3, 2, 1].map(|rows| filling.place(&[rows])), [0, 1, 1, 0]);
+        assert_eq!((filling.rows, filling.to_come), (vec![5.0, 5.0], vec![0]));
+    }
+
+    #[test]
+    fn the_part_and_the_class_that_lack() {
+        let mut filling = filling();
+        filling.rows[..3].fill(1.0);
+        assert_eq!(filling.lacking(), Some((2, 0)));
+        filling.rows[4] = 1.0;
+        assert_eq!(filling.lacking(), Some((2, 1)));
+        filling.rows[5] = 1.0;
+        assert_eq!(filling.lacking(), None);
+    }
+}

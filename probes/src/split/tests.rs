@@ -127,3 +127,15 @@ fn what_cannot_be_split_says_why() {
     assert!(matches!(Split::new(&[1], &classes_of(&[0], 1), nan, 0), Err(Error::Shares { .. })));
     assert!(matches!(folds(&[1, 2], &classes_of(&[0, 0], 1), 1, 0), Err(Error::TooFewFolds { got: 1 })));
 }
+
+#[test]
+fn two_groups_of_a_class_are_enough_for_two_parts() {
+    let (groups, y) = ([1, 2, 3, 4], [0, 0, 1, 1]);
+    let none_chosen_on = Shares { train: 0.5, validation: 0.0, test: 0.5 };
+    let split = Split::new(&groups, &classes_of(&y, 2), none_chosen_on, 0).unwrap();
+    assert_eq!((split.train.classes, split.test.classes), (vec![1, 1], vec![1, 1]));
+    assert!(split.validation.rows.is_empty());
+    for fold in folds(&groups, &classes_of(&y, 2), 2, 0).unwrap() {
+        assert_eq!((fold.train.classes, fold.test.classes), (vec![1, 1], vec![1, 1]));
+    }
+}

@@ -10,7 +10,7 @@ use layerscope::{
     hook::HookPoint,
     probe::{
         Cell, CellKey, Estimator, Extras, Features, Measured, ProbeError, Round, Stream, Task, baselines,
-        from_export, results, rounds, run_cell, side_by_side, undefined, without_rare,
+        exchange, from_export, results, rounds, run_cell, side_by_side, undefined, without_rare,
     },
     probes::{Resamples, shared_texts},
     run::{Counts, Found, METRICS, Manifest, RunDir, read_metrics, write_metrics},
@@ -98,6 +98,7 @@ impl SweepArgs {
         let points = self.points.resolve(session)?;
         let rounds = rounds(&labelled.task, self.protocol()).map_err(Failure::usage)?;
         let estimators = self.estimators(&labelled.task)?;
+        self.say_what_is_permuted(&labelled.task, output).map_err(Failure::usage)?;
         warn_of_shared_texts(&labelled.sides[0], &rounds, self.labels.grouped(), output);
         Ok(Job { labelled, tokenizer, points, rounds, estimators })
     }
@@ -128,6 +129,23 @@ impl SweepArgs {
             ))),
             None => Ok(self.probe.clone()),
         }
+    }
+
+    /// The scheme of the permutation test, and where it cannot say much.
+    fn say_what_is_permuted(&self, task: &Task, output: Output) -> Result<(), ProbeError> {
+        let n = self.extras().permutations;
+        if n == 0 {
+            return Ok(());
+        }
+        let (exchange, ways) = exchange(task, n)?;
+        output.note(format!("permutations: {exchange}"));
+        if let Some(ways) = ways {
+            output.warn(format!(
+                "the groups can be given their labels in {ways} ways: no p below {:.2} can be found",
+                1.0 / ways
+            ));
+        }
+        Ok(())
     }
 
     fn manifest(
@@ -165,7 +183,11 @@ impl SweepArgs {
             ("stream", json!(self.stream)),
             ("activations", json!(store.map(|s| s.manifest().job.clone()))),
         ];
-        manifest.config = self.labels.config(&job.labelled, &job.points).into_iter().chain(own).collect();
+        // Only where there is one: runs without permutations are the same jobs as before.
+        let exchange = (extras.permutations > 0).then(|| exchange(&job.labelled.task, extras.permutations));
+        let exchange = exchange.transpose()?.map(|(exchange, _)| ("exchange", json!(exchange.to_string())));
+        let all = self.labels.config(&job.labelled, &job.points).into_iter().chain(own).chain(exchange);
+        manifest.config = all.collect();
         Ok(manifest)
     }
 

@@ -1,0 +1,268 @@
+//! Permutation tests of probes: how often a probe of permuted labels does as well.
+//!
+//! What is compared is one function of states and labels, the same for the labels as they are and for permuted ones, so that
+//! under no signal the first is one of many alike. The split must not know the labels then: the sweep's own, which spreads the
+//! classes over its parts by the labels as they are, would favour permuted labels. It is drawn once, from groups alone, and
+//! everything that does not read labels (the spectrum, directions without labels) is made once. The penalty is chosen
+//! anew for every permutation, as it was for the labels as they are.
+
+use layerscope_probes::{
+    Error, Exchange, Labels, Permutations, Probe as _, Shares, Split, compact,
+    score::{Classified, Metric as _, R2},
+};
+use ndarray::{Array2, ArrayView2, Axis};
+
+use super::{Estimator, Options, ProbeError, Target, Task, estimator::Prepared, task::pick};
+
+/// In which way the labels of a task are permuted, and how many ways there are where that bounds p: none of fewer than
+/// `permutations` distinct ones, the labels as they are among them, can be rarer than one in as many.
+///
+/// # Errors
+/// When there is no item.
+pub fn exchange(task: &Task, permutations: usize) -> Result<(Exchange, Option<f64>), ProbeError> {
+    let shuffles = Permutations::new(&task.labels(), &task.groups, 0);
+    let shuffles = shuffles.map_err(ProbeError::of("permutations", task))?;
+    Ok((shuffles.exchange(), shuffles.ways().filter(|ways| *ways < permutations as f64)))
+}
+
+/// The states of one hook and layer, split for a permutation test.
+pub(super) struct PermutationTest<'a> {
+    task: &'a Task,
+    shuffles: Permutations,
+    split: Split,
+    prepared: Prepared<'a>,
+    validation_x: Array2<f32>,
+    test_x: Array2<f32>,
+}
+
+impl<'a> PermutationTest<'a> {
+    /// Of the states `x` `(n, d)` of all items. Split and permutations are those of the seed, the same at every layer.
+    ///
+    /// # Errors
+    /// When there are fewer groups than parts of a split.
+    pub(super) fn new(
+        x: ArrayView2<'_, f32>,
+        task: &'a Task,
+        options: &'a Options,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let shuffles = Permutations::new(&task.labels(), &task.groups, seed)?;
+        // Numbers are not spread over the parts: what is split by them is split by groups alone.
+        let blind = Array2::zeros((task.len(), 1));
+        let split = Split::new(&task.groups, &Labels::Numbers(blind.view()), Shares::default(), seed)?;
+        let part = |rows: &[usize]| x.select(Axis(0), rows);
+        let (validation_x, test_x) = (part(&split.validation.rows), part(&split.test.rows));
+        let prepared = Prepared::new(part(&split.train.rows), options);
+        Ok(Self { task, shuffles, split, prepared, validation_x, test_x })
+    }
+
+    /// The statistic of the labels as they are, then of `permutations` permuted ones; none where the labels as they are have
+    /// none (numbers that do not vary in the test part).
+    ///
+    /// # Errors
+    /// When a probe cannot be fitted.
+    pub(super) fn values(
+        &self,
+        estimator: Estimator,
+        permutations: usize,
+    ) -> Result<Option<Vec<f64>>, Error> {
+        let observed = self.statistic(estimator, &self.task.target)?;
+        if observed.is_nan() {
+            return Ok(None);
+        }
+        let one = |round| self.statistic(estimator, &self.task.target.select(&self.shuffles.rows(round)));
+        let null = (0..permutations as u64).map(one).collect::<Result<Vec<_>, _>>()?;
+        // Where a permutation has no value, it is counted as one that does as well.
+        let null = null.into_iter().map(|value| if value.is_nan() { observed } else { value });
+        Ok(Some(std::iter::once(observed).chain(null).collect()))
+    }
+
+    /// How far a probe of these labels is ahead of the commonest class in accuracy, ties broken by how sure it is of what is
+    /// right (less than one item's worth, so that only equal accuracies are told apart); R² of numbers.
+    ///
+    /// Ahead of the commonest class, because labels that move between groups of other sizes change how often each occurs.
+    fn statistic(&self, estimator: Estimator, labels: &Target) -> Result<f64, Error> {
+        let part = |rows: &[usize]| labels.select(rows);
+        let (train, validation) = (part(&self.split.train.rows), part(&self.split.validation.rows));
+        let test = part(&self.split.test.rows);
+        let (Target::Classes { y, .. }, Target::Classes { y: truth, .. }) = (&train, &test) else {
+            let chosen = (self.validation_x.view(), &validation.labels());
+            let fitted = self.prepared.choose(estimator, &train.labels(), chosen)?;
+            let scores = fitted.linear.scores(self.test_x.view())?;
+            let Target::Numbers(y) = &test else { return Ok(f64::NAN) };
+            return Ok(R2::new(scores.view(), y.view())?.point());
+        };
+        let (own, classes) = compact(y);
+        let commonest = commonest(&own, classes.len());
+        let baseline = truth.iter().filter(|class| **class == classes[commonest]).count() as f64;
+        if !(classes.len() > 1 && estimator.suits(Some(classes.len()), self.prepared.paired())) {
+            // One class, or other than the estimator takes: nothing is ahead of the commonest.
+            return Ok(0.0);
+        }
+        let scores = self.scores(estimator, &own, &classes, &validation)?;
+        let right = classes_right(&scores, &classes, truth)?;
+        let sure = sureness(&scores, &classes, truth);
+        Ok((right + sure - baseline) / truth.len() as f64)
+    }
+
+    /// Scores of the test items by a probe of classes `own`, numbered as they occur in training.
+    fn scores(
+        &self,
+        estimator: Estimator,
+        own: &[u32],
+        classes: &[u32],
+        validation: &Target,
+    ) -> Result<Array2<f64>, Error> {
+        let train = Labels::Classes { y: own, n_classes: classes.len() };
+        // A class that is not in training cannot be chosen by: its items are left out. Without any, the training part has to do.
+        let Target::Classes { y, .. } = validation else { return Err(Error::Empty) };
+        let numbered = |class: &u32| classes.iter().position(|other| other == class);
+        let rows: Vec<usize> = (0..y.len()).filter(|row| numbered(&y[*row]).is_some()).collect();
+        let chosen: Vec<u32> =
+            pick(y, &rows).iter().filter_map(|class| numbered(class).map(|place| place as u32)).collect();
+        if rows.is_empty() {
+            let by = (self.prepared.x(), &train);
+            return self.prepared.choose(estimator, &train, by)?.linear.scores(self.test_x.view());
+        }
+        let x = self.validation_x.select(Axis(0), &rows);
+        let by = (x.view(), &Labels::Classes { y: &chosen, n_classes: classes.len() });
+        self.prepared.choose(estimator, &train, by)?.linear.scores(self.test_x.view())
+    }
+}
+
+/// The class that most rows have; of equals the first.
+fn commonest(y: &[u32], n_classes: usize) -> usize {
+    let mut counts = vec![0_usize; n_classes];
+    for class in y {
+        counts[*class as usize] += 1;
+    }
+    (0..n_classes).rev().max_by_key(|class| counts[*class]).unwrap_or(0)
+}
+
+/// How many items have the class that scores highest.
+fn classes_right(scores: &Array2<f64>, classes: &[u32], truth: &[u32]) -> Result<f64, Error> {
+    let found = Classified::new(scores.view(), &vec![0; truth.len()])?;
+    let right =
+        found.predicted().iter().zip(truth).filter(|(found, truth)| classes[**found as usize] == **truth);
+    Ok(right.count() as f64)
+}
+
+/// Between 0 and 1: the mean over items of how far the right class's score is ahead of the best other one's, squashed.
+fn sureness(scores: &Array2<f64>, classes: &[u32], truth: &[u32]) -> f64 {
+    let margin = |(item, class): (usize, &u32)| {
+        let Some(place) = classes.iter().position(|other| other == class) else { return 0.0 };
+        let row = scores.row(item);
+        let others = row.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, score)| *score);
+        row[place] - others.fold(f64::NEG_INFINITY, f64::max)
+    };
+    let squashed = truth.iter().enumerate().map(margin).map(|m| 0.5 + m / (2.0 * (1.0 + m.abs())));
+    squashed.sum::<f64>() / (truth.len() as f64 + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use layerscope_probes::p_value;
+
+    use super::*;
+    use crate::labelled::Unit;
+
+    const CLASSIFIERS: [Estimator; 5] =
+        [Estimator::Logistic, Estimator::Ridge, Estimator::MeanDiff, Estimator::Lda, Estimator::Centroid];
+
+    fn options() -> Options {
+        Options { l2: vec![1.0, 100.0], standardise: true, balanced: false, paired: false }
+    }
+
+    fn task(y: Vec<u32>, groups: Vec<u64>) -> Task {
+        let target = Target::Classes { y, names: vec!["no".into(), "yes".into()] };
+        let windows = (0..groups.len() as u32).collect();
+        Task { target, groups, types: None, windows, unit: Unit::Text }
+    }
+
+    /// A number of the place and the seed, uniform in [0, 1): `SplitMix64`.
+    fn uniform(seed: u64, place: usize) -> f64 {
+        let mut z = (seed << 32 | place as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / 2_f64.powi(53)
+    }
+
+    fn p(x: &Array2<f32>, task: &Task, estimator: Estimator, seed: u64, permutations: usize) -> f64 {
+        let options = options();
+        let test = PermutationTest::new(x.view(), task, &options, seed).unwrap();
+        let values = test.values(estimator, permutations).unwrap().unwrap();
+        p_value(values[0], &values[1..]).unwrap()
+    }
+
+    /// States of 48 rows in `of` groups, alike within a group; the state of a class is further along the first dimension.
+    fn states(seed: u64, groups: &[u64], y: &[u32], signal: f32) -> Array2<f32> {
+        Array2::from_shape_fn((groups.len(), 3), |(row, dim)| {
+            let own = uniform(seed, 3 * row + dim) - 0.5;
+            let of_group = uniform(seed + 1000, 3 * groups[row] as usize + dim) - 0.5;
+            (own + of_group) as f32 + if dim == 0 { signal * y[row] as f32 } else { 0.0 }
+        })
+    }
+
+    /// Rows of their own, whole groups, groups of other sizes with mixed labels; in each P(p ≤ .05) is .05 where the states say
+    /// nothing. Of 300 draws 15 are expected, with a standard deviation of 3.8.
+    #[test]
+    fn nothing_is_found_as_often_as_promised() {
+        let of = |groups: &[u64], row: usize, seed: u64, kind: u8| -> u32 {
+            let place = if kind == 1 || (kind == 2 && !row.is_multiple_of(3)) {
+                groups[row] as usize
+            } else {
+                500 + row
+            };
+            u32::from(uniform(seed + 5000, place) < 0.5)
+        };
+        for kind in 0..3_u8 {
+            let group = |row: u64| [row, row / 3, (row / 2).min(row / 4 + 6)][kind as usize];
+            let groups: Vec<u64> = (0..48).map(group).collect();
+            let mut found = [0; 5];
+            for seed in 0..300 {
+                let y: Vec<u32> = (0..48).map(|row| of(&groups, row, seed, kind)).collect();
+                let x = states(seed, &groups, &y, 0.0);
+                let task = task(y, groups.clone());
+                for (found, estimator) in found.iter_mut().zip(CLASSIFIERS) {
+                    *found += u32::from(p(&x, &task, estimator, seed, 19) <= 0.05);
+                }
+            }
+            assert!(found.iter().all(|n| (4..=27).contains(n)), "kind {kind}: {found:?}");
+        }
+    }
+
+    /// The set of the issue: groups of one label each but for one row.
+    #[test]
+    fn one_flipped_row_hides_nothing() {
+        let groups: Vec<u64> = (0..160).map(|row| row / 4).collect();
+        let mut y: Vec<u32> = groups.iter().map(|group| (group % 2) as u32).collect();
+        for flipped in [false, true] {
+            let x = states(3, &groups, &y, 5.0);
+            if flipped {
+                y[7] ^= 1;
+            }
+            let task = task(y.clone(), groups.clone());
+            for estimator in CLASSIFIERS {
+                assert_eq!(p(&x, &task, estimator, 1, 199), 1.0 / 200.0, "{estimator:?} {flipped}");
+            }
+        }
+    }
+
+    /// Six groups of one label each have 20 ways: a p-value, however few there are; of two groups no parts can be made.
+    #[test]
+    fn few_groups_give_a_value_or_say_why() {
+        let groups: Vec<u64> = (0..24).map(|row| row / 4).collect();
+        let y: Vec<u32> = groups.iter().map(|group| (group % 2) as u32).collect();
+        let (x, six) = (states(3, &groups, &y, 5.0), task(y, groups));
+        assert_eq!(exchange(&six, 99).unwrap(), (Exchange::Groups, Some(20.0)));
+        for estimator in CLASSIFIERS {
+            for seed in 0..20 {
+                let p = p(&x, &six, estimator, seed, 99);
+                assert!((0.01..=1.0).contains(&p), "{p}");
+            }
+        }
+        let two = task(vec![0, 0, 1, 1], vec![0, 0, 1, 1]);
+        let refused = PermutationTest::new(x.view(), &two, &options(), 0).err().unwrap().to_string();
+        assert!(refused.contains("2 groups"), "{refused}");
+    }
+}
