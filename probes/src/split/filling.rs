@@ -87,7 +87,7 @@ mod tests {
     fn distances_by_hand() {
         let mut filling = filling();
         assert_eq!(filling.distance_added(0, &[4, 0]), 4.0 * (-10.0 + 4.0) / 5.0);
-        assert_eq!(filling.distance_added(2, &[4, 1]), -4.8 + (-4.0 + 1.0) / 2.0);
+        assert_eq!(filling.distance_added(2, &[4, 1]), -4.8 - 3.0 / 2.0);
         filling.rows[0] = 4.0;
         assert_eq!(filling.distance_added(0, &[3, 0]), 3.0 * (-2.0 + 3.0) / 5.0);
     }
