@@ -298,6 +298,12 @@ mod tests {
     }
 
     #[test]
+    fn always_says_that_it_was_asked_and_where_it_found_one() {
+        let reason = resolve(&fixture("llama"), BosPolicy::Always).unwrap().1;
+        assert_eq!(reason, "--bos always: the tokenizer's post-processor prepends \"<s>\" (id 1)");
+    }
+
+    #[test]
     fn never_is_never() {
         for name in ["byte_level", "byte_level_bos", "llama", "unigram", "wordpiece"] {
             assert_eq!(resolve(&fixture(name), BosPolicy::Never).unwrap().0, None);
