@@ -100,7 +100,8 @@ mod tests {
         let steps = second.forward(&first.forward(&h).unwrap()).unwrap();
         let at_once = first.then(&second).unwrap().forward(&h).unwrap();
         assert!((steps - at_once).abs().max().double_value(&[]) < 1e-4);
-        assert!(first.then(&Affine::identity(4, Device::Cpu)).is_err());
+        let says = first.then(&Affine::identity(4, Device::Cpu)).unwrap_err().to_string();
+        assert!(says.ends_with("cannot be multiplied (4x4 and 5x5)"), "{says}");
     }
 
     #[test]
@@ -112,6 +113,7 @@ mod tests {
             let failed = Affine::new(zeros(&weight), zeros(&bias)).unwrap_err();
             assert!(matches!(failed, Error::Shape { .. }), "{failed}");
         }
-        assert!(Affine::identity(4, Device::Cpu).forward(&h).is_err());
+        let says = Affine::identity(4, Device::Cpu).forward(&h).unwrap_err().to_string();
+        assert!(says.ends_with("cannot be multiplied (3x5 and 4x4)"), "{says}");
     }
 }

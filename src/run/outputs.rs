@@ -234,7 +234,7 @@ mod tests {
         manifest.write(&dir).unwrap();
         let message = read_output(&dir, "own/b.bin").unwrap_err().to_string();
         assert!(message.contains("is unfinished"), "{message}");
-        assert!(check_file(&dir.join("own/b.bin")).is_err());
+        assert_eq!(check_file(&dir.join("own/b.bin")).unwrap_err().to_string(), message);
         let text = fs::read_to_string(dir.join(MANIFEST)).unwrap();
         let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
         json.as_object_mut().unwrap().remove("outputs");

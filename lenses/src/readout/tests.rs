@@ -355,7 +355,10 @@ fn padding_rows_are_masked_and_bad_input_is_named() {
     let level = masked.level(&n).unwrap();
     let lse: Vec<f64> = read.lse.iter().zip(level).map(|(lse, level)| lse + level).collect();
     assert!(largest(&lse, &want) < 1e-5);
-    assert!(Readout::new(readout.unembed(), 51, Precision::Exact, 1).is_err());
+    assert_eq!(
+        Readout::new(readout.unembed(), 51, Precision::Exact, 1).unwrap_err().to_string(),
+        "vocabulary: expected shape at most 50 tokens, got [51]"
+    );
     let message = |e: Result<Read, Error>| e.unwrap_err().to_string();
     assert!(
         message(readout.sweep(&n, Ask { tokens: &[&[0, 50, 1]], ..Ask::default() })).contains("token id 50")
@@ -368,5 +371,16 @@ fn padding_rows_are_masked_and_bad_input_is_named() {
         let readout = Readout::new(readout.unembed(), 50, precision, 1).unwrap();
         let nan = &n * Tensor::from_slice(&[1f32, f32::NAN, 1.0]).unsqueeze(-1);
         assert!(message(readout.sweep(&nan, Ask::default())).contains("row 1 of the batch is not finite"));
+    }
+}
+
+/// Over tiles as within one: of tokens that score alike the first is said.
+#[test]
+fn of_equal_tokens_the_first_is_said() {
+    let case = Case { scale: 0.0, ..Case::of(5, 32, 1500) };
+    for precision in BOTH {
+        let (readout, n) = case.build(precision);
+        let read = readout.sweep(&n, Ask::default()).unwrap();
+        assert_eq!(read.argmax, [0; 5], "{precision:?}");
     }
 }

@@ -188,7 +188,10 @@ mod tests {
         ] {
             assert_eq!(Ops::new(bytes).op().unwrap(), Op::Int(want));
         }
-        assert!(Ops::new(b"\x8a\x09\0\0\0\0\0\0\0\0\0").op().is_err());
+        assert_eq!(
+            Ops::new(b"\x8a\x09\0\0\0\0\0\0\0\0\0").op().unwrap_err().to_string(),
+            "pickle, byte 2: a number beyond 64 bits"
+        );
     }
 
     #[test]
