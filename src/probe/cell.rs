@@ -62,7 +62,7 @@ pub struct Reading {
     pub shuffled: Option<Vec<f64>>,
     /// Bits of the online code per item of the whole task.
     pub bits: Option<Vec<f64>>,
-    /// What a permutation test compares ([`PermutationTest`]): the labels as they are, then permuted ones.
+    /// What a permutation test compares (docs/probes.md): of the labels as they are, then of permuted ones.
     pub permuted: Option<Vec<f64>>,
 }
 

@@ -17,6 +17,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::{RunError, Written, read_output, write_atomic};
 use crate::score::Estimate;
+use crate::text::guard::quietly;
 
 /// The file's name in the run directory.
 pub const METRICS: &str = "metrics.parquet";
@@ -125,15 +126,21 @@ pub(crate) fn write_table(path: &Path, batch: &RecordBatch) -> Result<Written, R
 pub fn read_metrics(dir: &Path) -> Result<Vec<MetricRow>, RunError> {
     let path = dir.join(METRICS);
     let file = read_output(dir, METRICS)?;
-    let broken = |e: &dyn ToString| RunError::BadMetrics { path: path.clone(), reason: e.to_string() };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(|e| broken(&e))?;
+    // The library panics on some damaged files, and a folder from before there were checksums may hold one.
+    let rows = quietly(|| rows_of(file)).unwrap_or_else(Err);
+    rows.map_err(|reason| RunError::BadMetrics { path, reason })
+}
+
+fn rows_of(file: Vec<u8>) -> Result<Vec<MetricRow>, String> {
+    let broken = |e: ParquetError| e.to_string();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(broken)?;
     if builder.schema().fields() != schema().fields() {
         let names: Vec<_> = builder.schema().fields().iter().map(ToString::to_string).collect();
-        return Err(broken(&format!("its columns are {}", names.join(", "))));
+        return Err(format!("its columns are {}", names.join(", ")));
     }
     let mut rows = Vec::new();
-    for batch in builder.build().map_err(|e| broken(&e))? {
-        let batch = batch.map_err(|e| broken(&e))?;
+    for batch in builder.build().map_err(broken)? {
+        let batch = batch.map_err(|e| e.to_string())?;
         rows.extend((0..batch.num_rows()).map(|row| row_of(&batch, row)));
     }
     Ok(rows)

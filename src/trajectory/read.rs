@@ -14,6 +14,7 @@ use super::{
     table::{TRAJECTORY, schema},
 };
 use crate::run::{Manifest, RunError, read_output};
+use crate::text::guard::quietly;
 
 /// Reads `RUN/trajectory.parquet` and what the manifest says of the model.
 ///
@@ -27,21 +28,23 @@ pub fn read_traces(dir: &Path) -> Result<Vec<Trace>, RunError> {
     let n_layers =
         config["n_layers"].as_u64().ok_or_else(|| broken("its manifest names no n_layers".into()))?;
     let model = config["model_name"].as_str().unwrap_or_default();
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(|e| broken(e.to_string()))?;
-    check(builder.schema()).map_err(broken)?;
-    let reader = builder.build().map_err(|e| broken(e.to_string()))?;
+    // The library panics on some damaged files, and a folder from before there were checksums may hold one.
+    let traces = quietly(|| traces_of(file, || Trace::new(model, n_layers as usize, Vec::new())));
+    traces.unwrap_or_else(Err).map_err(broken)
+}
+
+fn traces_of(file: Vec<u8>, new: impl Fn() -> Trace) -> Result<Vec<Trace>, String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(|e| e.to_string())?;
+    check(builder.schema())?;
     let mut traces = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|e| broken(e.to_string()))?;
+    for batch in builder.build().map_err(|e| e.to_string())? {
+        let batch = batch.map_err(|e| e.to_string())?;
         let columns = Columns { batch: &batch };
         for row in 0..batch.num_rows() {
-            columns
-                .add(row, &mut traces, || Trace::new(model, n_layers as usize, Vec::new()))
-                .map_err(broken)?;
+            columns.add(row, &mut traces, &new)?;
         }
     }
-    traces.iter_mut().try_for_each(|(trace, texts)| settle(trace, std::mem::take(texts))).map_err(broken)?;
+    traces.iter_mut().try_for_each(|(trace, texts)| settle(trace, std::mem::take(texts)))?;
     Ok(traces.into_iter().map(|(trace, _)| trace).collect())
 }
 

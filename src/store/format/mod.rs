@@ -15,8 +15,9 @@ use bytes::Bytes;
 use half::f16;
 
 use super::{ActDtype, Column, Format, RowIds};
+use crate::text::guard::quietly;
 
-pub(crate) use parquet::{read_tokens, write_tokens};
+pub(crate) use parquet::write_tokens;
 
 /// Any format's trouble; the caller adds the file's name.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -61,12 +62,19 @@ pub(crate) fn read(
     dtype: ActDtype,
     out: &mut [f32],
 ) -> Result<(), BoxError> {
-    match format {
+    let read = || match format {
         Format::Parquet => parquet::read(file, width, dtype, out),
         Format::Arrow => arrow_ipc::read(&file, width, dtype, out),
         Format::Npy => npy::read(&file, width, dtype, out),
         Format::Safetensors => safetensors::read(&file, width, dtype, out),
-    }
+    };
+    // The libraries panic on some damaged files.
+    quietly(read).unwrap_or_else(|panic| Err(panic.into()))
+}
+
+/// Reads the ids of a token table.
+pub(crate) fn read_tokens(file: Bytes) -> Result<(RowIds, Vec<String>), BoxError> {
+    quietly(|| parquet::read_tokens(file)).unwrap_or_else(|panic| Err(panic.into()))
 }
 
 /// The rows of a file on their way into memory, a batch at a time.

@@ -132,7 +132,7 @@ pub(super) fn read(file: Bytes, width: usize, dtype: ActDtype, out: &mut [f32]) 
 }
 
 /// Reads the ids of a token table.
-pub(crate) fn read_tokens(file: Bytes) -> Result<(RowIds, Vec<String>), BoxError> {
+pub(super) fn read_tokens(file: Bytes) -> Result<(RowIds, Vec<String>), BoxError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     if builder.schema().fields() != tokens_schema().fields() {
         return Err(format!("columns are {}", types(builder.schema())).into());
