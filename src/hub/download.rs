@@ -5,6 +5,7 @@
 //! broken server leaves something that passes as whole, and the next call goes on where this one stopped.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,9 +13,10 @@ use serde::Deserialize;
 use super::cache::{self, Found, Snapshot};
 use super::client::{Client, is_private};
 use super::error::Token;
-use super::transfer::{Fetcher, ignore_missing, make_parent};
+use super::transfer::{Fetcher, ignore_missing};
 use super::{FileStart, Hub, HubError, Progress, files, has_file};
 use crate::model::{INDEX, WEIGHTS, shard_names};
+use crate::run::{RunError, write_atomic};
 
 /// A repository at a revision: its commit and its files.
 #[derive(Debug, Deserialize)]
@@ -161,8 +163,12 @@ impl Fetcher<'_> {
 }
 
 fn write_reference(path: &Path, commit: &str) -> Result<(), HubError> {
-    make_parent(path)?;
-    let temporary = path.with_file_name(format!(".{}.tmp", std::process::id()));
-    fs::write(&temporary, commit).map_err(HubError::io(&temporary))?;
-    fs::rename(&temporary, path).map_err(HubError::io(path))
+    let written = write_atomic(path, |file| {
+        file.write_all(commit.as_bytes()).map_err(|source| RunError::Io {
+            op: "write",
+            path: path.into(),
+            source,
+        })
+    });
+    written.map(drop).map_err(HubError::Cache)
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
+    /// The cache's note of a revision cannot be written.
+    #[error(transparent)]
+    Cache(crate::run::RunError),
     /// The name looks like a path, and nothing is there.
     #[error("no such folder: {}{hint}", path.display())]
     NoFolder {
