@@ -14,8 +14,8 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::{Estimator, Options, ProbeError, Target, Task, estimator::Prepared, task::pick};
 
-/// In which way the labels of a task are permuted, and how many ways there are where that bounds p: none of fewer than
-/// `permutations` distinct ones, the labels as they are among them, can be rarer than one in as many.
+/// How the labels of a task are permuted; and in how many ways groups can be given their labels, where that is fewer than
+/// `permutations`: no p below one in as many can be found then.
 ///
 /// # Errors
 /// When there is no item.
