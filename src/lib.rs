@@ -11,6 +11,7 @@
 
 mod adamw;
 pub mod artifact;
+pub mod calibration;
 pub mod causal;
 pub mod device;
 mod draw;
@@ -24,6 +25,7 @@ pub mod hash;
 pub mod hook;
 pub mod hub;
 pub mod labelled;
+pub mod leakage;
 pub mod model;
 pub mod page;
 pub mod patch;

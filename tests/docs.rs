@@ -39,6 +39,8 @@ for word in "$@"; do
     set -- "$@" "$word"
 done
 case "$1 $2" in
+    "steer "*) set -- "$@" --random 2 ;;
+    "lens causal") set -- "$@" --directions 4 ;;
     "lens fit"|"lens eval"|"probe law"|"future "*|"export "*) [ "$had" ] || set -- "$@" --tokens 3000 ;;
 esac
 exec "$LAYERSCOPE" "$@"

@@ -15,7 +15,7 @@ use layerscope::{
     },
     model::{Model, Weights},
     run::MetricRow,
-    score::Resamples,
+    score::{Blocks, Intervals},
     states::States,
     text::{BosPolicy, Corpus, Tokenizer, Window, WindowOptions, open_windows},
     transfer::{Mean, Subjects, Transfer},
@@ -77,14 +77,14 @@ impl Case {
     ) -> Table {
         let kinds: Vec<String> = lenses.iter().map(|lens| lens.name().to_owned()).collect();
         let points = Self::points(self.layers() + 1);
-        let resamples = Resamples::new(0, 20);
+        let intervals = Intervals::bootstrap(0, 20);
         let mut evaluation =
-            Evaluation::new(readout, lenses, &kinds, &points, self.layers(), resamples, true).unwrap();
+            Evaluation::new(readout, lenses, &kinds, &points, self.layers(), intervals, true).unwrap();
         States::each(&self.model, &points, windows, rows, |states, _| -> Result<(), EvalError> {
             evaluation.add(states, None, &mut |_, _, _| Ok(())).map(drop)
         })
         .unwrap();
-        Table(evaluation.finish(None))
+        Table(evaluation.finish())
     }
 
     fn golden(&self, seq_len: usize) -> Value {
@@ -226,19 +226,20 @@ fn check_transfer(models: &[(&'static str, &str)]) {
         let l = case.layers();
         let (points, lens) = (Case::points(l), case.tuned());
         let layers: Vec<LayerIndex> = (0..l).map(LayerIndex).collect();
-        let mut mean = Mean::new(case.readout.vocab());
         let windows = case.all_windows();
+        let segments = windows.iter().flat_map(|w| &w.segments).map(|s| (s.doc_id, s.len as usize));
+        let mut mean = Mean::new(case.readout.vocab(), Blocks::new(segments, 32));
         let each = |f: &mut dyn FnMut(&States) -> Result<(), EvalError>| {
             States::each(&case.model, &points, &windows, 700, |states, _| f(states)).unwrap();
         };
         each(&mut |states| {
             let n = case.readout.normalize(&states.last).unwrap();
-            mean.add(&case.readout, &n).unwrap();
+            mean.add(&case.readout, &n, &states.docs).unwrap();
             Ok(())
         });
         let subjects = Subjects { lens: lens.as_ref(), others: &[] };
-        let resamples = Resamples::new(0, 20);
-        let mut transfer = Transfer::new(&case.readout, subjects, &layers, None, &mean, resamples).unwrap();
+        let intervals = Intervals::bootstrap(0, 20);
+        let mut transfer = Transfer::new(&case.readout, subjects, &layers, None, &mean, intervals).unwrap();
         each(&mut |states| transfer.add(states, &states.docs.clone()));
         let rows = transfer.rows("resid_pre");
         let own = case.evaluate(&case.readout, &[case.tuned()], &windows, 700);
@@ -336,7 +337,7 @@ fn a_tuned_lens_of_nothing_is_the_logit_lens() {
         let lenses: [Box<dyn Lens>; 2] = [Box::new(LogitLens), Box::new(TunedLens::new("zero", none))];
         let table = case.evaluate(&case.readout, &lenses, &case.all_windows(), 2048);
         let mut wrong = Wrong::default();
-        for row in table.0.iter().filter(|r| r.subject == "logit") {
+        for row in table.0.iter().filter(|r| r.subject == "logit" && r.kind != "difference") {
             let zero = table.row("zero", row.layer as usize, 1, &row.metric);
             let same = |r: &MetricRow| (r.estimate, r.lower, r.upper, r.n);
             wrong.check(same(zero) == same(row), &|| format!("{zero:?} against {row:?}"));
@@ -397,13 +398,13 @@ fn baselines_are_those_of_the_golden_and_of_a_plain_count() {
         baselines.add(&case.readout, &Teacher::of(&case.readout, &states.last).unwrap(), &states.docs)
     })
     .unwrap();
-    let resamples = Resamples::new(0, 20);
+    let intervals = Intervals::bootstrap(0, 20);
     let of = |rows: &[MetricRow], subject: &str, k: usize, metric: &str| {
         let same = |r: &&MetricRow| r.subject == subject && r.horizon as usize == k && r.metric == metric;
         rows.iter().find(same).unwrap().clone()
     };
-    let held = baselines.rows(side(1).into_iter(), resamples).unwrap();
-    let all = baselines.rows(case.windows.iter(), resamples).unwrap();
+    let held = baselines.rows(side(1).into_iter(), intervals).unwrap();
+    let all = baselines.rows(case.windows.iter(), intervals).unwrap();
     for k in HORIZONS {
         let (mut hits, mut n) = ([0usize; 3], 0usize);
         for odd in [0, 1] {

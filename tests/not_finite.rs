@@ -83,7 +83,7 @@ const COMMANDS: [&str; 34] = [
     "patch --source T --steps 2 --out D/o/patch",
     "trace --clean T --corrupted U",
     "trace --clean T --subject w4 --samples 2 --out D/o/trace",
-    "steer --pairs D/p.jsonl --layers 1 --strengths 1 --data D/d.jsonl --out D/o/steer",
+    "steer --pairs D/p.jsonl --layers 1 --strengths 1 --random 2 --data D/d.jsonl --out D/o/steer",
     "think --text T --steps 2 --max-new-tokens 2",
     "think --text T --steps 2 --max-new-tokens 2 --lens logit --out D/o/think",
     "schedule --schedule 1,0 --data D/d.jsonl --out D/o/schedule",

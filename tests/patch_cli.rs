@@ -144,3 +144,139 @@ fn json_has_tokens_as_text() {
     assert_eq!(source, clean);
     assert!(answers.iter().all(|a| !a["tokens"][0]["token"].as_str().unwrap().contains('·')), "{patch}");
 }
+
+/// Means over the prompts of a file are those of the single runs; intervals are over prompts.
+#[test]
+fn prompts_of_a_file_have_means_and_intervals() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = tiny("llama");
+    let model = path(model.path());
+    let at = |name: &str| path(dir.path().join(name));
+    let write =
+        |name: &str, lines: &[String]| std::fs::write(dir.path().join(name), lines.join("\n")).unwrap();
+    // BOS, then the words: differing at position 2 of 5, and of 6; position 1 is before, 3 (and 4) between.
+    let pairs: Vec<[String; 2]> = (0..5)
+        .map(|i| {
+            let end = if i > 2 { " w21 w30" } else { " w21" };
+            [7, 8].map(|word| format!("w{} w{word} w{}{end}", 10 + i, 20 + i))
+        })
+        .collect();
+    let line =
+        |[clean, corrupted]: &[String; 2]| format!("{{\"clean\": {clean:?}, \"corrupted\": {corrupted:?}}}");
+    write("pairs.jsonl", &pairs.iter().map(line).collect::<Vec<_>>());
+    let (file, out) = (at("pairs.jsonl"), at("many"));
+    let many = ["trace", "--model", &model, "--prompts", &file, "--json", "--out", &out];
+    let told = result(&succeed(&many));
+    assert_eq!(told["prompts"], 5);
+    let rows = read_metrics(&dir.path().join("many")).unwrap();
+    let singles: Vec<_> = pairs
+        .iter()
+        .enumerate()
+        .map(|(i, [clean, corrupted])| {
+            let out = at(&format!("one-{i}"));
+            succeed(&[
+                "trace",
+                "--quiet",
+                "--model",
+                &model,
+                "--clean",
+                clean,
+                "--corrupted",
+                corrupted,
+                "--out",
+                &out,
+            ]);
+            read_metrics(&dir.path().join(format!("one-{i}"))).unwrap()
+        })
+        .collect();
+    assert!(singles.iter().flatten().all(|r| r.reason.as_deref() == Some("one prompt")));
+    let mut compared = 0;
+    for row in rows.iter().filter(|r| r.unit == "effect") {
+        assert!(
+            row.n == 5
+                && row.n_eff == 5.0
+                && row.kind == "patch"
+                && row.lower.is_some() != row.reason.is_some()
+        );
+        let mean = |rows: &[layerscope::run::MetricRow]| {
+            let own = rows.iter().filter(|r| {
+                (&r.metric, &r.hook, r.layer, &r.unit) == (&row.metric, &row.hook, row.layer, &row.unit)
+            });
+            let all: Vec<(usize, f64)> =
+                own.map(|r| (r.subject.split_once(':').unwrap().0.parse().unwrap(), r.estimate)).collect();
+            let last = all.iter().map(|(i, _)| *i).max().unwrap();
+            let role = |i: usize| match i {
+                _ if i == last => "last",
+                0 | 1 => "before",
+                2 => "changed",
+                _ => "between",
+            };
+            let own: Vec<f64> =
+                all.iter().filter(|(i, _)| role(*i) == row.subject).map(|(_, x)| *x).collect();
+            own.iter().sum::<f64>() / own.len() as f64
+        };
+        let expected = singles.iter().map(|rows| mean(rows)).sum::<f64>() / 5.0;
+        assert!((row.estimate - expected).abs() < 1e-12 + 1e-9 * expected.abs(), "{row:?} {expected}");
+        compared += 1;
+    }
+    // Four roles, three measures, two layers of two hooks and three of one.
+    assert_eq!(compared, 4 * 3 * 7);
+    let text = succeed(&["trace", "--quiet", "--model", &model, "--prompts", &file, "--hook", "resid_pre"]);
+    assert!(text.contains("changed") && text.contains('±') && text.contains('*'), "{text}");
+
+    let sources: Vec<String> = pairs.iter().map(|[clean, _]| format!("{{\"source\": {clean:?}}}")).collect();
+    write("sources.jsonl", &sources);
+    succeed(&[
+        "patch",
+        "--quiet",
+        "--model",
+        &model,
+        "--prompts",
+        &at("sources.jsonl"),
+        "--target",
+        "w2 w3",
+        "--steps",
+        "1",
+        "--out",
+        &at("patched"),
+    ]);
+    let rows = read_metrics(&dir.path().join("patched")).unwrap();
+    let kl = rows.iter().find(|r| r.metric == "kl" && r.source_layer == Some(1)).unwrap();
+    let one = |i: usize| {
+        let (source, out) = (&pairs[i][0], at(&format!("patched-{i}")));
+        succeed(&[
+            "patch", "--quiet", "--model", &model, "--source", source, "--target", "w2 w3", "--steps", "1",
+            "--out", &out,
+        ]);
+        let rows = read_metrics(&dir.path().join(format!("patched-{i}"))).unwrap();
+        rows.into_iter().find(|r| r.metric == "kl" && r.source_layer == Some(1)).unwrap().estimate
+    };
+    let expected = (0..5).map(one).sum::<f64>() / 5.0;
+    assert!((kl.estimate - expected).abs() < 1e-9 && kl.n == 5 && kl.lower.is_some(), "{kl:?} {expected}");
+
+    for (name, text) in [
+        ("two.jsonl", "{\"clean\": \"w1\"}"),
+        ("odd.jsonl", "{\"clean\": \"w1\", \"corupted\": \"w2\"}"),
+        ("none.jsonl", "\n"),
+    ] {
+        write(name, &[text.to_owned()]);
+    }
+    let command = |args: &[&str]| -> Vec<String> {
+        [&[args[0], "--model", &model], &args[1..]].concat().iter().map(|s| (*s).to_owned()).collect()
+    };
+    let row =
+        |args: &[&str], says: &[&str]| (command(args), 2, says.iter().map(|s| (*s).to_owned()).collect());
+    refuse_all(&[
+        row(&["trace", "--prompts", &at("two.jsonl")], &["two.jsonl:1", "`corrupted` or `subject`"]),
+        row(&["trace", "--prompts", &at("odd.jsonl")], &["odd.jsonl:1", "corupted"]),
+        row(&["trace", "--prompts", &at("none.jsonl")], &["no prompts"]),
+        row(&["trace", "--prompts", &file, "--corrupted", "w1"], &["--prompts", "--corrupted"]),
+        row(&["trace", "--prompts", &file, "--clean", "w1"], &["--prompts", "--clean"]),
+        row(&["trace", "--prompts", &at("nowhere.jsonl")], &["nowhere.jsonl"]),
+        row(&["patch", "--prompts", &file], &["pairs.jsonl:1", "clean"]),
+        row(
+            &["patch", "--prompts", &at("sources.jsonl"), "--position", "7"],
+            &["sources.jsonl:1", "--position 7"],
+        ),
+    ]);
+}

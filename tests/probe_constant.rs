@@ -60,7 +60,7 @@ fn every_estimator_size_and_option_knows_the_commonest_class_and_compresses_noth
             probes.retain(|e| e.suits(Some(names.len()), paired));
             for round in rounds(&task, Protocol { seed: 1, seeds: 1, kfold }).unwrap() {
                 let key = CellKey { hook: "resid_pre".into(), layer: 0, seed: 1, fold: round.fold };
-                let extras = Extras { mdl: 2, permutations: 3 };
+                let extras = Extras { draws: 2, mdl: 2, permutations: 3 };
                 let cell = run_cell((&key, x.view()), &task, &round, &probes, &options, extras).unwrap();
                 let Target::Classes { y, .. } = &task.target else { panic!("classes") };
                 let (train, test): (Vec<u32>, Vec<u32>) =
@@ -73,17 +73,21 @@ fn every_estimator_size_and_option_knows_the_commonest_class_and_compresses_noth
                     assert!(found.predicted().iter().all(|class| *class == common), "{what}");
                     let right = train.iter().filter(|y| **y == common).count() as f64 / train.len() as f64;
                     assert!((reading.train - right).abs() < 1e-12, "{what}: {}", reading.train);
-                    // Of seven word types all may get one label, and there is no control task then.
-                    let others = reading.shuffled.iter().chain(&reading.control);
-                    assert!(
-                        reading.shuffled.is_some() && others.into_iter().all(|o| o.len() == test.len()),
+                    assert_eq!(
+                        (reading.shuffled.dim(), reading.control.dim()),
+                        ((2, test.len()), (2, test.len())),
                         "{what}"
                     );
+                    // Of seven word types all may get one label, and there is no control task then.
+                    assert!(reading.shuffled.iter().all(|o| [0.0, 1.0].contains(o)), "{what}");
+                    assert!(reading.control.iter().all(|o| [0.0, 1.0].contains(o) || o.is_nan()), "{what}");
                     assert_eq!(reading.permuted.unwrap().len(), 4, "{what}");
                     if estimator == Estimator::Logistic {
                         let log2 = (names.len() as f64).log2();
+                        let code = reading.code.unwrap();
+                        let mut bits = code.bits.iter().chain(&code.shuffled);
                         assert!(
-                            reading.bits.unwrap().iter().all(|b| *b == log2),
+                            code.bits.dim() == (2, n) && bits.all(|b| *b == log2),
                             "{what}: compression is not 1"
                         );
                     }
@@ -104,10 +108,11 @@ fn nearly_constant_states_have_numbers() {
         let round = &rounds(&task, Protocol { seed: 0, seeds: 1, kfold: None }).unwrap()[0];
         let key = CellKey { hook: "resid_pre".into(), layer: 0, seed: 0, fold: 0 };
         let options = Options { l2: vec![1.0], standardise: true, balanced: false, paired: false };
-        let extras = Extras { mdl: 1, permutations: 1 };
+        let extras = Extras { draws: 1, mdl: 1, permutations: 1 };
         let cell = run_cell((&key, x.view()), &task, round, &CLASSIFIERS, &options, extras).unwrap();
         for (estimator, reading) in cell.readings {
-            let numbers = reading.scores.iter().chain(reading.bits.iter().flatten());
+            let code = reading.code.iter().flat_map(|code| code.bits.iter().chain(&code.shuffled));
+            let numbers = reading.scores.iter().chain(code);
             assert!(numbers.into_iter().all(|s| s.is_finite()), "{odd} {}", estimator.name());
             assert_eq!(reading.constant, !round.train.contains(&odd), "{odd}");
         }

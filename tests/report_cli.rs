@@ -7,7 +7,7 @@ use std::{
 
 use layerscope::{
     run::{Counts, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
-    score::Estimate,
+    score::{Estimate, Interval},
     trajectory::read_traces,
 };
 
@@ -20,10 +20,10 @@ fn row(subject: &str, kind: &str, layer: i32, metric: &str) -> MetricRow {
     let estimate = 1.0 / (f64::from(layer) + 3.0) + metric.len() as f64 / 7.0 + subject.len() as f64 / 90.0;
     let number = Estimate {
         estimate,
-        lower: Some(estimate * 0.9),
-        upper: Some(estimate * 1.1),
+        interval: Ok(Interval { lower: estimate * 0.9, upper: estimate * 1.1 }),
         n: 12_345,
         n_clusters: 7,
+        n_eff: 6.5,
     };
     let hook = "resid_pre".to_owned();
     MetricRow {
@@ -46,7 +46,7 @@ fn lens_rows(layers: i32) -> Vec<MetricRow> {
         let ahead = MetricRow { horizon: 2, ..row("future", "future", layer, "accuracy") };
         let bits = MetricRow { unit: "bits/byte".into(), ..row("logit", "logit", layer, "ce") };
         let mut none = row("future", "future", layer, "marginal_kl");
-        (none.lower, none.upper) = (None, None);
+        (none.lower, none.upper, none.reason) = (None, None, Some("of the whole text".into()));
         [row("logit", "logit", layer, "ce"), row("future", "future", layer, "accuracy"), ahead, bits, none]
     };
     let mut rows: Vec<MetricRow> = (0..layers).flat_map(lens).collect();
@@ -85,6 +85,8 @@ fn csv_rows(file: &Path) -> Vec<MetricRow> {
         upper: number(&record[10]),
         n: record[11].parse().unwrap(),
         n_clusters: record[12].parse().unwrap(),
+        n_eff: record[13].parse().unwrap(),
+        reason: Some(record[14].to_owned()).filter(|r| !r.is_empty()),
     };
     csv::Reader::from_path(file).unwrap().into_records().map(|record| read(record.unwrap())).collect()
 }
@@ -143,11 +145,15 @@ fn every_number_of_a_figure_is_the_runs_own() {
     // What to be careful about: in the result, and below tables where they do not show it themselves.
     let caveats: Vec<&str> =
         told["caveats"].as_array().unwrap().iter().map(|c| c["text"].as_str().unwrap()).collect();
-    assert!(caveats[0].starts_with("Some numbers rest on 7 documents: "), "{caveats:?}");
+    assert!(
+        caveats[0].starts_with("Some numbers rest on 6.5 effective documents, fewer than 30: "),
+        "{caveats:?}"
+    );
     assert_eq!(caveats[1], "Without an interval: marginal_kl.");
     let markdown = fs::read_to_string(out.join("tables/eval-lens-ce.md")).unwrap();
     assert!(
-        markdown.contains("rest on 7 documents") && markdown.contains("n = 12,345 tokens, 7 documents."),
+        markdown.contains("rest on 6.5 effective documents")
+            && markdown.contains("n = 12,345 tokens, 7 documents."),
         "{markdown}"
     );
     assert!(!markdown.contains("marginal") && !markdown.contains("Ribbons"), "{markdown}");

@@ -68,7 +68,7 @@ const KINDS: [(&str, &str, &[(&str, &str)]); 28] = [
         &[REPORT],
     ),
     ("transfer", "lens transfer $MODEL_TEXTS --tokens 200 --lens $TUNED", &[REPORT]),
-    ("causal", "lens causal $MODEL_TEXTS --tokens 200 --lens $TUNED --layers 1", &[REPORT]),
+    ("causal", "lens causal $MODEL_TEXTS --tokens 200 --lens $TUNED --layers 1 --directions 4", &[REPORT]),
     (
         "sweep",
         "probe sweep --model $MODEL --data $LABELS --group-column pair --seeds 1 --mdl 0 --l2 1,100 --layers 0,2 \
@@ -85,7 +85,7 @@ const KINDS: [(&str, &str, &[(&str, &str)]); 28] = [
     ("schedule", "schedule $MODEL_TEXTS --tokens 200 --deletions --replicates 50", &[REPORT]),
     (
         "steer",
-        "steer $MODEL_TEXTS --tokens 100 --pairs $PAIRS --toward w3 --away w4 --layers 1",
+        "steer $MODEL_TEXTS --tokens 100 --pairs $PAIRS --toward w3 --away w4 --layers 1 --random 2",
         &[REPORT, PUSH, EDIT],
     ),
     ("trace", "trace --model $MODEL --clean $PROMPT --corrupted $OTHER --answer w6 --foil w7", &[REPORT]),

@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::cli::{fixture, gpt2, layerscope, path, refusal, succeed};
 
-/// Twice the same text: two documents, so that there are intervals.
+/// Twice the same text: two documents.
 const TEXT: &str = "Alice was beginning to get very tired of sitting by her sister";
 
 fn find<'a>(rows: &'a [MetricRow], subject: &str, metric: &str, layer: i32) -> &'a MetricRow {
@@ -107,7 +107,9 @@ fn a_push_does_what_a_tap_does() {
                 "{subject} {metric} {} {expected}",
                 found.estimate
             );
-            assert!(found.kind == "steer" && found.lower.is_some() && found.n_clusters == 2);
+            // Two documents make no interval.
+            assert!(found.kind == "steer" && found.lower.is_none() && found.n_clusters == 2);
+            assert!(found.reason.as_deref().unwrap().ends_with("effective clusters, fewer than 5"));
         }
         let less = find(&rows, &subject, "ce", 3).estimate - find(&rows, "model", "ce", 8).estimate;
         assert!((find(&rows, &subject, "ce_increase", 3).estimate - less).abs() < 1e-9);
@@ -115,7 +117,17 @@ fn a_push_does_what_a_tap_does() {
         xx += strength * strength;
     }
     assert!((find(&rows, "wave", "response_slope", 3).estimate - xy / xx).abs() < 1e-3);
-    assert_eq!(find(&rows, "random-1@+0.4", "kl", 3).kind, "steer-random");
+    let random = find(&rows, "random-1@+0.4", "kl", 3);
+    assert_eq!(random.kind, "steer-random");
+    // One random direction, pushed to one side for both.
+    assert!(rows.iter().all(|r| r.subject != "random-1@-0.4"));
+    let farther = find(&rows, "wave@-0.4", "kl", 3).estimate > random.estimate;
+    let rank = find(&rows, "wave@-0.4", "kl_rank", 3);
+    assert_eq!((rank.estimate, rank.n), (if farther { 1.0 } else { 2.0 }, 1));
+    assert_eq!(
+        find(&rows, "random-mean@+0.8", "kl", 3).estimate,
+        find(&rows, "random-1@+0.8", "kl", 3).estimate
+    );
     assert!(find(&rows, "wave@+0.8", "kl", 8).estimate > find(&rows, "wave@+0.4", "kl", 8).estimate);
 }
 
@@ -201,7 +213,7 @@ fn what_the_model_is_asked_for_is_kept_and_used_again() {
             find(&two, "random-1@+0.25", "kl", layer).estimate
         );
         let consistency = find(&one, "pairs", "consistency", layer);
-        assert!(consistency.n == 4 && consistency.lower.is_some_and(|l| l <= consistency.estimate));
+        assert!(consistency.n == 4 && consistency.n_eff == 4.0 && consistency.lower.is_none());
         let random = find(&one, "sentence-random", "sentence_ce", layer);
         assert!(random.estimate > 4.0 && random.kind == "steer-random");
     }

@@ -57,6 +57,19 @@ impl CrossMoments {
         Ok(())
     }
 
+    /// The moments of the pairs that are not in `part`.
+    ///
+    /// # Errors
+    /// When the widths differ.
+    pub fn minus(&self, part: &Self) -> Result<Self, Error> {
+        Ok(Self {
+            n: self.n - part.n,
+            sum: self.sum.minus(&part.sum)?,
+            square: self.square.minus(&part.square)?,
+            outer: self.outer.minus(&part.outer)?,
+        })
+    }
+
     /// `[d_y, d_x]`.
     pub(crate) fn shape(&self) -> [i64; 2] {
         let size = self.outer.size();

@@ -9,7 +9,8 @@ use crate::{Draws, Error, Labels};
 
 const PURPOSE: &Purpose = b"layerscope/control-task1";
 
-/// A random label for every word type, drawn from the labels' own frequencies and from (seed, type).
+/// A random label for every word type, drawn from the labels' own frequencies and from (seed, draw, type). One draw is easier to
+/// learn than another: give several, and put their accuracies together with [`crate::over_draws`].
 ///
 /// For sentence tasks give the group as the type. No test group is then seen in training, so no probe beats the majority on
 /// the control, and selectivity says how far the task is above chance: it shows no capacity.
@@ -18,14 +19,15 @@ pub struct ControlTask {
     /// Rows of each class and of those before it, `(n_classes,)`.
     cumulative: Vec<u64>,
     seed: u64,
+    draw: u64,
 }
 
 impl ControlTask {
-    /// With the frequencies of `y`, the training part's labels.
+    /// Draw number `draw` with the frequencies of `y`, the training part's labels.
     ///
     /// # Errors
     /// [`Error::Empty`] and [`Error::NoSuchClass`].
-    pub fn new(y: &[u32], n_classes: usize, seed: u64) -> Result<Self, Error> {
+    pub fn new(y: &[u32], n_classes: usize, seed: u64, draw: u64) -> Result<Self, Error> {
         let mut cumulative = vec![0; n_classes];
         for (row, &class) in y.iter().enumerate() {
             *cumulative.get_mut(class as usize).ok_or(Error::NoSuchClass { row, class, n_classes })? += 1;
@@ -36,13 +38,13 @@ impl ControlTask {
         for class in 1..n_classes {
             cumulative[class] += cumulative[class - 1];
         }
-        Ok(Self { cumulative, seed })
+        Ok(Self { cumulative, seed, draw })
     }
 
     /// The type's label.
     pub fn label(&self, word_type: u64) -> u32 {
         let rows = self.cumulative.last().copied().unwrap_or(0);
-        let uniform = draw(self.seed, PURPOSE, word_type, 0);
+        let uniform = draw(self.seed, PURPOSE, word_type, self.draw);
         let drawn = (u128::from(uniform) * u128::from(rows)) >> 64; // below `rows`
         self.cumulative.partition_point(|&upto| u128::from(upto) <= drawn) as u32
     }
@@ -64,7 +66,7 @@ pub fn compact(y: &[u32]) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// Accuracy on the task less accuracy on the control, paired: both measured on the same test rows with one
-/// [`crate::Bootstrap`].
+/// [`crate::Weightings`].
 ///
 /// # Errors
 /// [`Error::Unpaired`]
@@ -72,25 +74,26 @@ pub fn selectivity(task: &Draws, control: &Draws) -> Result<Draws, Error> {
     task.minus(control)
 }
 
-/// The training part's labels shuffled: what is found with them is chance. By whole groups where each has one label.
+/// The training part's labels shuffled, draw number `draw`: what is found with them is chance. By whole groups where each has one
+/// label.
 ///
 /// # Errors
 /// [`Error::Length`] and [`Error::Empty`].
-pub fn shuffled_labels(y: &[u32], groups: &[u64], seed: u64) -> Result<Vec<u32>, Error> {
+pub fn shuffled_labels(y: &[u32], groups: &[u64], seed: u64, draw: u64) -> Result<Vec<u32>, Error> {
     let labels = Labels::Classes { y, n_classes: 0 }; // what is permuted need not be below anything
-    Ok(Permutations::new(&labels, groups, seed)?.labels(y, 0))
+    Ok(Permutations::new(&labels, groups, seed)?.labels(y, draw))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::score::correct;
-    use crate::{Bootstrap, Resamples, TypeMajority};
+    use crate::{Intervals, NoInterval, TypeMajority, Weightings};
 
     #[test]
     fn a_type_has_one_label_and_types_follow_the_frequencies() {
         let y: Vec<u32> = (0..1000).map(|row| [0, 0, 0, 0, 0, 0, 2, 2, 2, 3][row % 10]).collect();
-        let task = ControlTask::new(&y, 4, 5).unwrap();
+        let task = ControlTask::new(&y, 4, 5, 0).unwrap();
         let types: Vec<u64> = (0..20_000).collect();
         let mut counts = [0_u32; 4];
         task.labels(&types).iter().for_each(|&label| counts[label as usize] += 1);
@@ -98,8 +101,12 @@ mod tests {
         assert_eq!(counts[1], 0);
         assert!(counts[0].abs_diff(12_000) < 350 && counts[3].abs_diff(2000) < 210, "{counts:?}");
         assert_eq!(task.labels(&[9, 4, 9]), [task.label(9), task.label(4), task.label(9)]);
-        let other = ControlTask::new(&y, 4, 6).unwrap();
-        assert!(types.iter().any(|&t| task.label(t) != other.label(t)));
+        for (seed, draw) in [(6, 0), (5, 1)] {
+            let other = ControlTask::new(&y, 4, seed, draw).unwrap();
+            // The share of types with the same label in two draws: 0.36 + 0.09 + 0.01.
+            let same = types.iter().filter(|t| task.label(**t) == other.label(**t)).count();
+            assert!(same.abs_diff(9200) < 350, "{same}");
+        }
     }
 
     #[test]
@@ -107,15 +114,15 @@ mod tests {
         // A probe that knows the types by heart does as well on the control as on a task that is a function of the type.
         let types: Vec<u64> = (0..600).map(|row| row % 40).collect();
         let y: Vec<u32> = types.iter().map(|t| u32::from(t % 3 == 0)).collect();
-        let control = ControlTask::new(&y[..300], 2, 1).unwrap().labels(&types);
+        let control = ControlTask::new(&y[..300], 2, 1, 0).unwrap().labels(&types);
         let groups: Vec<u64> = (300..600).map(|row| row / 10).collect();
-        let bootstrap = Bootstrap::new(&groups, Resamples::new(2, 200)).unwrap();
+        let weightings = Weightings::new(&groups, Intervals::default()).unwrap();
         let accuracy = |y: &[u32]| {
             let predicted = TypeMajority::fit(&types[..300], &y[..300], 2).unwrap().predict(&types[300..]);
-            bootstrap.mean(&correct(&predicted, &y[300..]).unwrap()).unwrap()
+            weightings.mean(&correct(&predicted, &y[300..]).unwrap()).unwrap()
         };
         let found = selectivity(&accuracy(&y), &accuracy(&control)).unwrap().estimate();
-        assert_eq!((found.estimate, found.lower, found.upper), (0.0, Some(0.0), Some(0.0)));
+        assert_eq!((found.estimate, found.interval), (0.0, Err(NoInterval::Constant)));
     }
 
     #[test]
@@ -128,7 +135,8 @@ mod tests {
     fn shuffled_labels_are_the_same_labels() {
         let y: Vec<u32> = (0..100).map(|row| row % 3).collect();
         let rows: Vec<u64> = (0..100).collect();
-        let mut shuffled = shuffled_labels(&y, &rows, 4).unwrap();
+        let mut shuffled = shuffled_labels(&y, &rows, 4, 0).unwrap();
+        assert_ne!(shuffled, shuffled_labels(&y, &rows, 4, 1).unwrap());
         assert!(shuffled.iter().zip(&y).filter(|(a, b)| a == b).count() < 55); // a third expected
         let mut sorted = y.clone();
         shuffled.sort_unstable();
@@ -138,11 +146,11 @@ mod tests {
 
     #[test]
     fn bad_labels_are_refused() {
-        assert!(matches!(ControlTask::new(&[], 2, 0), Err(Error::Empty)));
+        assert!(matches!(ControlTask::new(&[], 2, 0, 0), Err(Error::Empty)));
         assert!(matches!(
-            ControlTask::new(&[0, 2], 2, 0),
+            ControlTask::new(&[0, 2], 2, 0, 0),
             Err(Error::NoSuchClass { row: 1, class: 2, n_classes: 2 })
         ));
-        assert!(matches!(ControlTask::new(&[0], 0, 0), Err(Error::NoSuchClass { .. })));
+        assert!(matches!(ControlTask::new(&[0], 0, 0, 0), Err(Error::NoSuchClass { .. })));
     }
 }

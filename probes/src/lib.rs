@@ -4,7 +4,6 @@
 //! and makes a [`Probe`]; the two are different types, so that nothing unfitted can be asked for scores.
 
 mod best;
-mod bootstrap;
 mod ccs;
 mod centroid;
 mod control;
@@ -15,6 +14,7 @@ mod features;
 mod golden;
 mod groups;
 mod hessian;
+pub mod interval;
 mod labels;
 mod law;
 mod lbfgs;
@@ -26,7 +26,9 @@ mod loss;
 mod mdl;
 mod mean_difference;
 mod moments;
+mod over_draws;
 mod permutation;
+mod relabel;
 mod resample;
 mod ridge;
 pub mod score;
@@ -35,33 +37,37 @@ mod spectrum;
 mod split;
 mod standardise;
 mod token_identity;
+mod weightings;
 
 use ndarray::{Array2, ArrayView2};
 
-pub use best::{Best, best};
-pub use bootstrap::{Bootstrap, Draws, Estimate};
+pub use best::{Best, best, chosen};
 pub use ccs::{Ccs, PairDirection, PairProbe, Pairs};
 pub use centroid::Centroid;
 pub use control::{ControlTask, compact, selectivity, shuffled_labels};
 pub use draw::shuffle;
 pub use error::{Class, Error};
 pub use features::{Csr, Dense, Features};
-pub use law::{Decay, Residual, residual};
+pub use interval::{Estimate, Interval, Intervals, Method, NoInterval};
+pub use law::{Decay, Residual, cross_validated, residual};
 pub use lbfgs::{Convergence, Memory, Objective, Stop, minimise};
 pub use lda::{Lda, Shrinkage};
 pub use linear::{Linear, Link};
 pub use logistic::{Logistic, LogisticProbe};
-pub use mdl::{CodeLength, PORTIONS, online_code};
+pub use mdl::{CodeLength, Message, PORTIONS, online_code, shuffled_codes};
 pub use mean_difference::MeanDifference;
 pub use moments::Moments;
+pub use over_draws::over_draws;
 pub use permutation::{Exchange, Permutations, max_p_values, p_value};
+pub use relabel::ClassSums;
 pub use resample::Resamples;
-pub use ridge::Ridge;
+pub use ridge::{Ridge, least_squares};
 pub use shared_texts::{SharedTexts, shared_texts};
 pub use spectrum::{Spectrum, Whitened};
 pub use split::{Fold, Part, Shares, Split, folds};
 pub use standardise::Standardise;
 pub use token_identity::{TokenColumns, TypeMajority, majority};
+pub use weightings::{Draws, MOST_BLOCKS, Weightings};
 
 /// A fitted probe.
 pub trait Probe: Send + Sync {

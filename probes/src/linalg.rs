@@ -104,6 +104,19 @@ pub(crate) fn solve(a: &Array2<f64>, b: &Array2<f64>) -> Result<Array2<f64>, Err
     Ok(x)
 }
 
+/// As [`solve`] where every squared pivot is at least `least`; else nothing.
+pub(crate) fn solve_safely(a: &Array2<f64>, b: &Array2<f64>, least: f64) -> Option<Array2<f64>> {
+    let factor = of(a).llt(Side::Lower).ok()?;
+    let l = factor.L();
+    // Not NaN either.
+    if !(0..a.nrows()).all(|i| l[(i, i)] * l[(i, i)] >= least) {
+        return None;
+    }
+    let mut x = b.as_standard_layout().into_owned();
+    factor.solve_in_place(of_mut(&mut x));
+    Some(x)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -177,6 +177,11 @@ impl Moments {
         self.pending_y.clear();
     }
 
+    /// Sums the rows that wait for a block of 256 to be full: once no more are to come, so that copies need not.
+    pub fn settle(&mut self) {
+        self.flush();
+    }
+
     /// A copy with every row in its sums.
     pub(crate) fn settled(&self) -> Self {
         let mut copy = self.clone();
@@ -212,14 +217,7 @@ impl Moments {
     /// # Errors
     /// When the widths or the kinds of labels differ.
     pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
-        same_width(self.d(), other.d())?;
-        let kinds = (self.target.name(), other.target.name());
-        if kinds.0 != kinds.1 {
-            return Err(Error::Kind { expected: kinds.0, got: kinds.1 });
-        }
-        if self.target.width() != other.target.width() {
-            return Err(Error::Targets { expected: self.target.width(), got: other.target.width() });
-        }
+        self.same_shape(other)?;
         if self.n == 0 {
             self.origin.assign(&other.origin);
         }
@@ -229,6 +227,35 @@ impl Moments {
         self.n += other.n;
         self.sum += &other.sum;
         self.gram += &other.gram;
+        Ok(())
+    }
+
+    /// The moments of the rows that are not in `part`, all of whose rows are here. Sums agree with those of the other rows alone to the
+    /// rounding of the sums here.
+    ///
+    /// # Errors
+    /// When the widths, the kinds of labels or their numbers differ, or `part` has more rows.
+    pub fn less(&self, part: &Self) -> Result<Self, Error> {
+        self.same_shape(part)?;
+        let few = Error::Few { expected: part.n as usize, got: self.n as usize };
+        let n = self.n.checked_sub(part.n).ok_or(few)?;
+        let (mut rest, part) = (self.settled(), part.moved(&self.origin));
+        rest.n = n;
+        rest.target.less(&part.target);
+        rest.sum -= &part.sum;
+        rest.gram -= &part.gram;
+        Ok(rest)
+    }
+
+    fn same_shape(&self, other: &Self) -> Result<(), Error> {
+        same_width(self.d(), other.d())?;
+        let kinds = (self.target.name(), other.target.name());
+        if kinds.0 != kinds.1 {
+            return Err(Error::Kind { expected: kinds.0, got: kinds.1 });
+        }
+        if self.target.width() != other.target.width() {
+            return Err(Error::Targets { expected: self.target.width(), got: other.target.width() });
+        }
         Ok(())
     }
 
@@ -357,6 +384,22 @@ impl Target {
         }
     }
 
+    /// Takes away what is in [`Self::add`].
+    fn less(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Classes { counts, sums }, Self::Classes { counts: c, sums: s }) => {
+                counts.iter_mut().zip(c).for_each(|(a, b)| *a = a.saturating_sub(*b));
+                *sums -= s;
+            }
+            (Self::Numbers { sum, square, cross }, Self::Numbers { sum: a, square: b, cross: c }) => {
+                *sum -= a;
+                *square -= b;
+                *cross -= c;
+            }
+            _ => {}
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::None => "absent",
@@ -424,6 +467,11 @@ mod tests {
             x.mapv(f64::abs).sum() + xy.mapv(f64::abs).sum() < 1e-9 && a.n() == b.n()
         };
         assert!(close(&merged(&first, &second), &whole) && close(&merged(&second, &first), &whole));
+        assert!(
+            close(&whole.less(&first).unwrap(), &second)
+                && close(&merged(&second, &first).less(&second).unwrap(), &first)
+        );
+        assert!(matches!(first.less(&whole), Err(Error::Few { expected: 700, got: 333 })));
         let x = x.mapv(f64::from) - whole.mean().unwrap();
         assert!((whole.scatter() - x.t().dot(&x)).mapv(f64::abs).sum() < 1e-9);
     }

@@ -5,6 +5,9 @@ use tch::Tensor;
 
 use super::{CausalError, Energy, Ground, Removal, Set, basis_name, extract, principal, random};
 
+/// Principal axes that take other tokens' parts for the alignment, or as many as there are directions where these are fewer.
+const ALIGNED: usize = 10;
+
 /// Directions of one layer, and who reads it.
 #[derive(Debug)]
 pub struct Plan {
@@ -14,7 +17,7 @@ pub struct Plan {
     pub sets: Vec<Set>,
     /// Places of the lenses that read the layer, ascending.
     pub lenses: Vec<usize>,
-    /// The leading principal axes `[k, d]`, the subspace of the alignment.
+    /// At most ten leading principal axes `[k, d]`, the subspace of the alignment.
     pub subspace: Tensor,
     /// Evaluations that finding the bases took.
     pub evaluations: usize,
@@ -51,10 +54,11 @@ impl Plan {
             let name = basis_name(lens.name());
             sets.push(Set { name, lens: Some(place), vectors: basis.vectors, energies: basis.energies });
         }
-        let subspace = principal(&ground.covariance, k)?;
+        let axes = principal(&ground.covariance, k)?;
+        let subspace = axes.f_narrow(0, 0, k.min(ALIGNED) as i64)?;
         let control =
             |name: &str, vectors| Set { name: name.to_owned(), lens: None, vectors, energies: Vec::new() };
-        sets.push(control("pca", subspace.shallow_clone()));
+        sets.push(control("pca", axes));
         sets.push(control("random", random(k, d, ground.layer, ground.seed)?));
         Ok(Self { ground, sets, lenses, subspace, evaluations, unfinished })
     }

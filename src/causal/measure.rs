@@ -12,7 +12,7 @@ use crate::{
     draw::{derangement, draw},
     hook::HookPoint,
     model::{Model, ModelError},
-    score::{Resamples, Tally},
+    score::{Intervals, Tally},
     states::States,
     text::Window,
 };
@@ -75,17 +75,17 @@ impl<'a> Measurement<'a> {
     /// `kinds` says what each lens is: `logit`, `tuned` …
     ///
     /// # Errors
-    /// When the resamples do not fit.
+    /// When the columns do not fit.
     pub fn new(
         readout: &'a Readout,
         (lenses, kinds): (&'a [Box<dyn Lens>], &'a [String]),
         plans: &'a [Plan],
         removal: Removal,
-        resamples: Resamples,
+        intervals: Intervals,
     ) -> Result<Self, CausalError> {
         let tally = |plan| {
             let places = Places::of(plan);
-            Tally::new(places.groups(), 1 + 2 * places.lenses, resamples)
+            Tally::new(places.groups(), 1 + 2 * places.lenses, intervals)
         };
         let tallies = plans.iter().map(tally).collect::<Result<_, _>>()?;
         Ok(Self { readout, lenses, kinds, plans, removal, tallies })

@@ -1,9 +1,9 @@
-//! From the sums to numbers with intervals.
+//! From the sums to numbers with intervals: of one direction over documents, of several over directions and documents.
 
 use super::{Measurement, Plan, measure::Places};
 use crate::{
     run::MetricRow,
-    score::{Estimate, Scores},
+    score::{Estimate, Item, Scores},
     transfer::spearman,
 };
 
@@ -102,24 +102,24 @@ impl Table<'_> {
                 let own = subject.lens.is_some_and(|lens| Some(plan.lenses[lens]) == set.lens);
                 if let Some(energy) = set.energies.get(i).filter(|_| own) {
                     let n = plan.ground.states.size()[0] as u64;
-                    let found = Estimate { estimate: *energy, lower: None, upper: None, n, n_clusters: 0 };
+                    let found = Estimate::alone(*energy, "what the search reached", n);
                     self.push(subject, &direction, ("energy_fit", "nats"), found);
                 }
             }
-            let mean = |m: &dyn Fn(usize) -> f64| {
-                columns.iter().map(|column| m(*column)).sum::<f64>() / columns.len() as f64
-            };
-            self.push(subject, &set.name, (metric, "nats"), self.scores.contrast(mean));
+            let items: Vec<[usize; 1]> = columns.iter().map(|column| [*column]).collect();
+            let mean =
+                self.scores.crossed(&items, |all| all.iter().flatten().sum::<f64>() / all.len() as f64);
+            self.push(subject, &set.name, (metric, "nats"), mean);
             first += set.len();
         }
     }
 
     /// Columns of energy and effect, of the directions of the set at `place`, or of all.
-    fn pairs(&self, lens: usize, place: Option<usize>) -> Vec<(usize, usize)> {
+    fn pairs(&self, lens: usize, place: Option<usize>) -> Vec<[usize; 2]> {
         let sets = self.plan.sets.iter().enumerate();
         let of = sets.flat_map(|(i, set)| std::iter::repeat_n(i, set.len())).enumerate();
         let wanted = of.filter(|(_, set)| place.is_none_or(|place| place == *set));
-        wanted.map(|(d, _)| (self.places.energy(d, lens), self.places.effect(d))).collect()
+        wanted.map(|(d, _)| [self.places.energy(d, lens), self.places.effect(d)]).collect()
     }
 
     /// How the lens's energies go with the model's effects: over its own basis, over each control, over all directions.
@@ -136,13 +136,13 @@ impl Table<'_> {
         for (metric, set) in over {
             let pairs = self.pairs(place, set);
             if pairs.len() >= FEW {
-                let of = self.scores.contrast(|mean| spearman(&values(&pairs, mean)));
+                let of = self.scores.crossed_correlation(&pairs, |all| spearman(&values(all, 0, 1)));
                 self.push(subject, "", (metric, "correlation"), of);
             }
         }
         let pairs = self.pairs(place, own);
         if pairs.len() >= FEW {
-            let of = self.scores.contrast(|mean| log_slope(&values(&pairs, mean)));
+            let of = self.scores.crossed(&pairs, |all| log_slope(&values(all, 0, 1)));
             self.push(subject, "", ("loglog_slope", "slope"), of);
         }
     }
@@ -158,20 +158,28 @@ impl Table<'_> {
         }
     }
 
-    /// What a lens has over the logit lens, paired by document.
+    /// What a lens has over the logit lens, paired by document and direction.
     fn gains(&mut self, subject: Subject<'_>, logit: usize) {
         let Some(place) = subject.lens else { return };
         let (own, other) = (self.places.alignment(place), self.places.alignment(logit));
         let of = self.scores.contrast(|mean| mean(own) - mean(other));
         self.push(subject, "", ("alignment_gain", "cosine"), of);
-        let (own, other) = (self.pairs(place, None), self.pairs(logit, None));
-        let of = self.scores.contrast(|mean| spearman(&values(&own, mean)) - spearman(&values(&other, mean)));
+        // Both lenses' energies, and the effect.
+        let items: Vec<[usize; 3]> = self
+            .pairs(place, None)
+            .iter()
+            .zip(self.pairs(logit, None))
+            .map(|(a, b)| [a[0], b[0], a[1]])
+            .collect();
+        let rank = |all: &[Item<3>], lens| spearman(&values(all, lens, 2));
+        let of = self.scores.crossed(&items, |all| rank(all, 0) - rank(all, 1));
         self.push(subject, "", ("spearman_all_gain", "correlation"), of);
     }
 }
 
-fn values(pairs: &[(usize, usize)], mean: &dyn Fn(usize) -> f64) -> Vec<(f64, f64)> {
-    pairs.iter().map(|(x, y)| (mean(*x), mean(*y))).collect()
+/// Two of the directions' numbers.
+fn values<const K: usize>(directions: &[Item<K>], x: usize, y: usize) -> Vec<(f64, f64)> {
+    directions.iter().map(|all| (all[x], all[y])).collect()
 }
 
 /// Slope of the least-squares line through the logarithms; NaN when a number is not positive or all energies are one.

@@ -37,6 +37,11 @@ impl Failure {
         Self { code: 4, error: error.into() }
     }
 
+    /// The same of a place in a file.
+    pub(crate) fn at(self, place: &str) -> Self {
+        Self { error: self.error.context(place.to_owned()), ..self }
+    }
+
     /// The error and its causes; a cause that its effect has quoted already is left out.
     fn whole(&self) -> String {
         self.error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {

@@ -19,7 +19,6 @@ use layerscope::{
     lenses::{Precision, Readout},
     model::Model,
     run::{Counts, Found, LensRecord, METRICS, RunDir, read_metrics, write_metrics},
-    score::Resamples,
     text::{Window, WindowOptions, resolve_seq_len},
     words::counted,
 };
@@ -30,10 +29,12 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
+    leakage::LeakageArgs,
     lens::load,
     output::{Output, shown},
     source::Source,
 };
+use crate::cli::intervals::IntervalArgs;
 
 /// Which token of a text is T.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,15 +82,16 @@ pub(crate) struct Future {
     /// Column that names a row's document, for intervals and shuffling (with --at last); by default every row is one
     #[arg(long, value_name = "NAME")]
     document_column: Option<String>,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
     /// Use a lens that was fitted to another unembedding
     #[arg(long)]
     other_unembedding: bool,
     /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
     batch_tokens: Option<NonZeroUsize>,
+    #[command(flatten)]
+    leakage: LeakageArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -150,9 +152,10 @@ impl Future {
         output.note(format!("{} of {}", counted(contexts.len(), "context"), counted(documents, "document")));
         let lead = source.tokenizer.bos().reason.clone();
         let mut manifest = source.manifest("future", &self.model, &lead, false, &self.common, output)?;
-        for lens in &asked {
-            lens.warn_if_seen(&manifest.data, output);
-        }
+        let own = |l: &Learned| (l.dir.clone(), l.folder.config.unembed_sha256.is_some());
+        let given = asked.iter().filter_map(load::Asked::fitted_in);
+        let folders: Vec<(PathBuf, bool)> = given.chain(learned.iter().chain(&vocabs).map(own)).collect();
+        self.leakage.of_folders(&folders, &contexts, &source, &mut manifest, output)?;
         manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
         for lens in learned.iter().chain(&vocabs) {
             let sha256 = lens_sha256(&lens.dir)?;
@@ -185,7 +188,7 @@ impl Future {
             }
         }
         self.prompts(&mut table, &fixed, &learned, &layers, &stop, output)?;
-        let rows = table.rows(&contexts, Resamples::new(self.common.seed, self.replicates))?;
+        let rows = table.rows(&contexts, self.intervals.policy(self.common.seed))?;
         write_metrics(&self.out, &rows)?;
         let tokens = contexts.iter().map(|c| c.ids.len() as u64).sum();
         let counts =
@@ -284,7 +287,7 @@ impl Future {
             "prompts": fixed.iter().map(prompt).collect::<Vec<_>>(),
             "lenses": self.lens.len(),
             "logit": others.iter().any(|name| load::is_logit(name)),
-            "replicates": self.replicates,
+            "intervals": self.intervals.config(),
             "tokens": self.text.tokens,
             "seq_len": self.text.seq_len,
             "text_column": self.text.text_column,

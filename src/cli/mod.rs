@@ -13,7 +13,11 @@ mod generate;
 mod info;
 mod inputs;
 mod interrupt;
+mod intervals;
+mod leakage;
 mod lens;
+mod lines;
+mod numbers;
 mod output;
 mod parse;
 mod passes;
@@ -21,6 +25,7 @@ mod patch;
 mod probe;
 mod report;
 mod schedule;
+mod selftest;
 mod session;
 mod source;
 mod steer;
@@ -62,6 +67,7 @@ enum Command {
     Steer(Box<steer::SteerArgs>),
     Think(think::ThinkCommand),
     Report(report::Report),
+    Selftest(selftest::Selftest),
     Demo(demo::Demo),
     Completions(completions::Completions),
     Fault(fault::Fault),
@@ -100,6 +106,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Steer(command) => command.run(),
         Command::Think(command) => command.run(),
         Command::Report(command) => command.run(),
+        Command::Selftest(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Fault(command) => command.run(),

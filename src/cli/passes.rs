@@ -10,7 +10,7 @@ use layerscope::{
     evaluate::EvalError,
     lenses::Readout,
     model::Model,
-    score::Resamples,
+    score::Intervals,
     text::{Window, WindowOptions, batches},
 };
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use super::{
     output::Output,
     source::{AllWindows, Source},
 };
+use crate::cli::intervals::IntervalArgs;
 
 /// How predictions are read and what intervals rest on.
 #[derive(Debug, Args)]
@@ -29,12 +30,11 @@ pub(crate) struct PassArgs {
     /// Precision of the readout
     #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
     readout: ReadoutArg,
-    /// What the 95 % intervals resample
+    /// What the 95 % intervals are over
     #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
     cluster: Cluster,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
     /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
     batch_tokens: Option<NonZeroUsize>,
@@ -52,7 +52,7 @@ impl PassArgs {
         let shared = json!({
             "readout": self.readout.effective(source.session.device),
             "cluster": format!("{:?}", self.cluster).to_lowercase(),
-            "replicates": self.replicates,
+            "intervals": self.intervals.config(),
             "vocab": source.vocab(),
             "tokens": text.tokens,
             "seq_len": options.seq_len,
@@ -75,9 +75,10 @@ impl PassArgs {
         Ok((model, readout))
     }
 
-    /// The bootstrap's.
-    pub(crate) fn resamples(&self, seed: u64) -> Resamples {
-        Resamples::new(seed, self.replicates)
+    /// How intervals are made.
+    pub(crate) fn intervals(&self, seed: u64) -> Intervals {
+        let intervals = self.intervals.policy(seed);
+        if self.cluster == Cluster::Window { intervals.serial() } else { intervals }
     }
 
     /// Tokens in a forward pass.
@@ -123,7 +124,12 @@ impl PassArgs {
         })
     }
 
-    /// What intervals resample.
+    /// Per window, what it counts as; none: its documents.
+    pub(crate) fn clusters(&self, windows: &[Window]) -> Option<Vec<u64>> {
+        (self.cluster == Cluster::Window).then(|| (0..windows.len() as u64).collect())
+    }
+
+    /// What intervals are over.
     pub(crate) fn cluster(&self) -> Cluster {
         self.cluster
     }

@@ -1,5 +1,7 @@
 //! `patch`: what a target prompt says of a state that was put into it.
 
+mod prompts;
+
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -9,11 +11,11 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
     hook::{Capture, HookPoint},
-    lenses::{Ask, LayerIndex, Precision, Readout, Teacher},
+    lenses::{Ask, LayerIndex, Lens, Precision, Readout, Teacher},
     model::Model,
     patch::{Asked, Preset, Target, inspect},
-    run::{Counts, Found, METRICS, MetricRow, RunDir, write_metrics},
-    score::Estimate,
+    run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, over, write_metrics},
+    score::{Estimate, Intervals},
     states::check_prompt,
     text::Tokenizer,
     words::counted,
@@ -25,6 +27,7 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs},
     exit::Failure,
     lens::load,
+    lines::Lines,
     output::{Output, shown},
     session::Session,
     table::Table,
@@ -47,8 +50,11 @@ pub(crate) struct Patch {
     #[command(flatten)]
     model: ModelArgs,
     /// The text whose states are read; `-` reads it from stdin
-    #[arg(long, value_name = "STR")]
-    source: String,
+    #[arg(long, required_unless_present = "prompts", conflicts_with = "prompts", value_name = "STR")]
+    source: Option<String>,
+    /// Many sources instead: a JSON object per line with `source`. Numbers are means over sources with their intervals
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
     /// Position in the source: a number, `last` or `all`
     #[arg(long, default_value = "last", value_name = "N|last|all")]
     position: String,
@@ -89,6 +95,12 @@ pub(crate) struct Patch {
     common: CommonArgs,
 }
 
+/// A source in tokens, and which of its states are read.
+struct Texts {
+    ids: Vec<i64>,
+    positions: Vec<i64>,
+}
+
 /// The source, as the model reads it.
 struct Source {
     /// Stream entering every block, and leaving the last: `[positions, d_model]` of the positions asked for.
@@ -116,61 +128,53 @@ impl Patch {
                 "--target-layer: no layer {layer}; this model's layers are 0 to {last}"
             )));
         }
-        let text = if self.source == "-" {
-            super::session::read_stdin().map_err(Failure::usage)?
-        } else {
-            self.source.clone()
-        };
-        let ids: Vec<i64> = tokenizer.encode(&text)?.into_iter().map(i64::from).collect();
-        let positions = self.positions(ids.len(), context)?;
+        let lines = self.prompts.as_deref().map(Lines::read).transpose().map_err(Failure::usage)?;
+        let sources = self.sources(lines.as_ref(), &tokenizer, context)?;
         let (name, words, placeholder, steps) = self.target();
         let target = Target::new(&words, placeholder, &tokenizer).map_err(Failure::usage)?;
         layerscope::future::fits(target.prompt.tokens() as usize, steps, context).map_err(Failure::usage)?;
         session.announce(output);
+        let tokens: usize = sources.iter().map(|source| source.ids.len()).sum();
         output.note(format!(
             "target: {}, the state at {}; source: {}",
             counted(target.prompt.tokens(), "token"),
             target.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            counted(ids.len(), "token")
+            counted(tokens, "token")
         ));
-        let claim = self.claim(&session, &tokenizer, &layers, &words, output)?;
+        let claim = self.claim(&session, &tokenizer, (&layers, &words), lines.as_ref(), output)?;
         let model = session.load(output)?;
         let lenses = load::open(&asked, &model, self.other_unembedding, output)?;
         let vocab = (tokenizer.max_id() as usize + 1).min(session.spec.vocab);
         let readout = Readout::new(model.unembed(), vocab, Precision::Exact, session.threads)?;
-        let source = Source::read(&model, &readout, &ids, &positions)?;
-        let mut found = Vec::new();
-        let bar = output.bar("patching", "layers", Some(layers.len() as u64));
-        for &layer in &layers {
-            let states = match lenses.all.first() {
-                Some(lens) => {
-                    lens.transform(LayerIndex(layer), &source.states[layer].to_kind(Kind::Float))?
-                }
-                None => source.states[layer].shallow_clone(),
-            };
-            let to = self.target_layer.unwrap_or(layer);
-            let tokens = session.batch_tokens(self.batch_tokens);
-            let said = inspect(&model, vocab, &target, to, &states, steps, tokens)?;
-            found.push((layer, to, said));
-            bar.inc(1);
+        let bar = output.bar("patching", "layers", Some((layers.len() * sources.len()) as u64));
+        let (mut each, mut first) = (Vec::new(), None);
+        for texts in &sources {
+            let source = Source::read(&model, &readout, texts)?;
+            let (mut rows, mut found) = (Vec::new(), Vec::new());
+            for &layer in &layers {
+                let states = source.mapped(lenses.all.first().map(AsRef::as_ref), layer)?;
+                let to = self.target_layer.unwrap_or(layer);
+                let tokens = session.batch_tokens(self.batch_tokens);
+                let said = inspect(&model, vocab, &target, to, &states, steps, tokens)?;
+                rows.extend(source.rows(&readout, &name, (layer, to), &said)?);
+                found.push((layer, to, said));
+                bar.inc(1);
+            }
+            each.push(rows);
+            first.get_or_insert(found);
         }
         bar.finish_and_clear();
-        let mut rows = Vec::new();
-        for (layer, to, said) in &found {
-            rows.extend(source.rows(&readout, &name, (*layer, *to), said)?);
-        }
+        let rows = match (&self.prompts, &mut each[..]) {
+            (None, [rows]) => std::mem::take(rows),
+            _ => over(&each, Intervals::default())?,
+        };
         if let Some(claim) = claim {
-            let dir = claim.begin(&|p| p == Path::new(METRICS))?;
-            write_metrics(dir.path(), &rows)?;
-            let counts = Counts {
-                documents: 1,
-                tokens: ids.len() as u64,
-                rows: rows.len() as u64,
-                ..Counts::default()
-            };
-            dir.finish(counts, None)?;
+            write(claim, &rows, &sources)?;
         }
-        Self::report(&tokenizer, &ids, &positions, &found, &rows, output)?;
+        match (&self.prompts, first, &sources[..]) {
+            (None, Some(found), [texts]) => Self::report(&tokenizer, texts, &found, &rows, output)?,
+            _ => prompts::report(&rows, sources.len(), output)?,
+        }
         if let Some(out) = &self.out {
             output.wrote(out, "what the answers have of the source's own");
         }
@@ -214,14 +218,14 @@ impl Patch {
         &self,
         session: &Session,
         tokenizer: &Tokenizer,
-        layers: &[usize],
-        target: &str,
+        (layers, target): (&[usize], &str),
+        lines: Option<&Lines<prompts::Line>>,
         output: Output,
-    ) -> Result<Option<layerscope::run::Claim>, Failure> {
+    ) -> Result<Option<Claim>, Failure> {
         let Some(out) = &self.out else { return Ok(None) };
         let mut manifest = session.manifest("patch", tokenizer, self.model.bos, output)?;
         manifest.config = json!({
-            "source": self.source, "position": self.position, "target": target, "placeholder": self.placeholder,
+            "source": self.source, "prompts": lines.map(|lines| &lines.sha256), "position": self.position, "target": target, "placeholder": self.placeholder,
             "layers": layers, "target_layer": self.target_layer, "map": self.map.as_ref().map(shown), "steps": self.steps,
         });
         let claim = output.claimed(RunDir::claim(out, manifest, self.force)?);
@@ -233,8 +237,7 @@ impl Patch {
 
     fn report(
         tokenizer: &Tokenizer,
-        ids: &[i64],
-        positions: &[i64],
+        Texts { ids, positions }: &Texts,
         found: &[(usize, usize, Vec<Asked>)],
         rows: &[MetricRow],
         output: Output,
@@ -276,8 +279,17 @@ impl Patch {
     }
 }
 
+fn write(claim: Claim, rows: &[MetricRow], sources: &[Texts]) -> Result<(), Failure> {
+    let dir = claim.begin(&|p| p == Path::new(METRICS))?;
+    write_metrics(dir.path(), rows)?;
+    let tokens: usize = sources.iter().map(|source| source.ids.len()).sum();
+    let (documents, tokens, rows) = (sources.len() as u64, tokens as u64, rows.len() as u64);
+    dir.finish(Counts { documents, tokens, rows, ..Counts::default() }, None)?;
+    Ok(())
+}
+
 impl Source {
-    fn read(model: &Model, readout: &Readout, ids: &[i64], positions: &[i64]) -> Result<Self, Failure> {
+    fn read(model: &Model, readout: &Readout, Texts { ids, positions }: &Texts) -> Result<Self, Failure> {
         let last = model.spec().n_layers;
         let mut capture = Capture::new((0..=last).map(HookPoint::resid_pre).collect());
         let _none = model.forward(&Tensor::from_slice(ids).view([1, -1]), &mut capture)?;
@@ -293,6 +305,15 @@ impl Source {
         let teacher = Teacher::of(readout, &states[last].to_kind(Kind::Float))?;
         let next = readout.sweep(&teacher.n, Ask::default())?.argmax;
         Ok(Self { states, teacher, next })
+    }
+
+    /// The states of a layer, through a lens's map where there is one.
+    fn mapped(&self, lens: Option<&dyn Lens>, layer: usize) -> Result<Tensor, Failure> {
+        let states = &self.states[layer];
+        Ok(match lens {
+            Some(lens) => lens.transform(LayerIndex(layer), &states.to_kind(Kind::Float))?,
+            None => states.shallow_clone(),
+        })
     }
 
     /// The first token of the answers against what the model itself says at the source's positions.
@@ -312,7 +333,7 @@ impl Source {
         let surprisal = self.teacher.lse.iter().zip(&sure).map(|(lse, z)| lse - z).collect();
         let row = |(metric, unit, values): (&str, &str, Vec<f64>)| {
             let estimate = values.iter().sum::<f64>() / values.len() as f64;
-            let one = Estimate { estimate, lower: None, upper: None, n: values.len() as u64, n_clusters: 1 };
+            let one = Estimate::alone(estimate, "one pair of prompts", values.len() as u64);
             MetricRow {
                 subject: subject.to_owned(),
                 kind: "patchscope".into(),

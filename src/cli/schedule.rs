@@ -14,7 +14,8 @@ use super::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
-    lens::{hint_clusters, load, with_interval},
+    lens::load,
+    numbers::{LEGEND, hint_clusters, with_interval},
     output::{Output, shown},
     passes::PassArgs,
     source::{AllWindows, Source, counts},
@@ -152,13 +153,14 @@ impl ScheduleArgs {
         let n_layers = source.session.spec.n_layers;
         let points = points(schedules, layers, n_layers);
         let lenses = load::open(asked, &model, self.other_unembedding, output)?;
-        let resamples = self.pass.resamples(self.common.seed);
+        let intervals = self.pass.intervals(self.common.seed);
         let of = (&lenses.all[..], &lenses.kinds[..]);
-        let mut comparison = Comparison::new(&readout, of, schedules, &points, n_layers, resamples)?;
+        let mut comparison = Comparison::new(&readout, of, schedules, &points, n_layers, intervals)?;
         self.pass.each(source, text, ("running", output), &stop, |windows, clusters| {
             Ok(comparison.add(&model, windows, clusters)?)
         })?;
-        Ok(comparison.finish(text.bytes_per_token()))
+        comparison.add_text(&text.windows, self.pass.clusters(&text.windows).as_deref())?;
+        Ok(comparison.finish())
     }
 
     fn report(
@@ -186,7 +188,7 @@ impl ScheduleArgs {
         let ce = find("model", "ce");
         let own = ce.map_or_else(String::new, with_interval);
         table.row(["model", &n_layers.to_string(), "", "", &own]);
-        let text = format!("nats and shares (± half of the 95 % interval)\n{table}");
+        let text = format!("nats and shares ({LEGEND})\n{table}");
         output.print(text.trim_end())?;
         hint_clusters(rows, output);
         output.wrote(&self.out, "all numbers, by layer too, with their intervals");

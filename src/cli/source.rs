@@ -27,14 +27,6 @@ pub(crate) struct AllWindows {
     pub(crate) lead: String,
 }
 
-impl AllWindows {
-    /// Bytes of text per token that stands for some; none when every token was added.
-    pub(crate) fn bytes_per_token(&self) -> Option<f64> {
-        let spoken = self.stats.tokens - self.stats.added_tokens;
-        (spoken > 0).then(|| self.stats.text_bytes as f64 / spoken as f64)
-    }
-}
-
 impl Source {
     /// Checks model, tokenizer and text; reads no weights.
     pub(crate) fn open(model: &ModelArgs, text: &TextArgs, output: Output) -> Result<Self, Failure> {

@@ -1,10 +1,13 @@
 //! `trace`: which layer and position carries an answer.
 
+mod case;
+mod prompts;
+mod report;
+
 use std::{
-    fmt::Write as _,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::anyhow;
@@ -12,21 +15,24 @@ use clap::{ArgGroup, Args, ValueEnum};
 use layerscope::{
     hook::BlockHook,
     model::Model,
-    patch::{Direction, Experiment, Levels, MEASURES, Map, PatchError, noise, places},
-    run::{Counts, Found, METRICS, MetricRow, RunDir, write_metrics},
-    score::Estimate,
+    patch::{Direction, Experiment, Levels, Map, PatchError, noise},
+    run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, write_metrics},
     text::Tokenizer,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tch::Tensor;
 
+use self::{
+    case::{Case, Prompts},
+    report::json as whole,
+};
 use super::{
     args::{CommonArgs, Layers, ModelArgs},
     exit::Failure,
     interrupt::on_interrupt,
+    lines::Lines,
     output::Output,
     session::Session,
-    table::Table,
 };
 
 /// What is patched: the hooks that trace has, in the order of a block.
@@ -63,19 +69,23 @@ enum Way {
 /// Effects are on the scale where the corrupted run is 0 and the clean one is 1. Give a second prompt of as many tokens (--corrupted), or
 /// the words whose embeddings get noise (--subject).
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("corruption").required(true).args(["corrupted", "subject"]))]
+#[command(group = ArgGroup::new("corruption").required(true).args(["corrupted", "subject", "prompts"]))]
 pub(crate) struct Trace {
     #[command(flatten)]
     model: ModelArgs,
     /// The prompt that gives the answer
-    #[arg(long, value_name = "STR")]
-    clean: String,
+    #[arg(long, required_unless_present = "prompts", conflicts_with = "prompts", value_name = "STR")]
+    clean: Option<String>,
     /// The prompt that does not, of as many tokens
     #[arg(long, value_name = "STR")]
     corrupted: Option<String>,
     /// Words of the clean prompt whose embeddings get noise
     #[arg(long, value_name = "STR")]
     subject: Option<String>,
+    /// Many prompts instead: a JSON object per line with `clean`, `corrupted` or `subject`, and where wanted `answer` and `foil`. Effects
+    /// are means over prompts with their intervals, by what a position is: before, changed, between, last
+    #[arg(long, conflicts_with_all = ["answer", "foil"], value_name = "FILE")]
+    prompts: Option<PathBuf>,
     #[arg(
         long,
         value_name = "X",
@@ -130,21 +140,14 @@ pub(crate) struct Trace {
     common: CommonArgs,
 }
 
-/// The prompts in tokens.
-struct Prompts {
-    clean: Vec<i64>,
-    corrupted: Vec<i64>,
-    /// Positions that get noise.
-    subject: Vec<i64>,
-    answer: Option<i64>,
-    foil: Option<i64>,
-}
-
 impl Trace {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::new(self.common.output);
         let stop = on_interrupt()?;
-        if self.subject.is_none() && (self.noise.is_some() || self.samples.is_some()) {
+        if self.subject.is_none()
+            && self.prompts.is_none()
+            && (self.noise.is_some() || self.samples.is_some())
+        {
             return Err(Failure::usage(anyhow!("--noise and --samples go with --subject")));
         }
         if self.window == 0 || self.samples() == 0 || !(self.scale() >= 0.0 && self.scale().is_finite()) {
@@ -152,42 +155,76 @@ impl Trace {
                 "--window and --samples must be at least 1, --noise not below 0"
             )));
         }
+        let lines = self.prompts.as_deref().map(Lines::read).transpose().map_err(Failure::usage)?;
         let session = Session::open(&self.model, output)?;
         let tokenizer = session.tokenizer(&self.model)?;
         let layers = session.layers(self.layers.as_ref())?;
-        let prompts = self.prompts(&session, &tokenizer)?;
+        match lines {
+            Some(lines) => self.many(&lines, &session, &tokenizer, &layers, (&stop, output)),
+            None => self.one(&session, &tokenizer, &layers, (&stop, output)),
+        }
+    }
+
+    /// The prompts of the command line: a map by position.
+    fn one(
+        &self,
+        session: &Session,
+        tokenizer: &Tokenizer,
+        layers: &[usize],
+        (stop, output): (&AtomicBool, Output),
+    ) -> Result<(), Failure> {
+        let case = Case {
+            clean: self.clean.clone().unwrap_or_default(),
+            corrupted: self.corrupted.clone(),
+            subject: self.subject.clone(),
+            answer: self.answer.clone(),
+            foil: self.foil.clone(),
+        };
+        let prompts = case.prompts(session, tokenizer)?;
         session.announce(output);
-        let claim = self.claim(&session, &tokenizer, &layers, output)?;
+        let claim = self.claim(session, tokenizer, layers, None, output)?;
         let model = session.load(output)?;
-        let experiment = self.experiment(&session, &tokenizer, &model, &prompts)?;
-        let hooks = self.hooks();
-        let levels = experiment.levels(&hooks).map_err(failed)?;
-        let all =
-            hooks.iter().map(|h| layers.iter().filter(|l| experiment.layers_of(*h).contains(l)).count());
-        let bar = output.bar("patching", "layers", Some(all.sum::<usize>() as u64));
-        let mut progress = || {
+        let experiment = self.experiment(session, tokenizer, &model, &prompts)?;
+        let bar = output.bar("patching", "layers", Some(self.steps(&experiment, layers)));
+        let (levels, maps) = self.maps(&experiment, layers, &mut || {
             bar.inc(1);
             stop.load(Ordering::Relaxed)
-        };
-        let map = |hook: &BlockHook| experiment.map(&levels, *hook, &layers, self.window, &mut progress);
-        let maps = hooks.iter().map(map).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        })?;
         bar.finish_and_clear();
         let piece = |id: i64| tokenizer.piece(id as u32).shown;
         let tokens: Vec<String> = prompts.clean.iter().map(|id| piece(*id)).collect();
         let samples = experiment.noise.as_ref().map_or(1, |n| n.size()[0]);
-        let rows = self.rows(&levels, &maps, &tokens, samples, session.spec.n_layers);
+        let kind = prompts.kind();
+        let rows = Self::rows(&levels, &maps, (&tokens, kind), samples, session.spec.n_layers);
         if let Some(claim) = claim {
-            let dir = claim.begin(&|p| p == Path::new(METRICS))?;
-            write_metrics(dir.path(), &rows)?;
-            let counts = Counts { tokens: tokens.len() as u64, rows: rows.len() as u64, ..Counts::default() };
-            dir.finish(counts, None)?;
+            write(claim, &rows, (1, tokens.len()))?;
         }
         output.print(&self.table(&levels, &maps, &tokens, &piece))?;
         if let Some(out) = &self.out {
             output.wrote(out, "every effect of every measure");
         }
-        output.result(json(&levels, &maps, &prompts, &tokenizer))?;
+        output.result(whole(&levels, &maps, &prompts, tokenizer))?;
         Ok(())
+    }
+
+    /// Layers to patch, of all hooks.
+    fn steps(&self, experiment: &Experiment<'_>, layers: &[usize]) -> u64 {
+        let of = |h: &BlockHook| layers.iter().filter(|l| experiment.layers_of(*h).contains(l)).count();
+        self.hooks().iter().map(of).sum::<usize>() as u64
+    }
+
+    /// Both runs, and the map of every hook. `progress` is called after every layer and says whether to stop.
+    fn maps(
+        &self,
+        experiment: &Experiment<'_>,
+        layers: &[usize],
+        progress: &mut dyn FnMut() -> bool,
+    ) -> Result<(Levels, Vec<Map>), Failure> {
+        let hooks = self.hooks();
+        let levels = experiment.levels(&hooks).map_err(failed)?;
+        let map = |hook: &BlockHook| experiment.map(&levels, *hook, layers, self.window, progress);
+        let maps = hooks.iter().map(map).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        Ok((levels, maps))
     }
 
     fn scale(&self) -> f64 {
@@ -203,29 +240,6 @@ impl Trace {
         HOOKS.into_iter().filter(asked).collect()
     }
 
-    fn prompts(&self, session: &Session, tokenizer: &Tokenizer) -> Result<Prompts, Failure> {
-        let encode = |text: &str| -> Result<Vec<i64>, Failure> {
-            Ok(tokenizer.encode(text)?.into_iter().map(i64::from).collect())
-        };
-        let clean = encode(&self.clean)?;
-        let corrupted = self.corrupted.as_deref().map_or_else(|| Ok(clean.clone()), encode)?;
-        let (n, context) = (clean.len(), session.spec.n_ctx);
-        if n == 0 || n > context {
-            return Err(Failure::usage(anyhow!("--clean gives {n} tokens; the model takes 1 to {context}")));
-        }
-        if corrupted.len() != n {
-            let (clean, corrupted) = (n as i64, corrupted.len() as i64);
-            return Err(Failure::usage(PatchError::Lengths { clean, corrupted }));
-        }
-        let subject = self.subject.as_deref().map(|part| places(tokenizer, &self.clean, part)).transpose();
-        let subject = subject.map_err(Failure::usage)?.map_or_else(Vec::new, |(_, places)| places);
-        let token = |text: &Option<String>| -> Result<Option<i64>, Failure> {
-            let id = text.as_ref().map(|text| tokenizer.one_token(text)).transpose();
-            id.map(|id| id.map(i64::from)).map_err(Failure::usage)
-        };
-        Ok(Prompts { clean, corrupted, subject, answer: token(&self.answer)?, foil: token(&self.foil)? })
-    }
-
     fn experiment<'a>(
         &self,
         session: &Session,
@@ -237,7 +251,8 @@ impl Trace {
         let clean = ids(&prompts.clean);
         let drawn =
             |places: &[i64]| noise(model, &clean, places, self.scale(), self.samples(), self.common.seed);
-        let noise = self.subject.is_some().then(|| drawn(&prompts.subject)).transpose().map_err(failed)?;
+        let noise =
+            (!prompts.subject.is_empty()).then(|| drawn(&prompts.subject)).transpose().map_err(failed)?;
         Ok(Experiment {
             model,
             vocab: (tokenizer.max_id() as usize + 1).min(session.spec.vocab),
@@ -256,13 +271,14 @@ impl Trace {
         session: &Session,
         tokenizer: &Tokenizer,
         layers: &[usize],
+        prompts: Option<&str>,
         output: Output,
-    ) -> Result<Option<layerscope::run::Claim>, Failure> {
+    ) -> Result<Option<Claim>, Failure> {
         let Some(out) = &self.out else { return Ok(None) };
         let mut manifest = session.manifest("trace", tokenizer, self.model.bos, output)?;
         manifest.seed = self.common.seed;
         manifest.config = json!({
-            "clean": self.clean, "corrupted": self.corrupted, "subject": self.subject, "noise": self.scale(),
+            "clean": self.clean, "prompts": prompts, "corrupted": self.corrupted, "subject": self.subject, "noise": self.scale(),
             "samples": self.samples(), "answer": self.answer, "foil": self.foil, "window": self.window,
             "direction": format!("{:?}", self.direction).to_lowercase(), "layers": layers,
             "hooks": self.hooks().iter().map(|h| h.short_name()).collect::<Vec<_>>(),
@@ -273,122 +289,20 @@ impl Trace {
         }
         Ok(Some(claim))
     }
-
-    /// The two runs as subjects `clean` and `corrupted`, and per position a subject `POS:TOKEN` with its effects.
-    fn rows(
-        &self,
-        levels: &Levels,
-        maps: &[Map],
-        tokens: &[String],
-        samples: i64,
-        n_layers: usize,
-    ) -> Vec<MetricRow> {
-        let kind = if self.subject.is_some() { "trace" } else { "patch" };
-        let row =
-            |subject: &str, kind: &str, hook: &str, layer: usize, metric: &str, unit: &str, estimate: f64| {
-                let one = Estimate { estimate, lower: None, upper: None, n: samples as u64, n_clusters: 1 };
-                MetricRow {
-                    subject: subject.to_owned(),
-                    kind: kind.to_owned(),
-                    hook: hook.to_owned(),
-                    layer: layer as i32,
-                    ..MetricRow::of(metric, unit, one)
-                }
-            };
-        let mut rows = Vec::new();
-        for (m, (metric, unit)) in MEASURES.iter().enumerate() {
-            for (subject, values) in [("clean", &levels.clean), ("corrupted", &levels.corrupted)] {
-                rows.push(row(subject, "model", "resid_pre", n_layers, metric, unit, values[m]));
-            }
-            for map in maps {
-                for (layer, values) in &map.layers {
-                    for (place, value) in values.iter().enumerate() {
-                        let Some(effect) = levels.effect(m, value[m]) else { continue };
-                        let subject = format!("{place}:{}", tokens[place]);
-                        rows.push(row(
-                            &subject,
-                            kind,
-                            map.hook.short_name(),
-                            *layer,
-                            metric,
-                            "effect",
-                            effect,
-                        ));
-                    }
-                }
-            }
-        }
-        rows
-    }
-
-    /// A map per hook: layers from the top down, positions across.
-    fn table(
-        &self,
-        levels: &Levels,
-        maps: &[Map],
-        tokens: &[String],
-        piece: &dyn Fn(i64) -> String,
-    ) -> String {
-        let m = self.metric as usize;
-        let (metric, unit) = MEASURES[m];
-        let mut text = format!(
-            "{metric} of {:?} against {:?}: clean {:.4}, corrupted {:.4} {unit}\neffect of a patch: 0 as corrupted, 1 as clean\n",
-            piece(levels.answer),
-            piece(levels.foil),
-            levels.clean[m],
-            levels.corrupted[m]
-        );
-        if levels.effect(m, 0.0).is_none() {
-            return text + "the two runs do not differ in this: nothing to patch";
-        }
-        for map in maps {
-            let headers = tokens.iter().enumerate().map(|(i, t)| format!("{i}:{t}"));
-            let mut table = Table::new(["layer".to_owned()].into_iter().chain(headers));
-            for (layer, values) in map.layers.iter().rev() {
-                let cell = |v: &[f64; 3]| {
-                    levels
-                        .effect(m, v[m])
-                        .map_or_else(String::new, |e| format!("{:.2}", if e.abs() < 0.005 { 0.0 } else { e }))
-                };
-                table.row([layer.to_string()].into_iter().chain(values.iter().map(cell)));
-            }
-            let _ = write!(text, "\n{}\n{table}", map.hook.short_name());
-        }
-        text.trim_end().to_owned()
-    }
 }
 
-/// All measures: the two runs, and effects `[layer][position]` by hook and measure. Tokens are text, without the table's marks.
-fn json(levels: &Levels, maps: &[Map], prompts: &Prompts, tokenizer: &Tokenizer) -> Value {
-    let piece = |id: i64| tokenizer.piece(id as u32).whole();
-    let tokens = |ids: &[i64]| ids.iter().map(|id| piece(*id)).collect::<Vec<_>>();
-    let effects = |map: &Map, m: usize| -> Vec<Value> {
-        let layer = |(layer, values): &(usize, Vec<[f64; 3]>)| json!({ "layer": layer, "effects": values.iter().map(|v| levels.effect(m, v[m])).collect::<Vec<_>>() });
-        map.layers.iter().map(layer).collect()
+/// Writes the rows of so many documents and tokens.
+fn write(claim: Claim, rows: &[MetricRow], (documents, tokens): (usize, usize)) -> Result<(), Failure> {
+    let dir = claim.begin(&|p| p == Path::new(METRICS))?;
+    write_metrics(dir.path(), rows)?;
+    let counts = Counts {
+        documents: documents as u64,
+        tokens: tokens as u64,
+        rows: rows.len() as u64,
+        ..Counts::default()
     };
-    let map = |map: &Map| {
-        let by: serde_json::Map<String, Value> = MEASURES
-            .iter()
-            .enumerate()
-            .map(|(m, (name, _))| ((*name).to_owned(), json!(effects(map, m))))
-            .collect();
-        json!({ "hook": map.hook.short_name(), "metrics": by })
-    };
-    let level = |values: &[f64; 3]| -> serde_json::Map<String, Value> {
-        MEASURES.iter().zip(values).map(|((name, _), v)| ((*name).to_owned(), json!(v))).collect()
-    };
-    json!({
-        "tokens": tokens(&prompts.clean),
-        "token_ids": prompts.clean,
-        "corrupted_tokens": tokens(&prompts.corrupted),
-        "corrupted_token_ids": prompts.corrupted,
-        "subject_positions": prompts.subject,
-        "answer": { "token_id": levels.answer, "token": piece(levels.answer) },
-        "foil": { "token_id": levels.foil, "token": piece(levels.foil) },
-        "clean": level(&levels.clean),
-        "corrupted": level(&levels.corrupted),
-        "maps": maps.iter().map(map).collect::<Vec<_>>(),
-    })
+    dir.finish(counts, None)?;
+    Ok(())
 }
 
 fn failed(error: PatchError) -> Failure {

@@ -235,6 +235,8 @@ fn rows(differences: &[Difference], n_layers: usize) -> Vec<MetricRow> {
         upper: None,
         n: d.n as i64,
         n_clusters: 0,
+        n_eff: 0.0,
+        reason: Some("a comparison".into()),
     };
     let mut rows: Vec<MetricRow> =
         differences.iter().map(row).filter(|row| row.estimate.is_finite()).collect();

@@ -15,7 +15,7 @@ use layerscope_lenses::{Ask, Readout, Teacher};
 use super::EvalError;
 use crate::{
     run::MetricRow,
-    score::{Estimate, Resamples, Tally},
+    score::{Estimate, Intervals, Tally},
     text::Window,
 };
 
@@ -118,15 +118,15 @@ impl Baselines {
     /// Accuracy of every baseline at every horizon over `windows`, and the constant predictor's KL.
     ///
     /// # Errors
-    /// When the resamples do not fit.
+    /// When the columns do not fit.
     pub fn rows<'w>(
         &self,
         windows: impl Iterator<Item = &'w Window>,
-        resamples: Resamples,
+        intervals: Intervals,
     ) -> Result<Vec<MetricRow>, EvalError> {
         const NAMES: [&str; 3] = ["unigram", "bigram", "skipgram"];
         let groups = (0..self.horizons).flat_map(|k| [k; NAMES.len()]).collect();
-        let mut tally = Tally::new(groups, self.horizons, resamples)?;
+        let mut tally = Tally::new(groups, self.horizons, intervals)?;
         for window in windows {
             for (doc, ids) in runs(window) {
                 let (sums, counts) = self.hits(&self.halves[1 - half(doc)], ids);
@@ -137,7 +137,7 @@ impl Baselines {
         let mut rows = Vec::new();
         for k in 1..=self.horizons {
             for (i, name) in NAMES.iter().enumerate() {
-                let estimate = scores.estimate((k - 1) * NAMES.len() + i);
+                let estimate = scores.share((k - 1) * NAMES.len() + i);
                 if estimate.n > 0 {
                     rows.push(row(name, k, "accuracy", "share", estimate));
                 }
@@ -145,7 +145,7 @@ impl Baselines {
         }
         if let Some(kl) = self.constant_kl() {
             let n = (self.marginals[0].1 + self.marginals[1].1) as u64;
-            let estimate = Estimate { estimate: kl, lower: None, upper: None, n, n_clusters: 0 };
+            let estimate = Estimate::alone(kl, "means over halves of the text", n);
             rows.push(row("constant", 1, "kl", "nats", estimate));
         }
         Ok(rows)
@@ -220,7 +220,14 @@ mod tests {
         let len = ids.len() as u32;
         Window {
             ids: ids.to_vec(),
-            segments: vec![Segment { doc_id: doc, doc_pos: 0, doc_len: len, offset: 0, len }],
+            segments: vec![Segment {
+                doc_id: doc,
+                doc_pos: 0,
+                doc_len: len,
+                offset: 0,
+                len,
+                ..Segment::default()
+            }],
         }
     }
 
@@ -234,7 +241,7 @@ mod tests {
         let (sums, counts) = baselines.hits(&baselines.halves[0], &[1, 2, 9]);
         assert_eq!(counts, [2.0, 1.0]);
         assert_eq!(sums, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
-        let rows = baselines.rows(windows.iter(), Resamples::new(0, 10)).unwrap();
+        let rows = baselines.rows(windows.iter(), Intervals::bootstrap(0, 10)).unwrap();
         assert_eq!(rows.len(), 6);
         // Document 0 from document 1 (1 -> 2 -> 9, commonest 2): truths 2, 3, 1, 2; unigram hits 2, bigram 2 of the four.
         let unigram = rows.iter().find(|r| r.subject == "unigram" && r.horizon == 1).unwrap();

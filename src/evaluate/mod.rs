@@ -4,6 +4,7 @@
 //! [`Tally`]; distributions over the whole vocabulary are kept as one running mean per lens and layer.
 
 mod baseline;
+mod differences;
 mod exit;
 mod metric;
 mod per_token;
@@ -23,8 +24,9 @@ pub use reading::Reading;
 use crate::{
     hook::HookPoint,
     model::ModelError,
-    score::{Resamples, ScoreError, Tally},
+    score::{Intervals, ScoreError, Tally},
     states::States,
+    text::Window,
 };
 
 /// An evaluation that cannot go on.
@@ -101,14 +103,14 @@ impl<'a> Evaluation<'a> {
     /// at layer `n_layers`.
     ///
     /// # Errors
-    /// When the resamples do not fit.
+    /// When the columns do not fit.
     pub fn new(
         readout: &'a Readout,
         lenses: &'a [Box<dyn Lens>],
         kinds: &'a [String],
         points: &'a [HookPoint],
         n_layers: usize,
-        resamples: Resamples,
+        intervals: Intervals,
         marginals: bool,
     ) -> Result<Self, EvalError> {
         let mut cells = Vec::new();
@@ -127,7 +129,9 @@ impl<'a> Evaluation<'a> {
         let (mut groups_of, groups) = metric::groups(&cells);
         let more: usize = exits.iter().map(Exits::width).sum();
         groups_of.extend(std::iter::repeat_n(metric::group(1, Group::All), more));
-        let tally = Tally::new(groups_of, groups, resamples)?;
+        // Bytes per token that stands for some, last of all.
+        groups_of.push(groups);
+        let tally = Tally::new(groups_of, groups + 1, intervals)?;
         let marginals = marginals.then(|| vec![vec![0.0; readout.vocab()]; cells.len()]);
         let positions = vec![0.0; cells.len()];
         Ok(Self {
@@ -164,16 +168,37 @@ impl<'a> Evaluation<'a> {
         let docs = clusters.map_or_else(|| states.docs.clone(), <[u64]>::to_vec);
         let n = self.readout.normalize(&states.last).map_err(EvalError::Teacher)?;
         let own = Own::of(n, &states.ahead(1).tokens, self.readout)?;
-        let width = self.cells.len() * Metric::ALL.len() + self.exits.iter().map(Exits::width).sum::<usize>();
-        let mut columns = rows::Columns::new(&docs, width);
+        let mut columns = rows::Columns::new(&docs, self.bytes_column() + 1);
         let cells = std::mem::take(&mut self.cells);
         let added = self.add_cells(&cells, states, &own, &mut columns, watch);
         self.cells = cells;
         added?;
-        for (doc, sums, counts) in columns.by_document(self.groups) {
+        for (doc, sums, counts) in columns.by_document(self.groups + 1) {
             self.tally.add(doc, &sums, &counts)?;
         }
         Ok(own.teacher)
+    }
+
+    /// Adds bytes and tokens of windows, for bits per byte; `clusters` gives, per window, what it counts as in place of its documents.
+    ///
+    /// # Errors
+    /// When a sum is not finite.
+    pub fn add_text(&mut self, windows: &[Window], clusters: Option<&[u64]>) -> Result<(), EvalError> {
+        let (columns, groups) = (self.bytes_column(), self.groups);
+        let (mut sums, mut counts) = (vec![0.0; columns + 1], vec![0.0; groups + 1]);
+        for (place, window) in windows.iter().enumerate() {
+            for segment in &window.segments {
+                (sums[columns], counts[groups]) = segment.text();
+                let cluster = clusters.map_or(segment.doc_id, |clusters| clusters[place]);
+                self.tally.add(cluster, &sums, &counts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Column of the bytes per token, after all others.
+    fn bytes_column(&self) -> usize {
+        self.cells.len() * Metric::ALL.len() + self.exits.iter().map(Exits::width).sum::<usize>()
     }
 
     fn add_cells(

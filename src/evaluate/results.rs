@@ -3,42 +3,47 @@
 use super::{Cell, Evaluation, columns, layer_of};
 use crate::{
     run::MetricRow,
-    score::{Estimate, Scores},
+    score::{Estimate, NoInterval, Scores},
 };
 
 impl Evaluation<'_> {
-    /// Every number with its interval. `bytes_per_token` adds bits per byte to losses of horizon 1.
-    pub fn finish(&mut self, bytes_per_token: Option<f64>) -> Vec<MetricRow> {
+    /// Every number with its interval; where the text was added ([`Self::add_text`]), losses of horizon 1 in bits per byte too.
+    pub fn finish(&mut self) -> Vec<MetricRow> {
         let marginals = self.marginal_kl();
         let scores = self.tally.scores().clone();
         let mut out = Vec::new();
         for place in 0..self.cells.len() {
-            self.metrics(place, &scores, bytes_per_token, &mut out);
+            self.metrics(place, &scores, &mut out);
             let of_lens = self.cells[place].lens.is_some() && self.cells[place].horizon == 1;
             if let (Some(all), true) = (&marginals, of_lens) {
                 let entropy = scores.estimate(columns(place)[0].index);
-                let none = Estimate { estimate: all[place], lower: None, upper: None, ..entropy };
+                let why = "a distribution over the whole text";
+                let none =
+                    Estimate { estimate: all[place], interval: Err(NoInterval::NotSampled(why)), ..entropy };
                 out.push(self.row(&self.cells[place], "marginal_kl", "nats", none));
             }
         }
         self.exits(&scores, &mut out);
+        self.differences(&scores, &mut out);
         out
     }
 
     /// The metrics of the cell at `place`.
-    fn metrics(&self, place: usize, scores: &Scores, bytes_per_token: Option<f64>, out: &mut Vec<MetricRow>) {
+    fn metrics(&self, place: usize, scores: &Scores, out: &mut Vec<MetricRow>) {
+        let bytes = self.bytes_column();
         let cell = &self.cells[place];
         let shown = columns(place).into_iter().filter(|c| cell.lens.is_some() || c.metric.of_model());
         for column in shown {
-            let estimate = scores.estimate(column.index);
+            let unit = column.metric.unit();
+            let estimate = scores.in_unit(column.index, unit);
             if estimate.n == 0 {
                 continue;
             }
-            out.push(self.row(cell, column.metric.name(), column.metric.unit(), estimate));
-            let bpb = bytes_per_token.filter(|_| column.metric.in_bits() && cell.horizon == 1);
-            if let Some(bytes) = bpb {
-                let factor = 1.0 / (std::f64::consts::LN_2 * bytes);
-                let scaled = scores.contrast(|mean| mean(column.index) * factor);
+            out.push(self.row(cell, column.metric.name(), unit, estimate));
+            if column.metric.in_bits() && cell.horizon == 1 && scores.mean(bytes) > 0.0 {
+                // A ratio of ratios: how many bytes a token stands for is as much a matter of the documents as the loss.
+                let scaled =
+                    scores.contrast(|mean| mean(column.index) / (std::f64::consts::LN_2 * mean(bytes)));
                 out.push(self.row(cell, column.metric.name(), "bits/byte", scaled));
             }
         }
@@ -49,13 +54,13 @@ impl Evaluation<'_> {
         for exits in &self.exits {
             let Some(cell) = self.cells.iter().find(|c| c.lens == Some(exits.lens)) else { continue };
             for (metric, unit, layer, column) in exits.names(self.n_layers) {
-                let row = self.row(cell, &metric, unit, scores.estimate(column));
+                let row = self.row(cell, &metric, unit, scores.in_unit(column, unit));
                 out.push(MetricRow { layer: layer as i32, ..row });
             }
         }
     }
 
-    fn row(&self, cell: &Cell, metric: &str, unit: &str, estimate: Estimate) -> MetricRow {
+    pub(super) fn row(&self, cell: &Cell, metric: &str, unit: &str, estimate: Estimate) -> MetricRow {
         let (subject, kind, hook, layer) = match cell.lens {
             None => ("model", "model", "resid_pre", self.n_layers),
             Some(lens) => {

@@ -116,7 +116,8 @@ pub fn windows(ids: &RowIds, seq_len: usize, limit: Option<u64>) -> Vec<Window> 
         let (doc_id, pos) = (ids.doc_id[row], ids.pos[row]);
         let full = |w: &Window| w.ids.len() == seq_len || w.segments[0].doc_id != doc_id;
         if windows.last().is_none_or(full) {
-            let segment = Segment { doc_id, doc_pos: pos, doc_len: 0, offset: 0, len: 0 };
+            let segment =
+                Segment { doc_id, doc_pos: pos, doc_len: 0, offset: 0, len: 0, ..Segment::default() };
             windows.push(Window { ids: Vec::new(), segments: vec![segment] });
         }
         if let Some(window) = windows.last_mut() {

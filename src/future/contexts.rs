@@ -97,7 +97,14 @@ impl Rows<'_> {
             ids.iter_mut().zip(bos).for_each(|(id, bos)| *id = *bos);
         }
         let len = ids.len() as u32;
-        let segment = Segment { doc_id, doc_pos: all as u32 - len, doc_len: all as u32, offset: 0, len };
+        let segment = Segment {
+            doc_id,
+            doc_pos: all as u32 - len,
+            doc_len: all as u32,
+            offset: 0,
+            len,
+            ..Segment::default()
+        };
         Ok((ids.len() >= LEAST).then(|| Window { ids, segments: vec![segment] }))
     }
 }
@@ -135,7 +142,8 @@ mod tests {
     use super::*;
 
     fn window(doc_id: u64, n: u32) -> Window {
-        let segments = vec![Segment { doc_id, doc_pos: 0, doc_len: n, offset: 0, len: n }];
+        let segments =
+            vec![Segment { doc_id, doc_pos: 0, doc_len: n, offset: 0, len: n, ..Segment::default() }];
         Window { ids: (0..n).collect(), segments }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     evaluate::Baselines,
     model::Model,
     run::MetricRow,
-    score::{Resamples, Scores, Tally},
+    score::{Intervals, Scores, Tally},
     text::Window,
 };
 
@@ -236,7 +236,7 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// When a number is not finite.
-    pub fn rows(&self, contexts: &[Window], resamples: Resamples) -> Result<Vec<MetricRow>, FutureError> {
+    pub fn rows(&self, contexts: &[Window], intervals: Intervals) -> Result<Vec<MetricRow>, FutureError> {
         let mut all = self.baselines(contexts);
         let guesses = all.len();
         for (key, scored) in &self.readings {
@@ -250,7 +250,7 @@ impl<'a> Table<'a> {
                 None => all.push((key.clone(), scored.clone(), 1.0)),
             }
         }
-        let mut tally = Tally::new(vec![0; all.len() * METRICS.len()], 1, resamples)?;
+        let mut tally = Tally::new(vec![0; all.len() * METRICS.len()], 1, intervals)?;
         for doc in self.sources.docs.iter().collect::<BTreeSet<_>>() {
             let mine: Vec<usize> =
                 (0..self.sources.rows()).filter(|i| self.sources.docs[*i] == *doc).collect();
@@ -304,7 +304,7 @@ fn to_rows(keys: &[Key], guesses: usize, scores: &Scores) -> Vec<MetricRow> {
         };
         let metrics = if place < guesses { &METRICS[..1] } else { &METRICS[..] };
         for (m, (metric, unit)) in metrics.iter().enumerate() {
-            rows.push(row(metric, unit, scores.estimate(column(place, m))));
+            rows.push(row(metric, unit, scores.in_unit(column(place, m), unit)));
         }
         let shuffled =
             Key { subject: format!("{}{}", key.subject, Control::Shuffled.suffix()), ..key.clone() };

@@ -7,7 +7,7 @@ use super::{GenerateError, Generated, Prompt};
 use crate::{
     model::{Model, ModelError},
     run::MetricRow,
-    score::{Estimate, Resamples, Tally},
+    score::{Estimate, Intervals, Tally},
 };
 
 /// One entry per new token of one prompt. Nats.
@@ -57,13 +57,13 @@ pub fn metric_rows(
     measured: &[Measured],
     edited: bool,
     n_layers: usize,
-    resamples: Resamples,
+    intervals: Intervals,
 ) -> Result<Vec<MetricRow>, GenerateError> {
     const NAMES: [&str; 4] = ["entropy", "surprisal", "ce", "kl"];
     let shown = if edited { 4 } else { 2 };
     let steps = measured.iter().map(|m| m.entropy.len()).max().unwrap_or(0);
     let groups = (0..steps).flat_map(|step| [step; NAMES.len()]).collect();
-    let mut tally = Tally::new(groups, steps, resamples)?;
+    let mut tally = Tally::new(groups, steps, intervals)?;
     for (prompt, m) in measured.iter().enumerate() {
         let of = |step: usize| [&m.entropy, &m.surprisal, &m.ce, &m.kl].map(|x| x.get(step).copied());
         let sums: Vec<f64> = (0..steps).flat_map(of).map(|x| x.unwrap_or(0.0)).collect();

@@ -202,19 +202,22 @@ mod tests {
     fn counts_groups_and_repeats() {
         let csv = "text,label,g\nA  b,x,1\na B,x,2\na b,y,1\nc,y,2\nd,y,3\n,y,4\ne,,5\nf,y,\n";
         let report = report(csv, &grouped()).unwrap();
-        assert_eq!((report.texts, report.labels, report.groups.0), (6, 6, 4));
+        assert_eq!((report.texts, report.labels, report.groups.0), (6, 6, 3));
         let count = |name: &str, labels, groups| ClassCount { name: name.into(), labels, groups };
-        assert_eq!(report.classes, [count("x", 2, 2), count("y", 4, 4)]);
+        assert_eq!(report.classes, [count("x", 2, 1), count("y", 4, 3)]);
         let noted = |count, first: &str| Noted { count, first: Some(first.into()) };
         assert_eq!(report.duplicates.same_label, noted(1, "a.csv:3 repeats a.csv:2"));
         assert_eq!(report.duplicates.other_label, noted(1, "a.csv:4 repeats a.csv:2"));
-        assert_eq!(report.duplicates.across_groups, noted(1, "a.csv:3 repeats a.csv:2"));
+        assert_eq!(report.duplicates.across_groups, Noted::default(), "groups 1 and 2 are one");
         assert_eq!((report.dropped.empty.count, report.dropped.unlabelled.count), (1, 1));
         let text = report.to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "data       6 labelled texts");
         assert_eq!(lines[1], "classes    2: \"x\" 2 (33.3 %), \"y\" 4 (66.7 %)");
-        assert_eq!(lines[2], "groups     4 groups of equal \"g\"");
+        assert_eq!(
+            lines[2],
+            "groups     3 groups of equal \"g\", 1 of them joined to others that share a text"
+        );
         assert!(
             lines[3].starts_with("repeats    1 with the same labels (first a.csv:3 repeats a.csv:2), 1 with")
         );

@@ -19,6 +19,7 @@ mod conllu;
 mod dropped;
 mod error;
 mod fold;
+mod joined;
 mod label;
 mod noted;
 mod plan;

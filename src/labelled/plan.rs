@@ -93,7 +93,14 @@ impl Plan {
             return;
         }
         let len = share.ids.len() as u32;
-        let segment = Segment { doc_id: set.texts[text].doc_id, doc_pos: 0, doc_len: len, offset: 0, len };
+        let segment = Segment {
+            doc_id: set.texts[text].doc_id,
+            doc_pos: 0,
+            doc_len: len,
+            offset: 0,
+            len,
+            ..Segment::default()
+        };
         let (window, group) = (self.windows.len() as u32, set.texts[text].group);
         self.windows.push(Window { ids: share.ids, segments: vec![segment] });
         for (target, rows, form) in share.items {

@@ -3,6 +3,7 @@
 use super::dropped::{Dropped, Raw, RawText};
 use super::error::LabelledError;
 use super::fold::fold;
+use super::joined::join;
 use super::label::LabelValues;
 use super::{table, words};
 use crate::text::{Format, TextError};
@@ -95,7 +96,7 @@ impl LabelledSet {
     /// Reads every file.
     ///
     /// Without a group column (or a value in it) a text is its own group, together with every text that differs only in
-    /// case and space. So it is with sentences outside documents.
+    /// case and space. So it is with sentences outside documents. Groups that share a text are joined.
     ///
     /// # Errors
     /// The first problem found, by file and line; see [`LabelledError`].
@@ -147,7 +148,12 @@ impl LabelledSet {
             let RawText { doc_id, place, text, .. } = text;
             texts.push(LabelledText { doc_id, place, text, group, targets });
         }
-        Ok(Self { texts, targets, labels, groups: groups.names, grouping, unit, dropped })
+        let mut groups = groups.names;
+        let grouping = match join(&mut texts, &mut groups, unit) {
+            0 => grouping,
+            n => format!("{grouping}, {n} of them joined to others that share a text"),
+        };
+        Ok(Self { texts, targets, labels, groups, grouping, unit, dropped })
     }
 
     /// The text that a target belongs to, by its place in [`texts`](Self::texts).

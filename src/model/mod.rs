@@ -157,8 +157,10 @@ impl Model {
         };
         let n_ctx = self.spec.n_ctx as i64;
         if batch == 0 || seq == 0 || seen + seq > n_ctx {
-            let seq = if seen > 0 { format!("{seq} after {seen}") } else { seq.to_string() };
-            return Err(ModelError::Input(format!("{seq} tokens do not fit a context of 1 to {n_ctx}")));
+            let tokens = if seq == 1 { "token does" } else { "tokens do" };
+            let after = if seen > 0 { format!("{seq} after {seen}") } else { seq.to_string() };
+            let wrong = format!("{after} {tokens} not fit a context of {n_ctx}");
+            return Err(ModelError::Input(if batch == 0 || seq == 0 { "no tokens".into() } else { wrong }));
         }
         let (low, high) = (ids.f_min()?.int64_value(&[]), ids.f_max()?.int64_value(&[]));
         if low < 0 || high >= self.spec.vocab as i64 {

@@ -22,6 +22,8 @@ fn row(layer: i32, source_layer: Option<i32>, estimate: f64) -> MetricRow {
         upper: (layer % 2 == 0).then_some(estimate.next_up()),
         n: 1 << 40,
         n_clusters: i64::from(7 + layer / 3),
+        n_eff: 6.5,
+        reason: (layer % 2 != 0).then(|| "one text".to_owned()),
     }
 }
 

@@ -12,10 +12,12 @@
 mod error;
 mod experiment;
 mod restore;
+mod roles;
 mod scope;
 mod words;
 
 pub use error::PatchError;
 pub use experiment::{Direction, Experiment, Levels, MEASURES, Map, noise};
+pub use roles::Role;
 pub use scope::{Asked, Preset, Target, Word, inspect};
 pub use words::places;

@@ -6,7 +6,7 @@ use arrow::{
     array::{ArrayRef, Float64Builder, Int32Array, ListBuilder, RecordBatch, StringArray, UInt64Array},
     error::ArrowError,
 };
-use layerscope_probes::{Bootstrap, Linear, Probe as _, score::Classified};
+use layerscope_probes::{Linear, Probe as _, Weightings, score::Classified};
 use ndarray::{Array2, ArrayView2};
 
 use super::{ProbeError, Target, Task, results::metrics, results::row};
@@ -38,11 +38,11 @@ impl Applied<'_> {
         &self,
         x: ArrayView2<'_, f32>,
         task: &Task,
-        bootstrap: &Bootstrap,
+        weightings: &Weightings,
     ) -> Result<(Array2<f64>, Vec<MetricRow>), ProbeError> {
         let at = || ProbeError::at(format!("{} at {} {}", self.subject, self.hook, self.layer));
         let scores = self.linear.scores(x).map_err(at())?;
-        let all = metrics(&task.target, bootstrap, &scores).map_err(at())?;
+        let all = metrics(&task.target, weightings, &scores).map_err(at())?;
         let point = (self.hook, self.layer as i32);
         let rows = all.iter().map(|(name, draws)| row(self.subject, "applied", point, name, draws)).collect();
         Ok((scores, rows))

@@ -14,7 +14,8 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 const TOLERANCE: f64 = 1e-6;
 
 /// Which probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Estimator {
     /// Logistic regression with an L2 penalty
     Logistic,

@@ -37,37 +37,44 @@ impl Labelling {
 /// The true labels of a split, then what is fitted beside them.
 pub(super) struct Labellings {
     pub(super) truth: Labelling,
-    /// The control task of Hewitt and Liang (2019): every word type has a random label. None where items have no types.
-    pub(super) control: Option<Labelling>,
-    /// The training part's labels shuffled over its groups. None for numbers.
-    pub(super) shuffled: Option<Labelling>,
+    /// Draws of the control task of Hewitt and Liang (2019): every word type has a random label. None where items have no types.
+    pub(super) control: Vec<Labelling>,
+    /// Draws of the training part's labels shuffled over its groups. None for numbers.
+    pub(super) shuffled: Vec<Labelling>,
 }
 
 impl Labellings {
-    /// The true ones, the control task's, shuffled ones.
-    pub(super) fn all(&self) -> [Option<&Labelling>; 3] {
-        [Some(&self.truth), self.control.as_ref(), self.shuffled.as_ref()]
+    /// What is fitted beside the true ones: the control task's, then shuffled ones.
+    pub(super) fn others(&self) -> impl Iterator<Item = &Labelling> {
+        self.control.iter().chain(&self.shuffled)
     }
 
-    /// Of the split `round` of `task`.
-    pub(super) fn new(task: &Task, round: &Round) -> Result<Self, Error> {
+    /// Of the split `round` of `task`, with so many draws of the others.
+    pub(super) fn new(task: &Task, round: &Round, draws: usize) -> Result<Self, Error> {
         let (train, test) = (task.select(&round.train), task.select(&round.test));
         let (Target::Classes { y, names }, Target::Classes { y: truth, .. }) = (&train.target, &test.target)
         else {
             let truth = Labelling { train: train.target, classes: Vec::new(), truth: Vec::new() };
-            return Ok(Self { truth, control: None, shuffled: None });
+            return Ok(Self { truth, control: Vec::new(), shuffled: Vec::new() });
         };
+        let draws = 0..draws as u64;
         let control = match (&train.types, &test.types) {
             (Some(types), Some(test_types)) => {
-                let control = ControlTask::new(y, names.len(), round.seed)?;
-                Some(Labelling::of(&control.labels(types), control.labels(test_types)))
+                let one = |draw| -> Result<Labelling, Error> {
+                    let control = ControlTask::new(y, names.len(), round.seed, draw)?;
+                    Ok(Labelling::of(&control.labels(types), control.labels(test_types)))
+                };
+                draws.clone().map(one).collect::<Result<_, _>>()?
             }
-            _ => None,
+            _ => Vec::new(),
         };
-        let shuffled = Labelling::of(&shuffled_labels(y, &train.groups, round.seed)?, truth.clone());
+        let shuffled = |draw| -> Result<Labelling, Error> {
+            Ok(Labelling::of(&shuffled_labels(y, &train.groups, round.seed, draw)?, truth.clone()))
+        };
+        let shuffled = draws.map(shuffled).collect::<Result<_, _>>()?;
         let classes = (0..names.len() as u32).collect();
         let truth = Labelling { train: train.target.clone(), classes, truth: truth.clone() };
-        Ok(Self { truth, control, shuffled: Some(shuffled) })
+        Ok(Self { truth, control, shuffled })
     }
 }
 

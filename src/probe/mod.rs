@@ -26,14 +26,16 @@ mod transfer;
 
 pub use applied::{Applied, SCORES, write_scores};
 pub use baseline::{Baseline, baselines};
-pub use cell::{Cell, CellKey, Extras, Reading, run_cell};
+pub use cell::{Cell, CellKey, Code, Extras, Reading, run_cell};
 pub use estimator::{Estimator, Fitted, Options};
 pub use exported::from_export;
 pub use features::{Features, extract, side_by_side};
-pub use law::{Control, Law, LawRow, NoDecay, Norming, decay, disagreement, documents, metric_rows};
-pub use permuted::exchange;
+pub use law::{
+    Control, Law, LawRow, NoDecay, Norming, Residuals, Sample, Sides, blocks, decay, disagreement, documents,
+};
+pub use permuted::{PermutationTest, exchange};
 pub use rare::{Kept, RareClass, RareRule, TOGETHER, Treatment, without_rare};
-pub use results::{Measured, Summary, results, undefined};
+pub use results::{Measured, Nested, Summary, results, undefined};
 pub use split::{Protocol, Round, rounds};
 pub use streamed::Stream;
 pub use task::{Target, Task};

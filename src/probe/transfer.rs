@@ -1,7 +1,7 @@
 //! What a probe found elsewhere is worth: fitted on one set and tested on another, fitted at one layer and read at another.
 
 use layerscope_probes::{
-    Bootstrap, Draws, Error, Probe as _, Resamples,
+    Draws, Error, Intervals, Probe as _, Weightings,
     score::{Classified, R2},
 };
 use ndarray::{ArrayView2, Axis};
@@ -36,7 +36,7 @@ pub fn transfer(
     points: &[(String, usize)],
     estimator: Estimator,
     options: &Options,
-    resamples: Resamples,
+    intervals: Intervals,
     done: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<MetricRow>, ProbeError> {
     let places: Vec<(usize, usize)> =
@@ -58,7 +58,7 @@ pub fn transfer(
         .par_iter()
         .map(|&(set, place)| -> Result<Vec<MetricRow>, ProbeError> {
             let x = side_by_side(sets[set].features, place)?.select(Axis(0), &sets[set].round.test);
-            let test = Test::new(&sets[set], x.view(), resamples).map_err(at((set, place)))?;
+            let test = Test::new(&sets[set], x.view(), intervals).map_err(at((set, place)))?;
             let mut rows = Vec::new();
             for (from, source) in sets.iter().enumerate() {
                 let subject = format!("{}:{}>{}", estimator.name(), source.name, sets[set].name);
@@ -104,14 +104,14 @@ fn fit(
 struct Test<'a> {
     x: ArrayView2<'a, f32>,
     task: Task,
-    bootstrap: Bootstrap,
+    weightings: Weightings,
 }
 
 impl<'a> Test<'a> {
-    fn new(set: &Set<'_>, x: ArrayView2<'a, f32>, resamples: Resamples) -> Result<Self, Error> {
+    fn new(set: &Set<'_>, x: ArrayView2<'a, f32>, intervals: Intervals) -> Result<Self, Error> {
         let task = set.task.select(&set.round.test);
-        let bootstrap = Bootstrap::new(&task.groups, resamples)?;
-        Ok(Self { x, task, bootstrap })
+        let weightings = Weightings::new(&task.groups, intervals)?;
+        Ok(Self { x, task, weightings })
     }
 
     /// Accuracy and AUROC, or R², where they are defined.
@@ -119,13 +119,13 @@ impl<'a> Test<'a> {
         let scores = fitted.linear.scores(self.x)?;
         Ok(match &self.task.target {
             Target::Numbers(y) => {
-                let r2 = self.bootstrap.metric(&R2::new(scores.view(), y.view())?)?;
+                let r2 = self.weightings.metric(&R2::new(scores.view(), y.view())?)?;
                 r2.value.is_finite().then_some(("r2", r2)).into_iter().collect()
             }
             Target::Classes { y, .. } => {
                 let classified = Classified::new(scores.view(), y)?;
-                let auroc = self.bootstrap.metric(&classified.auroc())?;
-                let mut all = vec![("accuracy", self.bootstrap.mean(&classified.correct())?)];
+                let auroc = self.weightings.metric(&classified.auroc())?;
+                let mut all = vec![("accuracy", self.weightings.mean(&classified.correct())?)];
                 all.extend(auroc.value.is_finite().then_some(("auroc", auroc)));
                 all
             }

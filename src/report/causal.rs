@@ -9,6 +9,7 @@ use super::{
 use crate::{
     figure::{Colours, Labels},
     run::MetricRow,
+    steer::TOGETHER,
 };
 
 /// The figures of `steer`, `schedule`, `trace` and of nothing else.
@@ -21,20 +22,31 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     }
 }
 
-/// By the layer that is pushed: a panel per strength, a line per direction, those of the control too.
+/// By the layer that is pushed: a panel per strength, a line per direction, and one for the control.
 fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     let rows = run.rows(&run.frame)?;
+    let (together, each): (Vec<&MetricRow>, Vec<&MetricRow>) =
+        rows.iter().filter(|r| r.kind.starts_with("steer")).partition(|r| r.subject.starts_with(TOGETHER));
     for metric in ["kl", "agreement", "ce_increase", "response"] {
         let mut panels: Vec<Rows> = Vec::new();
-        for row in rows.iter().filter(|r| r.metric == metric && r.kind.starts_with("steer")) {
+        let drawn = |r: &&&MetricRow| r.metric == metric && (r.kind == "steer" || together.is_empty());
+        for row in each.iter().filter(drawn) {
             let Some((name, strength)) = row.subject.rsplit_once('@') else { continue };
             let title = format!("strength {}", strength.replace('-', "−"));
             let place = panels.iter().position(|p| p.title == title).unwrap_or_else(|| {
                 panels.push(Rows { title, ..Rows::default() });
                 panels.len() - 1
             });
-            panels[place].add(name, row.clone());
+            panels[place].add(name, (*row).clone());
+        }
+        for row in together.iter().filter(|r| r.metric == metric) {
+            let length = row.subject.rsplit_once('+').map_or("", |(_, length)| length);
+            let sides = ["+", "−"].map(|sign| format!("strength {sign}{length}"));
+            panels
+                .iter_mut()
+                .filter(|p| sides.contains(&p.title))
+                .for_each(|p| p.add(TOGETHER, (*row).clone()));
         }
         if panels.is_empty() {
             continue;
@@ -45,7 +57,8 @@ fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
             "ce_increase" => ("What steering costs: cross-entropy above the model's own", "increase, nats"),
             _ => ("Change of the logit difference, by the layer that is pushed", "response, nats"),
         };
-        let more = "Strengths are in mean lengths of the layer's stream; random directions are the control.";
+        let more = "Strengths are in mean lengths of the layer's stream; the mean of random directions, the same to both sides, is \
+                    the control.";
         let said = Said::new(format!("steer-{metric}"), title, more).but_not(
             "whether the direction is what the model itself uses, nor what it does to a text that is generated. A push \
              that does no more than random ones of the same length says nothing about its direction.",
@@ -185,7 +198,11 @@ fn maps(run: &Run) -> Result<Vec<Figure>, ReportError> {
         let said = Said::new(
             format!("patch-{}-{}", slug(hook), slug(&first.metric)),
             format!("{hook} put into the other run: effect on the {metric}"),
-            "0: as corrupted, 1: as clean. One pair of prompts is an example.",
+            if first.n_clusters > 1 {
+                "0: as corrupted, 1: as clean. Means over prompts, by what positions are to the two."
+            } else {
+                "0: as corrupted, 1: as clean. One pair of prompts is an example."
+            },
         )
         .but_not(
             "that this state is the only way: effects of patches do not add up, and other pairs of prompts may differ.",

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeSet, fs};
 
+use layerscope_probes::interval::{FEW, FEWEST};
+
 use super::{ReportError, Run, words};
 use crate::{page, run::MetricRow, words::plural};
-
-/// Intervals over fewer clusters than this are rough.
-const FEW: i64 = 20;
 
 /// Something to be careful about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +29,7 @@ pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
     texts.extend(few_clusters(run, &rows));
     texts.extend(unconverged(run));
     texts.extend(in_sample(&rows));
+    texts.extend(run.manifest.leakage.iter().filter(|one| one.leaks()).map(|one| format!("Leakage: {one}.")));
     let of_all = |text| Caveat { run: run.name.clone(), text, metrics: Vec::new() };
     Ok(texts.into_iter().map(of_all).chain(no_interval(run, &rows)).collect())
 }
@@ -48,16 +48,20 @@ fn parity(run: &Run) -> Option<String> {
 }
 
 fn few_clusters(run: &Run, rows: &[MetricRow]) -> Option<String> {
-    let fewest = rows.iter().map(|r| r.n_clusters).filter(|n| *n > 0).min().filter(|n| *n < FEW)?;
+    let counted = |r: &&MetricRow| r.n_clusters > 0;
+    let fewest = rows.iter().filter(counted).map(|r| r.n_eff).min_by(f64::total_cmp).filter(|n| *n < FEW)?;
     let (_, clusters) = words::counted(&run.manifest);
-    Some(match fewest {
-        1 => format!(
-            "Some numbers rest on a single {clusters}: nothing says how far they would carry over to others."
-        ),
-        n => format!(
-            "Some numbers rest on {n} {}: intervals over fewer than {FEW} are rough, and often too narrow.",
-            plural(clusters)
-        ),
+    let clusters = plural(clusters);
+    Some(if fewest < FEWEST {
+        format!(
+            "Some numbers rest on {fewest:.1} effective {clusters}, fewer than {FEWEST}: nothing says how far they would carry over to \
+             others, and they have no interval."
+        )
+    } else {
+        format!(
+            "Some numbers rest on {fewest:.1} effective {clusters}, fewer than {FEW}: their intervals are wide, and one unusual text \
+             would move them."
+        )
     })
 }
 

@@ -85,8 +85,7 @@ impl Figure {
     pub fn csv(&self) -> String {
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
         let mut out = csv::Writer::from_writer(Vec::new());
-        let header =
-            "subject,kind,hook,layer,source_layer,horizon,metric,unit,estimate,lower,upper,n,n_clusters";
+        let header = "subject,kind,hook,layer,source_layer,horizon,metric,unit,estimate,lower,upper,n,n_clusters,n_eff,reason";
         let rows = self.rows.iter().map(|r| {
             let source = r.source_layer.map_or_else(String::new, |l| l.to_string());
             vec![
@@ -103,6 +102,8 @@ impl Figure {
                 number(r.upper),
                 r.n.to_string(),
                 r.n_clusters.to_string(),
+                r.n_eff.to_string(),
+                r.reason.clone().unwrap_or_default(),
             ]
         });
         let header = header.split(',').map(str::to_owned).collect();

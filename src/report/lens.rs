@@ -10,7 +10,7 @@ use crate::run::MetricRow;
 /// Whether a row of `lens eval` or `future` is a lens's own number at a layer, rather than the model's or a baseline's.
 pub(super) fn is_lens(run: &Run, row: &MetricRow) -> bool {
     ["lens eval", "future"].contains(&run.manifest.kind.as_str())
-        && !["model", "baseline"].contains(&row.kind.as_str())
+        && !["model", "baseline", "difference"].contains(&row.kind.as_str())
         && !one_of_several(run, row)
 }
 

@@ -15,7 +15,17 @@ use crate::{
 };
 
 /// Of every probe, one line each in one figure.
-const COMPARED: [&str; 6] = ["macro_f1", "auroc", "nll", "ece", "selectivity", "compression"];
+const COMPARED: [&str; 9] = [
+    "macro_f1",
+    "auroc",
+    "nll",
+    "ece",
+    "ece_debiased",
+    "brier",
+    "selectivity",
+    "compression",
+    "compression_less_shuffled",
+];
 
 /// All figures of a sweep or a transfer of probes.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
@@ -85,23 +95,32 @@ fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
             lines.best = best.first().map(|r| r.layer);
             lines.tied =
                 same("tied_with_best")?.iter().filter(|r| r.estimate == 1.0).map(|r| r.layer).collect();
-            let corrected = best.first().map_or_else(String::new, |r| {
-                let interval =
-                    r.lower.zip(r.upper).map_or_else(String::new, |(l, u)| format!(" [{l:.3}, {u:.3}]"));
-                format!("Best layer after correcting for the choice: {:.3}{interval}.", r.estimate)
-            });
+            let said = quoted(&same(&format!("nested_{metric}"))?, &best);
             let site = if several { format!("-{hook}") } else { String::new() };
             let (title, label) = words::metric(metric, &own[0].unit);
             let title = if metric == "accuracy" { format!("Accuracy on {on}") } else { title };
             let said = Said::new(
                 format!("probe-{metric}-{subject}{site}"),
                 format!("{title}, by layer: {subject} probe at {hook}"),
-                corrected,
+                said,
             );
             figures.push(curves(run, said, (&label, false), &[lines]));
         }
     }
     Ok(figures)
+}
+
+/// The value to quote: of the layer that validation rows chose, or, in runs of earlier versions, the best one's.
+fn quoted(nested: &[MetricRow], best: &[MetricRow]) -> String {
+    let number = |r: &MetricRow| {
+        let interval = r.lower.zip(r.upper).map_or_else(String::new, |(l, u)| format!(" [{l:.3}, {u:.3}]"));
+        format!("{:.3}{interval}", r.estimate)
+    };
+    match (nested.first(), best.first()) {
+        (Some(r), _) => format!("Layer {}, chosen on validation rows: {}.", r.layer, number(r)),
+        (None, Some(r)) => format!("Best layer after correcting for the choice: {}.", number(r)),
+        (None, None) => String::new(),
+    }
 }
 
 /// What the tokens alone give.
@@ -233,7 +252,7 @@ mod tests {
 
     #[test]
     fn sets_are_found_even_with_arrows_in_their_names() {
-        let number = Estimate { estimate: 0.5, lower: None, upper: None, n: 1, n_clusters: 1 };
+        let number = Estimate::alone(0.5, "a test", 1);
         let row = |subject: &str| MetricRow {
             subject: subject.into(),
             ..MetricRow::of("accuracy", "share", number)

@@ -167,6 +167,8 @@ fn frame(rows: &[MetricRow]) -> PolarsResult<DataFrame> {
             f64s("upper", |r| r.upper),
             i64s("n", |r| r.n),
             i64s("n_clusters", |r| r.n_clusters),
+            f64s("n_eff", |r| Some(r.n_eff)),
+            Column::new("reason".into(), rows.iter().map(|r| r.reason.clone()).collect::<Vec<_>>()),
         ],
     )
 }
@@ -186,7 +188,9 @@ fn rows(frame: &DataFrame) -> PolarsResult<Vec<MetricRow>> {
     let (metric, unit) = (text("metric")?, text("unit")?);
     let (layer, source_layer, horizon) = (i32s("layer")?, i32s("source_layer")?, i32s("horizon")?);
     let (estimate, lower, upper) = (f64s("estimate")?, f64s("lower")?, f64s("upper")?);
-    let (n, n_clusters) = (i64s("n")?, i64s("n_clusters")?);
+    let (n, n_clusters, n_eff) = (i64s("n")?, i64s("n_clusters")?, f64s("n_eff")?);
+    let reasons: Vec<Option<String>> =
+        frame.column("reason")?.str()?.iter().map(|v| v.map(str::to_owned)).collect();
     let row = |i: usize| MetricRow {
         subject: subject[i].clone(),
         kind: kind[i].clone(),
@@ -201,6 +205,8 @@ fn rows(frame: &DataFrame) -> PolarsResult<Vec<MetricRow>> {
         upper: upper[i],
         n: n[i].unwrap_or_default(),
         n_clusters: n_clusters[i].unwrap_or_default(),
+        n_eff: n_eff[i].unwrap_or_default(),
+        reason: reasons[i].clone(),
     };
     Ok((0..frame.height()).map(row).collect())
 }
@@ -208,12 +214,17 @@ fn rows(frame: &DataFrame) -> PolarsResult<Vec<MetricRow>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::score::Estimate;
+    use crate::score::{Estimate, Interval};
 
     #[test]
     fn a_frame_gives_back_its_rows_and_groups_in_order() {
-        let number =
-            Estimate { estimate: 0.1 + 0.2, lower: None, upper: Some(1.0 / 3.0), n: 7, n_clusters: 2 };
+        let number = Estimate {
+            estimate: 0.1 + 0.2,
+            interval: Ok(Interval { lower: 0.1, upper: 1.0 / 3.0 }),
+            n: 7,
+            n_clusters: 2,
+            n_eff: 1.9,
+        };
         let row = |subject: &str, layer: i32| MetricRow {
             subject: subject.into(),
             layer,

@@ -141,12 +141,19 @@ fn best(run: &Run, rows: &[MetricRow]) -> Option<Table> {
             .iter()
             .filter(|t| t.metric == "tied_with_best" && t.subject == r.subject && t.hook == r.hook);
         let tied: Vec<String> = tied.filter(|t| t.estimate == 1.0).map(|t| t.layer.to_string()).collect();
+        let metric = r.metric.trim_start_matches("best_");
+        // Runs of earlier versions have none.
+        let nested = rows.iter().find(|n| {
+            n.metric.strip_prefix("nested_") == Some(metric) && n.subject == r.subject && n.hook == r.hook
+        });
         let text = |text: &str| Cell::Text(text.to_owned());
         vec![
             text(&r.subject),
             text(&r.hook),
+            text(metric),
+            text(&nested.map_or_else(String::new, |nested| nested.layer.to_string())),
+            Cell::of(nested),
             text(&r.layer.to_string()),
-            text(&r.metric),
             Cell::of(Some(r)),
             text(&tied.join(" ")),
         ]
@@ -154,9 +161,11 @@ fn best(run: &Run, rows: &[MetricRow]) -> Option<Table> {
     let headers = [
         "probe",
         "hook",
-        "best layer",
         "metric",
-        "corrected for the choice",
+        "layer chosen on validation rows",
+        "its value on test rows",
+        "best layer on test rows",
+        "its value corrected for the choice",
         "layers that cannot be told from it",
     ];
     let table = Table {

@@ -38,8 +38,14 @@ pub(super) fn metric(name: &str, unit: &str) -> (String, String) {
         "auroc" => ("Area under the ROC curve", "AUROC"),
         "nll" => ("Negative log-likelihood of the labels", "NLL"),
         "ece" => ("Calibration error (15 bins)", "ECE"),
+        "ece_debiased" => ("Calibration error less what chance adds", "ECE, debiased"),
+        "brier" => ("Brier score of the probabilities", "Brier score"),
         "r2" => ("Explained variance on the test part", "R²"),
         "selectivity" => ("Selectivity: accuracy less that of the control task", "selectivity"),
+        "compression_less_shuffled" => (
+            "Compression of the labels less that of shuffled ones",
+            "compression less that of shuffled labels",
+        ),
         "compression" => ("Compression of the labels (1: nothing learnt)", "uniform code / online code"),
         _ => ("", ""),
     };

@@ -109,6 +109,12 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// A number of `metrics.parquet` has neither an interval nor a reason, or both.
+    #[error("an interval with two ends or a reason is missing: {row}")]
+    BadInterval {
+        /// The row, in words.
+        row: String,
+    },
     /// A number of `metrics.parquet` is NaN or infinite.
     #[error("{what} is {value}: {row}")]
     BadMetric {

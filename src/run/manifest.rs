@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::outputs::{Outputs, stay_inside};
 use super::{Compute, RunError, write_atomic};
 use crate::hash::sha256;
+use crate::leakage::Leakage;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -67,6 +68,9 @@ pub struct Manifest {
     pub counts: Counts,
     /// Outcome of a parity check where there was one. Not part of the job.
     pub parity: Option<Value>,
+    /// Whether lenses and probes were measured on what they were fitted on. Not part of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leakage: Vec<Leakage>,
     /// What the numbers were computed with; none where nothing was. Part of the job, see [`super::RunDir::claim`].
     #[serde(default)]
     pub compute: Option<Compute>,
@@ -180,6 +184,7 @@ impl Manifest {
             layout: None,
             counts: Counts::default(),
             parity: None,
+            leakage: Vec::new(),
             compute: None,
             outputs: Some(Outputs::new()),
             manifest_sha256: String::new(),
@@ -258,8 +263,17 @@ impl Manifest {
     pub fn job_settings(&self) -> Vec<(String, Value)> {
         let mut out = Vec::new();
         if let Ok(Value::Object(fields)) = serde_json::to_value(self) {
-            let not_content =
-                ["status", "job", "argv", "runtime", "counts", "parity", "outputs", "manifest_sha256"];
+            let not_content = [
+                "status",
+                "job",
+                "argv",
+                "runtime",
+                "counts",
+                "parity",
+                "leakage",
+                "outputs",
+                "manifest_sha256",
+            ];
             for (name, value) in fields.iter().filter(|(name, _)| !not_content.contains(&name.as_str())) {
                 flatten(name.clone(), value, &mut out);
             }

@@ -51,6 +51,10 @@ pub struct MetricRow {
     pub n: i64,
     /// Documents (or groups) behind it.
     pub n_clusters: i64,
+    /// As many equal, independent documents would tell as much: `(Σ m)² / Σ m²` of their sizes; 0 of what was not sampled. Finite.
+    pub n_eff: f64,
+    /// Why there is no interval; none where there is one.
+    pub reason: Option<String>,
 }
 
 impl MetricRow {
@@ -66,10 +70,12 @@ impl MetricRow {
             metric: metric.into(),
             unit: unit.into(),
             estimate: number.estimate,
-            lower: number.lower,
-            upper: number.upper,
+            lower: number.lower(),
+            upper: number.upper(),
             n: number.n as i64,
             n_clusters: number.n_clusters as i64,
+            n_eff: number.n_eff,
+            reason: number.interval.err().map(|why| why.to_string()),
         }
     }
 
@@ -81,10 +87,25 @@ impl MetricRow {
     }
 
     fn check(&self) -> Result<(), RunError> {
-        let values = [("estimate", Some(self.estimate)), ("lower", self.lower), ("upper", self.upper)];
+        let some = |x| Some(x);
+        let values = [
+            ("estimate", some(self.estimate)),
+            ("n_eff", some(self.n_eff)),
+            ("lower", self.lower),
+            ("upper", self.upper),
+        ];
         match values.iter().find_map(|&(what, value)| value.filter(|x| !x.is_finite()).map(|x| (what, x))) {
             Some((what, value)) => Err(RunError::BadMetric { row: self.name(), what, value }),
-            None => Ok(()),
+            None => self.check_interval(),
+        }
+    }
+
+    /// An interval has two ends, and a number without one a reason.
+    fn check_interval(&self) -> Result<(), RunError> {
+        match (self.lower, self.upper, &self.reason) {
+            (Some(lower), Some(upper), None) if lower <= upper => Ok(()),
+            (None, None, Some(_)) => Ok(()),
+            _ => Err(RunError::BadInterval { row: self.name() }),
         }
     }
 }
@@ -134,7 +155,9 @@ pub fn read_metrics(dir: &Path) -> Result<Vec<MetricRow>, RunError> {
 fn rows_of(file: Vec<u8>) -> Result<Vec<MetricRow>, String> {
     let broken = |e: ParquetError| e.to_string();
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(broken)?;
-    if builder.schema().fields() != schema().fields() {
+    // Earlier files end with n_clusters.
+    let (found, all) = (builder.schema().fields().clone(), schema());
+    if found != *all.fields() && found[..] != all.fields()[..EARLIER] {
         let names: Vec<_> = builder.schema().fields().iter().map(ToString::to_string).collect();
         return Err(format!("its columns are {}", names.join(", ")));
     }
@@ -145,6 +168,9 @@ fn rows_of(file: Vec<u8>) -> Result<Vec<MetricRow>, String> {
     }
     Ok(rows)
 }
+
+/// Columns of the files of versions before `n_eff` and `reason`.
+const EARLIER: usize = 13;
 
 /// Names and types, in the file's order.
 fn schema() -> SchemaRef {
@@ -163,6 +189,8 @@ fn schema() -> SchemaRef {
         ("upper", DataType::Float64, true),
         ("n", DataType::Int64, false),
         ("n_clusters", DataType::Int64, false),
+        ("n_eff", DataType::Float64, false),
+        ("reason", DataType::Utf8, true),
     ];
     Arc::new(Schema::new(fields.map(field).to_vec()))
 }
@@ -194,6 +222,8 @@ fn columns(rows: &[MetricRow]) -> Vec<ArrayRef> {
         f64s(|r| r.upper),
         i64s(|r| r.n),
         i64s(|r| r.n_clusters),
+        f64s(|r| Some(r.n_eff)),
+        Arc::new(rows.iter().map(|r| r.reason.as_deref()).collect::<StringArray>()),
     ]
 }
 
@@ -204,6 +234,8 @@ fn row_of(batch: &RecordBatch, row: usize) -> MetricRow {
     let i64 = |i: usize| batch.column(i).as_primitive::<Int64Type>().value(row);
     let f64 = |i: usize| batch.column(i).as_primitive::<Float64Type>().value(row);
     let some = |i: usize| batch.column(i).is_valid(row);
+    // How unequal documents were was not kept then.
+    let (earlier, n_clusters) = (batch.num_columns() == EARLIER, i64(12));
     MetricRow {
         subject: text(0),
         kind: text(1),
@@ -217,7 +249,9 @@ fn row_of(batch: &RecordBatch, row: usize) -> MetricRow {
         lower: some(9).then(|| f64(9)),
         upper: some(10).then(|| f64(10)),
         n: i64(11),
-        n_clusters: i64(12),
+        n_clusters,
+        n_eff: if earlier { n_clusters as f64 } else { f64(13) },
+        reason: if earlier { (!some(9)).then(|| "not kept".to_owned()) } else { some(14).then(|| text(14)) },
     }
 }
 
@@ -226,7 +260,7 @@ fn properties() -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_created_by(concat!("layerscope ", env!("CARGO_PKG_VERSION")).to_owned());
-    for number in ["estimate", "lower", "upper"] {
+    for number in ["estimate", "lower", "upper", "n_eff"] {
         let path = ColumnPath::from(number);
         builder = builder
             .set_column_dictionary_enabled(path.clone(), false)
@@ -256,6 +290,8 @@ mod tests {
             upper: (layer > 0).then_some(estimate + 0.1),
             n: 1 << 40,
             n_clusters: 7,
+            n_eff: 6.5,
+            reason: (layer <= 0).then(|| "one text".to_owned()),
         }
     }
 
@@ -276,7 +312,7 @@ mod tests {
         assert_eq!(
             types.collect::<Vec<_>>().join(" "),
             "subject:Utf8 kind:Utf8 hook:Utf8 layer:Int32 source_layer:Int32? horizon:Int32 metric:Utf8 unit:Utf8 \
-             estimate:Float64 lower:Float64? upper:Float64? n:Int64 n_clusters:Int64"
+             estimate:Float64 lower:Float64? upper:Float64? n:Int64 n_clusters:Int64 n_eff:Float64 reason:Utf8?"
         );
         let batch = builder.with_batch_size(8192).build().unwrap().next().unwrap().unwrap();
         assert_eq!(batch.column(8).as_primitive::<Float64Type>().value(3), 0.25);
@@ -286,14 +322,39 @@ mod tests {
     }
 
     #[test]
+    fn files_of_before_there_were_reasons_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = [row(0, 1.0), row(3, 2.0)];
+        let fields = Schema::new(schema().fields()[..EARLIER].to_vec());
+        let batch = RecordBatch::try_new(Arc::new(fields), columns(&rows)[..EARLIER].to_vec()).unwrap();
+        write_table(&dir.path().join(METRICS), &batch).unwrap();
+        let [open, with] = rows;
+        let expected = [
+            MetricRow { n_eff: 7.0, reason: Some("not kept".into()), ..open },
+            MetricRow { n_eff: 7.0, ..with },
+        ];
+        assert_eq!(read_metrics(dir.path()).unwrap(), expected);
+    }
+
+    #[test]
     fn numbers_that_are_not_finite_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let message = |rows: &[MetricRow]| write_metrics(dir.path(), rows).unwrap_err().to_string();
         let expected = "estimate is NaN: ce of tünéd at resid_pre, layer 2 (lens of layer 1), horizon 1";
         assert_eq!(message(&[row(1, 0.0), row(2, f64::NAN)]), expected);
-        let mut open = row(0, 1.0);
-        open.upper = Some(f64::INFINITY);
+        let open = MetricRow { upper: Some(f64::INFINITY), ..row(1, 1.0) };
         assert!(message(&[open]).starts_with("upper is inf: "));
+        let incomplete = [
+            MetricRow { reason: None, ..row(0, 1.0) },
+            MetricRow { lower: Some(0.9), ..row(0, 1.0) },
+            MetricRow { upper: None, ..row(1, 1.0) },
+            MetricRow { reason: Some("and yet".into()), ..row(1, 1.0) },
+            MetricRow { lower: Some(3.0), ..row(1, 1.0) },
+        ];
+        for row in incomplete {
+            let got = message(std::slice::from_ref(&row));
+            assert!(got.starts_with("an interval with two ends or a reason is missing: "), "{row:?}: {got}");
+        }
         assert!(!dir.path().join(METRICS).exists());
     }
 

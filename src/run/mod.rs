@@ -13,6 +13,7 @@ mod lock;
 mod manifest;
 mod metrics;
 mod outputs;
+mod over;
 mod sweep;
 mod tensors;
 
@@ -27,6 +28,7 @@ pub use manifest::{
 pub(crate) use metrics::write_table;
 pub use metrics::{METRICS, MetricRow, read_metrics, write_metrics};
 pub use outputs::{Output, Outputs, check_file, read_output};
+pub use over::over;
 pub(crate) use sweep::sweep;
 pub use tensors::{check_tensors, write_tensors};
 

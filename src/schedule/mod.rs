@@ -17,7 +17,7 @@ use crate::{
     hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError, Schedule},
     run::MetricRow,
-    score::Resamples,
+    score::Intervals,
     states::States,
     text::Window,
 };
@@ -66,17 +66,17 @@ impl<'a> Comparison<'a> {
     /// `points` are those of [`points`]. One of the lenses is the logit lens, which gives the prediction at layer L.
     ///
     /// # Errors
-    /// When the resamples do not fit.
+    /// When the columns do not fit.
     pub fn new(
         readout: &'a Readout,
         (lenses, kinds): (&'a [Box<dyn Lens>], &'a [String]),
         schedules: &'a [Named],
         points: &'a [Vec<HookPoint>],
         n_layers: usize,
-        resamples: Resamples,
+        intervals: Intervals,
     ) -> Result<Self, EvalError> {
         let new = |points: &'a Vec<HookPoint>| {
-            Evaluation::new(readout, lenses, kinds, points, n_layers, resamples, false)
+            Evaluation::new(readout, lenses, kinds, points, n_layers, intervals, false)
         };
         let evaluations = points.iter().map(new).collect::<Result<_, _>>()?;
         Ok(Self { schedules, points, evaluations, n_layers })
@@ -103,13 +103,21 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
+    /// As [`Evaluation::add_text`], for every schedule.
+    ///
+    /// # Errors
+    /// When a sum is not finite.
+    pub fn add_text(&mut self, windows: &[Window], clusters: Option<&[u64]>) -> Result<(), EvalError> {
+        self.evaluations.iter_mut().try_for_each(|evaluation| evaluation.add_text(windows, clusters))
+    }
+
     /// Every number with its interval, under the schedule's name, of other lenses than the logit lens under `SCHEDULE|LENS`; the
     /// model as it is comes last.
-    pub fn finish(&mut self, bytes_per_token: Option<f64>) -> Vec<MetricRow> {
+    pub fn finish(&mut self) -> Vec<MetricRow> {
         let (mut rows, mut own) = (Vec::new(), Vec::new());
         for (named, evaluation) in self.schedules.iter().zip(&mut self.evaluations) {
             let (model, of): (Vec<_>, Vec<_>) =
-                evaluation.finish(bytes_per_token).into_iter().partition(|row| row.kind == "model");
+                evaluation.finish().into_iter().partition(|row| row.kind == "model");
             own = model;
             // Prediction depth and early exit are of a stream whose layers are the model's.
             let known = |row: &MetricRow| Metric::ALL.iter().any(|metric| metric.name() == row.metric);

@@ -1,8 +1,13 @@
 //! What is read from a tally: means, intervals, contrasts.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
-use super::{Estimate, docs::DocSet};
+use layerscope_probes::{
+    Estimate, Interval, Intervals, Method, NoInterval,
+    interval::{Spread, correlation, jackknife, percentile, share},
+};
+
+use super::{clusters::Clusters, docs::DocSet, replicates::Replicates};
 
 /// Columns per tile of the table: their running sums stay in registers.
 pub(super) const TILE: usize = 16;
@@ -11,70 +16,184 @@ pub(super) const TILE: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Scores {
     /// Count group of each column.
-    pub(super) columns: Vec<usize>,
-    /// Documents of each group.
-    pub(super) docs: Vec<DocSet>,
-    /// Replicates and the point.
-    pub(super) rows: usize,
+    columns: Vec<usize>,
+    groups: Vec<Group>,
+    intervals: Intervals,
+    /// The point, then without each block or resampled.
+    rows: usize,
     /// `[tile, row]` of `TILE` columns; the groups' counts come after the last column.
-    pub(super) table: Vec<[f64; TILE]>,
+    table: Vec<[f64; TILE]>,
 }
 
+/// What a count group rests on.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    n_clusters: u64,
+    n_eff: f64,
+}
+
+/// Any function of the column means.
+type Of<'f> = dyn Fn(&dyn Fn(usize) -> f64) -> f64 + 'f;
+
 impl Scores {
+    pub(super) fn without_each(
+        columns: &[usize],
+        docs: &[DocSet],
+        clusters: &Clusters,
+        intervals: Intervals,
+    ) -> Self {
+        let (rows, total) = (clusters.len() + 1, clusters.total());
+        let mut table = vec![[0.0; TILE]; total.len().div_ceil(TILE) * rows];
+        for (place, sum) in total.iter().enumerate() {
+            let tile = &mut table[place / TILE * rows..];
+            tile[0][place % TILE] = *sum;
+            for (row, own) in tile[1..].iter_mut().zip(clusters.rows()) {
+                row[place % TILE] = sum - own[place];
+            }
+        }
+        let groups = groups(docs, |group| clusters.n_eff(columns.len() + group));
+        Self { columns: columns.to_vec(), groups, intervals, rows, table }
+    }
+
+    pub(super) fn resampled(
+        columns: &[usize],
+        docs: &[DocSet],
+        (replicates, sizes): (&mut Replicates, &Clusters),
+        intervals: Intervals,
+    ) -> Self {
+        let groups = groups(docs, |group| sizes.n_eff(group));
+        let (rows, table) = (replicates.rows(), replicates.table().to_vec());
+        Self { columns: columns.to_vec(), groups, intervals, rows, table }
+    }
+
     /// The mean over the corpus, `Σ s / Σ n`; NaN when nothing was counted.
     pub fn mean(&self, column: usize) -> f64 {
         self.at(0, column) / self.count(0, column)
     }
 
-    /// 95 % percentile interval of the mean, the ratio `Σ w s / Σ w n` of each replicate; none with fewer than two documents.
-    pub fn interval(&self, column: usize) -> Option<(f64, f64)> {
-        let all = self.estimate(column);
-        all.lower.zip(all.upper)
-    }
-
-    /// [`Self::mean`] and [`Self::interval`] with the counts behind them.
+    /// [`Self::mean`] with its interval and the counts behind it.
     pub fn estimate(&self, column: usize) -> Estimate {
         self.contrast(|mean| mean(column))
     }
 
-    /// Any function of the column means (a difference, a ratio of differences, an exponential) with its percentile interval: `f` sees
-    /// the means of the corpus, then those of each replicate, so that differences are paired by document.
-    ///
-    /// A replicate that drew none of a group's documents has no mean and is left out. There is no interval when `f` gives NaN in
-    /// some replicate, or when a bound is infinite.
-    pub fn contrast(&self, f: impl Fn(&dyn Fn(usize) -> f64) -> f64) -> Estimate {
-        let (n, n_clusters) = (Cell::new(u64::MAX), Cell::new(u64::MAX));
-        let estimate = f(&|column| {
-            n.set(n.get().min(self.count(0, column).round() as u64));
-            n_clusters.set(n_clusters.get().min(self.docs[self.columns[column]].len()));
-            self.mean(column)
-        });
-        // A function of no column is known from no document.
-        let [n, n_clusters] =
-            [n, n_clusters].map(|least| if least.get() == u64::MAX { 0 } else { least.get() });
-        let bounds = if n_clusters < 2 { None } else { self.bounds(f) };
-        Estimate { estimate, lower: bounds.map(|b| b.0), upper: bounds.map(|b| b.1), n, n_clusters }
+    /// As [`Self::estimate`] of a column that counts hits: the interval stays in 0..1 ([`share`]).
+    pub fn share(&self, column: usize) -> Estimate {
+        self.number(&|mean| mean(column), |estimate, spread, n| share(estimate, spread, n as f64))
     }
 
-    /// The 2.5 % and 97.5 % quantiles of `f` over replicates.
-    fn bounds(&self, f: impl Fn(&dyn Fn(usize) -> f64) -> f64) -> Option<(f64, f64)> {
-        let mut values = Vec::with_capacity(self.rows - 1);
-        for row in 1..self.rows {
-            let empty = Cell::new(false);
+    /// [`Self::share`] of a unit that is `share`, else [`Self::estimate`].
+    pub fn in_unit(&self, column: usize, unit: &str) -> Estimate {
+        if unit == "share" { self.share(column) } else { self.estimate(column) }
+    }
+
+    /// Any function of the column means (a difference, a ratio of differences, an exponential) with its interval: `f` sees the means of
+    /// the corpus, then those without each block of documents (or of each replicate), so that differences are paired by document.
+    ///
+    /// There is no interval when `f` has no value there.
+    pub fn contrast(&self, f: impl Fn(&dyn Fn(usize) -> f64) -> f64) -> Estimate {
+        self.number(&f, |estimate, spread, _| spread.around(estimate))
+    }
+
+    /// As [`Self::contrast`] of a correlation: the interval stays in -1..1 ([`correlation`]).
+    pub fn correlation(&self, f: impl Fn(&dyn Fn(usize) -> f64) -> f64) -> Estimate {
+        self.number(&f, |estimate, spread, _| correlation(estimate, spread))
+    }
+
+    /// As [`Self::contrast`], of a number that rests on a second, independent sample too, of which `f` knows nothing: its spread over
+    /// that one's `clusters` adds to that over the documents here. A bootstrap is of the documents here alone.
+    pub fn contrast_over_two(
+        &self,
+        f: impl Fn(&dyn Fn(usize) -> f64) -> f64,
+        other: Result<Spread, NoInterval>,
+        clusters: u64,
+    ) -> Estimate {
+        let number = self.number(&f, |estimate, spread, _| spread.and(other?).around(estimate));
+        let n_eff = match other {
+            Ok(spread) => number.n_eff.min(spread.n_eff),
+            Err(NoInterval::FewClusters { n_eff }) => number.n_eff.min(n_eff),
+            Err(_) => number.n_eff,
+        };
+        Estimate { n_eff, n_clusters: number.n_clusters + clusters, ..number }
+    }
+
+    /// `make` makes the interval of an estimate, a spread and a number of tokens.
+    pub(super) fn number(
+        &self,
+        f: &Of<'_>,
+        make: impl Fn(f64, Spread, u64) -> Result<Interval, NoInterval>,
+    ) -> Estimate {
+        let (n, used) = (RefCell::new(f64::INFINITY), RefCell::new(Vec::new()));
+        let estimate = f(&|column| {
+            let count = self.count(0, column);
+            n.replace_with(|least| least.min(count));
+            used.borrow_mut().push(self.columns[column]);
+            self.at(0, column) / count
+        });
+        let mut used = used.into_inner();
+        used.sort_unstable();
+        used.dedup();
+        if used.is_empty() {
+            return Estimate::alone(estimate, "a function of no column", 0);
+        }
+        let n = n.into_inner().round() as u64;
+        let n_clusters = used.iter().map(|g| self.groups[*g].n_clusters).min().unwrap_or(0);
+        let n_eff = used.iter().map(|g| self.groups[*g].n_eff).fold(f64::INFINITY, f64::min);
+        let of = |interval, n_eff| Estimate { estimate, interval, n, n_clusters, n_eff };
+        match self.intervals.method() {
+            Method::Bootstrap if n_clusters < 2 => of(Err(NoInterval::FewClusters { n_eff }), n_eff),
+            Method::Bootstrap => of(percentile(self.replicates(f), 0.0), n_eff),
+            Method::Jackknife => match self.spread(f, &used, n_eff) {
+                // Neighbours that are alike leave fewer than their sizes say.
+                Ok(spread) => of(make(estimate, spread, n), spread.n_eff),
+                Err(NoInterval::FewClusters { n_eff }) => of(Err(NoInterval::FewClusters { n_eff }), n_eff),
+                Err(why) => of(Err(why), n_eff),
+            },
+        }
+    }
+
+    /// The jackknife's spread over the blocks that have a count in one of the groups.
+    fn spread(&self, f: &Of<'_>, used: &[usize], n_eff: f64) -> Result<Spread, NoInterval> {
+        let left_out: Vec<f64> =
+            self.counted(used).map(|row| f(&|column| self.mean_at(row, column))).collect();
+        let spread = jackknife(&left_out, n_eff)?;
+        if self.intervals.is_serial() { spread.serial(&left_out) } else { Ok(spread) }
+    }
+
+    /// Rows without a block that has a count in one of the groups.
+    pub(super) fn counted(&self, used: &[usize]) -> impl Iterator<Item = usize> {
+        let places = move |row: &usize| {
+            used.iter()
+                .map(|group| self.columns.len() + group)
+                .any(|place| self.at(*row, place) != self.at(0, place))
+        };
+        (1..self.rows).filter(places)
+    }
+
+    /// The mean of the corpus (row 0), without a block, or of a replicate.
+    pub(super) fn mean_at(&self, row: usize, column: usize) -> f64 {
+        self.at(row, column) / self.count(row, column)
+    }
+
+    pub(super) fn group(&self, column: usize) -> usize {
+        self.columns[column]
+    }
+
+    pub(super) fn method(&self) -> Method {
+        self.intervals.method()
+    }
+
+    /// `f` of each replicate that drew a document of every group.
+    fn replicates(&self, f: &Of<'_>) -> Vec<f64> {
+        let value = |row: usize| {
+            let empty = RefCell::new(false);
             let value = f(&|column| {
                 let count = self.count(row, column);
-                empty.set(empty.get() || count == 0.0);
+                empty.replace_with(|empty| *empty || count == 0.0);
                 self.at(row, column) / count
             });
-            if !empty.get() {
-                values.push(value);
-            }
-        }
-        values.sort_unstable_by(f64::total_cmp);
-        let (first, last) = (values.first()?, values.last()?);
-        let bounds = (quantile(&values, 0.025), quantile(&values, 0.975));
-        let defined = !first.is_nan() && !last.is_nan() && bounds.0.is_finite() && bounds.1.is_finite();
-        defined.then_some(bounds)
+            (!empty.into_inner()).then_some(value)
+        };
+        (1..self.rows).filter_map(value).collect()
     }
 
     fn count(&self, row: usize, column: usize) -> f64 {
@@ -86,9 +205,9 @@ impl Scores {
     }
 }
 
-/// Quantile of sorted values, linear between neighbours (definition 7 of Hyndman & Fan 1996, `numpy`'s default).
-fn quantile(sorted: &[f64], p: f64) -> f64 {
-    let place = p * (sorted.len() - 1) as f64;
-    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    if low == high { low } else { low + (high - low) * place.fract() }
+fn groups(docs: &[DocSet], n_eff: impl Fn(usize) -> f64) -> Vec<Group> {
+    docs.iter()
+        .enumerate()
+        .map(|(group, docs)| Group { n_clusters: docs.len(), n_eff: n_eff(group) })
+        .collect()
 }

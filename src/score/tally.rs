@@ -1,25 +1,32 @@
-//! Sums over documents, plain and resampled.
+//! Sums over documents, and without each of them or resampled.
 
-use super::docs::DocSet;
-use super::scores::{Scores, TILE};
-use super::{Resamples, ScoreError};
+use layerscope_probes::{Intervals, Method};
 
-/// Documents taken up together, so that the table goes through the caches once for all of them.
-const BLOCK: usize = 16;
+use super::{ScoreError, clusters::Clusters, docs::DocSet, replicates::Replicates, scores::Scores};
 
-/// The streaming side: takes documents, in any order and in parts, and adds up `Σ w s` and `Σ w n` for every replicate.
+/// The streaming side: takes documents, in any order and in parts, and keeps what intervals need ([`Intervals`]).
 ///
-/// Memory is `8 (replicates + 1) (columns + groups)` bytes and a bit per document and group, whatever the corpus. Where a
-/// document's parts are cut and when [`Self::scores`] is called changes no result beyond the order of f64 additions; the same
-/// documents in the same order give the same bits. A document costs about 110 µs at 1000 replicates of 500 columns.
+/// Memory is at most `8 · 512 (columns + groups)` bytes of a jackknife, `8 (replicates + 1) (columns + groups)` of a bootstrap, and a bit per
+/// document and group, whatever the corpus. Where a document's parts are cut and when [`Self::scores`] is called changes no result
+/// beyond the order of f64 additions; the same documents in the same order give the same bits.
 #[derive(Debug, Clone)]
 pub struct Tally {
-    scores: Scores,
-    resamples: Resamples,
-    /// Sums then counts of the documents waiting, `[documents, columns + groups]`.
-    waiting: Vec<f64>,
-    /// Their weights, `[documents, replicates + 1]`; the point estimate is replicate 0, of weight 1.
-    weights: Vec<u8>,
+    /// Count group of each column.
+    columns: Vec<usize>,
+    /// Documents of each group.
+    docs: Vec<DocSet>,
+    intervals: Intervals,
+    sums: Sums,
+    /// What was read since the last document.
+    scores: Option<Scores>,
+}
+
+/// Sums of the columns, then counts of the groups.
+#[derive(Debug, Clone)]
+enum Sums {
+    Jackknife(Clusters),
+    /// And the groups' counts alone.
+    Bootstrap(Replicates, Clusters),
 }
 
 impl Tally {
@@ -28,15 +35,18 @@ impl Tally {
     ///
     /// # Errors
     /// [`ScoreError::NoSuchGroup`].
-    pub fn new(columns: Vec<usize>, groups: usize, resamples: Resamples) -> Result<Self, ScoreError> {
+    pub fn new(columns: Vec<usize>, groups: usize, intervals: Intervals) -> Result<Self, ScoreError> {
         if let Some((column, &group)) = columns.iter().enumerate().find(|&(_, &group)| group >= groups) {
             return Err(ScoreError::NoSuchGroup { column, group, groups });
         }
-        let rows = resamples.replicates() + 1;
-        let tiles = (columns.len() + groups).div_ceil(TILE);
-        let table = vec![[0.0; TILE]; tiles * rows];
-        let scores = Scores { columns, docs: vec![DocSet::default(); groups], rows, table };
-        Ok(Self { scores, resamples, waiting: Vec::new(), weights: Vec::new() })
+        let width = columns.len() + groups;
+        let sums = match intervals.method() {
+            Method::Jackknife => Sums::Jackknife(Clusters::new(width)),
+            Method::Bootstrap => {
+                Sums::Bootstrap(Replicates::new(width, intervals.resamples()), Clusters::new(groups))
+            }
+        };
+        Ok(Self { columns, docs: vec![DocSet::default(); groups], intervals, sums, scores: None })
     }
 
     /// Adds one document, or a part of one: its sum for every column, its count for every group.
@@ -45,16 +55,19 @@ impl Tally {
     /// [`ScoreError::NotFinite`], [`ScoreError::BadCount`], [`ScoreError::Width`]; nothing was added then.
     pub fn add(&mut self, doc_id: u64, sums: &[f64], counts: &[f64]) -> Result<(), ScoreError> {
         self.check(doc_id, sums, counts)?;
-        for (docs, &count) in self.scores.docs.iter_mut().zip(counts) {
+        for (docs, &count) in self.docs.iter_mut().zip(counts) {
             if count > 0.0 {
                 docs.insert(doc_id);
             }
         }
-        self.waiting.extend(sums.iter().chain(counts));
-        self.weights.push(1);
-        self.resamples.append_weights(doc_id, &mut self.weights);
-        if self.weights.len() == BLOCK * self.scores.rows {
-            self.take_up();
+        self.scores = None;
+        let values = sums.iter().chain(counts).copied();
+        match &mut self.sums {
+            Sums::Jackknife(clusters) => clusters.add(doc_id, values),
+            Sums::Bootstrap(replicates, sizes) => {
+                replicates.add(doc_id, values);
+                sizes.add(doc_id, counts.iter().copied());
+            }
         }
         Ok(())
     }
@@ -62,33 +75,42 @@ impl Tally {
     /// Adds what the other tally has seen. Parts of one document may be in both.
     ///
     /// # Errors
-    /// [`ScoreError::Mismatch`] when columns, groups, seed or replicates differ; nothing was added then.
-    pub fn merge(&mut self, mut other: Self) -> Result<(), ScoreError> {
-        let (ours, theirs) = (&self.scores, &other.scores);
+    /// [`ScoreError::Mismatch`] when columns, groups or intervals differ; nothing was added then.
+    pub fn merge(&mut self, other: Self) -> Result<(), ScoreError> {
         let same = [
-            ("columns", ours.columns == theirs.columns),
-            ("count groups", ours.docs.len() == theirs.docs.len()),
-            ("resamples", self.resamples == other.resamples),
+            ("columns", self.columns == other.columns),
+            ("count groups", self.docs.len() == other.docs.len()),
+            ("intervals", self.intervals == other.intervals),
         ];
         if let Some(&(what, _)) = same.iter().find(|(_, same)| !same) {
             return Err(ScoreError::Mismatch { what });
         }
-        self.take_up();
-        other.take_up();
-        let ours = self.scores.table.as_flattened_mut().iter_mut();
-        ours.zip(other.scores.table.as_flattened()).for_each(|(a, b)| *a += b);
-        self.scores.docs.iter_mut().zip(&other.scores.docs).for_each(|(a, b)| a.merge(b));
+        self.scores = None;
+        match (&mut self.sums, other.sums) {
+            (Sums::Jackknife(ours), Sums::Jackknife(theirs)) => ours.merge(theirs),
+            (Sums::Bootstrap(ours, our_sizes), Sums::Bootstrap(theirs, their_sizes)) => {
+                ours.merge(theirs);
+                our_sizes.merge(their_sizes);
+            }
+            _ => return Err(ScoreError::Mismatch { what: "intervals" }),
+        }
+        self.docs.iter_mut().zip(&other.docs).for_each(|(a, b)| a.merge(b));
         Ok(())
     }
 
     /// The scores of the documents so far.
     pub fn scores(&mut self) -> &Scores {
-        self.take_up();
-        &self.scores
+        let (columns, docs, intervals) = (&self.columns, &self.docs, self.intervals);
+        self.scores.get_or_insert_with(|| match &mut self.sums {
+            Sums::Jackknife(clusters) => Scores::without_each(columns, docs, clusters, intervals),
+            Sums::Bootstrap(replicates, sizes) => {
+                Scores::resampled(columns, docs, (replicates, sizes), intervals)
+            }
+        })
     }
 
     fn check(&self, doc_id: u64, sums: &[f64], counts: &[f64]) -> Result<(), ScoreError> {
-        let (columns, groups) = (self.scores.columns.len(), self.scores.docs.len());
+        let (columns, groups) = (self.columns.len(), self.docs.len());
         for (what, expected, got) in [("sums", columns, sums.len()), ("counts", groups, counts.len())] {
             if expected != got {
                 return Err(ScoreError::Width { doc_id, what, expected, got });
@@ -102,41 +124,4 @@ impl Tally {
             None => Ok(()),
         }
     }
-
-    /// Adds the waiting documents to the table, in the order they came.
-    fn take_up(&mut self) {
-        let (rows, width) = (self.scores.rows, self.scores.columns.len() + self.scores.docs.len());
-        let n = self.weights.len() / rows;
-        // Of each replicate the documents with a weight: (document, weight), and where its list ends.
-        let (mut drawn, mut ends) = (Vec::with_capacity(n * rows), Vec::with_capacity(rows));
-        for row in 0..rows {
-            let weights = (0..n).map(|doc| (doc, self.weights[doc * rows + row])).filter(|&(_, w)| w > 0);
-            drawn.extend(weights.map(|(doc, w)| (doc, f64::from(w))));
-            ends.push(drawn.len());
-        }
-        let mut tile = [[0.0; TILE]; BLOCK];
-        for (i, table) in self.scores.table.chunks_exact_mut(rows).enumerate() {
-            let from = i * TILE;
-            let to = width.min(from + TILE);
-            for (doc, values) in tile[..n].iter_mut().enumerate() {
-                values[..to - from].copy_from_slice(&self.waiting[doc * width + from..doc * width + to]);
-            }
-            let mut start = 0;
-            for (row, &end) in table.iter_mut().zip(&ends) {
-                weighted_sum(row, &tile, &drawn[start..end]);
-                start = end;
-            }
-        }
-        self.waiting.clear();
-        self.weights.clear();
-    }
-}
-
-/// `row += Σ_(doc, w) w · tile[doc]`, one document after the other.
-fn weighted_sum(row: &mut [f64; TILE], tile: &[[f64; TILE]; BLOCK], drawn: &[(usize, f64)]) {
-    let mut sum = *row;
-    for &(doc, weight) in drawn {
-        sum.iter_mut().zip(&tile[doc]).for_each(|(sum, value)| *sum += weight * value);
-    }
-    *row = sum;
 }

@@ -3,12 +3,13 @@
 use layerscope_lenses::{Ask, Readout, Teacher};
 use tch::{Kind, Tensor};
 
-use super::{Direction, Setting, SteerError, response::lines};
+use super::{Direction, Setting, SteerError, control::control, response::lines};
 use crate::{
-    hook::{Capture, Edit, HookPoint, Selection},
-    model::{Model, ModelError},
+    causal::replay,
+    hook::HookPoint,
+    model::Model,
     run::MetricRow,
-    score::{Estimate, Resamples, Tally},
+    score::{Estimate, Intervals, Tally},
     states::States,
     text::Window,
 };
@@ -38,6 +39,8 @@ pub struct Sweep<'a> {
     /// Mean length of the stream by layer.
     lengths: &'a [f64],
     contrast: Option<Contrast>,
+    /// Layers that are pushed, ascending.
+    layers: Vec<usize>,
     tally: Tally,
 }
 
@@ -45,19 +48,22 @@ impl<'a> Sweep<'a> {
     /// `lengths` has an entry per layer, 0 to L ([`Sweep::lengths`]).
     ///
     /// # Errors
-    /// When the resamples do not fit.
+    /// When the columns do not fit.
     pub fn new(
         readout: &'a Readout,
         directions: &'a [Direction],
         settings: &'a [Setting],
         lengths: &'a [f64],
         contrast: Option<Contrast>,
-        resamples: Resamples,
+        intervals: Intervals,
     ) -> Result<Self, SteerError> {
         // The model as it is comes first, as a setting of strength 0.
         let columns = (0..=settings.len()).flat_map(|_| [ALL, ALL, NEXT, ALL]).collect();
-        let tally = Tally::new(columns, 2, resamples)?;
-        Ok(Self { readout, directions, settings, lengths, contrast, tally })
+        let tally = Tally::new(columns, 2, intervals)?;
+        let mut layers: Vec<usize> = settings.iter().map(|setting| setting.layer).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        Ok(Self { readout, directions, settings, lengths, contrast, layers, tally })
     }
 
     /// Mean length of the stream at every layer, without the first position of each window, which often holds a sink of
@@ -89,17 +95,19 @@ impl<'a> Sweep<'a> {
     }
 
     /// Runs windows of one length as they are and under every setting. `clusters` gives, per row, what it counts as in
-    /// place of its document.
+    /// place of its document; `done` is called after every setting and may end the work. Blocks below the layer that is pushed run once.
     ///
     /// # Errors
-    /// When the model cannot run, or a state is not finite (named by setting, or by hook and document).
+    /// When the model cannot run, a state is not finite (named by setting, or by hook and document), or what `done` says.
     pub fn add(
         &mut self,
         model: &Model,
         windows: &[&Window],
         clusters: Option<&[u64]>,
+        mut done: impl FnMut() -> Result<(), SteerError>,
     ) -> Result<(), SteerError> {
-        let states = States::of(model, &[], windows)?;
+        let points: Vec<HookPoint> = self.layers.iter().map(|layer| HookPoint::resid_pre(*layer)).collect();
+        let states = States::of(model, &points, windows)?;
         let next = states.ahead(1).tokens;
         let n = self.readout.normalize(&states.last)?;
         let ask = Ask { expectation: true, tokens: &[&next], marginal: None };
@@ -110,7 +118,7 @@ impl<'a> Sweep<'a> {
         let teacher = Teacher::new(n, &mut read)?;
         let ids = Tensor::from_slice(&states.ids).view([windows.len() as i64, -1]);
         for setting in self.settings {
-            let n = self.readout.normalize(&self.steered(model, *setting, &ids)?)?;
+            let n = self.readout.normalize(&self.steered(model, *setting, (&ids, &states))?)?;
             let read = self.readout.sweep(&n, Ask { tokens: &[&next], ..Ask::default() })?;
             let same = read.argmax.iter().zip(&finals).map(|(a, b)| f64::from(u8::from(a == b)));
             columns.extend([
@@ -119,6 +127,7 @@ impl<'a> Sweep<'a> {
                 read.ce(0),
                 self.difference(&n)?,
             ]);
+            done()?;
         }
         self.take(&columns, &next, clusters.unwrap_or(&states.docs))
     }
@@ -142,7 +151,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// The stream that leaves the last block under a setting, `[rows, d_model]` f32.
-    fn steered(&self, model: &Model, setting: Setting, ids: &Tensor) -> Result<Tensor, SteerError> {
+    fn steered(&self, model: &Model, setting: Setting, of: (&Tensor, &States)) -> Result<Tensor, SteerError> {
         let direction = &self.directions[setting.direction];
         let missing = |reason: &str| SteerError::Direction {
             name: direction.name.clone(),
@@ -151,13 +160,14 @@ impl<'a> Sweep<'a> {
         };
         let unit = direction.at(setting.layer).ok_or_else(|| missing("it has no vector here"))?;
         let push = unit * (setting.strength * self.lengths[setting.layer]);
-        let push = push.to_kind(model.kind()).to_device(model.device());
-        let add = Edit::at(HookPoint::resid_pre(setting.layer), move |stream| stream + &push);
-        let end = HookPoint::resid_pre(model.spec().n_layers);
-        let mut taps = (add, Capture::new([end].into_iter().collect::<Selection>()));
-        model.forward(ids, &mut taps)?;
-        let kept = taps.1.get(end).ok_or_else(|| ModelError::Input(format!("{end} was not computed")))?;
-        let rows = kept.to_kind(Kind::Float).reshape([-1, model.spec().d_model as i64]);
+        let (ids, states) = of;
+        let own =
+            self.layers.iter().position(|layer| *layer == setting.layer).map(|place| &states.layers[place]);
+        let own = own.ok_or_else(|| missing("its states were not kept"))?;
+        // In the model's own number type, as an edit of the stream would be; states in f32 hold it without loss.
+        let push = push.f_to_kind(model.kind())?.f_to_device(own.device())?;
+        let stream = own.f_to_kind(model.kind())?.f_add(&push)?;
+        let rows = replay(model, ids, setting.layer, &stream)?;
         if rows.sum(Kind::Double).double_value(&[]).is_finite() {
             return Ok(rows);
         }
@@ -174,7 +184,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Every number with its interval: of each setting under `NAME@+0.5`, of each direction and layer the line through its
-    /// responses, and of the model as it is.
+    /// responses, of the random directions together and of the others' places among them, and of the model as it is.
     pub fn finish(&mut self) -> Vec<MetricRow> {
         let (directions, settings, contrast) = (self.directions, self.settings, self.contrast.is_some());
         let lengths = self.lengths;
@@ -194,7 +204,7 @@ impl<'a> Sweep<'a> {
             let less_own = |metric: usize| scores.contrast(|mean| mean(column(metric)) - mean(metric));
             rows.extend([
                 row("kl", "nats", scores.estimate(column(0))),
-                row("agreement", "share", scores.estimate(column(1))),
+                row("agreement", "share", scores.share(column(1))),
                 row("ce", "nats", scores.estimate(column(2))),
                 row("ce_increase", "nats", less_own(2)),
             ]);
@@ -205,6 +215,7 @@ impl<'a> Sweep<'a> {
         if contrast {
             rows.extend(lines(directions, settings, scores));
         }
+        rows.extend(control(directions, settings, contrast, scores));
         let own = |layer: usize, metric: &str, unit: &str, number: Estimate| MetricRow {
             subject: "model".into(),
             kind: "model".into(),
@@ -217,7 +228,7 @@ impl<'a> Sweep<'a> {
             rows.push(own(end, "logit_difference", "nats", scores.estimate(DIFFERENCE)));
         }
         rows.extend(lengths.iter().enumerate().map(|(layer, length)| {
-            let number = Estimate { estimate: *length, lower: None, upper: None, n: 0, n_clusters: 0 };
+            let number = Estimate::alone(*length, "a scale", 0);
             own(layer, "stream_length", "length", number)
         }));
         rows

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use layerscope_probes::interval::{jackknife, share};
 use tch::{Kind, Tensor};
 
 use super::SteerError;
@@ -9,7 +10,7 @@ use crate::{
     hook::HookPoint,
     model::Model,
     run::MetricRow,
-    score::{Estimate, Resamples, Tally},
+    score::{Blocks, Estimate, Intervals, MOST_APART, Tally},
     states::States,
     text::{
         Format, Segment, Tokenizer, Window, excerpt,
@@ -37,6 +38,9 @@ pub struct Differences {
     pub pca: Tensor,
     /// The share of the differences' squared length that lies along it.
     pub explained: f64,
+    /// The same without each of at most 32 blocks of neighbouring pairs.
+    without: Vec<f64>,
+    blocks: Blocks,
     /// Of every pair the cosine of its difference with the mean of all others'.
     pub consistency: Vec<f64>,
 }
@@ -135,11 +139,21 @@ pub(super) fn between(
     layers.iter().zip(last).map(of).collect()
 }
 
+/// The largest of some squared lengths over all of them.
+fn explained(lengths: &Tensor) -> f64 {
+    let squares = lengths.square();
+    let all = squares.sum(Kind::Double).double_value(&[]);
+    if all > 0.0 { squares.double_value(&[0]) / all } else { 0.0 }
+}
+
 /// A text of its own.
 pub(super) fn window((place, ids): (usize, Vec<u32>)) -> Window {
     let len = ids.len() as u32;
     let doc_id = place as u64;
-    Window { ids, segments: vec![Segment { doc_id, doc_pos: 0, doc_len: len, offset: 0, len }] }
+    Window {
+        ids,
+        segments: vec![Segment { doc_id, doc_pos: 0, doc_len: len, offset: 0, len, ..Segment::default() }],
+    }
 }
 
 impl Differences {
@@ -150,26 +164,34 @@ impl Differences {
         let (_, lengths, right) = rows.f_svd(true, true)?;
         let first = right.f_select(1, 0)?;
         let sign = if first.dot(&mean).double_value(&[]) < 0.0 { -1.0 } else { 1.0 };
-        let squares = lengths.square();
-        let all = squares.sum(Kind::Double).double_value(&[]);
-        let explained = if all > 0.0 { squares.double_value(&[0]) / all } else { 0.0 };
+        let explained = explained(&lengths);
+        let blocks = Blocks::new((0..rows.size()[0] as u64).map(|pair| (pair, 1)), MOST_APART);
+        let without = (0..blocks.len()).map(|block| {
+            let others: Vec<i64> =
+                (0..rows.size()[0]).filter(|pair| blocks.of(*pair as u64) != block).collect();
+            Ok(self::explained(&rows.f_index_select(0, &Tensor::from_slice(&others))?.f_svd(true, false)?.1))
+        });
+        let without = without.collect::<Result<Vec<f64>, SteerError>>()?;
         let others = (&mean * pairs - rows) / (pairs - 1.0);
         let cosine = Tensor::f_cosine_similarity(rows, &others, 1, 1e-12)?;
         let consistency = Vec::<f64>::try_from(cosine)?;
-        Ok(Self { layer, mean, pca: first * sign, explained, consistency })
+        Ok(Self { layer, mean, pca: first * sign, explained, without, blocks, consistency })
     }
 
-    /// `consistency` with an interval over pairs, and `explained`, of subject `pairs`.
+    /// `consistency` and `explained`, each with an interval over pairs, of subject `pairs`.
     ///
     /// # Errors
     /// A number that is not finite.
-    pub fn rows(&self, resamples: Resamples) -> Result<Vec<MetricRow>, SteerError> {
-        let mut tally = Tally::new(vec![0], 1, resamples)?;
+    pub fn rows(&self, intervals: Intervals) -> Result<Vec<MetricRow>, SteerError> {
+        let mut tally = Tally::new(vec![0], 1, intervals)?;
         for (pair, cosine) in self.consistency.iter().enumerate() {
             tally.add(pair as u64, &[*cosine], &[1.0])?;
         }
         let n = self.consistency.len() as u64;
-        let alone = Estimate { estimate: self.explained, lower: None, upper: None, n, n_clusters: 0 };
+        let n_eff = self.blocks.n_eff();
+        let interval =
+            jackknife(&self.without, n_eff).and_then(|spread| share(self.explained, spread, n as f64));
+        let explained = Estimate { estimate: self.explained, interval, n, n_clusters: n, n_eff };
         let row = |metric: &str, unit: &str, number: Estimate| MetricRow {
             subject: "pairs".into(),
             kind: "steer-pairs".into(),
@@ -177,6 +199,9 @@ impl Differences {
             layer: self.layer as i32,
             ..MetricRow::of(metric, unit, number)
         };
-        Ok(vec![row("consistency", "cosine", tally.scores().estimate(0)), row("explained", "share", alone)])
+        Ok(vec![
+            row("consistency", "cosine", tally.scores().estimate(0)),
+            row("explained", "share", explained),
+        ])
     }
 }

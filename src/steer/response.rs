@@ -9,11 +9,11 @@ use crate::{
     score::{Estimate, Scores},
 };
 
-/// For every direction and layer with two strengths or more: slope (through the origin, where the model as it is lies) and
+/// For every direction that is no control (these are pushed to one side only) and layer with two strengths or more: slope (through the origin, where the model as it is lies) and
 /// Pearson's r of the response.
 pub(super) fn lines(directions: &[Direction], settings: &[Setting], scores: &Scores) -> Vec<MetricRow> {
     let mut rows = Vec::new();
-    for (d, of) in directions.iter().enumerate() {
+    for (d, of) in directions.iter().enumerate().filter(|(_, of)| !of.random) {
         for layer in of.layers() {
             let mine = settings.iter().enumerate().filter(|(_, s)| s.direction == d && s.layer == layer);
             let mine: Vec<(usize, f64)> =
@@ -27,13 +27,13 @@ pub(super) fn lines(directions: &[Direction], settings: &[Setting], scores: &Sco
             };
             let row = |metric: &str, unit: &str, number: Estimate| MetricRow {
                 subject: of.name.clone(),
-                kind: if of.random { "steer-random" } else { "steer" }.into(),
+                kind: "steer".into(),
                 hook: "resid_pre".into(),
                 layer: layer as i32,
                 ..MetricRow::of(metric, unit, number)
             };
             rows.push(row("response_slope", "nats", scores.contrast(|mean| slope(&points(mean)))));
-            let r = scores.contrast(|mean| pearson(&points(mean)));
+            let r = scores.correlation(|mean| pearson(&points(mean)));
             if r.estimate.is_finite() {
                 rows.push(row("response_pearson", "correlation", r));
             }

@@ -11,8 +11,8 @@ use crate::{
     generate::{Prompt, Settings, TapSteps, generate},
     hook::{HookPoint, Tap},
     model::{Model, ModelError, wide},
-    run::MetricRow,
-    score::Estimate,
+    run::{MetricRow, over},
+    score::{Estimate, Intervals},
 };
 
 /// The control's number among random directions, which a sweep's do not reach.
@@ -185,7 +185,7 @@ impl Sentence<'_> {
             let lengths = Vec::<f64>::try_from(learnt.lengths()).unwrap_or_default();
             let row = |place: usize, metric: &str, unit: &str, estimate: f64| {
                 let n = self.ids.len() as u64 - 1;
-                let alone = Estimate { estimate, lower: None, upper: None, n, n_clusters: 1 };
+                let alone = Estimate::alone(estimate, "one sentence", n);
                 MetricRow {
                     subject: format!("{}{ending}", self.name),
                     kind: kind.into(),
@@ -212,4 +212,23 @@ impl Learnt {
     fn lengths(&self) -> Tensor {
         self.vectors.norm_scalaropt_dim(2.0, [-1_i64].as_slice(), false)
     }
+}
+
+/// Means over sentences of their rows, with intervals over sentences: of subjects `sentences` and `sentences-random`. Nothing of one
+/// sentence.
+///
+/// # Errors
+/// A number that is not finite.
+pub fn over_sentences(
+    mut rows: Vec<Vec<MetricRow>>,
+    intervals: Intervals,
+) -> Result<Vec<MetricRow>, SteerError> {
+    if rows.len() < 2 {
+        return Ok(Vec::new());
+    }
+    for row in rows.iter_mut().flatten() {
+        let random = row.kind == "steer-random";
+        row.subject = if random { "sentences-random" } else { "sentences" }.into();
+    }
+    Ok(over(&rows, intervals)?)
 }

@@ -5,13 +5,15 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Recipe, Sentence, Setting, SteerError, Sweep,
+    control::rank,
     direction::Direction,
+    over_sentences,
     pairs::{between, window},
     response::{pearson, slope},
 };
 use crate::{
     model::{Model, Weights},
-    score::Resamples,
+    score::Intervals,
     text::Window,
 };
 
@@ -89,8 +91,9 @@ fn a_sweeps_numbers_are_those_of_transformers() {
         let settings: Vec<Setting> =
             layers.iter().map(|layer| Setting { direction: 0, layer: *layer, strength: 1.0 }).collect();
         let mut sweep =
-            Sweep::new(&readout, &directions, &settings, &lengths, None, Resamples::new(0, 10)).unwrap();
-        sweep.add(&golden.model, &[&window((0, tokens(9, 8)))], None).unwrap();
+            Sweep::new(&readout, &directions, &settings, &lengths, None, Intervals::bootstrap(0, 10))
+                .unwrap();
+        sweep.add(&golden.model, &[&window((0, tokens(9, 8)))], None, || Ok(())).unwrap();
         let rows = sweep.finish();
         let of = |metric: &str| {
             let own = rows.iter().filter(|r| r.metric == metric && r.kind == "steer");
@@ -189,4 +192,113 @@ fn random_directions_are_drawn_evenly_and_again_the_same() {
     // Normal numbers: their fourth moment is 3 (a uniform's 1.8); the standard deviation of the estimate is 0.15.
     let fourth = values(&one, 5).iter().map(|x| x.powi(4)).sum::<f64>() * d as f64;
     assert!((fourth - 3.0).abs() < 0.6, "{fourth}");
+}
+
+/// `scipy.stats.permutation_test` counts the same: (1 + as large)/(1 + n).
+#[test]
+fn ranks_by_hand() {
+    let others = [0.1, -0.5, 0.3, -0.2];
+    assert_eq!(rank(-0.3, &others), (3.0, 0.6)); // -0.5, and 0.3 as large
+    assert_eq!(rank(0.6, &others), (1.0, 0.2));
+    assert_eq!(rank(0.0, &others), (5.0, 1.0));
+    assert_eq!(rank(1.0, &[]), (1.0, 1.0));
+}
+
+/// Six random directions on six windows: their mean, range and interval, and the rank of another one, from the rows of each.
+#[test]
+fn a_direction_is_ranked_among_random_ones() {
+    let golden = Golden::in_kind("llama", Kind::Float);
+    let (d, layers) = (golden.model.spec().d_model, [0, 2]);
+    let readout =
+        Readout::new(golden.model.unembed(), golden.model.spec().vocab, Precision::Exact, 1).unwrap();
+    let own = layers.map(|layer| (layer, golden.take("vectors").get(layer as i64)));
+    let mut directions = vec![Direction::new("v", own, d).unwrap()];
+    directions.extend((0..6).map(|i| Direction::random(i, &layers, d, 5)));
+    let settings: Vec<Setting> = (0..7)
+        .flat_map(|direction| {
+            let strengths: &[f64] = if direction == 0 { &[-0.5, 0.5] } else { &[0.5] };
+            let setting =
+                move |layer| strengths.iter().map(move |s| Setting { direction, layer, strength: *s });
+            layers.into_iter().flat_map(setting)
+        })
+        .collect();
+    let lengths = vec![2.0; golden.model.spec().n_layers + 1];
+    let contrast = Some(super::Contrast { toward: 5, away: 9 });
+    let mut sweep =
+        Sweep::new(&readout, &directions, &settings, &lengths, contrast, Intervals::default()).unwrap();
+    let mut passes = 0;
+    for i in 0..6 {
+        let window = window((i, tokens(i as u32, 8)));
+        sweep
+            .add(&golden.model, &[&window], None, || {
+                passes += 1;
+                Ok(())
+            })
+            .unwrap();
+    }
+    assert_eq!(passes, 6 * settings.len());
+    let rows = sweep.finish();
+    let find = |subject: &str, metric: &str, layer: usize| {
+        let own = |r: &&crate::run::MetricRow| {
+            r.subject == subject && r.metric == metric && r.layer == layer as i32
+        };
+        rows.iter().find(own).unwrap_or_else(|| panic!("no {metric} of {subject} at {layer}"))
+    };
+    for (layer, metric) in
+        layers.into_iter().flat_map(|layer| ["kl", "response"].map(|metric| (layer, metric)))
+    {
+        let random: Vec<f64> =
+            (1..=6).map(|i| find(&format!("random-{i}@+0.5"), metric, layer).estimate).collect();
+        let mean = find("random-mean@+0.5", metric, layer);
+        assert!((mean.estimate - random.iter().sum::<f64>() / 6.0).abs() < 1e-12);
+        assert!(mean.kind == "steer-random" && mean.n_eff == 6.0 && mean.lower.is_some(), "{mean:?}");
+        let ends =
+            ["least", "most"].map(|end| find("random-mean@+0.5", &format!("{metric}_{end}"), layer).estimate);
+        assert_eq!(
+            ends,
+            [
+                random.iter().copied().fold(f64::INFINITY, f64::min),
+                random.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+            ]
+        );
+        for subject in ["v@-0.5", "v@+0.5"] {
+            let own = find(subject, metric, layer).estimate.abs();
+            let beyond = 1 + random.iter().filter(|x| x.abs() >= own).count();
+            let row = find(subject, &format!("{metric}_rank"), layer);
+            assert_eq!((row.estimate, row.n, row.kind.as_str()), (beyond as f64, 6, "steer"));
+            let p = find(subject, &format!("{metric}_p_value"), layer);
+            assert!((p.estimate - beyond as f64 / 7.0).abs() < 1e-12 && p.reason.is_some());
+        }
+    }
+    assert!(rows.iter().all(|r| r.kind != "steer-random" || !r.metric.starts_with("response_s")));
+    let stopped =
+        sweep.add(&golden.model, &[&window((9, tokens(9, 8)))], None, || Err(SteerError::Interrupted));
+    assert!(matches!(stopped, Err(SteerError::Interrupted)));
+}
+
+#[test]
+fn several_sentences_have_means_and_intervals() {
+    let golden = Golden::of("llama");
+    let (layers, vectors) = (golden.layers(), golden.take("vectors"));
+    let lengths = vec![1.0; layers.len()];
+    let mut ce = Vec::new();
+    let rows: Vec<_> = (0..5)
+        .map(|i| {
+            let (ids, name) = (tokens(i, 6), format!("sentence-{}", i + 1));
+            let sentence = Sentence { name: &name, ids: &ids, layers: &layers, lengths: &lengths };
+            let learnt = sentence.measure(&golden.model, &vectors).unwrap();
+            ce.push(learnt.ce[1]);
+            sentence.rows(&learnt, &learnt)
+        })
+        .collect();
+    assert!(rows.iter().flatten().all(|r| r.reason.as_deref() == Some("one sentence")));
+    let found = over_sentences(rows.clone(), Intervals::default()).unwrap();
+    for (subject, kind) in [("sentences", "steer-sentence"), ("sentences-random", "steer-random")] {
+        let own =
+            |r: &&crate::run::MetricRow| r.subject == subject && r.metric == "sentence_ce" && r.layer == 1;
+        let row = found.iter().find(own).unwrap();
+        assert!((row.estimate - ce.iter().sum::<f64>() / 5.0).abs() < 1e-12);
+        assert!(row.lower.is_some() && row.n == 5 && row.kind == kind, "{row:?}");
+    }
+    assert!(over_sentences(rows[..1].to_vec(), Intervals::default()).unwrap().is_empty());
 }

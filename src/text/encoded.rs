@@ -26,6 +26,10 @@ pub(super) enum Lead {
 pub(super) struct Encoded {
     pub(super) id: u64,
     pub(super) ids: Vec<u32>,
+    /// How many of them are the lead.
+    pub(super) added: u32,
+    /// Bytes of text that the others stand for.
+    pub(super) bytes: u64,
 }
 
 /// Streams encoded documents until the corpus ends or `remaining` tokens are given out; the last document is cut
@@ -125,7 +129,7 @@ impl<'a> EncodedDocuments<'a> {
         if let Some(left) = &mut self.remaining {
             *left -= ids.len() as u64;
         }
-        Ok(Encoded { id: document.id, ids })
+        Ok(Encoded { id: document.id, ids, added: lead.len() as u32, bytes: bytes as u64 })
     }
 
     fn advance(&mut self) -> Result<Option<Encoded>, TextError> {

@@ -39,6 +39,7 @@ pub use corpus::{Corpus, Document};
 pub use display::{TokenText, show};
 pub use error::TextError;
 pub use pack::PackedWindows;
+pub(crate) use reader::arrow_sizes;
 pub use reader::{Format, data_files};
 pub use stats::TextStats;
 pub use tokenizer::{Tokenizer, excerpt};

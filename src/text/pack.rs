@@ -50,6 +50,8 @@ impl<'a> PackedWindows<'a> {
             doc_len: document.ids.len() as u32,
             offset: offset as u32,
             len: len as u32,
+            doc_added: document.added,
+            doc_bytes: document.bytes,
         });
         self.pos += len;
         true

@@ -8,7 +8,7 @@ use super::stats::TextStats;
 use super::tokenizer::Tokenizer;
 
 /// A run of tokens of one document inside a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
     /// The document.
     pub doc_id: u64,
@@ -20,6 +20,18 @@ pub struct Segment {
     pub offset: u32,
     /// Tokens in the segment.
     pub len: u32,
+    /// Tokens of the document that stand for none of its text (BOS, or the EOS of packing).
+    pub doc_added: u32,
+    /// Bytes of the text that the others stand for.
+    pub doc_bytes: u64,
+}
+
+impl Segment {
+    /// The segment's share of the document's bytes and of the tokens that stand for them.
+    pub fn text(&self) -> (f64, f64) {
+        let share = f64::from(self.len) / f64::from(self.doc_len.max(1));
+        (share * self.doc_bytes as f64, share * f64::from(self.doc_len.saturating_sub(self.doc_added)))
+    }
 }
 
 /// Tokens that go through the model together, at positions 0, 1, 2 ...
@@ -158,6 +170,8 @@ impl Iterator for Windows<'_> {
                     doc_len: document.ids.len() as u32,
                     offset: 0,
                     len: ids.len() as u32,
+                    doc_added: document.added,
+                    doc_bytes: document.bytes,
                 };
                 self.pos = end;
                 self.documents.stats.windows += 1;
@@ -219,6 +233,20 @@ pub(super) mod tests {
     ];
 
     #[test]
+    fn segments_share_out_the_bytes_of_their_documents() {
+        for policy in [BosPolicy::Auto, BosPolicy::Never] {
+            for seq_len in [1, 3, 256] {
+                let (windows, stats) = cut(&TEXTS, &gpt2(policy), seq_len, None, false).unwrap();
+                let parts = windows.iter().flat_map(|window| &window.segments).map(Segment::text);
+                let (bytes, spoken) =
+                    parts.fold((0.0, 0.0), |(a, b), (bytes, spoken)| (a + bytes, b + spoken));
+                assert!((bytes - stats.text_bytes as f64).abs() < 1e-9, "{bytes}");
+                assert!((spoken - (stats.tokens - stats.added_tokens) as f64).abs() < 1e-9, "{spoken}");
+            }
+        }
+    }
+
+    #[test]
     fn windows_put_together_are_the_documents() {
         for policy in [BosPolicy::Auto, BosPolicy::Never] {
             let tokenizer = gpt2(policy);
@@ -237,6 +265,8 @@ pub(super) mod tests {
                             doc_len: ids.len() as u32,
                             offset: 0,
                             len: len as u32,
+                            doc_added: window.segments[0].doc_added,
+                            doc_bytes: text.len() as u64,
                         };
                         assert_eq!(window.segments, [segment]);
                         pos += len;

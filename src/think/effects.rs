@@ -8,7 +8,7 @@ use crate::{
     generate::Settings,
     model::Model,
     run::MetricRow,
-    score::{Resamples, Tally},
+    score::{Intervals, Tally},
 };
 
 /// A prompt that has been thought through.
@@ -65,18 +65,18 @@ impl<'a> Effects<'a> {
     /// `feedback` and `settings` are those of the true thoughts and answers.
     ///
     /// # Errors
-    /// When the resamples do not fit.
+    /// When the columns do not fit.
     pub fn new(
         readout: &'a Readout,
         embeddings: &'a Embeddings,
         (replacements, feedback): (&'a Replacements, Feedback),
         cases: Vec<Case>,
         settings: Settings,
-        resamples: Resamples,
+        intervals: Intervals,
     ) -> Result<Self, ThinkError> {
         // The true thoughts come first, as a case that changes nothing: their KL column holds the entropy.
         let columns = (0..=cases.len()).flat_map(|_| [FIRST, FIRST, FIRST, ANSWER, ANSWER]).collect();
-        let tally = Tally::new(columns, 2, resamples)?;
+        let tally = Tally::new(columns, 2, intervals)?;
         Ok(Self { readout, embeddings, replacements, feedback, cases, settings, tally })
     }
 
@@ -175,12 +175,12 @@ impl<'a> Effects<'a> {
             let of = |metric, unit, number| row(case.to_string(), "replacement", metric, unit, number);
             rows.extend([
                 of("kl", "nats", scores.estimate(column(0))),
-                of("agreement", "share", scores.estimate(column(1))),
+                of("agreement", "share", scores.share(column(1))),
                 of("surprisal_increase", "nats", scores.contrast(|mean| mean(column(3)) - mean(3))),
                 of("kl_answer", "nats", scores.estimate(column(4))),
             ]);
             if case.is_whole() {
-                rows.push(of("same_answer", "share", scores.estimate(column(2))));
+                rows.push(of("same_answer", "share", scores.share(column(2))));
             }
         }
         rows

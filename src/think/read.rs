@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::Model,
     run::MetricRow,
-    score::{Resamples, Tally},
+    score::{Intervals, Tally},
 };
 
 /// A distribution over next tokens.
@@ -134,12 +134,12 @@ pub fn thought_rows(
     prompts: &[Vec<Thought>],
     (layer, n_layers): (usize, usize),
     mean_norm: f64,
-    resamples: Resamples,
+    intervals: Intervals,
 ) -> Result<Vec<MetricRow>, ThinkError> {
     let Some(first) = prompts.first() else { return Ok(Vec::new()) };
     let names = |thought: &Thought| numbers(thought, mean_norm).into_iter().map(|(name, _)| name);
     let columns: Vec<Named> = first.iter().flat_map(names).collect();
-    let mut tally = Tally::new(vec![0; columns.len()], 1, resamples)?;
+    let mut tally = Tally::new(vec![0; columns.len()], 1, intervals)?;
     for (i, thoughts) in prompts.iter().enumerate() {
         let sums: Vec<f64> =
             thoughts.iter().flat_map(|t| numbers(t, mean_norm).into_iter().map(|(_, x)| x)).collect();

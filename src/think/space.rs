@@ -14,7 +14,7 @@ use crate::{
     hook::HookPoint,
     model::Model,
     run::MetricRow,
-    score::{Estimate, Resamples, Tally},
+    score::{Estimate, Interval, Intervals, Tally},
     states::States,
     text::Window,
 };
@@ -69,7 +69,7 @@ impl Space {
         embeddings: &Embeddings,
         layers: &[usize],
         seed: u64,
-        resamples: Resamples,
+        intervals: Intervals,
     ) -> Result<Self, ThinkError> {
         let (n_layers, d, device) = (model.spec().n_layers, model.spec().d_model, model.device());
         let mut points: Vec<HookPoint> = layers.iter().map(|layer| HookPoint::resid_pre(*layer)).collect();
@@ -88,7 +88,7 @@ impl Space {
             states: points.iter().map(|_| moments()).collect(),
             targets: [moments(), moments()],
             pairs: points.iter().map(|_| [cross(), cross()]).collect(),
-            tally: Tally::new(vec![0; 2 * points.len()], 1, resamples)?,
+            tally: Tally::new(vec![0; 2 * points.len()], 1, intervals)?,
             points,
             seed,
         })
@@ -154,7 +154,8 @@ impl Space {
         &self.shares
     }
 
-    /// Every number by layer. The intervals of random subspaces are the range of their draws.
+    /// Every number by layer. `lower` and `upper` of kind `space-random`, random subspaces, are the range of their draws and no interval;
+    /// what all states make together (kind `space`) has none.
     ///
     /// # Errors
     /// When nothing was added.
@@ -163,7 +164,8 @@ impl Space {
         let cosines: Vec<Estimate> =
             (0..2 * self.points.len()).map(|c| self.tally.scores().estimate(c)).collect();
         let n_clusters = cosines.first().map_or(0, |c| c.n_clusters);
-        let plain = |estimate, n| Estimate { estimate, lower: None, upper: None, n, n_clusters };
+        let plain =
+            |estimate, n| Estimate { n_clusters, ..Estimate::alone(estimate, "of all states together", n) };
         let mut rows = Vec::new();
         for share in &self.shares {
             let row = MetricRow::of("components", "dimensions", plain(share.components as f64, 0));
@@ -194,7 +196,8 @@ impl Space {
             let metric = ("variance_share", "share");
             for (share, own, [estimate, lower, upper]) in self.inside(i, &randoms)? {
                 add(&share.name("components"), "space", metric, plain(own, n));
-                let number = Estimate { lower: Some(lower), upper: Some(upper), ..plain(estimate, n) };
+                let interval = Ok(Interval { lower, upper });
+                let number = Estimate { interval, ..plain(estimate, n) };
                 add(&share.name("random"), "space-random", metric, number);
             }
         }

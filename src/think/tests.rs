@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     generate::{Prompt, Settings, generate},
     model::{Model, Weights},
-    score::Resamples,
+    score::Intervals,
 };
 
 const TINY: [&str; 11] = [
@@ -182,14 +182,14 @@ fn effects_are_dense_divergences() {
             (&replacements, feedback),
             cases.clone(),
             Settings::greedy(NEW),
-            Resamples::new(0, 50),
+            Intervals::bootstrap(0, 50),
         )
         .unwrap();
         let found = effects.add(&model, &all).unwrap();
         let rows = effects.finish(2);
         let kl = rows.iter().find(|r| r.subject == "zero" && r.metric == "kl").unwrap();
         let mean = found.iter().map(|row| row[0].kl).sum::<f64>() / 3.0;
-        assert!((kl.estimate - mean).abs() < 1e-12 && kl.n_clusters == 3 && kl.lower.is_some());
+        assert!((kl.estimate - mean).abs() < 1e-12 && kl.n_clusters == 3 && kl.n_eff == 3.0);
         found
     };
     for (row, thinker) in thinkers.iter().enumerate() {

@@ -7,12 +7,12 @@ use layerscope_lenses::{Affine, Ask, Error, LayerIndex, Lens, Readout, Teacher};
 use tch::Tensor;
 
 use super::{
-    Correction, Corrections, Mean,
+    Constants, Correction, Corrections, Mean,
     places::{Places, WIDTH},
 };
 use crate::{
     evaluate::EvalError,
-    score::{Resamples, Tally},
+    score::{Intervals, Tally},
     states::States,
 };
 
@@ -31,7 +31,7 @@ pub struct Transfer<'a> {
     pub(super) layers: Vec<LayerIndex>,
     /// Maps by correction, lens layer, state layer.
     corrections: BTreeMap<(usize, usize, usize), Affine>,
-    mean: &'a Mean,
+    pub(super) constants: Constants,
     pub(super) places: Places,
     pub(super) tally: Tally,
 }
@@ -94,8 +94,8 @@ impl<'a> Transfer<'a> {
         subjects: Subjects<'a>,
         layers: &[LayerIndex],
         corrections: Option<Corrections>,
-        mean: &'a Mean,
-        resamples: Resamples,
+        mean: &Mean,
+        intervals: Intervals,
     ) -> Result<Self, EvalError> {
         let mut maps = BTreeMap::new();
         let matrices = 1 + if corrections.is_some() { Correction::ALL.len() } else { 0 };
@@ -108,9 +108,10 @@ impl<'a> Transfer<'a> {
                 }
             }
         }
-        let places = Places { layers: layers.len(), matrices, readers: subjects.others.len() };
-        let tally = Tally::new(places.groups(), 2, resamples)?;
-        Ok(Self { readout, subjects, layers: layers.to_vec(), corrections: maps, mean, places, tally })
+        let (constants, readers) = (mean.constants(), subjects.others.len());
+        let places = Places { layers: layers.len(), matrices, readers, constants: constants.len() };
+        let tally = Tally::new(places.groups(), 2, intervals)?;
+        Ok(Self { readout, subjects, layers: layers.to_vec(), corrections: maps, constants, places, tally })
     }
 
     /// Adds a batch of states of all layers.
@@ -119,7 +120,7 @@ impl<'a> Transfer<'a> {
     /// See [`EvalError`].
     pub fn add(&mut self, states: &States, clusters: &[u64]) -> Result<(), EvalError> {
         let target = self.target(states).map_err(EvalError::Teacher)?;
-        let mut sums = Sums::new(clusters, &target.next, self.places.constant() + 1);
+        let mut sums = Sums::new(clusters, &target.next, self.places.constant() + self.places.constants);
         for (j, &layer) in self.layers.iter().enumerate() {
             self.column(j, layer, &states.layers[j], &target, &mut sums)?;
         }
@@ -202,7 +203,7 @@ impl<'a> Transfer<'a> {
         Ok((Cell { kl, ce, agrees, native }, teacher))
     }
 
-    /// The constant predictor's KL, document part by document part.
+    /// The constant predictors' KL, document part by document part.
     fn constants(&self, target: &Target, runs: &[usize], sums: &mut Sums<'_>) -> Result<(), EvalError> {
         let (clusters, mut start) = (sums.clusters, 0);
         for &len in runs {
@@ -212,7 +213,8 @@ impl<'a> Transfer<'a> {
             let read = self.readout.sweep(&n, ask).map_err(EvalError::Teacher)?;
             let entropy: f64 = target.entropy[start..start + len].iter().sum();
             if let Some((sums, _)) = sums.of.get_mut(&clusters[start]) {
-                sums[self.places.constant()] += self.mean.kl(&read.marginal.unwrap_or_default(), entropy);
+                let kl = self.constants.kl(&read.marginal.unwrap_or_default(), entropy);
+                sums[self.places.constant()..].iter_mut().zip(kl).for_each(|(sum, kl)| *sum += kl);
             }
             start += len;
         }

@@ -10,7 +10,7 @@
 //!
 //! Beside the matrix stand corrections of the state before the lens ([`Correction`]), the shared lens with its controls,
 //! and the geometry of the layers ([`Layers`], a block of pairs at a time). Moments for corrections, geometry and the constant predictor come from
-//! one half of the documents, everything else from the other.
+//! one half of the documents, everything else from the other; where a number rests on both, so does its interval.
 
 mod correction;
 mod geometry;
@@ -22,8 +22,8 @@ mod spearman;
 mod verdict;
 
 pub use correction::{Correction, Corrections};
-pub use geometry::{BLOCK_BYTES, Layers, blocks};
+pub use geometry::{BLOCK_BYTES, Layers, blocks, blocks_apart};
 pub use matrix::{Subjects, Transfer};
-pub use mean::Mean;
+pub use mean::{Constants, Mean};
 pub use spearman::spearman;
 pub use verdict::{Sharing, verdict};

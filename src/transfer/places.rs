@@ -7,12 +7,13 @@ pub(super) const GROUPS: [usize; WIDTH] = [0, 0, 0, 1];
 /// Place of CE in a cell.
 pub(super) const CE: usize = 3;
 
-/// Matrices of lens layer × state layer (plain, then corrected), then every reader's own layers, then the constant predictor.
+/// Matrices of lens layer × state layer (plain, then corrected), then every reader's own layers, then the constant predictors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Places {
     pub(super) layers: usize,
     pub(super) matrices: usize,
     pub(super) readers: usize,
+    pub(super) constants: usize,
 }
 
 impl Places {
@@ -26,14 +27,15 @@ impl Places {
         self.cell(self.matrices, 0, 0) + WIDTH * (reader * self.layers + j)
     }
 
-    /// The constant predictor's KL, the last column.
+    /// The constant predictor's KL; after it those of the predictors without each block of documents.
     pub(super) fn constant(self) -> usize {
         self.reader(self.readers, 0)
     }
 
     /// The count group of every column.
     pub(super) fn groups(self) -> Vec<usize> {
-        GROUPS.repeat(self.constant() / WIDTH).into_iter().chain([0]).collect()
+        let constants = std::iter::repeat_n(0, self.constants);
+        GROUPS.repeat(self.constant() / WIDTH).into_iter().chain(constants).collect()
     }
 }
 
@@ -43,12 +45,12 @@ mod tests {
 
     #[test]
     fn cells_follow_one_another() {
-        let at = Places { layers: 3, matrices: 2, readers: 2 };
+        let at = Places { layers: 3, matrices: 2, readers: 2, constants: 3 };
         let cells = (0..2).flat_map(|m| (0..3).flat_map(move |i| (0..3).map(move |j| at.cell(m, i, j))));
         let readers = (0..2).flat_map(|r| (0..3).map(move |j| at.reader(r, j)));
         let all: Vec<usize> = cells.chain(readers).chain([at.constant()]).collect();
-        assert_eq!(all, (0..=24).map(|cell| 4 * cell).collect::<Vec<_>>()); // 2 · 9 + 2 · 3, and one
-        assert_eq!(at.groups().len(), 97);
-        assert_eq!(at.groups()[92..], [0, 0, 0, 1, 0]);
+        assert_eq!(all, (0..=24).map(|cell| 4 * cell).collect::<Vec<_>>()); // 2 · 9 + 2 · 3, and the first constant
+        assert_eq!(at.groups().len(), 99);
+        assert_eq!(at.groups()[92..], [0, 0, 0, 1, 0, 0, 0]);
     }
 }

@@ -45,7 +45,8 @@ impl Table<'_> {
     /// The means of the cell that begins at column `first`.
     fn cell(&mut self, of: Of<'_>, first: usize) {
         for (offset, name) in PLAIN.into_iter().enumerate() {
-            self.push(of, name, self.scores.estimate(first + offset));
+            let column = first + offset;
+            self.push(of, name, self.scores.in_unit(column, name.1));
         }
     }
 }
@@ -80,24 +81,34 @@ impl Transfer<'_> {
             }
         }
         let of = Of { subject: "constant", kind: "baseline", layer: at.layers - 1, source: None };
-        table.push(of, ("kl", "nats"), scores.estimate(at.constant()));
+        let spread = self.constants.spread(|which| scores.mean(at.constant() + which));
+        let documents = self.constants.documents();
+        table.push(of, ("kl", "nats"), scores.contrast_over_two(|m| m(at.constant()), spread, documents));
         table.rows
     }
 
     /// How much of the gap to the constant predictor a lens that reads all layers leaves open: per layer
     /// `G = (KL_S - KL_T) / (KL_const - KL_T)`, and over all layers the ratio of means. `S` is the reader `other`.
+    ///
+    /// `KL_const` is that of a predictor made of very many documents (a jackknife takes the bias of few off), and intervals are over the documents
+    /// of both halves: those that were measured on, and those that made the predictor.
     pub fn sharing(&mut self, other: usize) -> (Vec<Estimate>, Estimate) {
-        let (at, constant) = (self.places, self.places.constant());
+        let (at, constants) = (self.places, &self.constants);
         let pairs: Vec<(usize, usize)> =
             (0..at.layers).map(|j| (at.reader(other, j), at.cell(0, j, j))).collect();
         let scores = self.tally.scores();
-        let one = |(s, t): &(usize, usize)| scores.contrast(|m| (m(*s) - m(*t)) / (m(constant) - m(*t)));
-        let all = scores.contrast(|m| {
-            let gap: f64 = pairs.iter().map(|(s, t)| m(*s) - m(*t)).sum();
-            let room: f64 = pairs.iter().map(|(_, t)| m(constant) - m(*t)).sum();
-            gap / room
-        });
-        (pairs.iter().map(one).collect(), all)
+        // Of some layers, with the constant predictor's KL beside the means.
+        let score = |pairs: &[(usize, usize)]| {
+            let g = |m: &dyn Fn(usize) -> f64, constant: f64| {
+                let gap: f64 = pairs.iter().map(|(s, t)| m(*s) - m(*t)).sum();
+                gap / pairs.iter().map(|(_, t)| constant - m(*t)).sum::<f64>()
+            };
+            let spread = constants.spread(|which| g(&|c| scores.mean(c), scores.mean(at.constant() + which)));
+            let corrected =
+                |m: &dyn Fn(usize) -> f64| g(m, constants.corrected(|which| m(at.constant() + which)));
+            scores.contrast_over_two(corrected, spread, constants.documents())
+        };
+        (pairs.iter().map(|pair| score(std::slice::from_ref(pair))).collect(), score(&pairs))
     }
 
     /// Paired means over all layers: `Σ (KL_a - KL_T)` of two readers, for the sharing index `1 - gap_a / gap_b`.

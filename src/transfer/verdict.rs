@@ -2,9 +2,14 @@
 
 use std::fmt::Write as _;
 
+use layerscope_lenses::LayerIndex;
+
 use crate::{run::MetricRow, score::Estimate};
 
 use super::spearman;
+
+/// Documents, of both halves together, below which there is no verdict: with fewer the score has moved by a fifth of itself.
+const FEWEST_DOCUMENTS: u64 = 20;
 
 /// How well one shared lens does.
 #[derive(Debug, Clone)]
@@ -17,6 +22,26 @@ pub struct Sharing {
     pub layers: Vec<Estimate>,
     /// `G` of the rotated control, and the sharing index `1 - gap / gap of the control`.
     pub control: Option<(Estimate, Estimate)>,
+}
+
+impl Sharing {
+    /// Rows of `metrics.parquet`, kind `sharing`: of every layer, and at the last one over all.
+    pub fn rows(&self, hook: &str, layers: &[LayerIndex]) -> Vec<MetricRow> {
+        let last = layers.last().copied().unwrap_or(LayerIndex(0));
+        let each = layers.iter().zip(&self.layers).map(|(layer, e)| ("sharing", *layer, *e));
+        let all = [("sharing_all_layers", last, self.score)];
+        let control = self.control.iter().flat_map(|(control, index)| {
+            [("sharing_all_layers_rotated", last, *control), ("sharing_index", last, *index)]
+        });
+        let row = |(metric, layer, e): (&str, LayerIndex, Estimate)| MetricRow {
+            subject: self.name.clone(),
+            kind: "sharing".into(),
+            hook: hook.into(),
+            layer: layer.0 as i32,
+            ..MetricRow::of(metric, "ratio", e)
+        };
+        each.chain(all).chain(control).filter(|(_, _, e)| e.estimate.is_finite()).map(row).collect()
+    }
 }
 
 /// The mean penalty over pairs of layers at a distance, in CE.
@@ -40,9 +65,9 @@ fn at_distance(rows: &[MetricRow], near: bool, penalty: &str) -> Option<f64> {
 /// Sentences that the numbers support.
 pub fn verdict(rows: &[MetricRow], sharing: &[Sharing], twin: Option<f64>) -> String {
     let mut text = String::new();
-    let with = |e: &Estimate| match (e.lower, e.upper) {
-        (Some(a), Some(b)) => format!("{:.3} [{a:.3}, {b:.3}]", e.estimate),
-        _ => format!("{:.3}", e.estimate),
+    let with = |e: &Estimate| match e.interval {
+        Ok(i) => format!("{:.3} [{:.3}, {:.3}]", e.estimate, i.lower, i.upper),
+        Err(_) => format!("{:.3}", e.estimate),
     };
     if let (Some(near), Some(far)) =
         (at_distance(rows, true, "penalty_state"), at_distance(rows, false, "penalty_state"))
@@ -123,8 +148,16 @@ fn conclusion(sharing: &[Sharing]) -> String {
                 and pass it with --lens."
             .into();
     };
-    let (low, high) =
-        (best.score.lower.unwrap_or(best.score.estimate), best.score.upper.unwrap_or(best.score.estimate));
+    let documents = best.score.n_clusters;
+    if documents < FEWEST_DOCUMENTS {
+        return format!(
+            "Verdict: withheld, for {documents} documents, fewer than {FEWEST_DOCUMENTS}, do not tell whether one lens serves every layer."
+        );
+    }
+    let (low, high) = match best.score.interval {
+        Ok(interval) => (interval.lower, interval.upper),
+        Err(why) => return format!("Verdict: withheld, for the sharing score has no interval: {why}."),
+    };
     let answer = if high < 0.1 {
         "Verdict: yes, nearly"
     } else if low > 0.5 {
@@ -137,7 +170,7 @@ fn conclusion(sharing: &[Sharing]) -> String {
             "; the rotated control does worse than a constant, so that its fit has not converged: fit on more tokens before \
              relying on it"
         }
-        Some((control, _)) if control.lower.unwrap_or(control.estimate) > high => {
+        Some((control, _)) if control.lower().unwrap_or(control.estimate) > high => {
             "; layers share a code, for the rotated control does worse"
         }
         Some(_) => "; but the rotated control does no worse, so that this is no sign of a shared code",
@@ -153,9 +186,11 @@ fn conclusion(sharing: &[Sharing]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::{Interval, NoInterval};
 
     fn estimate(x: f64, half: f64) -> Estimate {
-        Estimate { estimate: x, lower: Some(x - half), upper: Some(x + half), n: 100, n_clusters: 10 }
+        let interval = Ok(Interval { lower: x - half, upper: x + half });
+        Estimate { estimate: x, interval, n: 100, n_clusters: 20, n_eff: 10.0 }
     }
 
     #[test]
@@ -178,6 +213,27 @@ mod tests {
         );
         assert!(say(&sharing(0.3, 0.3)).contains("no sign of a shared code"));
         assert!(say(&sharing(0.7, 0.9)).contains("Verdict: no"));
+        let few = |n_clusters: u64, interval| {
+            let mut few = sharing(0.05, 0.4);
+            few[0].score = Estimate { n_clusters, interval, ..few[0].score };
+            say(&few)
+        };
+        let interval = estimate(0.05, 0.01).interval;
+        assert!(few(19, interval).ends_with("Verdict: withheld, for 19 documents, fewer than 20, do not tell whether one lens serves every layer."));
+        let none = few(20, Err(NoInterval::FewClusters { n_eff: 4.5 }));
+        assert!(none.ends_with(
+            "Verdict: withheld, for the sharing score has no interval: 4.5 effective clusters, fewer than 5."
+        ));
+        assert!(!few(19, interval).contains("yes") && few(20, interval).contains("Verdict: yes"));
+        let rows = sharing(0.3, 0.6)[0].rows("resid_pre", &[LayerIndex(4)]);
+        let shown: Vec<_> = rows.iter().map(|r| (r.metric.as_str(), r.layer, r.estimate)).collect();
+        let all = [
+            ("sharing", 0.3),
+            ("sharing_all_layers", 0.3),
+            ("sharing_all_layers_rotated", 0.6),
+            ("sharing_index", 0.5),
+        ];
+        assert_eq!(shown, all.map(|(metric, value)| (metric, 4, value)));
         assert!(say(&[]).contains("cannot be said without a shared lens"));
     }
 }

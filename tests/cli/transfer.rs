@@ -58,7 +58,7 @@ fn one_document_is_cut_into_windows_and_the_hint_says_how_to_get_intervals() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         ended.err
     };
-    let hint = "--cluster window resamples windows instead";
+    let hint = "--cluster window takes windows instead";
     assert!(transfer("documents", "").contains(hint));
     assert!(!transfer("windows", "--cluster window").contains(hint));
 }

@@ -43,6 +43,10 @@ impl Metric for Auroc {
         self.rows
     }
 
+    fn is_share(&self) -> bool {
+        true
+    }
+
     fn values(&self, weights: &[Lanes]) -> Lanes {
         let [mut sum, mut n] = [Lanes::default(); 2];
         for class in &self.classes {

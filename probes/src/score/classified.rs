@@ -1,7 +1,7 @@
 use ndarray::{Array2, ArrayView2};
 
-use super::{Auroc, Ece, MacroF1};
-use crate::{Bootstrap, Draws, Error};
+use super::{Auroc, Ece, MacroF1, Reliability, Uncertainty, brier};
+use crate::{Draws, Error, Weightings};
 
 /// Scores of rows beside their true classes: checked once, read by every metric.
 #[derive(Debug, Clone)]
@@ -63,17 +63,33 @@ impl Classified {
         self.log_probs.outer_iter().zip(&self.y).map(|(row, &class)| -row[class as usize]).collect()
     }
 
+    /// Σ over classes of the squared difference between probability and truth, of two classes of the second alone, `(n,)`: its
+    /// mean is `brier`.
+    pub fn brier(&self) -> Vec<f64> {
+        brier::losses(self)
+    }
+
     /// Every metric by its name, with its resampled values.
     ///
     /// # Errors
     /// [`Error::Length`] when the bootstrap is of another number of rows.
-    pub fn metrics(&self, bootstrap: &Bootstrap) -> Result<[(&'static str, Draws); 5], Error> {
+    pub fn metrics(&self, weightings: &Weightings) -> Result<[(&'static str, Draws); 11], Error> {
+        let (ece, brier) = (self.ece(), weightings.mean(&self.brier())?);
+        let reliability = weightings.metric(&self.reliability())?;
+        let uncertainty = weightings.metric(&self.uncertainty())?;
+        let resolution = reliability.minus(&brier.minus(&uncertainty)?)?;
         Ok([
-            ("accuracy", bootstrap.mean(&self.correct())?),
-            ("macro_f1", bootstrap.metric(&self.macro_f1())?),
-            ("auroc", bootstrap.metric(&self.auroc())?),
-            ("nll", bootstrap.mean(&self.nll())?),
-            ("ece", bootstrap.metric(&self.ece())?),
+            ("accuracy", weightings.mean(&self.correct())?),
+            ("macro_f1", weightings.metric(&self.macro_f1())?),
+            ("auroc", weightings.metric(&self.auroc())?),
+            ("nll", weightings.mean(&self.nll())?),
+            ("ece", weightings.metric(&ece)?),
+            ("ece_debiased", weightings.metric(&ece.debiased())?),
+            ("ece_calibrated", weightings.metric(&ece.calibrated())?),
+            ("brier", brier),
+            ("brier_reliability", reliability),
+            ("brier_resolution", resolution),
+            ("brier_uncertainty", uncertainty),
         ])
     }
 
@@ -90,6 +106,16 @@ impl Classified {
     /// `ece`
     pub fn ece(&self) -> Ece {
         Ece::new(self)
+    }
+
+    /// `brier_reliability`
+    pub fn reliability(&self) -> Reliability {
+        Reliability::new(self)
+    }
+
+    /// `brier_uncertainty`
+    pub fn uncertainty(&self) -> Uncertainty<'_> {
+        Uncertainty(self)
     }
 }
 

@@ -17,6 +17,10 @@ impl Metric for MacroF1<'_> {
         self.of.y.len()
     }
 
+    fn is_share(&self) -> bool {
+        true
+    }
+
     fn values(&self, weights: &[Lanes]) -> Lanes {
         // [both, true or predicted]: the latter is 2 tp + fp + fn.
         let mut counts = vec![[Lanes::default(); 2]; self.of.n_classes()];

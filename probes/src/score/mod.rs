@@ -1,10 +1,12 @@
 //! Metrics of probes, each a function of row weights, so that intervals come from weighing rows anew
-//! ([`crate::Bootstrap`]).
+//! ([`crate::Weightings`]).
 //!
-//! Names as in the tables: `accuracy`, `macro_f1`, `auroc`, `nll`, `ece` of [`Classified`] rows, `r2` of predicted numbers.
-//! All agree with scikit-learn; what is undefined (a mean of no rows, the AUROC of one class) is NaN.
+//! Names as in the tables: `accuracy`, `macro_f1`, `auroc`, `nll`, `ece`, `brier` and their parts of [`Classified`] rows, `r2` of
+//! predicted numbers. All agree with scikit-learn or numpy; what is undefined (a mean of no rows, the AUROC of one class) is
+//! NaN.
 
 mod auroc;
+mod brier;
 mod classified;
 mod ece;
 mod macro_f1;
@@ -13,8 +15,9 @@ mod r2;
 mod tests;
 
 pub use auroc::Auroc;
+pub use brier::{Reliability, Uncertainty};
 pub use classified::{Classified, log_softmax};
-pub use ece::Ece;
+pub use ece::{CalibratedEce, DebiasedEce, Ece};
 pub use macro_f1::MacroF1;
 pub use r2::R2;
 
@@ -34,6 +37,11 @@ pub trait Metric: Sync {
     /// Its values under several weightings: in weighting l row i counts `weights[i][l]` times. `weights` is `(rows,)`, not
     /// negative. NaN where it is undefined.
     fn values(&self, weights: &[Lanes]) -> Lanes;
+
+    /// Whether it lies in 0..1, as a share does, so that its interval should.
+    fn is_share(&self) -> bool {
+        false
+    }
 
     /// Its value under one weighting, `(rows,)`.
     fn value(&self, weights: &[f64]) -> f64 {

@@ -4,7 +4,7 @@ use ndarray::{Array2, array};
 use serde_json::Value;
 
 use super::{Classified, Metric, R2, log_softmax};
-use crate::{Bootstrap, Error, Resamples};
+use crate::{Error, Intervals, Weightings};
 
 fn golden(kind: &str) -> Vec<Value> {
     let text = include_str!("../../../fixtures/probes/scores_golden.json");
@@ -41,10 +41,18 @@ fn classes_as_scikit_learn() {
                 ("macro_f1", rows.macro_f1().value(&weights)),
                 ("auroc", rows.auroc().value(&weights)),
                 ("ece", rows.ece().value(&weights)),
+                ("ece_debiased", rows.ece().debiased().value(&weights)),
+                ("brier", mean(&rows.brier(), &weights)),
+                ("brier_reliability", rows.reliability().value(&weights)),
+                ("brier_uncertainty", rows.uncertainty().value(&weights)),
             ];
             for (name, got) in got {
                 close(got, case[expected][name].as_f64().unwrap(), &format!("case {i}, {expected} {name}"));
             }
+            // A binomial of the same mean and variance stands in for the sum of unequal draws.
+            let exact = case[expected]["ece_calibrated"].as_f64().unwrap();
+            let got = rows.ece().calibrated().value(&weights);
+            assert!((got / exact - 1.0).abs() < 0.005, "case {i}, {expected}: {got}, exactly {exact}");
         }
     }
 }
@@ -55,11 +63,12 @@ fn every_metric_has_its_name_and_interval() {
     let y: Vec<u32> = serde_json::from_value(case["y"].clone()).unwrap();
     let rows = Classified::new(matrix(&case["scores"]).view(), &y).unwrap();
     let groups: Vec<u64> = (0..y.len() as u64).map(|row| row / 3).collect();
-    let bootstrap = Bootstrap::new(&groups, Resamples::new(0, 200)).unwrap();
-    for (name, draws) in rows.metrics(&bootstrap).unwrap() {
+    let weightings = Weightings::new(&groups, Intervals::default()).unwrap();
+    for (name, draws) in rows.metrics(&weightings).unwrap() {
         let got = draws.estimate();
-        close(got.estimate, case["expected"][name].as_f64().unwrap(), name);
-        assert!(got.upper.unwrap() > got.lower.unwrap() && got.n_clusters == 50, "{name}");
+        let tolerance = if name == "ece_calibrated" { 0.005 } else { 1e-9 };
+        assert!((got.estimate - case["expected"][name].as_f64().unwrap()).abs() < tolerance, "{name}");
+        assert!(got.upper().unwrap() > got.lower().unwrap() && got.n_clusters == 50, "{name}");
     }
 }
 
@@ -99,6 +108,65 @@ fn four_rows_by_hand() {
     let absent = Classified::new(array![[0.0, 2.0, -9.0], [1.0, 0.0, -9.0]].view(), &[1, 0]).unwrap();
     assert_eq!(absent.macro_f1().point(), 1.0);
     assert_eq!(rows.macro_f1().value(&[0.0, 0.0, 0.0, 1.0]), 1.0);
+}
+
+/// Bins of one probability have exactly what a binomial has: of 10 rows at 0.9, E|wrong - 1| = 2 · 9/10 · C(10, 1) · 0.1 · 0.9⁹.
+#[test]
+fn what_a_calibrated_probe_scores_by_hand() {
+    let rows = |p: f64, n: usize, wrong: usize| {
+        let scores =
+            Array2::from_shape_fn((n, 2), |(_, class)| if class == 1 { (p / (1.0 - p)).ln() } else { 0.0 });
+        let y: Vec<u32> = (0..n).map(|row| u32::from(row >= wrong)).collect();
+        Classified::new(scores.view(), &y).unwrap()
+    };
+    close(rows(0.9, 10, 1).ece().calibrated().point(), 0.2 * 0.9_f64.powi(10), "ten rows");
+    // One row: wrong by 0.9 with probability 0.1, by 0.1 with 0.9.
+    close(rows(0.9, 1, 0).ece().calibrated().point(), 2.0 * 0.9 * 0.1, "one row");
+    close(rows(0.9, 1, 0).ece().debiased().point(), 0.2 - folded_by_hand(0.1, 0.3), "one row, debiased");
+    // Sure, and right: nothing is left to chance, or next to nothing.
+    let sure =
+        Classified::new(Array2::from_shape_fn((5, 2), |(_, c)| 800.0 * c as f64).view(), &[1; 5]).unwrap();
+    assert_eq!(
+        (sure.ece().point(), sure.ece().calibrated().point(), sure.ece().debiased().point()),
+        (0.0, 0.0, 0.0)
+    );
+    assert_eq!((sure.reliability().point(), sure.uncertainty().point()), (0.0, 0.0));
+}
+
+/// Of N(m, s²): s √(2/π) e^(-m²/2s²) + m (1 - 2 Φ(-m/s)), Φ(-1/3) = 0.36944134018176367.
+fn folded_by_hand(m: f64, s: f64) -> f64 {
+    s * (2.0 / std::f64::consts::PI).sqrt() * (-m * m / (2.0 * s * s)).exp()
+        + m * (1.0 - 2.0 * 0.369_441_340_181_763_67)
+}
+
+/// Probes that are right about their chances, with few rows and many: the expected value is met, debiasing takes off a third or
+/// more of it, and reliability is 0 on average.
+#[test]
+fn of_calibrated_probes_the_expected_value_is_the_mean() {
+    for n in [20_usize, 200] {
+        let (mut plain, mut expected, mut debiased, mut reliability) = (0.0, 0.0, 0.0, 0.0);
+        let runs = 400;
+        for seed in 0..runs {
+            let scores = crate::draw::tests::normal(n, 3, seed).mapv(|s| 2.0 * f64::from(s));
+            let p = log_softmax(scores.view()).mapv(f64::exp);
+            let mut random = crate::draw::stream(seed, b"layerscope/test of score", 0);
+            let class = |row: usize| {
+                let u = crate::draw::uniform(&mut random);
+                u32::from(u > p[[row, 0]]) + u32::from(u > p[[row, 0]] + p[[row, 1]])
+            };
+            let y: Vec<u32> = (0..n).map(class).collect();
+            let rows = Classified::new(scores.view(), &y).unwrap();
+            plain += rows.ece().point() / runs as f64;
+            expected += rows.ece().calibrated().point() / runs as f64;
+            debiased += rows.ece().debiased().point() / runs as f64;
+            reliability += rows.reliability().point() / runs as f64;
+        }
+        // Of 400 runs the mean has a standard error of about 1.5 % of itself.
+        assert!((plain / expected - 1.0).abs() < 0.06, "{n}: {plain} where {expected} is expected");
+        assert!(debiased < 0.75 * plain, "{n}: {debiased} of {plain}");
+        // One run's deviation is about 3 / n; five standard errors.
+        assert!(reliability.abs() < 0.75 / n as f64, "{n}: {reliability}");
+    }
 }
 
 #[test]

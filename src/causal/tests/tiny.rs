@@ -8,7 +8,7 @@ use crate::{
     hook::{BlockHook, HookPoint},
     model::Model,
     run::MetricRow,
-    score::Resamples,
+    score::Intervals,
     text::{Segment, Window},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 fn windows(vocab: u32) -> Vec<Window> {
     let window = |doc_id: u64, doc_pos: u32, len: u32| Window {
         ids: (0..len).map(|i| (doc_id as u32 * 17 + (doc_pos + i) * 7 + 1) % vocab).collect(),
-        segments: vec![Segment { doc_id, doc_pos, doc_len: 12, offset: 0, len }],
+        segments: vec![Segment { doc_id, doc_pos, doc_len: 12, offset: 0, len, ..Segment::default() }],
     };
     vec![window(0, 0, 6), window(0, 6, 6), window(1, 0, 6), window(1, 6, 3), window(2, 0, 1)]
 }
@@ -53,9 +53,9 @@ fn measured(
             .unwrap();
     let plan = |ground| Plan::new(&readout, lenses, ground, (Removal::Resample, 3), || Ok(())).unwrap();
     let plans: Vec<Plan> = found.into_iter().map(plan).collect();
-    let resamples = Resamples::new(0, 50);
+    let intervals = Intervals::bootstrap(0, 50);
     let mut measurement =
-        Measurement::new(&readout, (lenses, kinds), &plans, Removal::Resample, resamples).unwrap();
+        Measurement::new(&readout, (lenses, kinds), &plans, Removal::Resample, intervals).unwrap();
     for places in crate::text::batches(&second, batch) {
         let some: Vec<&Window> = places.iter().map(|i| second[*i]).collect();
         measurement.add(model, &some, None, || Ok(())).unwrap();
@@ -81,7 +81,10 @@ fn at_the_last_layer_the_logit_lens_is_the_model_and_an_identity_is_the_logit_le
             let energy = find(&format!("logit@{direction}"), "energy", n_layers);
             let effect = find(&format!("model@{direction}"), "effect", n_layers);
             assert!(energy.estimate > 1e-4);
-            assert_eq!((energy.estimate, energy.lower), (effect.estimate, effect.lower));
+            assert_eq!(
+                (energy.estimate, energy.lower, &energy.reason),
+                (effect.estimate, effect.lower, &effect.reason)
+            );
             assert_eq!((energy.n, energy.n_clusters), (10, 2));
             assert_eq!(split_direction(&energy.subject), Some(("logit", direction)));
         }

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use layerscope::run::MetricRow;
 use serde_json::{Value, json};
 
-use super::super::{lens::with_interval, table::Table};
+use super::super::{
+    numbers::{LEGEND, with_interval},
+    table::Table,
+};
 
 /// Subjects in the order they came, without single fixed prompts, which are in the file.
 fn subjects(rows: &[MetricRow]) -> Vec<&str> {
@@ -24,9 +27,8 @@ pub(super) fn table(rows: &[MetricRow]) -> String {
     let subjects = subjects(rows);
     let horizons: BTreeSet<i32> = rows.iter().map(|r| r.horizon).collect();
     let layers: BTreeSet<i32> = rows.iter().filter(|r| r.kind != "baseline").map(|r| r.layer).collect();
-    let mut text = String::from(
-        "precision at 1 (± half of the 95 % interval): how often the first token is the model's own greedy one\n",
-    );
+    let mut text =
+        format!("precision at 1 ({LEGEND}): how often the first token is the model's own greedy one\n");
     for &k in &horizons {
         let find = |subject: &str, layer: i32, metric: &str, unit: &str| {
             rows.iter().find(|r| {

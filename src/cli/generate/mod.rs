@@ -18,7 +18,7 @@ use layerscope::{
     hook::EditSpec,
     model::Model,
     run::{Claim, Counts, METRICS, Manifest, MetricRow, RunDir, RunError, write_atomic, write_metrics},
-    score::Resamples,
+    score::Intervals,
     text::Tokenizer,
 };
 pub(crate) use say::continuation;
@@ -60,8 +60,8 @@ impl Generate {
         }
         let measured = job.prompts.iter().zip(&said).map(|(prompt, said)| measure(&model, prompt, said));
         let measured = measured.collect::<Result<Vec<_>, _>>()?;
-        let resamples = Resamples::new(self.common.seed, 1000);
-        let rows = metric_rows(&measured, changed, session.spec.n_layers, resamples)?;
+        let intervals = Intervals::default();
+        let rows = metric_rows(&measured, changed, session.spec.n_layers, intervals)?;
         if let (Some(claim), Some(out)) = (claim, &self.out) {
             write_texts(claim, (out, GENERATED), &rows, &job.lines(&said, &tokenizer)?)?;
             output.wrote(out, "every number, by step");

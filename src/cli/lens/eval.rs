@@ -16,7 +16,6 @@ use layerscope::{
     lenses::Readout,
     model::Model,
     run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_atomic, write_metrics},
-    score::Resamples,
     states::States,
     text::Window,
 };
@@ -27,6 +26,7 @@ use super::{
         args::{CommonArgs, Layers, ModelArgs, TextArgs},
         exit::Failure,
         interrupt::on_interrupt,
+        leakage::LeakageArgs,
         output::{Output, shown},
         source::{Source, counts},
     },
@@ -35,6 +35,7 @@ use super::{
     report,
     site::block_hook,
 };
+use crate::cli::{intervals::IntervalArgs, numbers::hint_clusters};
 
 /// What intervals resample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,12 +65,11 @@ pub(crate) struct EvalArgs {
     /// Precision of the readout
     #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
     readout: ReadoutArg,
-    /// What the 95 % intervals resample
+    /// What the 95 % intervals are over
     #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
     cluster: Cluster,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
     /// Leave out the marginal bias, which keeps one distribution per lens and layer
     #[arg(long)]
     no_marginals: bool,
@@ -82,6 +82,8 @@ pub(crate) struct EvalArgs {
     /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
     batch_tokens: Option<NonZeroUsize>,
+    #[command(flatten)]
+    leakage: LeakageArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -108,9 +110,7 @@ impl EvalArgs {
         output.note(format!("documents: {}", text.lead));
         let mut manifest =
             source.manifest("lens eval", &self.model, &text.lead, self.text.pack, &self.common, output)?;
-        for lens in &asked {
-            lens.warn_if_seen(&manifest.data, output);
-        }
+        self.leakage.of_lenses(&asked, &text.windows, &source, &mut manifest, output)?;
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         manifest.config = json!({
@@ -118,7 +118,7 @@ impl EvalArgs {
             "layers": layers,
             "readout": self.readout.effective(source.session.device),
             "cluster": format!("{:?}", self.cluster).to_lowercase(),
-            "replicates": self.replicates,
+            "intervals": self.intervals.config(),
             "marginals": !self.no_marginals,
             "per_token": self.per_token,
             "vocab": source.vocab(),
@@ -141,14 +141,15 @@ impl EvalArgs {
         let readout = Readout::new(model.unembed(), source.vocab(), precision, source.session.threads)?;
         let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
-        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let intervals = self.intervals.policy(self.common.seed);
+        let intervals = if self.cluster == Cluster::Window { intervals.serial() } else { intervals };
         let mut evaluation = Evaluation::new(
             &readout,
             &lenses.all,
             &lenses.kinds,
             &points,
             source.session.spec.n_layers,
-            resamples,
+            intervals,
             !self.no_marginals,
         )?;
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
@@ -176,9 +177,10 @@ impl EvalArgs {
             pass.run(&mut evaluation, baselines.as_mut(), &mut |_, _, _| Ok(()))?;
         }
         told(&readout, output);
-        let mut rows = evaluation.finish(text.bytes_per_token());
+        evaluation.add_text(&text.windows, pass.clusters.as_deref())?;
+        let mut rows = evaluation.finish();
         if let Some(baselines) = &baselines {
-            rows.extend(baselines.rows(text.windows.iter(), resamples)?);
+            rows.extend(baselines.rows(text.windows.iter(), intervals)?);
         }
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
@@ -201,7 +203,7 @@ impl EvalArgs {
 
     fn report(&self, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
         output.print(&report::layers(rows))?;
-        report::hint_clusters(rows, output);
+        hint_clusters(rows, output);
         output.wrote(&self.out, "all numbers with their intervals");
         output.result(json!({ "out": shown(&self.out), "rows": rows.len() }))?;
         Ok(())

@@ -7,7 +7,7 @@ use layerscope::{
     artifact::{ArtifactError, LensFolder, check, check_shape, lens_sha256, unembed_sha256},
     lenses::{Lens, LogitLens},
     model::{Model, Spec},
-    run::{DataFile, LensRecord, MANIFEST, Manifest},
+    run::{LensRecord, MANIFEST},
 };
 use tch::Device;
 
@@ -111,17 +111,10 @@ impl Asked {
         Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(dir)? }))
     }
 
-    /// Says so when the lens was fitted on one of these files: its numbers there are in-sample.
-    pub(crate) fn warn_if_seen(&self, data: &[DataFile], output: Output) {
-        let Some((dir, _)) = &self.folder else { return };
-        let Ok(Some(fit)) = Manifest::read(dir) else { return }; // lenses from elsewhere have none
-        for file in data.iter().filter(|file| fit.data.iter().any(|seen| seen.sha256 == file.sha256)) {
-            output.warn(format!(
-                "{} was fitted on {}: its numbers here are in-sample",
-                dir.display(),
-                file.path
-            ));
-        }
+    /// Its folder, and whether what it was fitted on can be looked up there: of the package's lenses it cannot, even where they
+    /// were saved over one of ours.
+    pub(crate) fn fitted_in(&self) -> Option<(PathBuf, bool)> {
+        self.folder.as_ref().map(|(dir, folder)| (dir.clone(), folder.config.unembed_sha256.is_some()))
     }
 
     /// How many tokens ahead it reads.

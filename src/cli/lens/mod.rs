@@ -13,7 +13,6 @@ mod transfer;
 use clap::{Args, Subcommand};
 pub(super) use eval::Cluster;
 pub(super) use readout::ReadoutArg;
-pub(super) use report::{hint_clusters, with_interval};
 
 use super::exit::Failure;
 

@@ -4,27 +4,18 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use layerscope::run::MetricRow;
 
-use super::super::{output::Output, table::Table};
-
-/// `1.234 ±0.012`, half the width of the interval.
-pub(crate) fn with_interval(row: &MetricRow) -> String {
-    match (row.lower, row.upper) {
-        (Some(lower), Some(upper)) => format!("{:.3} ±{:.3}", row.estimate, (upper - lower) / 2.0),
-        _ => format!("{:.3}", row.estimate),
-    }
-}
-
-/// Says what gives intervals where one document gives none.
-pub(crate) fn hint_clusters(rows: &[MetricRow], output: Output) {
-    if rows.iter().all(|r| r.n_clusters < 2) {
-        output.note("one document gives no interval; --cluster window resamples windows instead");
-    }
-}
+use super::super::{
+    numbers::{LEGEND, with_interval},
+    table::Table,
+};
 
 /// CE, KL and agreement by layer and lens; of future lenses the accuracy by layer and horizon, beside their baselines.
 pub(crate) fn layers(rows: &[MetricRow]) -> String {
     let mut subjects: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|r| r.kind != "model" && r.kind != "baseline" && r.horizon == 1) {
+    for row in rows
+        .iter()
+        .filter(|r| !["model", "baseline", "difference"].contains(&r.kind.as_str()) && r.horizon == 1)
+    {
         if !subjects.contains(&row.subject.as_str()) {
             subjects.push(&row.subject);
         }
@@ -54,13 +45,37 @@ pub(crate) fn layers(rows: &[MetricRow]) -> String {
         if let Some(model) = rows.iter().find(|r| r.kind == "model" && r.metric == metric) {
             table.row(["model".to_owned(), with_interval(model)]);
         }
-        let _ = write!(text, "{title} (± half of the 95 % interval)\n{table}\n");
+        let _ = write!(text, "{title} ({LEGEND})\n{table}\n");
     }
+    text += &differences(rows, &all);
     let horizons: BTreeSet<i32> = rows.iter().map(|r| r.horizon).collect();
     if horizons.len() > 1 {
         text += &ahead(rows, &horizons);
     }
     text.trim_end().to_owned()
+}
+
+/// KL of every lens less that of the lenses before it, paired by document; nothing of one lens.
+fn differences(rows: &[MetricRow], layers: &BTreeSet<i32>) -> String {
+    let found: Vec<&MetricRow> =
+        rows.iter().filter(|r| r.metric == "kl_difference" && r.horizon == 1).collect();
+    let mut subjects: Vec<&str> = found.iter().map(|r| r.subject.as_str()).collect();
+    subjects.dedup();
+    subjects =
+        subjects.iter().enumerate().filter(|(i, s)| !subjects[..*i].contains(s)).map(|(_, s)| *s).collect();
+    if subjects.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(std::iter::once("layer").chain(subjects.iter().copied()));
+    for &layer in layers {
+        let find = |subject: &&str| found.iter().find(|r| r.layer == layer && r.subject == **subject);
+        let cells: Vec<String> =
+            subjects.iter().map(|s| find(s).map_or_else(String::new, |r| with_interval(r))).collect();
+        if cells.iter().any(|c| !c.is_empty()) {
+            table.row(std::iter::once(layer.to_string()).chain(cells));
+        }
+    }
+    format!("KL(model ‖ lens) less that of another lens, nats ({LEGEND})\n{table}\n")
 }
 
 /// Accuracy of the true token, several tokens ahead.

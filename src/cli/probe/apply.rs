@@ -1,15 +1,16 @@
 //! `probe apply`: saved probes on other data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum as _};
 use layerscope::{
     hook::HookPoint,
     labelled::{Positions, place_of_class},
+    leakage::{Basis, FittedOn, Leakage},
     model::hook_points,
     probe::{Applied, Features, ProbeError, SCORES, Target, Task, side_by_side, write_scores},
-    probes::{Bootstrap, Resamples, majority},
+    probes::{Weightings, majority},
     run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
     text::Tokenizer,
 };
@@ -23,6 +24,7 @@ use super::{
         exit::Failure,
         inputs,
         interrupt::on_interrupt,
+        leakage::LeakageArgs,
         output::{Output, shown},
         session::Session,
     },
@@ -31,6 +33,7 @@ use super::{
     report,
     saved::{self, Facts, Saved},
 };
+use crate::cli::intervals::IntervalArgs;
 
 /// Score other labelled data with saved probes
 ///
@@ -50,9 +53,10 @@ pub(crate) struct ApplyArgs {
     out: PathBuf,
     #[command(flatten)]
     labels: LabelArgs,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
+    #[command(flatten)]
+    leakage: LeakageArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -79,7 +83,8 @@ impl ApplyArgs {
         let mut labelled = self.labels.read(&self.data, &session, &tokenizer, output)?;
         as_fitted(&probes[0].saved.facts, &mut labelled, output).map_err(Failure::usage)?;
         let task = &labelled.task;
-        let manifest = self.manifest(&session, &tokenizer, (&labelled, &points), &probes, output)?;
+        let mut manifest = self.manifest(&session, &tokenizer, (&labelled, &points), &probes, output)?;
+        self.leakage.judge(of_probes(&probes, &labelled)?, &mut manifest, output)?;
         let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
@@ -154,7 +159,7 @@ impl ApplyArgs {
             output.warn("a probe was fitted to the states of another model than this one");
         }
         let one = |r: &Ready| json!({ "subject": r.subject, "file": shown(&r.saved.path), "sha256": r.saved.sha256 });
-        let own = [("probes", probes.iter().map(one).collect()), ("replicates", json!(self.replicates))];
+        let own = [("probes", probes.iter().map(one).collect()), ("intervals", self.intervals.config())];
         manifest.config = self.labels.config(labelled, points).into_iter().chain(own).collect();
         Ok(manifest)
     }
@@ -166,11 +171,11 @@ impl ApplyArgs {
         task: &Task,
         features: &[Features],
     ) -> Result<Vec<MetricRow>, Failure> {
-        let resamples = Resamples::new(self.common.seed, self.replicates);
-        let bootstrap = Bootstrap::new(&task.groups, resamples).map_err(Failure::failed)?;
+        let intervals = self.intervals.policy(self.common.seed);
+        let weightings = Weightings::new(&task.groups, intervals).map_err(Failure::failed)?;
         let done: Vec<_> = probes
             .par_iter()
-            .map(|probe| one(probe, features, task, &bootstrap))
+            .map(|probe| one(probe, features, task, &weightings))
             .collect::<Result<_, _>>()
             .map_err(ended)?;
         let (scored, rows): (Vec<_>, Vec<_>) = done.into_iter().unzip();
@@ -179,7 +184,7 @@ impl ApplyArgs {
             side.plan.items.iter().map(|item| side.set.texts[item.text as usize].doc_id).collect();
         write_scores(&self.out, task, &docs, &scored).map_err(ended)?;
         let mut rows = rows.concat();
-        rows.extend(commonest(task, &bootstrap)?);
+        rows.extend(commonest(task, &weightings)?);
         Ok(rows)
     }
 
@@ -191,6 +196,29 @@ impl ApplyArgs {
     }
 }
 
+/// The items against what the probes of every folder were fitted on.
+fn of_probes(probes: &[Ready], labelled: &Labelled) -> Result<Vec<Leakage>, Failure> {
+    let mut folders: Vec<&Path> = probes.iter().filter_map(|probe| probe.saved.path.parent()).collect();
+    folders.dedup();
+    let one = |folder: &&Path| -> Result<Leakage, Failure> {
+        let (name, here) = (format!("the probe of {}", folder.display()), "these data");
+        Ok(match FittedOn::read(folder)? {
+            None => Leakage::unknown(
+                name,
+                here,
+                Basis::Words,
+                "its folder has no record of the texts it was fitted on",
+            ),
+            Some(fitted) => {
+                let texts = labelled.texts(0..labelled.task.len());
+                let texts = texts.iter().map(|(text, items)| (text.as_str(), *items));
+                Leakage::found(name, here, Basis::Words, fitted.overlap_of_texts(texts))
+            }
+        })
+    };
+    folders.iter().map(one).collect()
+}
+
 /// A probe with its scores of every item.
 type Scored<'a> = (Applied<'a>, Array2<f64>);
 
@@ -199,12 +227,12 @@ fn one<'a>(
     ready: &'a Ready,
     features: &[Features],
     task: &Task,
-    bootstrap: &Bootstrap,
+    weightings: &Weightings,
 ) -> Result<(Scored<'a>, Vec<MetricRow>), ProbeError> {
     let Facts { hook, layer, .. } = &ready.saved.facts;
     let probe = Applied { subject: &ready.subject, hook, layer: *layer, linear: &ready.saved.linear };
     let x = side_by_side(features, ready.place)?;
-    let (scores, rows) = probe.score(x.view(), task, bootstrap)?;
+    let (scores, rows) = probe.score(x.view(), task, weightings)?;
     Ok(((probe, scores), rows))
 }
 
@@ -285,11 +313,11 @@ fn as_fitted(facts: &Facts, labelled: &mut Labelled, output: Output) -> anyhow::
 }
 
 /// How often the commonest class of these data is right: what a probe that knows nothing can reach.
-fn commonest(task: &Task, bootstrap: &Bootstrap) -> Result<Option<MetricRow>, Failure> {
+fn commonest(task: &Task, weightings: &Weightings) -> Result<Option<MetricRow>, Failure> {
     let Target::Classes { y, names } = &task.target else { return Ok(None) };
     let common = majority(y, names.len()).map_err(Failure::failed)?;
     let right: Vec<f64> = y.iter().map(|y| f64::from(u8::from(*y == common))).collect();
-    let draws = bootstrap.mean(&right).map_err(Failure::failed)?;
+    let draws = weightings.mean(&right).map_err(Failure::failed)?;
     Ok(Some(MetricRow {
         subject: "majority".into(),
         kind: "baseline".into(),

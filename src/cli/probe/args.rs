@@ -9,6 +9,7 @@ use super::{
     super::args::{CommonArgs, ModelArgs},
     labels::{LabelArgs, PointArgs, RareArgs},
 };
+use crate::cli::intervals::IntervalArgs;
 
 /// Fit probes to labelled data at every layer, with baselines, controls and intervals
 ///
@@ -35,7 +36,7 @@ pub(crate) struct SweepArgs {
     /// Probes; by default logistic and lda (and mean-diff for two classes; ccs and crc for pairs), ridge for numbers
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., value_name = "PROBE")]
     pub(super) probe: Vec<Estimator>,
-    /// Number of splits, seeded from --seed on; numbers are means over them
+    /// Number of splits, seeded from --seed on, as shuffles and control labels are; numbers are means over them
     #[arg(long, default_value_t = 3, value_name = "N")]
     seeds: usize,
     /// Folds instead of one test part per split
@@ -50,7 +51,10 @@ pub(crate) struct SweepArgs {
     /// Do not z-score states by the training part
     #[arg(long)]
     no_standardise: bool,
-    /// Shuffles of the online code (MDL) of the logistic probe; 0 leaves it out
+    /// Draws of control labels (words and spans) and of shuffled labels at every split; 0 leaves them out
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    control_draws: usize,
+    /// Orders of the online code (MDL) of the logistic probe, each also with shuffled labels; 0 leaves it out
     #[arg(long, default_value_t = 3, value_name = "N")]
     mdl: usize,
     /// Keep no states on disk: sum in one pass over the texts and score in later ones (ridge, mean-diff, lda, centroid)
@@ -59,9 +63,11 @@ pub(crate) struct SweepArgs {
     /// Permutations of the labels on the first split, for p-values; 0 leaves them out
     #[arg(long, default_value_t = 0, value_name = "N")]
     permutations: usize,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(super) replicates: usize,
+    #[command(flatten)]
+    pub(super) intervals: IntervalArgs,
+    /// Seed of the bootstrap; --seed is that of splits, shuffles and control labels
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub(super) bootstrap_seed: u64,
     /// Start over in a folder that holds another run
     #[arg(long)]
     pub(super) force: bool,
@@ -84,7 +90,7 @@ impl SweepArgs {
     }
 
     pub(super) fn extras(&self) -> Extras {
-        Extras { mdl: self.mdl, permutations: self.permutations }
+        Extras { draws: self.control_draws, mdl: self.mdl, permutations: self.permutations }
     }
 }
 

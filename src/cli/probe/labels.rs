@@ -1,6 +1,7 @@
 //! Labelled data on the command line: what is read, and its states.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -11,8 +12,9 @@ use clap::Args;
 use layerscope::{
     hook::{HookPoint, Selection},
     labelled::{LabelledOptions, LabelledSet, Plan, Positions, Unit, check},
+    leakage::FittedOn,
     model::{hook_points, width},
-    probe::{Features, Kept, RareRule, Task, Treatment, extract},
+    probe::{Features, Kept, RareRule, Round, Task, Treatment, extract},
     text::{Tokenizer, resolve_seq_len},
 };
 use serde_json::{Value, json};
@@ -254,6 +256,26 @@ impl Labelled {
             }
         }
         all
+    }
+
+    /// The texts of these items, a pair's both together, each with the number of its items.
+    pub(super) fn texts(&self, items: impl IntoIterator<Item = usize>) -> Vec<(String, u64)> {
+        let mut of_text = BTreeMap::new();
+        for item in items {
+            let texts: Vec<u32> = self.sides.iter().map(|side| side.plan.items[item].text).collect();
+            *of_text.entry(texts).or_insert(0) += 1;
+        }
+        let whole = |texts: &Vec<u32>| {
+            let texts = self.sides.iter().zip(texts).map(|(side, i)| &*side.set.texts[*i as usize].text);
+            texts.collect::<Vec<&str>>().join("\n")
+        };
+        of_text.iter().map(|(texts, items)| (whole(texts), *items)).collect()
+    }
+
+    /// What a probe of this split is fitted on: its penalty is chosen on the validation part.
+    pub(super) fn fitted_on(&self, round: &Round) -> FittedOn {
+        let texts = self.texts(round.train.iter().chain(&round.validation).copied());
+        FittedOn::of_texts(texts.iter().map(|(text, _)| text.as_str()))
     }
 
     /// Texts and tokens.

@@ -2,13 +2,20 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use layerscope::{probe::Summary, run::MetricRow};
+use layerscope::{
+    probe::{Nested, Summary},
+    run::MetricRow,
+};
 use serde_json::{Value, json};
 
-use super::super::{lens::with_interval, output::Output, table::Table};
+use super::super::{
+    numbers::{LEGEND, with_interval},
+    output::Output,
+    table::Table,
+};
 
 /// What a table shows of a layer, where it was measured.
-const COLUMNS: [(&str, &str); 11] = [
+const COLUMNS: [(&str, &str); 12] = [
     ("accuracy", "accuracy"),
     ("r2", "R²"),
     ("macro_f1", "macro-F1"),
@@ -18,6 +25,7 @@ const COLUMNS: [(&str, &str); 11] = [
     ("control_accuracy", "control"),
     ("shuffled_accuracy", "shuffled"),
     ("compression", "compression"),
+    ("shuffled_compression", "of shuffled"),
     ("p_value", "p"),
     ("p_value_corrected", "p corrected"),
 ];
@@ -48,17 +56,9 @@ pub(super) fn table(rows: &[MetricRow], kind: &str) -> String {
             table.row(std::iter::once(label).chain(cells));
         }
         let star = if kind == "probe" { "; * cannot be told from the best" } else { "" };
-        let _ = writeln!(text, "{subject}, {hook} (± half of the 95 % interval{star})\n{table}");
-        let still = own.iter().filter(|r| r.metric == "constant_states");
-        let still: Vec<String> = still.map(|r| r.layer.to_string()).collect();
-        if !still.is_empty() {
-            let one = if still.len() == 1 { "" } else { "s" };
-            let _ = writeln!(
-                text,
-                "layer{one} {}: the states are constant; the probe says the commonest class, or the mean",
-                still.join(", ")
-            );
-        }
+        let _ = write!(text, "{subject}, {hook} ({LEGEND}{star})\n{table}");
+        text.extend(below(&own));
+        text.push('\n');
     }
     for row in rows.iter().filter(|r| r.kind == "baseline" && r.metric.ends_with("accuracy")) {
         let _ = writeln!(text, "baseline {}: accuracy {}", row.subject, with_interval(row));
@@ -66,28 +66,70 @@ pub(super) fn table(rows: &[MetricRow], kind: &str) -> String {
     text.trim_end().to_owned()
 }
 
-/// What the best layers are, and what is left of their values after having been chosen.
+/// What a table's columns do not say: the value to quote, and layers in which nothing can be read.
+fn below(own: &[&MetricRow]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (metric, title) in [("nested_accuracy", "accuracy"), ("nested_r2", "R²")] {
+        let chosen = own.iter().filter(|r| r.metric == metric);
+        lines.extend(chosen.map(|row| {
+            let interval = interval(row.lower, row.upper);
+            format!(
+                "to quote: {title} {:.3}{interval} of the layer chosen on validation rows ({} in the most splits)\n",
+                row.estimate, row.layer
+            )
+        }));
+    }
+    let still = own.iter().filter(|r| r.metric == "constant_states");
+    let still: Vec<String> = still.map(|r| r.layer.to_string()).collect();
+    if !still.is_empty() {
+        lines.push(format!(
+            "layer{} {}: the states are constant; the probe says the commonest class, or the mean\n",
+            if still.len() == 1 { "" } else { "s" },
+            still.join(", ")
+        ));
+    }
+    lines
+}
+
+/// ` [0.412, 0.530]`, where there is one.
+fn interval(lower: Option<f64>, upper: Option<f64>) -> String {
+    lower.zip(upper).map_or_else(String::new, |(lower, upper)| format!(" [{lower:.3}, {upper:.3}]"))
+}
+
+/// The layer that validation rows chose, with its value on test rows; the best one there, with what is left of its value after
+/// having been chosen.
 pub(super) fn summaries(summaries: &[Summary], output: Output) {
     for s in summaries {
-        let layer = s.layers[s.best.place];
-        let c = s.best.corrected;
-        let interval = match (c.lower, c.upper) {
-            (Some(lower), Some(upper)) => format!(" [{lower:.3}, {upper:.3}]"),
-            _ => String::new(),
-        };
-        let tied = s.best.tied.iter().filter(|tied| **tied).count();
         output.note(format!(
-            "{} on {}: best at layer {layer}, {} {:.3}{interval} after correcting for the choice; {tied} of {} layers cannot be told apart from it",
+            "{} on {}: {}best on test rows: layer {}, {} {:.3}{} after correcting for the choice; {} of {} layers cannot be told apart from it",
             s.estimator.name(),
             s.hook,
+            s.nested.as_ref().map_or_else(String::new, |nested| chosen(nested, s.metric)),
+            s.layers[s.best.place],
             s.metric,
-            c.estimate,
+            s.best.corrected.estimate,
+            interval(s.best.corrected.lower(), s.best.corrected.upper()),
+            s.best.tied.iter().filter(|tied| **tied).count(),
             s.layers.len()
         ));
         if !s.converged {
             output.warn(format!("{}: some fits did not reach their tolerance", s.estimator.name()));
         }
     }
+}
+
+/// `layer 7 (2 splits) or 8 (1), chosen on validation rows: accuracy 0.812 [0.700, 0.900]; `
+fn chosen(Nested { chosen, test }: &Nested, metric: &str) -> String {
+    let several = chosen.len() > 1;
+    let one = |(place, (layer, splits)): (usize, &(usize, usize))| match (several, place) {
+        (false, _) => layer.to_string(),
+        (true, 0) => format!("{layer} ({splits} split{})", if *splits == 1 { "" } else { "s" }),
+        (true, _) => format!("{layer} ({splits})"),
+    };
+    let layers: Vec<String> = chosen.iter().enumerate().map(one).collect();
+    let interval = interval(test.lower(), test.upper());
+    let layers = layers.join(" or ");
+    format!("layer {layers}, chosen on validation rows: {metric} {:.3}{interval}; ", test.estimate)
 }
 
 /// The same for machines.
@@ -98,13 +140,20 @@ pub(super) fn best(summaries: &[Summary]) -> Value {
             "probe": s.estimator.name(),
             "hook": s.hook,
             "metric": s.metric,
+            "nested": s.nested.as_ref().map(nested),
             "layer": s.layers[s.best.place],
             "corrected": s.best.corrected.estimate,
-            "lower": s.best.corrected.lower,
-            "upper": s.best.corrected.upper,
+            "lower": s.best.corrected.lower(),
+            "upper": s.best.corrected.upper(),
             "tied": tied.collect::<Vec<_>>(),
             "converged": s.converged,
         })
     };
     summaries.iter().map(one).collect()
+}
+
+fn nested(Nested { chosen, test }: &Nested) -> Value {
+    let layers: Vec<Value> =
+        chosen.iter().map(|(layer, splits)| json!({ "layer": layer, "splits": splits })).collect();
+    json!({ "layers": layers, "value": test.estimate, "lower": test.lower(), "upper": test.upper() })
 }

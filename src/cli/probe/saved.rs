@@ -72,7 +72,7 @@ pub(in crate::cli) struct Saved {
     pub(in crate::cli) linear: Linear,
 }
 
-/// Writes the probes of the first split. Weights `[k, d]` and bias `[k]` read raw states: the standardisation by the training
+/// Writes the probes of the first split, and what that was fitted on. Weights `[k, d]` and bias `[k]` read raw states: the standardisation by the training
 /// part is folded into them.
 pub(super) fn write(
     run: &Path,
@@ -85,6 +85,9 @@ pub(super) fn write(
         Target::Classes { names, .. } => Some(names.clone()),
         Target::Numbers(_) => None,
     };
+    if let Some(round) = job.rounds.first() {
+        job.labelled.fitted_on(round).write(&run.join("probes"))?;
+    }
     for ((hook, layer), cells) in points.iter().zip(cells) {
         let Some(cell) = cells.first() else { continue };
         for (estimator, reading) in &cell.readings {

@@ -9,10 +9,10 @@ use anyhow::anyhow;
 use layerscope::{
     hook::HookPoint,
     probe::{
-        Cell, CellKey, Estimator, Extras, Features, Measured, ProbeError, Round, Stream, Task, baselines,
-        exchange, from_export, results, rounds, run_cell, side_by_side, undefined, without_rare,
+        Cell, CellKey, Estimator, Features, Measured, ProbeError, Round, Stream, Task, baselines, exchange,
+        from_export, results, rounds, run_cell, side_by_side, undefined, without_rare,
     },
-    probes::{Resamples, shared_texts},
+    probes::{Exchange, shared_texts},
     run::{Counts, Found, METRICS, Manifest, RunDir, read_metrics, write_metrics},
     store::ActivationStore,
     text::Tokenizer,
@@ -41,6 +41,8 @@ pub(super) struct Job {
     pub(super) points: Vec<HookPoint>,
     pub(super) rounds: Vec<Round>,
     pub(super) estimators: Vec<Estimator>,
+    /// How labels are permuted, where they are.
+    pub(super) exchange: Option<Exchange>,
 }
 
 impl SweepArgs {
@@ -98,9 +100,9 @@ impl SweepArgs {
         let points = self.points.resolve(session)?;
         let rounds = rounds(&labelled.task, self.protocol()).map_err(Failure::usage)?;
         let estimators = self.estimators(&labelled.task)?;
-        self.say_what_is_permuted(&labelled.task, output).map_err(Failure::usage)?;
+        let exchange = self.exchange(&labelled.task, output).map_err(Failure::usage)?;
         warn_of_shared_texts(&labelled.sides[0], &rounds, self.labels.grouped(), output);
-        Ok(Job { labelled, tokenizer, points, rounds, estimators })
+        Ok(Job { labelled, tokenizer, points, rounds, estimators, exchange })
     }
 
     fn estimators(&self, task: &Task) -> Result<Vec<Estimator>, Failure> {
@@ -131,11 +133,11 @@ impl SweepArgs {
         }
     }
 
-    /// The scheme of the permutation test, and where it cannot say much.
-    fn say_what_is_permuted(&self, task: &Task, output: Output) -> Result<(), ProbeError> {
+    /// The scheme of the permutation test, if there is one, said with where it cannot say much.
+    fn exchange(&self, task: &Task, output: Output) -> Result<Option<Exchange>, ProbeError> {
         let n = self.extras().permutations;
         if n == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let (exchange, ways) = exchange(task, n)?;
         output.note(format!("permutations: {exchange}"));
@@ -145,7 +147,7 @@ impl SweepArgs {
                 1.0 / ways
             ));
         }
-        Ok(())
+        Ok(Some(exchange))
     }
 
     fn manifest(
@@ -177,15 +179,15 @@ impl SweepArgs {
             ("l2", json!(options.l2)),
             ("standardise", json!(options.standardise)),
             ("balanced", json!(options.balanced)),
+            ("control_draws", json!(extras.draws)),
             ("mdl", json!(extras.mdl)),
             ("permutations", json!(extras.permutations)),
-            ("replicates", json!(self.replicates)),
+            ("intervals", self.intervals.config()),
+            ("bootstrap_seed", json!(self.bootstrap_seed)),
             ("stream", json!(self.stream)),
             ("activations", json!(store.map(|s| s.manifest().job.clone()))),
         ];
-        // Only where there is one: runs without permutations are the same jobs as before.
-        let exchange = (extras.permutations > 0).then(|| exchange(&job.labelled.task, extras.permutations));
-        let exchange = exchange.transpose()?.map(|(exchange, _)| ("exchange", json!(exchange.to_string())));
+        let exchange = job.exchange.map(|exchange| ("exchange", json!(exchange.to_string())));
         let all = self.labels.config(&job.labelled, &job.points).into_iter().chain(own).chain(exchange);
         manifest.config = all.collect();
         Ok(manifest)
@@ -211,6 +213,7 @@ impl SweepArgs {
             options: &self.options(),
             batch_tokens: self.labels.batch_tokens(session),
             pool: &pool,
+            draws: self.extras().draws,
         };
         let bar = output.bar("passes over the texts", "tokens", None);
         let cells = stream.cells(&mut |tokens| {
@@ -245,7 +248,7 @@ impl SweepArgs {
                 return Err(ProbeError::Interrupted);
             } else {
                 let x = side_by_side(features, place)?;
-                let extras = if number == 0 { extras } else { Extras::default() };
+                let extras = if number == 0 { extras } else { extras.of_later_splits() };
                 let task = &job.labelled.task;
                 let cell = run_cell((&key, x.view()), task, round, &job.estimators, &options, extras)?;
                 cell.write(&path)?;
@@ -285,7 +288,7 @@ impl SweepArgs {
             cells,
             baselines: &baselines,
             estimators: &job.estimators,
-            resamples: Resamples::new(self.common.seed, self.replicates),
+            intervals: self.intervals.policy(self.bootstrap_seed),
         })?;
         saved::write(&self.out, job, &points, cells, dir.manifest())?;
         write_metrics(&self.out, &rows)?;

@@ -11,11 +11,11 @@ use clap::Args;
 use layerscope::{
     hook::HookPoint,
     labelled::LabelValues,
+    leakage::{Basis, Leakage},
     probe::{
         Estimator, Features, Kept, Options, Protocol, RareClass, Round, Set, Target, Treatment, rounds,
         transfer, without_rare,
     },
-    probes::Resamples,
     run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
     text::Tokenizer,
 };
@@ -27,7 +27,8 @@ use super::{
         exit::Failure,
         inputs,
         interrupt::on_interrupt,
-        lens::with_interval,
+        leakage::LeakageArgs,
+        numbers::{LEGEND, with_interval},
         output::{Output, shown},
         session::Session,
         table::Table,
@@ -35,6 +36,7 @@ use super::{
     ended,
     labels::{LabelArgs, Labelled, PointArgs, RareArgs},
 };
+use crate::cli::intervals::IntervalArgs;
 
 /// Test probes on other data sets and at other layers than they were fitted on
 ///
@@ -61,9 +63,13 @@ pub(crate) struct TransferArgs {
     /// L2 penalties to choose from on the validation part
     #[arg(long, value_delimiter = ',', default_value = "0.1,1,10,100,1000,10000", value_name = "LAMBDAS")]
     l2: Vec<f64>,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
+    /// Seed of the bootstrap; --seed is that of the split
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    bootstrap_seed: u64,
+    #[command(flatten)]
+    leakage: LeakageArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -88,7 +94,8 @@ impl TransferArgs {
         let sets = self.ready(&session, &tokenizer, output)?;
         check_sets(&sets, self.probe, self.labels.paired())?;
         let points = self.points.resolve(&session)?;
-        let manifest = self.manifest(&session, &tokenizer, &sets, &points, output)?;
+        let mut manifest = self.manifest(&session, &tokenizer, &sets, &points, output)?;
+        self.leakage.judge(between(&sets), &mut manifest, output)?;
         let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
             output.note(format!("{} is complete already", self.out.display()));
@@ -116,14 +123,14 @@ impl TransferArgs {
         let tested: Vec<Set<'_>> = sets.iter().zip(&features).map(of).collect();
         let paired = self.labels.paired();
         let options = Options { l2: self.l2.clone(), standardise: true, balanced: false, paired };
-        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let intervals = self.intervals.policy(self.bootstrap_seed);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(session.threads).build()?;
         let bar = output.bar("fitting and testing", "cells", Some(2 * (sets.len() * points.len()) as u64));
         let done = || {
             bar.inc(1);
             stop.load(Ordering::Relaxed)
         };
-        let rows = pool.install(|| transfer(&tested, &named, self.probe, &options, resamples, &done));
+        let rows = pool.install(|| transfer(&tested, &named, self.probe, &options, intervals, &done));
         bar.finish_and_clear();
         let rows = rows.map_err(ended)?;
         write_metrics(&self.out, &rows)?;
@@ -182,7 +189,8 @@ impl TransferArgs {
         let own = [
             ("probe", json!(self.probe.name())),
             ("l2", json!(self.l2)),
-            ("replicates", json!(self.replicates)),
+            ("intervals", self.intervals.config()),
+            ("bootstrap_seed", json!(self.bootstrap_seed)),
         ];
         manifest.config = self.labels.config(&sets[0].labelled, points).into_iter().chain(own).collect();
         Ok(manifest)
@@ -208,9 +216,8 @@ impl TransferArgs {
             };
             table.row(std::iter::once(format!("{hook} {layer}")).chain(pairs.iter().map(cell)));
         }
-        let mut text = format!(
-            "{metric} of a probe fitted on one set and tested on another (± half of the 95 % interval)\n{table}"
-        );
+        let mut text =
+            format!("{metric} of a probe fitted on one set and tested on another ({LEGEND})\n{table}");
         let within = || rows.iter().filter(|r| r.kind == "probe-transfer");
         let mut subjects: Vec<&str> = Vec::new();
         for row in within() {
@@ -246,6 +253,22 @@ impl TransferArgs {
         output.result(json!({ "out": shown(&self.out), "rows": rows.len() }))?;
         Ok(())
     }
+}
+
+/// The test part of every set against what the probe of every other is fitted on.
+fn between(sets: &[Ready]) -> Vec<Leakage> {
+    let mut found = Vec::new();
+    for from in sets {
+        let fitted = from.labelled.fitted_on(&from.round);
+        for to in sets.iter().filter(|to| to.name != from.name) {
+            let texts = to.labelled.texts(to.round.test.iter().copied());
+            let overlap = fitted.overlap_of_texts(texts.iter().map(|(text, items)| (text.as_str(), *items)));
+            let (name, part) =
+                (format!("the probe of {}", from.name), format!("the test part of {}", to.name));
+            found.push(Leakage::found(name, &part, Basis::Words, overlap));
+        }
+    }
+    found
 }
 
 /// Hooks and layers, in order.

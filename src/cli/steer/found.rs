@@ -12,8 +12,8 @@ use layerscope::{
     hash::sha256_file,
     model::Model,
     run::{MetricRow, write_tensors},
-    score::Resamples,
-    steer::{Direction, Pairs, Recipe, Sentence, SteerError},
+    score::Intervals,
+    steer::{Direction, Pairs, Recipe, Sentence, SteerError, over_sentences},
     text::Tokenizer,
 };
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ impl Asked {
         model: &Model,
         tokenizer: &Tokenizer,
         (layers, lengths): (&[usize], &[f64]),
-        (batch_tokens, resamples, seed): (usize, Resamples, u64),
+        (batch_tokens, intervals, seed): (usize, Intervals, u64),
         (stop, output): (&AtomicBool, Output),
     ) -> Result<Found, Failure> {
         let mut found = Found::default();
@@ -158,9 +158,10 @@ impl Asked {
             )?;
             found.take("pca", there.iter().map(|at| (at.layer, at.pca.shallow_clone())), d_model)?;
             for at in there {
-                found.rows.extend(at.rows(resamples)?);
+                found.rows.extend(at.rows(intervals)?);
             }
         }
+        let mut each: Vec<Vec<MetricRow>> = Vec::new();
         for (name, ids) in &self.sentences {
             let sentence = Sentence { name, ids, layers, lengths };
             let bar = output.bar("learning", "steps", Some(self.recipe.steps as u64));
@@ -175,8 +176,10 @@ impl Asked {
             bar.finish_and_clear();
             let control = sentence.measure(model, &sentence.random(&learnt, seed))?;
             found.take(name, layers.iter().copied().zip(learnt.vectors.unbind(0)), d_model)?;
-            found.rows.extend(sentence.rows(&learnt, &control));
+            each.push(sentence.rows(&learnt, &control));
         }
+        found.rows.extend(over_sentences(each.clone(), intervals)?);
+        found.rows.extend(each.into_iter().flatten());
         Ok(found)
     }
 }

@@ -4,13 +4,17 @@ mod found;
 mod report;
 mod source;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
+    evaluate::EvalError,
     run::{Found as Claimed, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    steer::{Contrast, Direction, Setting, Sweep},
+    steer::{Contrast, Direction, Setting, SteerError, Sweep},
     text::Window,
     words::counted,
 };
@@ -47,8 +51,8 @@ pub(crate) struct SteerArgs {
     /// How far to push, in mean lengths of the layer's stream
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_values_t = [-0.5, -0.25, 0.25, 0.5], value_name = "X,…")]
     strengths: Vec<f64>,
-    /// Random directions of the same length at every layer, the control
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    /// Random directions of the same length at every layer, the control among which the others are ranked
+    #[arg(long, default_value_t = 20, value_name = "N")]
     random: usize,
     /// The response is the logit of this token less that of --away, such as " he"
     #[arg(long, value_name = "TOKEN", requires = "away")]
@@ -158,8 +162,10 @@ impl SteerArgs {
         layers.sort_unstable();
         layers.dedup();
         directions.extend((0..self.random).map(|i| Direction::random(i, &layers, d_model, self.common.seed)));
+        let one_side = self.one_side();
         let settings = directions.iter().enumerate().flat_map(|(direction, of)| {
-            let strengths = |layer| self.strengths.iter().map(move |s| (layer, *s));
+            let strengths = if of.random { &one_side } else { &self.strengths };
+            let strengths = |layer| strengths.iter().map(move |s| (layer, *s));
             of.layers().flat_map(strengths).map(move |(layer, strength)| Setting {
                 direction,
                 layer,
@@ -167,6 +173,17 @@ impl SteerArgs {
             })
         });
         settings.collect()
+    }
+
+    /// How far random directions are pushed: a random direction is as likely as its opposite, so that one side stands for both.
+    fn one_side(&self) -> Vec<f64> {
+        let mut lengths: Vec<f64> = Vec::new();
+        for length in self.strengths.iter().map(|x| x.abs()) {
+            if !lengths.contains(&length) {
+                lengths.push(length);
+            }
+        }
+        lengths
     }
 
     /// Lengths first, then the directions that the model is asked for, then one pass of the text through every setting.
@@ -184,23 +201,56 @@ impl SteerArgs {
         let bar = output.bar("lengths", "tokens", Some(text.stats.tokens));
         let lengths = Sweep::lengths(&model, &windows, rows, |n| bar.inc(n as u64))?;
         bar.finish_and_clear();
-        let resamples = self.pass.resamples(self.common.seed);
-        let (at, with) = ((&job.layers[..], &lengths[..]), (rows, resamples, self.common.seed));
+        let intervals = self.pass.intervals(self.common.seed);
+        let (at, with) = ((&job.layers[..], &lengths[..]), (rows, intervals, self.common.seed));
         let mut found = job.asked.find(&model, &source.tokenizer, at, with, (&stop, output))?;
         job.directions.append(&mut found.directions);
         let settings = self.settings(&mut job.directions, model.spec().d_model);
-        let mut sweep = Sweep::new(&readout, &job.directions, &settings, &lengths, job.contrast, resamples)?;
-        output.note(format!(
-            "{}, {} of the text",
-            counted(settings.len(), "setting"),
-            counted(settings.len() + 2, "pass")
-        ));
-        self.pass.each(source, text, ("steering", output), &stop, |windows, clusters| {
-            Ok(sweep.add(&model, windows, clusters)?)
-        })?;
+        let mut sweep = Sweep::new(&readout, &job.directions, &settings, &lengths, job.contrast, intervals)?;
+        self.announce(&job.directions, &settings, output);
+        let batches: Vec<_> = self.pass.batched(source, &windows).collect();
+        let bar =
+            output.bar("steering", "settings of a batch", Some((settings.len() * batches.len()) as u64));
+        for (some, clusters) in batches {
+            let added = sweep.add(&model, &some, clusters.as_deref(), || {
+                bar.inc(1);
+                if stop.load(Ordering::Relaxed) { Err(SteerError::Interrupted) } else { Ok(()) }
+            });
+            if added.is_err() {
+                bar.finish_and_clear();
+            }
+            added.map_err(|error| match error {
+                SteerError::Interrupted => Failure::interrupted(EvalError::Interrupted),
+                error => error.into(),
+            })?;
+        }
+        bar.finish_and_clear();
         let mut all = sweep.finish();
         all.append(&mut found.rows);
         Ok((all, found))
+    }
+}
+
+impl SteerArgs {
+    /// What there is to do, and how much of it is the control.
+    fn announce(&self, directions: &[Direction], settings: &[Setting], output: Output) {
+        let random = settings.iter().filter(|setting| directions[setting.direction].random).count();
+        let mut layers: Vec<usize> = settings.iter().map(|setting| setting.layer).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        let control = match random {
+            0 => String::new(),
+            n => format!(
+                ", {n} of them {} at {} of {} (one side stands for both)",
+                counted(self.random, "random direction"),
+                counted(self.one_side().len(), "length"),
+                counted(layers.len(), "layer"),
+            ),
+        };
+        output.note(format!(
+            "{}, each a pass of the text from its layer on{control}",
+            counted(settings.len(), "setting")
+        ));
     }
 }
 

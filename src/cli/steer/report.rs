@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use layerscope::run::MetricRow;
+use layerscope::{run::MetricRow, steer::TOGETHER, words::counted};
 use serde_json::{Value, json};
 
 use super::super::{
     exit::Failure,
-    lens::{hint_clusters, with_interval},
+    numbers::{LEGEND, hint_clusters, with_interval},
     output::{Output, shown},
     table::Table,
 };
@@ -33,10 +33,9 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(),
             text.extend([title, "\n", &by_metric(&found).to_string(), "\n"]);
         }
     }
-    let wanted = [
-        ("kl", "KL(model ‖ steered), nats (± half of the 95 % interval)"),
-        ("response", "change of the logit difference, nats"),
-    ];
+    let kl =
+        format!("KL(model ‖ steered), nats ({LEGEND}; #: rank among the random directions, 1 the farthest)");
+    let wanted = [("kl", kl.as_str()), ("response", "change of the logit difference, nats")];
     for (metric, title) in wanted {
         let found: Vec<&MetricRow> = rows.iter().filter(|r| r.metric == metric).collect();
         if found.is_empty() {
@@ -46,16 +45,41 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(),
     }
     output.print(text.trim_end())?;
     hint_clusters(rows, output);
+    for metric in ["response", "kl"] {
+        if let Some(line) = placed(rows, metric) {
+            output.note(line);
+        }
+    }
     output.wrote(out, "all numbers with their intervals");
     let lines: Vec<Value> = rows
         .iter()
-        .filter(|r| r.metric.starts_with("response_"))
-        .map(|r| json!({ "direction": r.subject, "layer": r.layer, "metric": r.metric, "estimate": r.estimate, "lower": r.lower, "upper": r.upper }))
+        .filter(|r| r.metric.starts_with("response_") || r.metric.starts_with("kl_"))
+        .map(|r| json!({ "direction": r.subject, "layer": r.layer, "metric": r.metric, "estimate": r.estimate, "lower": r.lower, "upper": r.upper, "reason": r.reason }))
         .collect();
     output.result(json!({ "out": shown(out), "rows": rows.len(), "lines": lines }))?;
     Ok(())
 }
 
+/// How many settings go farther than every random direction, and how many would by chance.
+fn placed(rows: &[MetricRow], metric: &str) -> Option<String> {
+    let ranks: Vec<&MetricRow> = rows.iter().filter(|r| r.metric == format!("{metric}_rank")).collect();
+    let random = ranks.first()?.n;
+    let first = ranks.iter().filter(|r| r.estimate <= 1.0).count();
+    let what = if metric == "kl" { "KL" } else { "response" };
+    Some(format!(
+        "{what} beyond that of all {random} random directions in {first} of {} (p = {:.3} each; {:.1} by chance)",
+        counted(ranks.len(), "setting"),
+        1.0 / (random as f64 + 1.0),
+        ranks.len() as f64 / (random as f64 + 1.0)
+    ))
+}
+
+/// One of the random directions, which stand in the table together.
+fn is_one_of_many(row: &MetricRow) -> bool {
+    row.kind == "steer-random" && !row.subject.starts_with(TOGETHER)
+}
+
+/// A line per layer and direction. Random directions are pushed to one side, which stands for the other.
 fn table(found: &[&MetricRow], rows: &[MetricRow]) -> Table {
     let parts = |row: &MetricRow| {
         row.subject
@@ -63,24 +87,28 @@ fn table(found: &[&MetricRow], rows: &[MetricRow]) -> Table {
             .map_or((row.subject.clone(), String::new()), |(a, b)| (a.to_owned(), b.to_owned()))
     };
     let (mut lines, mut strengths): (Vec<(String, i32)>, Vec<String>) = (Vec::new(), Vec::new());
-    for row in found {
+    for row in found.iter().filter(|row| !is_one_of_many(row)) {
         let (name, strength) = parts(row);
         if !lines.contains(&(name.clone(), row.layer)) {
             lines.push((name, row.layer));
         }
-        if !strengths.contains(&strength) {
+        if row.kind == "steer" && !strengths.contains(&strength) {
             strengths.push(strength);
         }
     }
     lines.sort_by_key(|(_, layer)| *layer);
-    let response = found.first().is_some_and(|r| r.metric == "response");
+    let metric = found.first().map_or("", |r| r.metric.as_str());
+    let response = metric == "response";
     let more: &[&str] = if response { &["slope", "Pearson's r"] } else { &[] };
     let headers = ["layer", "direction"].into_iter().chain(strengths.iter().map(String::as_str));
     let mut table = Table::new(headers.chain(more.iter().copied()));
     for (name, layer) in lines {
         let cell = |strength: &String| {
-            let own = found.iter().find(|r| r.layer == layer && parts(r) == (name.clone(), strength.clone()));
-            own.map_or_else(String::new, |r| with_interval(r))
+            let at = |strength: &str| {
+                found.iter().find(|r| r.layer == layer && parts(r) == (name.clone(), strength.to_owned()))
+            };
+            let own = at(strength).or_else(|| at(&strength.replace('-', "+")));
+            own.map_or_else(String::new, |r| with_interval(r) + &place(rows, r))
         };
         let line = |metric: &str| {
             let own = rows.iter().find(|r| r.layer == layer && r.subject == name && r.metric == metric);
@@ -93,6 +121,19 @@ fn table(found: &[&MetricRow], rows: &[MetricRow]) -> Table {
             .row([layer.to_string(), name.clone()].into_iter().chain(strengths.iter().map(cell)).chain(more));
     }
     table
+}
+
+/// `  #3/21` of a number that is ranked, ` (0.1 to 0.4)` of random directions together.
+fn place(rows: &[MetricRow], row: &MetricRow) -> String {
+    let more = |what: &str| {
+        let metric = format!("{}_{what}", row.metric);
+        rows.iter().find(|r| r.metric == metric && r.subject == row.subject && r.layer == row.layer)
+    };
+    match (more("rank"), more("least"), more("most")) {
+        (Some(rank), ..) => format!(" #{}/{}", rank.estimate, rank.n + 1),
+        (_, Some(least), Some(most)) => format!(" ({:.3} to {:.3})", least.estimate, most.estimate),
+        _ => String::new(),
+    }
 }
 
 /// A row per layer, a column per subject and metric.

@@ -5,6 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::super::args::{CommonArgs, ModelArgs};
+use crate::cli::intervals::IntervalArgs;
 
 /// Length of a thought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,9 +87,8 @@ pub(crate) struct ThinkArgs {
     /// Go on past the end-of-sequence token
     #[arg(long)]
     pub(super) ignore_eos: bool,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(super) replicates: usize,
+    #[command(flatten)]
+    pub(super) intervals: IntervalArgs,
     /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
     pub(super) batch_tokens: Option<NonZeroUsize>,

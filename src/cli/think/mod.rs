@@ -21,6 +21,7 @@ use super::{
     exit::Failure,
     generate::{THOUGHTS, write_texts},
     lens::load,
+    numbers::say_why_none,
     output::{Output, shown},
     session::{Session, bos_line},
 };
@@ -102,6 +103,9 @@ impl ThinkArgs {
             write_texts(claim, (out, THOUGHTS), &found.rows, &lines)?;
         }
         output.print(report::text(&job, &found, &tokenizer)?.trim_end())?;
+        if job.prompts.len() > 1 {
+            say_why_none(&found.rows, output);
+        }
         if let Some(out) = &self.out {
             output.wrote(out, "all numbers with their intervals");
         }
@@ -147,7 +151,7 @@ impl ThinkArgs {
             "replace": job.replacements.iter().map(|r| r.name()).collect::<Vec<_>>(),
             "lenses": self.lens.iter().map(shown).collect::<Vec<_>>(),
             "top_k": self.top_k,
-            "replicates": self.replicates,
+            "intervals": self.intervals.config(),
         })
     }
 

@@ -10,7 +10,12 @@ use layerscope::{
 };
 
 use super::{found::Found, job::Job};
-use crate::cli::{exit::Failure, generate::continuation, lens::with_interval, table::Table};
+use crate::cli::{
+    exit::Failure,
+    generate::continuation,
+    numbers::{LEGEND, with_interval},
+    table::Table,
+};
 
 /// Prompts whose thoughts are shown one by one.
 const SHOWN: usize = 3;
@@ -43,7 +48,7 @@ pub(super) fn text(job: &Job, found: &Found, tokenizer: &Tokenizer) -> Result<St
     if n > SHOWN && job.feedback.steps > 0 {
         let _ = writeln!(
             text,
-            "thoughts of {}, means (± half of the 95 % interval)\n{}",
+            "thoughts of {}, means ({LEGEND})\n{}",
             counted(n, "prompt"),
             means(&found.rows, job.feedback.steps)
         );

@@ -8,7 +8,7 @@ use layerscope::{
     lenses::{Lens, Precision, Readout},
     model::Model,
     run::MetricRow,
-    score::{Estimate, Resamples},
+    score::Estimate,
     think::{
         Case, Effect, Effects, Embeddings, Feedback, Replacements, Rescale, Rollout, Thinker, Thought,
         answers, read, rollout, thought_rows,
@@ -57,7 +57,7 @@ impl ThinkArgs {
         } else {
             Case::of(&job.replacements, feedback.steps)
         };
-        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let intervals = self.intervals.policy(self.common.seed);
         let (thinkers, thoughts, ended) = parts(kept);
         let mut effects = Effects::new(
             &readout,
@@ -65,13 +65,13 @@ impl ThinkArgs {
             (&replacements, feedback),
             cases,
             job.settings.clone(),
-            resamples,
+            intervals,
         )?;
         let all = replaced(&mut effects, &model, &thinkers, &batches, (output, &stop))?;
         let mut rows = effects.finish(feedback.layer);
         let others = (0..thinkers.len()).map(|i| replacements.other(i)).collect();
         let layers = (feedback.layer, session.spec.n_layers);
-        rows.extend(thought_rows(&thoughts, layers, embeddings.mean_norm(), resamples)?);
+        rows.extend(thought_rows(&thoughts, layers, embeddings.mean_norm(), intervals)?);
         rows.push(norm_row(&embeddings, vocab));
         Ok(Found { thinkers, ended, thoughts, effects: all, rows, others, embeddings })
     }
@@ -190,13 +190,7 @@ pub(super) fn go_on(stop: &AtomicBool) -> Result<(), Failure> {
 
 /// The mean length of embeddings, to hold thoughts' against.
 fn norm_row(embeddings: &Embeddings, vocab: usize) -> MetricRow {
-    let number = Estimate {
-        estimate: embeddings.mean_norm(),
-        lower: None,
-        upper: None,
-        n: vocab as u64,
-        n_clusters: 0,
-    };
+    let number = Estimate::alone(embeddings.mean_norm(), "the whole embedding matrix", vocab as u64);
     MetricRow {
         subject: "embeddings".into(),
         kind: "model".into(),

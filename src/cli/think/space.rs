@@ -8,17 +8,18 @@ use std::{
 use clap::Args;
 use layerscope::{
     run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    score::Resamples,
     text::{Window, batches},
     think::{Embeddings, Share, Space},
 };
 use serde_json::{Value, json};
 
 use super::run::go_on;
+use crate::cli::intervals::IntervalArgs;
 use crate::cli::{
     args::{CommonArgs, Layers, ModelArgs, TextArgs},
     exit::Failure,
     interrupt::on_interrupt,
+    numbers::{LEGEND, say_why_none, with_interval},
     output::{Output, shown},
     source::{AllWindows, Source, counts},
     table::Table,
@@ -37,9 +38,8 @@ pub(crate) struct SpaceArgs {
     /// Folder to write
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    replicates: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
     /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
     batch_tokens: Option<NonZeroUsize>,
@@ -78,7 +78,7 @@ impl SpaceArgs {
             "seq_len": options.seq_len,
             "pack": options.pack,
             "text_column": self.text.text_column,
-            "replicates": self.replicates,
+            "intervals": self.intervals.config(),
         });
         let claim = output.claimed(RunDir::claim(&self.out, manifest, self.force)?);
         if claim.found() == Found::Complete {
@@ -102,8 +102,8 @@ impl SpaceArgs {
         let stop = on_interrupt()?;
         let model = source.session.load(output)?;
         let embeddings = Embeddings::of(&model, source.vocab())?;
-        let resamples = Resamples::new(self.common.seed, self.replicates);
-        let mut space = Space::new(&model, &embeddings, layers, self.common.seed, resamples)?;
+        let intervals = self.intervals.policy(self.common.seed);
+        let mut space = Space::new(&model, &embeddings, layers, self.common.seed, intervals)?;
         let said = |share: &Share| format!("{} for {} %", share.components, share.of_embeddings * 100.0);
         let said: Vec<String> = space.shares().iter().map(said).collect();
         output.note(format!("principal components of the embedding matrix: {}", said.join(", ")));
@@ -121,14 +121,16 @@ impl SpaceArgs {
 
     fn show(&self, rows: &[MetricRow], tied: bool, output: Output) -> Result<(), Failure> {
         let text = [
-            "states beside the embedding of their own token (same positions)".to_owned(),
+            format!("states beside the embedding of their own token (same positions; {LEGEND})"),
             likeness(rows, "embedding").to_string(),
             "states beside the embedding of the next token".to_owned(),
             likeness(rows, "next-embedding").to_string(),
-            "share of the states' variance in the embedding matrix's first principal components (a random subspace's)".to_owned(),
+            "share of the states' variance in the embedding matrix's first principal components (a random subspace's: the mean of twenty and their range)".to_owned(),
             shares(rows).to_string(),
         ];
         output.print(text.join("\n").trim_end())?;
+        let over_documents: Vec<MetricRow> = rows.iter().filter(|r| r.metric == "cosine").cloned().collect();
+        say_why_none(&over_documents, output);
         output.wrote(&self.out, "all numbers");
         let lines: Vec<Value> = rows
             .iter()
@@ -181,7 +183,7 @@ fn likeness(rows: &[MetricRow], subject: &str) -> Table {
     let mut table = Table::new(std::iter::once("layer").chain(columns.map(|(name, _)| name)));
     for place in places(rows) {
         let cell = |(_, metric): &(&str, &str)| {
-            find(rows, subject, metric, &place).map_or_else(|| "–".into(), |r| format!("{:.3}", r.estimate))
+            find(rows, subject, metric, &place).map_or_else(|| "–".into(), with_interval)
         };
         table.row(std::iter::once(name(&place)).chain(columns.iter().map(cell)));
     }
@@ -201,7 +203,9 @@ fn shares(rows: &[MetricRow]) -> Table {
                 let row = find(rows, subject, "variance_share", &place);
                 row.map_or_else(|| "–".into(), |r| format!("{:.3}", r.estimate))
             };
-            format!("{} ({})", value(&count.subject), value(&random))
+            let range = find(rows, &random, "variance_share", &place).and_then(|r| r.lower.zip(r.upper));
+            let range = range.map_or_else(String::new, |(least, most)| format!(", {least:.3} to {most:.3}"));
+            format!("{} ({}{range})", value(&count.subject), value(&random))
         };
         table.row(std::iter::once(name(&place)).chain(counts.iter().map(cell)));
     }

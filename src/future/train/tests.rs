@@ -17,7 +17,7 @@ fn model(family: &str) -> Model {
 fn contexts() -> Vec<Window> {
     let one = |(doc_id, n): (u64, u32)| Window {
         ids: (0..n).map(|i| (7 * i + 11 * doc_id as u32 + 3) % 61).collect(),
-        segments: vec![Segment { doc_id, doc_pos: 0, doc_len: n, offset: 0, len: n }],
+        segments: vec![Segment { doc_id, doc_pos: 0, doc_len: n, offset: 0, len: n, ..Segment::default() }],
     };
     [(0, 5), (1, 7), (2, 5), (0, 6)].map(one).into()
 }

@@ -160,7 +160,7 @@ const hookControl = (rows) => ({ key: 'hook', label: 'Hook', options: distinct(r
 
 /** Ends that a metric cannot pass; none where it can. */
 const limitsOf = (metric) =>
-    /^(accuracy|agreement|precision|decided|auroc|macro_f1|ece|selectivity)/.test(metric)
+    /^(accuracy|agreement|precision|decided|auroc|macro_f1|ece(,|$)|selectivity)/.test(metric)
         ? [metric.startsWith('selectivity') ? -1 : 0, 1]
         : null;
 
@@ -196,9 +196,17 @@ const METRICS = {
     auroc: 'area under the ROC curve',
     nll: 'negative log-likelihood',
     ece: 'calibration error',
+    ece_debiased: 'calibration error, debiased',
+    ece_calibrated: 'calibration error of a calibrated probe',
+    brier: 'Brier score',
+    brier_reliability: 'Brier score: reliability',
+    brier_resolution: 'Brier score: resolution',
+    brier_uncertainty: 'Brier score: uncertainty',
     r2: 'R²',
     compression: 'compression (online code)',
+    compression_less_shuffled: 'compression less that of shuffled labels',
     pr_held_out: 'residual, held out',
+    pr_cross_validated: 'residual, every document held out once',
     pr: 'residual, in-sample',
     pr_adjusted: 'residual, adjusted',
     cka: 'CKA',

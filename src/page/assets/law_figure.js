@@ -21,11 +21,13 @@ function lawFigure(run, id) {
             const law = rows.filter(
                 (row) =>
                     row.metric.startsWith('law_') &&
+                    // Shuffled ids fall in as straight a line: how straight it is tells nothing.
+                    !/pearson|r2/.test(row.metric) &&
                     row.subject === 'next' &&
-                    row.metric.endsWith('_held_out') === metric.startsWith('pr_held_out'),
+                    partOf(row.metric) === partOf(metric),
             );
             const said = law
-                .map((row) => `${row.metric.replace('law_', '').replace('_held_out', '')} ${number(row.estimate)}`)
+                .map((row) => `${row.metric.replace('law_', '').replace(partOf(row.metric), '')} ${number(row.estimate)}`)
                 .join(', ');
             return {
                 lines: {
@@ -42,12 +44,16 @@ function lawFigure(run, id) {
     });
 }
 
+/** Of which documents a metric is, the end of its name; nothing of those of the fit. */
+function partOf(metric) {
+    return /_held_out|_cross_validated/.exec(metric)?.[0] ?? '';
+}
+
 /** The reported exponential fit through the mean of the fitted points (a least-squares line passes there). */
 function fitted(rows, here, metric) {
     const slope = rows.find(
         (row) =>
-            row.subject === 'next' &&
-            row.metric === (metric.startsWith('pr_held_out') ? 'law_slope_held_out' : 'law_slope'),
+            row.subject === 'next' && row.metric === `law_slope${partOf(metric)}`,
     );
     const points = here.filter((row) => row.subject === 'next' && row.layer >= 1 && row.estimate > 0);
     if (!slope || metric.startsWith('pr_adjusted') || points.length < 2) return [];

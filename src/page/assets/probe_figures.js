@@ -4,7 +4,7 @@ function probeFigure(run, id) {
     const rows = pick(rowsOf(run), { kind: ['probe', 'applied'] });
     const baselines = pick(rowsOf(run), { kind: 'baseline', horizon: rows[0].horizon });
     const subjects = distinct(rows, 'subject');
-    const byLayer = rows.filter((row) => !/^(tied_with_best|best_|shuffled_|control_|train_)/.test(row.metric));
+    const byLayer = rows.filter((row) => !/^(tied_with_best|best_|nested_|shuffled_|control_|train_)/.test(row.metric));
     const options = measures(byLayer);
     const usual = options.find(([k]) => /^(accuracy|r2),/.test(k))?.[0] ?? options[0][0];
     return figure({
@@ -15,7 +15,7 @@ function probeFigure(run, id) {
             'How well a linear probe reads the label off each layer’s states, on examples and groups it was not fitted on. Layer 0 is the embedding. ' +
             'Dashed and dotted lines keep it honest: the control task has random labels per word type (what a probe can memorise), shuffled labels show chance or a leak, majority always says the commonest class, and bag-of-tokens or token-identity knows the tokens but no model. ' +
             'The ring marks the best layer, dashed rings the layers that cannot be told from it.',
-        not: 'that the model uses this information, or that it is absent where a linear probe fails. The best layer was chosen by looking: best_… in the table is its value less the optimism of that choice.',
+        not: 'that the model uses this information, or that it is absent where a linear probe fails. The best layer was chosen by looking: quote nested_… in the table, the test value of the layer that validation rows chose; best_… is the best one’s value less the optimism of that choice.',
         controls: [
             { key: 'metric', label: 'Metric', options, usual },
             {
@@ -49,17 +49,25 @@ function probeFigure(run, id) {
                 ...pick(rows, {
                     subject: chosen,
                     hook,
-                    metric: [`control_${name}`, `shuffled_${name}`, `best_${name}`, 'tied_with_best', `train_${name}`],
+                    metric: ['control', 'shuffled', 'nested', 'best', 'train']
+                        .map((prefix) => `${prefix}_${name}`)
+                        .concat('tied_with_best'),
                 }),
                 ...beside,
             ];
-            const best = pick(rows, { subject: chosen, hook, metric: `best_${name}` });
-            const said = best
-                .map(
+            // Runs of earlier versions chose no layer on validation rows.
+            const nested = pick(rows, { subject: chosen, hook, metric: `nested_${name}` });
+            const best = nested.length ? [] : pick(rows, { subject: chosen, hook, metric: `best_${name}` });
+            const said = [
+                ...nested.map(
+                    (row) =>
+                        `${row.subject}: layer ${row.layer}, chosen on validation rows, has ${withInterval(row)} on test rows.`,
+                ),
+                ...best.map(
                     (row) =>
                         `${row.subject}: best at layer ${row.layer}, ${withInterval(row)} after correcting for the choice.`,
-                )
-                .join(' ');
+                ),
+            ].join(' ');
             return {
                 lines: {
                     title: `${metric} by layer`,

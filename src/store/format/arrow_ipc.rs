@@ -12,6 +12,7 @@ use arrow::ipc::writer::FileWriter;
 use super::{Acts, BoxError, Rows};
 use crate::store::ActDtype;
 use crate::store::schema::acts_schema;
+use crate::text::arrow_sizes;
 
 /// Bytes of numbers per record batch.
 const BATCH_BYTES: usize = 16 << 20;
@@ -47,6 +48,7 @@ fn list(kind: &DataType, numbers: &[u8], rows: usize, acts: &Acts<'_>) -> Result
 
 /// Reads the column `act`.
 pub(super) fn read(file: &[u8], width: usize, dtype: ActDtype, out: &mut [f32]) -> Result<(), BoxError> {
+    arrow_sizes::check(&mut Cursor::new(file), false)?;
     let reader = FileReader::try_new(Cursor::new(file), None)?;
     if reader.schema().fields() != acts_schema(width, dtype, Vec::new()).fields() {
         return Err(format!("the schema is {}", reader.schema()).into());

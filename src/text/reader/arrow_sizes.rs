@@ -17,7 +17,7 @@ const ZSTD_RATIO: u64 = 1 << 15;
 const BLOCK: u64 = 1 << 22;
 
 /// Refuses a file or stream with a buffer that says it is longer than it can be.
-pub(super) fn check(file: &mut (impl Read + Seek), is_stream: bool) -> std::result::Result<(), ArrowError> {
+pub(crate) fn check(file: &mut (impl Read + Seek), is_stream: bool) -> std::result::Result<(), ArrowError> {
     let walked = if is_stream { stream(file) } else { blocks(file) };
     // An unreadable message is the library's to name; a length that cannot be is ours.
     walked.unwrap_or_default().map_or(Ok(()), |words| Err(ArrowError::IpcError(words)))

@@ -1,7 +1,7 @@
 //! One reader per file format, all giving rows of text, with further columns where they are asked for.
 
 mod arrow;
-mod arrow_sizes;
+pub(crate) mod arrow_sizes;
 mod cell;
 mod columnar;
 mod compression;

@@ -23,6 +23,7 @@ use super::{
         args::{CommonArgs, Layers, ModelArgs, TextArgs},
         exit::Failure,
         interrupt::on_interrupt,
+        leakage::LeakageArgs,
         output::Output,
         passes::PassArgs,
         source::{AllWindows, Source, counts},
@@ -33,6 +34,8 @@ use super::{
 
 /// Tokens that are read when `--tokens` is not given.
 const TOKENS: u64 = 1 << 14;
+/// Directions of a set when `--directions` is not given, where the stream has as many: a rank correlation of ten says little.
+const DIRECTIONS: usize = 40;
 /// The directions, by lens and layer.
 const BASES: &str = "bases.safetensors";
 
@@ -57,9 +60,10 @@ pub(crate) struct CausalArgs {
     /// Only these layers, such as 0,4,8-12; by default all, the last one too
     #[arg(long, value_name = "LAYERS")]
     layers: Option<Layers>,
-    /// Directions per lens and layer, and of each control: a number, or `all` that the stream has
-    #[arg(long, default_value = "10", value_name = "K")]
-    directions: Directions,
+    /// Directions per lens and layer, and of each control: a number, or `all` that the stream has; by default 40. Intervals are over
+    /// directions too: there are none below 5, and they rest on little below 30
+    #[arg(long, value_name = "K")]
+    directions: Option<Directions>,
     /// What stands on a direction that is removed: mean (of all states), zero, or resample (another token's state)
     #[arg(long, default_value_t = Removal::Mean, value_name = "MODE")]
     mode: Removal,
@@ -74,6 +78,8 @@ pub(crate) struct CausalArgs {
     other_unembedding: bool,
     #[command(flatten)]
     pass: PassArgs,
+    #[command(flatten)]
+    leakage: LeakageArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -141,9 +147,10 @@ impl CausalArgs {
     fn job(&mut self, source: &Source, asked: &[Asked], output: Output) -> Result<Job, Failure> {
         let d = source.session.spec.d_model;
         let k = match self.directions {
-            Directions::All => d,
-            Directions::Some(k) if k <= d => k,
-            Directions::Some(k) => {
+            None => DIRECTIONS.min(d),
+            Some(Directions::All) => d,
+            Some(Directions::Some(k)) if k <= d => k,
+            Some(Directions::Some(k)) => {
                 return Err(Failure::usage(anyhow!("--directions {k}: the stream has {d}")));
             }
         };
@@ -156,6 +163,7 @@ impl CausalArgs {
         let text = source.windows(&source.window_options(&self.text)?, output)?;
         output.note(format!("documents: {}", text.lead));
         let halves = Halves::of(&text.windows, self.pass.cluster())?;
+        halves.note.iter().for_each(|note| output.note(note));
         let (positions, least) = (self.basis_tokens, 2);
         if positions < least {
             return Err(Failure::usage(anyhow!("--basis-tokens {positions}: at least {least} are needed")));
@@ -172,9 +180,7 @@ impl CausalArgs {
     ) -> Result<Manifest, Failure> {
         let (lead, pack) = (&job.text.lead, self.text.pack);
         let mut manifest = source.manifest("lens causal", &self.model, lead, pack, &self.common, output)?;
-        for lens in asked {
-            lens.warn_if_seen(&manifest.data, output);
-        }
+        self.leakage.of_lenses(asked, &job.text.windows, source, &mut manifest, output)?;
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         let own = json!({

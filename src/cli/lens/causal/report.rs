@@ -6,13 +6,11 @@ use layerscope::{causal::split_direction, run::MetricRow};
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{
-        super::{
-            exit::Failure,
-            output::{Output, shown},
-            table::Table,
-        },
-        report::{hint_clusters, with_interval},
+    super::super::{
+        exit::Failure,
+        numbers::{LEGEND, hint_clusters, with_interval},
+        output::{Output, shown},
+        table::Table,
     },
     BASES,
 };
@@ -21,7 +19,7 @@ use super::{
 pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
     let found = Numbers(rows);
     output.print(&format!(
-        "rank correlation (Spearman) of a direction's energy, KL(lens ‖ lens without it), with its effect, KL(model ‖ model without it) (± half of the 95 % interval over documents)\n{}",
+        "rank correlation (Spearman) of a direction's energy, KL(lens ‖ lens without it), with its effect, KL(model ‖ model without it) (over documents and directions; {LEGEND})\n{}",
         found.correlations()
     ))?;
     output.print(&format!(

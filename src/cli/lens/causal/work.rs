@@ -107,9 +107,9 @@ impl CausalArgs {
             counted(documents(&windows), "document"),
             blocks as f64 / n_layers.max(1) as f64
         ));
-        let resamples = self.pass.resamples(self.common.seed);
+        let intervals = self.pass.intervals(self.common.seed);
         let of = (&lenses.all[..], &lenses.kinds[..]);
-        let mut measurement = Measurement::new(readout, of, plans, self.mode, resamples)?;
+        let mut measurement = Measurement::new(readout, of, plans, self.mode, intervals)?;
         let batches: Vec<_> = self.pass.batched(source, &windows).collect();
         let bar = output.bar("removing", "passes of a batch", Some((passes * batches.len()) as u64));
         for (some, clusters) in batches {

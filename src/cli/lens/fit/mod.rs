@@ -20,6 +20,7 @@ pub(super) use args::FitArgs;
 use layerscope::{
     artifact::LensFolder,
     fit::{Fit, FitError, FitLog, Residuals, Target, write_log},
+    leakage::{FITTED_ON, lead_of},
     lenses::Readout,
     run::{Found, RunDir},
     text::Window,
@@ -34,6 +35,7 @@ use super::{
     super::{
         exit::Failure,
         interrupt::on_interrupt,
+        leakage::{LeakageArgs, fitted_on},
         output::{Output, shown},
         source::{AllWindows, Source, counts},
     },
@@ -78,6 +80,14 @@ impl FitArgs {
         if let Some(store) = &cache {
             cached::record(store, &mut manifest);
         }
+        let lead = lead_of(manifest.bos.as_ref(), source.tokenizer.eos_id());
+        LeakageArgs::default().of_split(
+            &text.windows,
+            &plan.split,
+            ("the fit", &source),
+            &mut manifest,
+            output,
+        )?;
         let dir = output.claimed(RunDir::claim(&self.out, manifest, self.force)?).begin(&owns)?;
         if dir.found() == Found::Complete {
             output.note(format!("{} is complete already; nothing to do", self.out.display()));
@@ -95,6 +105,7 @@ impl FitArgs {
         if self.kind == args::Kind_::FutureVocab {
             let tensors = vocab::tensors(&self, residuals, &readout, &plan, &text.windows, output)?;
             let config = self.lens_config(&source, &plan, &readout, dir.manifest())?;
+            fitted_on(&text.windows, &plan.split, &lead, dir.manifest()).write(&self.out)?;
             LensFolder::write(&self.out, &config, &tensors)?;
             dir.finish(counts(text.stats, text.stats.tokens), None)?;
             output.note("next, on other text: `layerscope future` measures it");
@@ -106,6 +117,7 @@ impl FitArgs {
         let tensors = self.tensors(&plan, &targets)?;
         let config = self.lens_config(&source, &plan, &readout, dir.manifest())?;
         write_log(&self.out, &log, &plan.layers)?;
+        fitted_on(&text.windows, &plan.split, &lead, dir.manifest()).write(&self.out)?;
         LensFolder::write(&self.out, &config, &tensors)?;
         remove(&self.out.join(CHECKPOINT))?;
         let rows = text.windows.iter().map(|w| w.ids.len() as u64).sum();
@@ -160,7 +172,10 @@ impl FitArgs {
 /// The files of a lens folder.
 fn owns(relative: &Path) -> bool {
     let name = relative.to_string_lossy();
-    matches!(&*name, "config.json" | "params.safetensors" | "params.pt" | "fit.parquet" | CHECKPOINT)
+    matches!(
+        &*name,
+        "config.json" | "params.safetensors" | "params.pt" | "fit.parquet" | FITTED_ON | CHECKPOINT
+    )
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

@@ -15,6 +15,7 @@ use layerscope::{
     artifact::{LensConfig, LensFolder, LensKind, ModelRef, prompt_name, unembed_sha256},
     fit::split,
     future::{Cell, FutureError, Recipe, Sources, Trained, drawn, fits, train},
+    leakage::{FittedOn, lead_of},
     model::{Model, Weights},
     run::{Found, Manifest, RunDir, write_tensors},
     text::{Window, WindowOptions, resolve_seq_len},
@@ -71,6 +72,9 @@ pub(super) fn run(mut args: FitArgs) -> Result<(), Failure> {
     let mut manifest = source.manifest("lens fit", &args.model, &text.lead, false, &args.common, output)?;
     manifest = manifest.with_threads(source.session.threads);
     manifest.config = job.config(&args);
+    let lead = lead_of(manifest.bos.as_ref(), source.tokenizer.eos_id());
+    let contexts = job.train.iter().chain(&job.held_out);
+    let fitted = FittedOn::of_windows(contexts, &lead, manifest.tokenizer_sha256.clone());
     let dir = output.claimed(RunDir::claim(&args.out, manifest, args.force)?).begin(&owns)?;
     if dir.found() == Found::Complete {
         output.note(format!("{} is complete already; nothing to do", args.out.display()));
@@ -81,6 +85,7 @@ pub(super) fn run(mut args: FitArgs) -> Result<(), Failure> {
     let (train, held_out) = job.sources(&model, &stop, output)?;
     let trained = job.cells(&model, (&train, &held_out), &args.out, &stop, output)?;
     let config = lens_config(&source, &job, &model, dir.manifest(), &trained)?;
+    fitted.write(&args.out)?;
     LensFolder::write(&args.out, &config, &tensors(&trained, false))?;
     remove(&args.out.join(CHECKPOINT))?;
     dir.finish(counts(text.stats, train.rows() as u64), None)?;

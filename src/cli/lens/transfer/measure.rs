@@ -9,10 +9,12 @@ use layerscope::{
     lenses::{LayerIndex, Readout},
     model::Model,
     run::MetricRow,
-    score::Resamples,
+    score::{Blocks, MOST_APART},
     states::States,
-    text::Window,
-    transfer::{BLOCK_BYTES, Corrections, Layers, Mean, Subjects, Transfer, blocks},
+    text::{Segment, Window},
+    transfer::{
+        BLOCK_BYTES, Corrections, Layers, Mean, Sharing, Subjects, Transfer, blocks, blocks_apart, verdict,
+    },
 };
 
 use super::{
@@ -23,7 +25,7 @@ use super::{
     },
     super::readout::told,
     Plan, Readers, TransferArgs,
-    report::words,
+    report::{sharing, twin},
 };
 use crate::cli::lens::eval::Cluster;
 
@@ -55,20 +57,22 @@ impl TransferArgs {
         let cells = l * l * if self.no_corrections { 1 } else { 4 };
         let flops = tokens * (2 * cells * readout.vocab() * readout.d_model()) as u64;
         output.note(format!("{l} × {l} cells, {}", human(flops, "FLOP")));
-        let resamples = Resamples::new(self.common.seed, self.replicates);
+        let intervals = self.intervals.policy(self.common.seed);
+        let intervals = if self.cluster == Cluster::Window { intervals.serial() } else { intervals };
         let subjects = Subjects { lens: readers.lens.as_ref(), others: &readers.others };
         let mut transfer =
-            Transfer::new(&readout, subjects, &plan.layers, first.corrections, &first.mean, resamples)?;
+            Transfer::new(&readout, subjects, &plan.layers, first.corrections, &first.mean, intervals)?;
         let bar = output.bar("transfer", "tokens", Some(tokens));
         pass.run(&plan.layers, measured, &bar, &mut |states, windows| {
-            let by_window = (self.cluster == Cluster::Window).then(|| pass.clusters(windows));
-            transfer.add(states, by_window.as_deref().unwrap_or(&states.docs))
+            transfer.add(states, &pass.clusters(states, windows, self.cluster))
         })?;
         bar.finish_and_clear();
         told(&readout, output);
         let mut rows = transfer.rows(&plan.hook());
         rows.extend(first.geometry);
-        let words = words(&mut transfer, readers, &rows);
+        let sharing = sharing(&mut transfer, readers);
+        rows.extend(sharing.iter().flat_map(|s: &Sharing| s.rows(&plan.hook(), &plan.layers)));
+        let words = verdict(&rows, &sharing, twin(readers, &rows));
         Ok((rows, words))
     }
 
@@ -78,18 +82,23 @@ impl TransferArgs {
         let blocks = blocks(&plan.layers, readout.d_model(), BLOCK_BYTES);
         let windows = &plan.halves.moments;
         let bar = output.bar("moments", "tokens", Some(pass.tokens(windows) * blocks.len() as u64));
+        let apart = |most| pass.blocks(windows, self.cluster, most);
+        let parts = apart(blocks_apart(&blocks, readout.d_model(), BLOCK_BYTES));
+        let documents = apart(MOST_APART);
         let mut half = FirstHalf {
-            mean: Mean::new(readout.vocab()),
+            mean: Mean::new(readout.vocab(), documents.clone()),
             corrections: (!self.no_corrections).then(Corrections::default),
             geometry: Vec::new(),
         };
         for (i, pairs) in blocks.iter().enumerate() {
-            let mut block = Layers::new(pairs, readout.d_model(), pass.model.device());
+            let (d, device) = (readout.d_model(), pass.model.device());
+            let mut block = Layers::with_blocks(pairs, d, device, parts.clone(), documents.documents());
             let layers = block.layers().to_vec();
-            pass.run(&layers, windows, &bar, &mut |states, _| {
-                block.add(states)?;
+            pass.run(&layers, windows, &bar, &mut |states, places| {
+                let clusters = pass.clusters(states, places, self.cluster);
+                block.add(states, &clusters)?;
                 if i == 0 {
-                    half.mean.add(readout, &readout.normalize(&states.last)?)?;
+                    half.mean.add(readout, &readout.normalize(&states.last)?, &clusters)?;
                 }
                 Ok(())
             })?;
@@ -152,9 +161,23 @@ impl Pass<'_> {
         some.iter().map(|i| self.plan.text.windows[*i].ids.len() as u64).sum()
     }
 
-    /// The window of every row.
-    fn clusters(&self, some: &[usize]) -> Vec<u64> {
+    /// The document of every row, or its window.
+    fn clusters(&self, states: &States, some: &[usize], cluster: Cluster) -> Vec<u64> {
         let of = |i: &usize| std::iter::repeat_n(*i as u64, self.plan.text.windows[*i].ids.len());
-        some.iter().flat_map(of).collect()
+        if cluster == Cluster::Window { some.iter().flat_map(of).collect() } else { states.docs.clone() }
+    }
+
+    /// Blocks of the documents of some windows, or of these, `most` at most.
+    fn blocks(&self, some: &[usize], cluster: Cluster, most: usize) -> Blocks {
+        if most == 0 {
+            return Blocks::default();
+        }
+        let segments =
+            some.iter().flat_map(|i| self.plan.text.windows[*i].segments.iter().map(move |s| (*i, s)));
+        let id = |(i, segment): (usize, &Segment)| {
+            let id = if cluster == Cluster::Window { i as u64 } else { segment.doc_id };
+            (id, segment.len as usize)
+        };
+        Blocks::new(segments.map(id), most)
     }
 }

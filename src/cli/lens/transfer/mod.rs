@@ -26,6 +26,7 @@ use super::{
         args::{CommonArgs, Layers, ModelArgs, TextArgs},
         exit::Failure,
         interrupt::on_interrupt,
+        leakage::LeakageArgs,
         output::Output,
         source::{AllWindows, Source, counts},
     },
@@ -36,6 +37,7 @@ use super::{
     readout::ReadoutArg,
     site::block_hook,
 };
+use crate::cli::intervals::IntervalArgs;
 
 /// Tokens that are read when `--tokens` is not given.
 const TOKENS: u64 = 1 << 16;
@@ -66,18 +68,19 @@ pub(crate) struct TransferArgs {
     /// Precision of the readout
     #[arg(long, value_enum, default_value_t = ReadoutArg::Exact, value_name = "PRECISION")]
     readout: ReadoutArg,
-    /// What the 95 % intervals resample
+    /// What the 95 % intervals are over
     #[arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER")]
     cluster: Cluster,
-    /// Bootstrap replicates
-    #[arg(long, default_value_t = 400, value_name = "N")]
-    replicates: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
     /// Use a lens that was fitted to another unembedding
     #[arg(long)]
     other_unembedding: bool,
     /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
     #[arg(long, value_name = "N")]
     batch_tokens: Option<NonZeroUsize>,
+    #[command(flatten)]
+    leakage: LeakageArgs,
     /// Start over in a folder that holds another run
     #[arg(long)]
     force: bool,
@@ -157,6 +160,7 @@ impl TransferArgs {
         let text = source.windows(options, output)?;
         output.note(format!("documents: {}", text.lead));
         let halves = Halves::of(&text.windows, self.cluster)?;
+        halves.note.iter().for_each(|note| output.note(note));
         let batch_tokens = source.session.batch_tokens(self.batch_tokens);
         Ok(Plan { site, layers: layers.into_iter().map(LayerIndex).collect(), text, halves, batch_tokens })
     }
@@ -171,9 +175,7 @@ impl TransferArgs {
     ) -> Result<Manifest, Failure> {
         let (lead, pack) = (&plan.text.lead, self.text.pack);
         let mut manifest = source.manifest("lens transfer", &self.model, lead, pack, &self.common, output)?;
-        for lens in asked {
-            lens.warn_if_seen(&manifest.data, output);
-        }
+        self.leakage.of_lenses(asked, &plan.text.windows, source, &mut manifest, output)?;
         manifest.lenses =
             asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<Vec<LensRecord>, _>>()?;
         manifest.config = json!({
@@ -181,7 +183,7 @@ impl TransferArgs {
             "corrections": !self.no_corrections,
             "readout": self.readout.effective(source.session.device),
             "cluster": format!("{:?}", self.cluster).to_lowercase(),
-            "replicates": self.replicates,
+            "intervals": self.intervals.config(),
             "vocab": source.vocab(),
             "tokens": self.text.tokens,
             "seq_len": options.seq_len,

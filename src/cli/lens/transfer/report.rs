@@ -4,18 +4,16 @@ use std::path::Path;
 
 use layerscope::{
     run::MetricRow,
-    transfer::{Sharing, Transfer, verdict},
+    transfer::{Sharing, Transfer},
 };
 use serde_json::json;
 
 use super::{
-    super::{
-        super::{
-            exit::Failure,
-            output::{Output, shown},
-            table::Table,
-        },
-        report::hint_clusters,
+    super::super::{
+        exit::Failure,
+        numbers::hint_clusters,
+        output::{Output, shown},
+        table::Table,
     },
     Readers, folder_of,
 };
@@ -30,9 +28,9 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], words: &str, output: Output) 
     Ok(())
 }
 
-/// The verdict in words.
-pub(super) fn words(transfer: &mut Transfer<'_>, readers: &Readers, rows: &[MetricRow]) -> String {
-    let sharing: Vec<Sharing> = readers
+/// How well each shared lens does, with its control.
+pub(super) fn sharing(transfer: &mut Transfer<'_>, readers: &Readers) -> Vec<Sharing> {
+    readers
         .shared
         .iter()
         .map(|&place| {
@@ -44,8 +42,12 @@ pub(super) fn words(transfer: &mut Transfer<'_>, readers: &Readers, rows: &[Metr
                 rotated.map(|rotated| (transfer.sharing(rotated).1, transfer.index(place, rotated)));
             Sharing { name, score, layers, control }
         })
-        .collect();
-    let twin = readers.twin.map(|place| {
+        .collect()
+}
+
+/// How far the CE of the lens and its twin are apart, on average over layers.
+pub(super) fn twin(readers: &Readers, rows: &[MetricRow]) -> Option<f64> {
+    readers.twin.map(|place| {
         let name = readers.others[place].name();
         let kl: Vec<f64> = rows
             .iter()
@@ -61,8 +63,7 @@ pub(super) fn words(transfer: &mut Transfer<'_>, readers: &Readers, rows: &[Metr
             })
             .collect();
         kl.iter().sum::<f64>() / kl.len().max(1) as f64
-    });
-    verdict(rows, &sharing, twin)
+    })
 }
 
 /// `penalty_state` by lens layer (rows) and state layer (columns).

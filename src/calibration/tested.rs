@@ -1,0 +1,147 @@
+//! How often permutation tests of probes find what is not there, and what is.
+
+use layerscope_probes::p_value;
+use ndarray::Array2;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::random::Random;
+use crate::{
+    labelled::Unit,
+    probe::{Estimator, Options, PermutationTest, ProbeError, Target, Task},
+};
+
+/// Rows of a set.
+const ROWS: usize = 48;
+/// Their width.
+const WIDTH: usize = 3;
+
+/// How rows and labels hang together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grouping {
+    /// Every row is its own group.
+    Rows,
+    /// Groups of three with one label each.
+    Whole,
+    /// Groups of several sizes with mixed labels.
+    Mixed,
+    /// Pairs, of which each has both labels.
+    Pairs,
+}
+
+impl Grouping {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Rows, Self::Whole, Self::Mixed, Self::Pairs];
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "single rows",
+            Self::Whole => "whole groups",
+            Self::Mixed => "mixed groups",
+            Self::Pairs => "pairs",
+        }
+    }
+
+    fn group(self, row: usize) -> u64 {
+        let row = row as u64;
+        match self {
+            Self::Rows => row,
+            Self::Whole => row / 3,
+            Self::Mixed => (row / 2).min(row / 4 + 6),
+            Self::Pairs => row / 2,
+        }
+    }
+
+    /// Labels that know nothing of states.
+    fn labels(self, groups: &[u64], random: &mut Random) -> Vec<u32> {
+        let mut coin = || u32::from(random.uniform() < 0.5);
+        let of_group: Vec<u32> = (0..ROWS).map(|_| coin()).collect();
+        let own: Vec<u32> = (0..ROWS).map(|_| coin()).collect();
+        let label = |row: usize| match self {
+            Self::Rows => own[row],
+            Self::Mixed if row.is_multiple_of(3) => own[row],
+            Self::Whole | Self::Mixed => of_group[groups[row] as usize],
+            Self::Pairs => of_group[groups[row] as usize] ^ (row % 2) as u32,
+        };
+        (0..ROWS).map(label).collect()
+    }
+}
+
+/// What the test of an estimator did over many sets of one grouping.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Tested {
+    /// The probe.
+    pub estimator: Estimator,
+    /// The grouping.
+    pub grouping: Grouping,
+    /// Sets.
+    pub draws: usize,
+    /// Share of sets without signal with p ≤ .05.
+    pub false_alarms: f64,
+    /// Share of sets with signal with p ≤ .05.
+    pub power: f64,
+}
+
+/// Every classifier on `draws` sets of each grouping, without signal and with a signal of 1.4 standard deviations; p over `permutations`.
+///
+/// # Errors
+/// When a probe cannot be fitted.
+pub fn tested(draws: usize, permutations: usize, seed: u64) -> Result<Vec<Tested>, ProbeError> {
+    const CLASSIFIERS: [Estimator; 5] =
+        [Estimator::Logistic, Estimator::Ridge, Estimator::MeanDiff, Estimator::Lda, Estimator::Centroid];
+    let mut all = Vec::new();
+    for grouping in Grouping::ALL {
+        let one = |draw: usize| -> Result<Vec<[bool; 2]>, ProbeError> {
+            let mut random = Random::new(seed, (grouping as u64) << 32 | draw as u64);
+            let sets = [0.0, 1.0].map(|signal| set(grouping, signal, &mut random));
+            let found = |estimator: &Estimator| -> Result<[bool; 2], ProbeError> {
+                let mut found = [false; 2];
+                for (found, (x, task)) in found.iter_mut().zip(&sets) {
+                    *found = p(x, task, *estimator, draw as u64, permutations)? <= 0.05;
+                }
+                Ok(found)
+            };
+            CLASSIFIERS.iter().map(found).collect()
+        };
+        let found = (0..draws).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+        for (place, estimator) in CLASSIFIERS.into_iter().enumerate() {
+            let share = |signal: usize| {
+                found.iter().filter(|of| of[place][signal]).count() as f64 / draws.max(1) as f64
+            };
+            all.push(Tested { estimator, grouping, draws, false_alarms: share(0), power: share(1) });
+        }
+    }
+    Ok(all)
+}
+
+/// States alike within a group, those of class 1 further along the first dimension.
+fn set(grouping: Grouping, signal: f64, random: &mut Random) -> (Array2<f32>, Task) {
+    let groups: Vec<u64> = (0..ROWS).map(|row| grouping.group(row)).collect();
+    let y = grouping.labels(&groups, random);
+    let of_group = Array2::from_shape_fn((ROWS, WIDTH), |_| 0.5 * random.normal());
+    let x = Array2::from_shape_fn((ROWS, WIDTH), |(row, dim)| {
+        let own = 0.5 * random.normal() + of_group[[groups[row] as usize, dim]];
+        (own + if dim == 0 { signal * f64::from(y[row]) } else { 0.0 }) as f32
+    });
+    let target = Target::Classes { y, names: vec!["no".into(), "yes".into()] };
+    let windows = (0..ROWS as u32).collect();
+    (x, Task { target, groups, types: None, windows, unit: Unit::Text })
+}
+
+fn p(
+    x: &Array2<f32>,
+    task: &Task,
+    estimator: Estimator,
+    seed: u64,
+    permutations: usize,
+) -> Result<f64, ProbeError> {
+    let options = Options { l2: vec![1.0, 100.0], standardise: true, balanced: false, paired: false };
+    let at = || ProbeError::at(format!("simulated set {seed}"));
+    let test = PermutationTest::new(x.view(), task, &options, seed).map_err(at())?;
+    let values = test.values(estimator, permutations).map_err(at())?;
+    // Without a value nothing was found.
+    let Some((observed, null)) = values.as_deref().and_then(<[f64]>::split_first) else { return Ok(1.0) };
+    p_value(*observed, null).map_err(at())
+}

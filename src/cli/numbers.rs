@@ -1,0 +1,49 @@
+//! How numbers with their intervals are printed.
+
+use std::collections::BTreeMap;
+
+use layerscope::{
+    probes::interval::{FEW, FEWEST},
+    run::MetricRow,
+};
+
+use super::output::Output;
+
+/// What [`with_interval`] means, for the title of a table.
+pub(crate) const LEGEND: &str = "± half of the 95 % interval; * fewer than 30 effective clusters";
+
+/// `1.234 ±0.012`, half the width of the interval; `1.000 [0.820, 1.000]` where it is not the same to both sides; with an asterisk where
+/// it rests on little.
+pub(crate) fn with_interval(row: &MetricRow) -> String {
+    let Some((lower, upper)) = row.lower.zip(row.upper) else { return format!("{:.3}", row.estimate) };
+    let mark = if row.n_eff > 0.0 && row.n_eff < FEW { "*" } else { "" };
+    // Three places are printed: a difference that they do not show makes no two-sided interval.
+    let lopsided = ((upper - row.estimate) - (row.estimate - lower)).abs() >= 0.001;
+    if lopsided {
+        format!("{:.3} [{lower:.3}, {upper:.3}]{mark}", row.estimate)
+    } else {
+        format!("{:.3} ±{:.3}{mark}", row.estimate, (upper - lower) / 2.0)
+    }
+}
+
+/// Says which numbers have no interval for want of documents, and what gives them one.
+pub(crate) fn say_why_none(rows: &[MetricRow], output: Output) {
+    let few = |r: &&MetricRow| r.lower.is_none() && r.n_clusters > 0 && r.n_eff < FEWEST;
+    let few: Vec<&MetricRow> = rows.iter().filter(few).collect();
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    few.iter()
+        .filter_map(|r| r.reason.as_deref())
+        .for_each(|reason| *reasons.entry(reason).or_default() += 1);
+    // One line however many there are: the most frequent reason stands for all.
+    if let Some((reason, _)) = reasons.iter().max_by_key(|(_, n)| **n) {
+        output.note(format!("without an interval: {} of {} numbers ({reason})", few.len(), rows.len()));
+    }
+}
+
+/// As [`say_why_none`], of a command that can take windows for documents.
+pub(crate) fn hint_clusters(rows: &[MetricRow], output: Output) {
+    say_why_none(rows, output);
+    if rows.iter().all(|r| r.n_clusters < 2) {
+        output.note("one document gives no interval; --cluster window takes windows instead");
+    }
+}

@@ -1,0 +1,74 @@
+//! `patch --prompts`: numbers as means over sources.
+
+use layerscope::{run::MetricRow, text::Tokenizer, words::counted};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        exit::Failure,
+        lines::Lines,
+        numbers::{LEGEND, say_why_none, with_interval},
+        output::Output,
+        session::read_stdin,
+        table::Table,
+    },
+    Patch, Texts,
+};
+
+/// A line of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line {
+    source: String,
+}
+
+impl Patch {
+    /// The sources in tokens, of the file or of the command line.
+    pub(super) fn sources(
+        &self,
+        lines: Option<&Lines<Line>>,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Result<Vec<Texts>, Failure> {
+        let one = |text: &str| -> Result<Texts, Failure> {
+            let ids: Vec<i64> = tokenizer.encode(text)?.into_iter().map(i64::from).collect();
+            Ok(Texts { positions: self.positions(ids.len(), context)?, ids })
+        };
+        match (lines, self.source.as_deref()) {
+            (Some(lines), _) => {
+                lines.all.iter().map(|(place, line)| one(&line.source).map_err(|e| e.at(place))).collect()
+            }
+            (None, Some("-")) => Ok(vec![one(&read_stdin().map_err(Failure::usage)?)?]),
+            (None, source) => Ok(vec![one(source.unwrap_or_default())?]),
+        }
+    }
+}
+
+/// A row per layer.
+pub(super) fn report(rows: &[MetricRow], sources: usize, output: Output) -> Result<(), Failure> {
+    let metrics = ["precision_at_1", "surprisal", "kl"];
+    let mut places: Vec<(Option<i32>, i32)> = rows.iter().map(|r| (r.source_layer, r.layer)).collect();
+    places.dedup();
+    let mut table = Table::new(["layer", "into"].into_iter().chain(metrics));
+    for (from, to) in places.into_iter().rev() {
+        let cell = |metric: &&str| {
+            let own = |r: &&MetricRow| (r.source_layer, r.layer, r.metric.as_str()) == (from, to, *metric);
+            rows.iter().find(own).map_or_else(String::new, with_interval)
+        };
+        let from = from.map_or_else(String::new, |layer| layer.to_string());
+        table.row([from, to.to_string()].into_iter().chain(metrics.iter().map(cell)));
+    }
+    let title =
+        format!("the target's first token against the model's own, mean over {}", counted(sources, "source"));
+    output.print(format!("{title} ({LEGEND})\n{table}").trim_end())?;
+    say_why_none(rows, output);
+    let listed = |r: &MetricRow| -> Value {
+        json!({
+            "target_layer": r.layer, "layer": r.source_layer, "metric": r.metric, "estimate": r.estimate,
+            "lower": r.lower, "upper": r.upper, "n": r.n, "reason": r.reason,
+        })
+    };
+    output.result(json!({ "prompts": sources, "rows": rows.iter().map(listed).collect::<Vec<_>>() }))?;
+    Ok(())
+}
