@@ -107,7 +107,9 @@ impl Link {
             Self::Softmax => {
                 for mut row in values.axis_iter_mut(Axis(0)) {
                     let largest = row.fold(f64::NEG_INFINITY, |a, b| a.max(*b));
-                    let lse = largest + row.fold(0.0, |s, v| s + (v - largest).exp()).ln();
+                    // In two steps: beside values of 1e17 the logarithm is lost, and classes that are equal would all be certain.
+                    row -= largest;
+                    let lse = row.fold(0.0, |s, v| s + v.exp()).ln();
                     row -= lse;
                 }
                 values
@@ -137,6 +139,7 @@ mod tests {
             array![[0.5, 0.5, 0.]],
         );
         close(Link::Softmax.scores(array![[800., 0.]]), array![[0., -800.]]);
+        close(Link::Softmax.scores(array![[1e30, 1e30]]), array![[half, half]]);
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub(crate) fn say_why_none(rows: &[MetricRow], output: Output) {
 /// As [`say_why_none`], of a command that can take windows for documents.
 pub(crate) fn hint_clusters(rows: &[MetricRow], output: Output) {
     say_why_none(rows, output);
-    if rows.iter().all(|r| r.n_clusters < 2) {
+    // Numbers of two halves count a document of each.
+    if rows.iter().all(|r| r.n_eff < 1.001) {
         output.note("one document gives no interval; --cluster window takes windows instead");
     }
 }

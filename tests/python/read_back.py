@@ -51,6 +51,7 @@ def act_of(path: Path, layout: dict, width: int) -> dict:
 METRICS = {
     "subject": "string", "kind": "string", "hook": "string", "layer": "int32", "source_layer": "int32", "horizon": "int32",
     "metric": "string", "unit": "string", "estimate": "double", "lower": "double", "upper": "double", "n": "int64", "n_clusters": "int64",
+    "n_eff": "double", "reason": "string",
 }
 
 

@@ -123,6 +123,9 @@ impl Classified {
 pub fn log_softmax(scores: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut out = scores.to_owned();
     for mut row in out.outer_iter_mut() {
+        // The largest first: beside scores of 1e17 the logarithm of a sum is lost, and equal classes would all be certain.
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        row.mapv_inplace(|s| s - largest);
         let lse = logsumexp(row.iter().copied());
         row.mapv_inplace(|s| s - lse);
     }

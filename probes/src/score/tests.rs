@@ -179,6 +179,8 @@ fn probabilities_that_round_to_one_still_have_an_order() {
     assert_eq!(rows.auroc().point(), 1.0);
     let log_probs = log_softmax(array![[1e300, 0.0], [-1e4, 0.0]].view());
     assert_eq!(log_probs, array![[0.0, -1e300], [-1e4, 0.0]]);
+    let equal = log_softmax(array![[1e30, 1e30, -1e30]].view());
+    assert_eq!(equal, array![[-(2.0_f64.ln()), -(2.0_f64.ln()), -2e30]]);
 }
 
 #[test]
