@@ -77,8 +77,7 @@ impl PassArgs {
 
     /// How intervals are made.
     pub(crate) fn intervals(&self, seed: u64) -> Intervals {
-        let intervals = self.intervals.policy(seed);
-        if self.cluster == Cluster::Window { intervals.serial() } else { intervals }
+        self.cluster.of(self.intervals.policy(seed))
     }
 
     /// Tokens in a forward pass.
@@ -126,7 +125,7 @@ impl PassArgs {
 
     /// Per window, what it counts as; none: its documents.
     pub(crate) fn clusters(&self, windows: &[Window]) -> Option<Vec<u64>> {
-        (self.cluster == Cluster::Window).then(|| (0..windows.len() as u64).collect())
+        self.cluster.of_windows(windows)
     }
 
     /// What intervals are over.

@@ -63,18 +63,20 @@ impl Statistics {
             coverage.extend(documents(sizes, &DOCUMENTS, draws, intervals)?);
         }
         let of_windows = windows(CORRELATION, &WINDOWS, draws, intervals)?;
-        let tests = tested(self.sets, 99, self.common.seed).map_err(Failure::failed)?;
+        let tests = match self.sets {
+            0 => Vec::new(),
+            sets => tested(sets, 99, self.common.seed).map_err(Failure::failed)?,
+        };
         let chosen = selection(&ITEMS, self.samples, self.common.seed).map_err(Failure::failed)?;
         let leaks = planted(self.common.seed);
         output.print(&covered(&coverage, &DOCUMENTS, "documents"))?;
         output.print(&covered(&of_windows, &WINDOWS, "windows"))?;
         output.print(&of_choice(&chosen))?;
-        if self.sets > 0 {
+        if !tests.is_empty() {
             output.print(&of_tests(&tests))?;
         }
         output.print(&of_leaks(&leaks))?;
         coverage.extend(of_windows);
-        let tests = if self.sets > 0 { tests } else { Vec::new() };
         let promises: Vec<Promise> = coverage
             .iter()
             .filter_map(Coverage::promise)

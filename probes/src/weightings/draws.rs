@@ -57,10 +57,8 @@ impl Draws {
             (Form::Alone(why), _) => Err(NoInterval::NotSampled(why)),
             (_, Method::Bootstrap) if self.n_clusters < 2 => Err(NoInterval::FewClusters { n_eff }),
             (_, Method::Bootstrap) => percentile(self.values.clone(), UNDEFINED),
-            (Form::Plain, Method::Jackknife) => jackknife(&self.values, n_eff)?.around(self.value),
-            (Form::Share, Method::Jackknife) => {
-                share(self.value, jackknife(&self.values, n_eff)?, self.n as f64)
-            }
+            (Form::Plain, Method::Jackknife) => self.spread()?.around(self.value),
+            (Form::Share, Method::Jackknife) => share(self.value, self.spread()?, self.n as f64),
         }
     }
 

@@ -16,6 +16,7 @@ use layerscope::{
     lenses::Readout,
     model::Model,
     run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_atomic, write_metrics},
+    score::Intervals,
     states::States,
     text::Window,
 };
@@ -37,13 +38,25 @@ use super::{
 };
 use crate::cli::{intervals::IntervalArgs, numbers::hint_clusters};
 
-/// What intervals resample.
+/// What intervals are over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Cluster {
     /// Documents
     Document,
     /// Windows, for a text of one document
     Window,
+}
+
+impl Cluster {
+    /// Intervals over such clusters: windows are neighbours in one text, and alike.
+    pub(crate) fn of(self, intervals: Intervals) -> Intervals {
+        if self == Self::Window { intervals.serial() } else { intervals }
+    }
+
+    /// Per window, what it counts as; none: its documents.
+    pub(crate) fn of_windows(self, windows: &[Window]) -> Option<Vec<u64>> {
+        (self == Self::Window).then(|| (0..windows.len() as u64).collect())
+    }
 }
 
 /// Evaluate lenses on a text, every layer in one pass, with intervals over documents
@@ -141,8 +154,7 @@ impl EvalArgs {
         let readout = Readout::new(model.unembed(), source.vocab(), precision, source.session.threads)?;
         let horizons = asked.iter().map(load::Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
-        let intervals = self.intervals.policy(self.common.seed);
-        let intervals = if self.cluster == Cluster::Window { intervals.serial() } else { intervals };
+        let intervals = self.cluster.of(self.intervals.policy(self.common.seed));
         let mut evaluation = Evaluation::new(
             &readout,
             &lenses.all,
@@ -158,7 +170,7 @@ impl EvalArgs {
             readout: &readout,
             points: &points,
             windows: &text.windows,
-            clusters: self.clusters(&text.windows),
+            clusters: self.cluster.of_windows(&text.windows),
             batch_tokens: source.session.batch_tokens(self.batch_tokens),
             bar: output.bar("evaluating", "tokens", Some(text.stats.tokens)),
             stop,
@@ -194,11 +206,6 @@ impl EvalArgs {
             return Err(Failure::usage(anyhow!("--layers: no layer below the last")));
         }
         Ok(layers.iter().map(|l| HookPoint::Block(*l, site)).collect())
-    }
-
-    /// Per window, what it counts as; none: its documents.
-    fn clusters(&self, windows: &[Window]) -> Option<Vec<u64>> {
-        (self.cluster == Cluster::Window).then(|| (0..windows.len() as u64).collect())
     }
 
     fn report(&self, rows: &[MetricRow], output: Output) -> Result<(), Failure> {

@@ -57,8 +57,7 @@ impl TransferArgs {
         let cells = l * l * if self.no_corrections { 1 } else { 4 };
         let flops = tokens * (2 * cells * readout.vocab() * readout.d_model()) as u64;
         output.note(format!("{l} × {l} cells, {}", human(flops, "FLOP")));
-        let intervals = self.intervals.policy(self.common.seed);
-        let intervals = if self.cluster == Cluster::Window { intervals.serial() } else { intervals };
+        let intervals = self.cluster.of(self.intervals.policy(self.common.seed));
         let subjects = Subjects { lens: readers.lens.as_ref(), others: &readers.others };
         let mut transfer =
             Transfer::new(&readout, subjects, &plan.layers, first.corrections, &first.mean, intervals)?;
