@@ -108,7 +108,7 @@ fn main() -> Result<(), Failed> {
         return Err("eval|transfer INPUTS [LENSES]".into());
     };
     let threads = std::env::var("OMP_NUM_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let threads = layerscope::device::set_threads((threads > 0).then_some(threads));
+    let threads = layerscope::sources::device::set_threads((threads > 0).then_some(threads));
     let _no_grad = tch::no_grad_guard();
     let inputs = Inputs::read(Path::new(path), threads)?;
     let names = rest.first().map_or("logit,tuned", String::as_str);

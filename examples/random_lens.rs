@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context as _;
 use layerscope::{
-    artifact::{LensConfig, LensFolder, LensKind, ModelRef, load, tuned_tensors, unembed_sha256},
     hook::{BlockHook, Capture, HookPoint},
+    lens::artifact::{LensConfig, LensFolder, LensKind, ModelRef, load, tuned_tensors, unembed_sha256},
     lenses::{Affine, LayerIndex},
     model::Model,
 };

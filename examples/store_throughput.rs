@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use layerscope::run::{Counts, Manifest};
-use layerscope::store::{ActDtype, ActivationStore, Column, Format, Layout, StoreError, StoreWriter};
+use layerscope::results::run::{Counts, Manifest};
+use layerscope::states::store::{ActDtype, ActivationStore, Column, Format, Layout, StoreError, StoreWriter};
 
 /// Gaussian-like numbers with a scale per dimension, as in a residual stream.
 fn activations(rows: usize, width: usize) -> Vec<f32> {

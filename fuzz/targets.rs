@@ -10,13 +10,13 @@ use std::{
 };
 
 use layerscope::{
-    artifact::LensFolder,
-    labelled::{LabelledOptions, LabelledSet},
+    lens::artifact::LensFolder,
     lenses::torch_file,
     model::{Config, INDEX, Weights, shard_names, spec},
-    run::{MANIFEST, METRICS, Manifest, read_metrics},
-    store::ActivationStore,
-    text::{BosPolicy, Corpus, Tokenizer},
+    results::run::{MANIFEST, METRICS, Manifest, read_metrics},
+    sources::labelled::{LabelledOptions, LabelledSet},
+    sources::text::{BosPolicy, Corpus, Tokenizer},
+    states::store::ActivationStore,
 };
 use tch::Kind;
 

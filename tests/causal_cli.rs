@@ -6,8 +6,8 @@ use layerscope::{
     hook::{BlockHook, Capture, Edit, HookPoint, Selection},
     lenses::LayerIndex,
     model::{Model, Weights},
-    run::{MetricRow, read_metrics},
-    text::{BosPolicy, Tokenizer},
+    results::run::{MetricRow, read_metrics},
+    sources::text::{BosPolicy, Tokenizer},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -84,7 +84,8 @@ fn energies_and_effects_are_those_of_a_dense_computation() {
     assert_eq!(said.as_f64(), Some(find(&rows, "logit", "spearman_all", 3).estimate));
 
     let bases = Weights::open_file(&dir.path().join("run/bases.safetensors"), Kind::Double).unwrap();
-    let lens = layerscope::artifact::load(&dir.path().join("made"), "made", Device::Cpu).unwrap().remove(0);
+    let lens =
+        layerscope::lens::artifact::load(&dir.path().join("made"), "made", Device::Cpu).unwrap().remove(0);
     let loaded = Model::load(&fixture("gpt2-alice-8l"), Kind::Float, Device::Cpu, |_, _| ()).unwrap();
     let tokenizer = Tokenizer::load(&fixture("gpt2-alice-8l"), BosPolicy::Auto).unwrap();
     let ids: Vec<Tensor> = [0, 2]

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use layerscope::{
-    run::{MetricRow, read_metrics},
-    trajectory::{LensTrace, read_traces},
+    lens::trajectory::{LensTrace, read_traces},
+    results::run::{MetricRow, read_metrics},
 };
 
 use crate::cli::{files, layerscope, path, refuse_all, result, run, succeed, tiny};

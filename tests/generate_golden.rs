@@ -4,10 +4,10 @@
 use std::ops::ControlFlow;
 
 use layerscope::{
-    generate::{Prompt, Settings, TapSteps, generate},
-    hook::{EditSpec, Edits},
+    intervene::edits::{EditSpec, Edits},
+    intervene::generate::{Prompt, Settings, TapSteps, generate},
+    intervene::schedule::parse,
     model::{Model, Weights},
-    schedule::parse,
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

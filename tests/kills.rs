@@ -129,10 +129,10 @@ fn what_is_damaged_while_a_run_is_stopped_is_made_again() {
 
 /// Takes the manifest back to what it was before the run was complete, as a kill just before the end leaves it.
 fn stop(kind: &Kind, out: &Path) {
-    let mut manifest = layerscope::run::Manifest::read(out).unwrap().unwrap();
-    manifest.status = layerscope::run::Status::Running;
+    let mut manifest = layerscope::results::run::Manifest::read(out).unwrap().unwrap();
+    manifest.status = layerscope::results::run::Status::Running;
     manifest.outputs = Some(BTreeMap::new());
-    manifest.counts = layerscope::run::Counts::default();
+    manifest.counts = layerscope::results::run::Counts::default();
     manifest.write(out).unwrap();
     if kind.name == "sweep" {
         fs::remove_file(out.join("metrics.parquet")).unwrap();

@@ -7,8 +7,8 @@ use std::{
 };
 
 use layerscope::{
-    leakage::{FITTED_ON, Leakage},
-    run::Manifest,
+    results::run::Manifest,
+    sources::leakage::{FITTED_ON, Leakage},
 };
 use serde_json::json;
 

@@ -9,9 +9,9 @@ use std::{
 };
 
 use layerscope::{
-    artifact::{LensConfig, LensFolder, LensKind, ModelRef, unembed_sha256},
+    lens::artifact::{LensConfig, LensFolder, LensKind, ModelRef, unembed_sha256},
     model::{Model, Weights},
-    run::{METRICS, MetricRow, read_metrics},
+    results::run::{METRICS, MetricRow, read_metrics},
 };
 use serde_json::{Value, json};
 use tch::{Device, Kind};

@@ -8,17 +8,17 @@ use std::{
 };
 
 use layerscope::{
-    evaluate::{Baselines, EvalError, Evaluation},
     hook::{BlockHook, HookPoint},
+    lens::evaluate::{Baselines, EvalError, Evaluation},
+    lens::transfer::{Mean, Subjects, Transfer},
     lenses::{
         Affine, FutureLens, Horizon, LayerIndex, Lens, LogitLens, Precision, Readout, Teacher, TunedLens,
     },
     model::{Model, Weights},
-    run::MetricRow,
-    score::{Blocks, Intervals},
+    results::run::MetricRow,
+    results::statistics::{Blocks, Intervals},
+    sources::text::{BosPolicy, Corpus, Tokenizer, Window, WindowOptions, open_windows},
     states::States,
-    text::{BosPolicy, Corpus, Tokenizer, Window, WindowOptions, open_windows},
-    transfer::{Mean, Subjects, Transfer},
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

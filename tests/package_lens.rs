@@ -1,8 +1,8 @@
 //! A lens saved by the tuned-lens package (fixtures/lenses) reads here what it reads there.
 
 use layerscope::{
-    artifact::{LensFolder, LensKind, check, load, unembed_sha256},
     hook::{BlockHook, Capture, HookPoint},
+    lens::artifact::{LensFolder, LensKind, check, load, unembed_sha256},
     lenses::LayerIndex,
     model::{Model, Weights},
 };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use layerscope::{
     hook::{BlockHook, Capture, HookPoint},
     model::Model,
-    verify::{Difference, second_look, verify},
+    model::verify::{Difference, second_look, verify},
 };
 use serde_json::json;
 use tch::{Device, IndexOp as _, Kind, Tensor};
@@ -145,7 +145,7 @@ fn one_wrong_layer_is_found() {
     let first_failure = |dir: &Path| {
         let differences =
             second_look(&load(dir, Kind::Float), &load(dir, Kind::Double), file.path()).unwrap();
-        differences.iter().find(|d| !d.passes(layerscope::verify::TOLERANCE)).map(|d| d.point)
+        differences.iter().find(|d| !d.passes(layerscope::model::verify::TOLERANCE)).map(|d| d.point)
     };
     assert_eq!(first_failure(right.path()), None);
 

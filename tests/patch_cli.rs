@@ -1,6 +1,6 @@
 //! `patch` and `trace` from the outside.
 
-use layerscope::run::read_metrics;
+use layerscope::results::run::read_metrics;
 
 use crate::cli::{gpt2, path, refuse_all, result, succeed, tiny};
 
@@ -198,7 +198,7 @@ fn prompts_of_a_file_have_means_and_intervals() {
                 && row.kind == "patch"
                 && row.lower.is_some() != row.reason.is_some()
         );
-        let mean = |rows: &[layerscope::run::MetricRow]| {
+        let mean = |rows: &[layerscope::results::run::MetricRow]| {
             let own = rows.iter().filter(|r| {
                 (&r.metric, &r.hook, r.layer, &r.unit) == (&row.metric, &row.hook, row.layer, &row.unit)
             });

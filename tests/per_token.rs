@@ -7,7 +7,7 @@ use arrow::{
     datatypes::{Float32Type, Int32Type, UInt32Type, UInt64Type},
 };
 use bytes::Bytes;
-use layerscope::run::{MetricRow, read_metrics};
+use layerscope::results::run::{MetricRow, read_metrics};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::lens_cli::{events, find, lens, llama, made_lens, stories};

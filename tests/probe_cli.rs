@@ -15,7 +15,7 @@ use arrow::{
 use bytes::Bytes;
 use layerscope::{
     model::Weights,
-    run::{MetricRow, read_metrics},
+    results::run::{MetricRow, read_metrics},
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use layerscope::{
-    labelled::Unit,
     probe::{CellKey, Estimator, Extras, Options, Protocol, Target, Task, rounds, run_cell},
     probes::{majority, score::Classified},
-    run::read_metrics,
+    results::run::read_metrics,
+    sources::labelled::Unit,
 };
 use ndarray::Array2;
 

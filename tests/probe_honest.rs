@@ -5,7 +5,7 @@ use std::path::Path;
 
 use layerscope::{
     model::Weights,
-    run::{Manifest, MetricRow, read_metrics},
+    results::run::{Manifest, MetricRow, read_metrics},
 };
 use serde_json::Value;
 use tch::Kind;

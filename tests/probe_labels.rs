@@ -7,8 +7,8 @@ use std::{
 };
 
 use layerscope::{
-    labelled::{LabelValues, LabelledOptions, LabelledSet},
-    run::{Manifest, MetricRow, read_metrics},
+    results::run::{Manifest, MetricRow, read_metrics},
+    sources::labelled::{LabelValues, LabelledOptions, LabelledSet},
 };
 use serde_json::{Value, json};
 

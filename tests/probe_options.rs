@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use layerscope::{
-    labelled::{LabelledOptions, LabelledSet, Plan, Positions},
     model::Weights,
     probe::{Protocol, Target, Task, rounds},
-    run::{Manifest, MetricRow, read_metrics},
-    text::{BosPolicy, Tokenizer},
+    results::run::{Manifest, MetricRow, read_metrics},
+    sources::labelled::{LabelledOptions, LabelledSet, Plan, Positions},
+    sources::text::{BosPolicy, Tokenizer},
 };
 use tch::Kind;
 

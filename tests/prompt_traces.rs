@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use layerscope::{
+    lens::trajectory::{PromptStates, Trace, Tracked, read_traces},
     lenses::{Affine, FutureLens, Horizon, LayerIndex, LogitLens},
     model::Model,
-    run::{Manifest, Status},
-    trajectory::{PromptStates, Trace, Tracked, read_traces},
+    results::run::{Manifest, Status},
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

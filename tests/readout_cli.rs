@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 use layerscope::{
     hook::{BlockHook, HookPoint},
     model::Model,
-    run::{MetricRow, read_metrics},
+    results::run::{MetricRow, read_metrics},
 };
 use safetensors::Dtype;
 use serde_json::{Value, json};

@@ -6,9 +6,9 @@ use std::{
 };
 
 use layerscope::{
-    run::{Counts, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
-    score::{Estimate, Interval},
-    trajectory::read_traces,
+    lens::trajectory::read_traces,
+    results::run::{Counts, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
+    results::statistics::{Estimate, Interval},
 };
 
 use crate::cli::{

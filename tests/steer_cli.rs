@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 use layerscope::{
     hook::{BlockHook, Edit, HookPoint},
     model::Model,
-    run::{MetricRow, read_metrics, write_tensors},
-    text::{BosPolicy, Tokenizer},
+    results::run::{MetricRow, read_metrics},
+    sources::text::{BosPolicy, Tokenizer},
+    states::write_tensors,
 };
 use tch::{Device, Kind, Tensor};
 

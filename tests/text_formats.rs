@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use layerscope::{hash::sha256_file, run::Manifest, store::ActivationStore};
+use layerscope::{results::hash::sha256_file, results::run::Manifest, states::store::ActivationStore};
 
 use crate::cli::{end, fixture, gpt2, layerscope, path, refuse_all, succeed, tiny, words};
 

@@ -1,10 +1,10 @@
 //! The logit lens of the two trained models on a real text, against transformers.
 
 use layerscope::{
+    lens::trajectory::trajectories,
     lenses::{LayerIndex, Lens, LogitLens},
     model::Model,
-    text::{BosPolicy, Tokenizer},
-    trajectory::trajectories,
+    sources::text::{BosPolicy, Tokenizer},
 };
 use tch::{Device, Kind};
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use layerscope::{
     hook::{Capture, HookPoint, Selection},
     model::{Model, hook_points},
-    run::{MetricRow, read_metrics},
+    results::run::{MetricRow, read_metrics},
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

@@ -7,7 +7,7 @@ use super::{
     population::{Column, Document, Population, Sizes},
     random::Random,
 };
-use crate::score::{Estimate, Intervals, ScoreError, Scores, Tally};
+use crate::results::statistics::{Estimate, Intervals, ScoreError, Scores, Tally};
 
 /// A kind of number that runs report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

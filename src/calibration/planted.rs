@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::random::Random;
-use crate::leakage::FittedOn;
+use crate::sources::leakage::FittedOn;
 
 /// Documents fitted on, their lines, and words of a line.
 const DOCUMENTS: usize = 100;

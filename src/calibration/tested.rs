@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::random::Random;
 use crate::{
-    labelled::Unit,
     probe::{Estimator, Options, PermutationTest, ProbeError, Target, Task},
+    sources::labelled::Unit,
 };
 
 /// Rows of a set.

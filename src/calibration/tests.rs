@@ -1,5 +1,5 @@
 use super::*;
-use crate::score::Intervals;
+use crate::results::statistics::Intervals;
 
 fn broken(rows: &[Coverage]) -> Vec<Promise> {
     rows.iter().filter_map(Coverage::promise).filter(|promise| !promise.kept()).collect()

@@ -4,8 +4,8 @@ use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use clap::Args;
 use layerscope::{
-    device::{DeviceArg, Dtype},
-    text::{BosPolicy, Format},
+    sources::device::{DeviceArg, Dtype},
+    sources::text::{BosPolicy, Format},
 };
 
 /// Which model, and how to run it.

@@ -3,7 +3,7 @@ mod changes;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
-use layerscope::{store::ActivationStore, words::counted};
+use layerscope::{results::words::counted, states::store::ActivationStore};
 
 use super::{
     Cli,
@@ -49,9 +49,9 @@ impl Demo {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            layerscope::run::write_atomic(&path, |file| {
+            layerscope::results::run::write_atomic(&path, |file| {
                 std::io::Write::write_all(file, bytes)
-                    .map_err(|e| layerscope::run::RunError::io("write", &path, e))
+                    .map_err(|e| layerscope::results::run::RunError::io("write", &path, e))
             })?;
         }
         output.note(format!(
@@ -150,9 +150,9 @@ impl Demo {
                 .filter(|(i, _)| i % 2 == side)
                 .flat_map(|(_, line)| [line, "\n"])
                 .collect();
-            layerscope::run::write_atomic(Path::new(path), |file| {
+            layerscope::results::run::write_atomic(Path::new(path), |file| {
                 std::io::Write::write_all(file, half.as_bytes())
-                    .map_err(|e| layerscope::run::RunError::io("write", Path::new(path), e))
+                    .map_err(|e| layerscope::results::run::RunError::io("write", Path::new(path), e))
             })?;
         }
         Ok(())

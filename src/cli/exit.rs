@@ -3,8 +3,8 @@
 use std::{fmt, io, process::ExitCode};
 
 use layerscope::{
-    artifact::ArtifactError, hub::HubError, labelled::LabelledError, run::RunError, store::StoreError,
-    text::TextError,
+    lens::artifact::ArtifactError, results::run::RunError, sources::hub::HubError,
+    sources::labelled::LabelledError, sources::text::TextError, states::store::StoreError,
 };
 
 use super::output::say;

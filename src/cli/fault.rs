@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use layerscope::run::{Manifest, RunDir};
+use layerscope::results::run::{Manifest, RunDir};
 use rayon::prelude::*;
 
 use super::exit::Failure;

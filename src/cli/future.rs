@@ -14,13 +14,15 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
-    artifact::{LensFolder, LensKind, check, check_shape, lens_sha256, unembed_sha256},
-    future::{Control, FutureError, PAPER_PROMPTS, Prompt, Rows, Sources, Table, derangement, drawn, fits},
+    intervene::future::{
+        Control, FutureError, PAPER_PROMPTS, Prompt, Rows, Sources, Table, derangement, drawn, fits,
+    },
+    lens::artifact::{LensFolder, LensKind, check, check_shape, lens_sha256, unembed_sha256},
     lenses::{Precision, Readout},
     model::Model,
-    run::{Counts, Found, LensRecord, METRICS, RunDir, read_metrics, write_metrics},
-    text::{Window, WindowOptions, resolve_seq_len},
-    words::counted,
+    results::run::{Counts, Found, LensRecord, METRICS, RunDir, read_metrics, write_metrics},
+    results::words::counted,
+    sources::text::{Window, WindowOptions, resolve_seq_len},
 };
 use serde_json::{Value, json};
 use tch::Device;
@@ -377,7 +379,7 @@ impl Future {
         Ok(())
     }
 
-    fn report(&self, rows: &[layerscope::run::MetricRow], output: Output) -> Result<(), Failure> {
+    fn report(&self, rows: &[layerscope::results::run::MetricRow], output: Output) -> Result<(), Failure> {
         output.print(&report::table(rows))?;
         output.wrote(&self.out, "all numbers with their intervals");
         output.result(json!({ "out": shown(&self.out), "rows": rows.len(), "best": report::best(rows) }))?;

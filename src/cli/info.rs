@@ -4,8 +4,8 @@ use clap::Args;
 use layerscope::{
     hook::HookPoint,
     model::{Positions, ResidualKind, hook_points, width},
-    text::{TextError, Tokenizer},
-    words::counted,
+    results::words::counted,
+    sources::text::{TextError, Tokenizer},
 };
 use serde_json::{Value, json};
 

@@ -4,9 +4,9 @@ use std::{io, path::PathBuf};
 
 use anyhow::Context as _;
 use layerscope::{
-    hash::sha256_file,
-    run::DataFile,
-    text::{Corpus, Format, TextError, data_files},
+    results::hash::sha256_file,
+    results::run::DataFile,
+    sources::text::{Corpus, Format, TextError, data_files},
 };
 use tempfile::TempDir;
 

@@ -1,7 +1,7 @@
 //! How the 95 % intervals of a command are made.
 
 use clap::{Args, ValueEnum};
-use layerscope::score::{Intervals, Method, Resamples};
+use layerscope::results::statistics::{Intervals, Method, Resamples};
 use serde_json::{Value, json};
 
 /// Makes of intervals.

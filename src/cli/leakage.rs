@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layerscope::{
-    fit::Split,
-    leakage::{Basis, EqualDocuments, FittedOn, Leakage, across, lead_of},
-    run::Manifest,
-    text::Window,
+    lens::fit::Split,
+    results::run::Manifest,
+    sources::leakage::{Basis, EqualDocuments, FittedOn, Leakage, across, lead_of},
+    sources::text::Window,
 };
 
 use super::{

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use layerscope::{hash::sha256_file, run::check_file};
+use layerscope::{results::hash::sha256_file, results::run::check_file};
 use serde::de::DeserializeOwned;
 
 /// Prompts, each with the line it stands in.

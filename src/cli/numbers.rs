@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use layerscope::{
     probes::interval::{FEW, FEWEST},
-    run::MetricRow,
+    results::run::MetricRow,
 };
 
 use super::output::Output;

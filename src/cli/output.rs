@@ -8,7 +8,7 @@ use std::{
 };
 
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
-use layerscope::run::{Claim, METRICS};
+use layerscope::results::run::{Claim, METRICS};
 use serde_json::{Value, json};
 
 use super::args::OutputArgs;

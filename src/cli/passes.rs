@@ -7,11 +7,11 @@ use std::{
 
 use clap::Args;
 use layerscope::{
-    evaluate::EvalError,
+    lens::evaluate::EvalError,
     lenses::Readout,
     model::Model,
-    score::Intervals,
-    text::{Window, WindowOptions, batches},
+    results::statistics::Intervals,
+    sources::text::{Window, WindowOptions, batches},
 };
 use serde_json::{Value, json};
 

@@ -11,14 +11,14 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
     hook::{Capture, HookPoint},
+    intervene::patch::{Asked, Preset, Target, inspect},
     lenses::{Ask, LayerIndex, Lens, Precision, Readout, Teacher},
     model::Model,
-    patch::{Asked, Preset, Target, inspect},
-    run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, over, write_metrics},
-    score::{Estimate, Intervals},
+    results::run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, over, write_metrics},
+    results::statistics::{Estimate, Intervals},
+    results::words::counted,
+    sources::text::Tokenizer,
     states::check_prompt,
-    text::Tokenizer,
-    words::counted,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -132,7 +132,8 @@ impl Patch {
         let sources = self.sources(lines.as_ref(), &tokenizer, context)?;
         let (name, words, placeholder, steps) = self.target();
         let target = Target::new(&words, placeholder, &tokenizer).map_err(Failure::usage)?;
-        layerscope::future::fits(target.prompt.tokens() as usize, steps, context).map_err(Failure::usage)?;
+        layerscope::intervene::future::fits(target.prompt.tokens() as usize, steps, context)
+            .map_err(Failure::usage)?;
         session.announce(output);
         let tokens: usize = sources.iter().map(|source| source.ids.len()).sum();
         output.note(format!(
@@ -260,11 +261,11 @@ impl Patch {
                     to.to_string(),
                     position.to_string(),
                     token,
-                    layerscope::text::show(words.as_bytes()),
+                    layerscope::sources::text::show(words.as_bytes()),
                     format!("{first:.3}"),
                     format!("{relevance:+.3}"),
                 ]);
-                let word = |w: &layerscope::patch::Word| json!({ "token_id": w.token, "token": whole(w.token), "probability": w.probability, "relevance": w.relevance });
+                let word = |w: &layerscope::intervene::patch::Word| json!({ "token_id": w.token, "token": whole(w.token), "probability": w.probability, "relevance": w.relevance });
                 all.push(json!({ "layer": layer, "target_layer": to, "position": position,
                                  "source_token": whole(ids[*position as usize]), "text": words,
                                  "tokens": said.words.iter().map(word).collect::<Vec<_>>() }));

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use layerscope::{
-    report::{Caveat, PAGE, Report as Shown, ReportError, Written},
-    words::counted,
+    results::report::{Caveat, PAGE, Report as Shown, ReportError, Written},
+    results::words::counted,
 };
 use serde_json::json;
 
@@ -58,8 +58,8 @@ impl Report {
         output.print(&format!("{}: {} (svg, png, csv)", place("figures"), counted(figures, "figure")))?;
         output.print(&format!("{}: {} (csv, md, tex)", place("tables"), counted(tables, "table")))?;
         output.print(&format!("{}: everything on one page, to open in a browser", place(PAGE)))?;
-        let figure = |f: &layerscope::report::Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
-        let table = |t: &layerscope::report::Table| json!({ "name": t.name, "title": t.title });
+        let figure = |f: &layerscope::results::report::Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
+        let table = |t: &layerscope::results::report::Table| json!({ "name": t.name, "title": t.title });
         let caveat = |c: &Caveat| json!({ "run": c.run, "text": c.text, "metrics": c.metrics });
         output.result(json!({
             "out": self.out.display().to_string(),

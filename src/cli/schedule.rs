@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    schedule::{Comparison, Named, deletions, painters, parse, points},
+    intervene::schedule::{Comparison, Named, deletions, painters, parse, points},
+    results::run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
 };
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use layerscope::{
     calibration::{
         Coverage, Planted, Promise, Selection, Sizes, Tested, documents, planted, selection, tested, windows,
     },
-    score::Intervals,
+    results::statistics::Intervals,
 };
 use serde_json::json;
 

@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::Context as _;
 use layerscope::{
-    device::set_threads,
-    hub::{self, HubError, ModelDir},
     model::{Config, Model, Spec, Weights, settle, spec},
-    run::{BosRecord, Compute, Manifest, ModelRecord},
-    text::{Bos, BosPolicy, TextError, Tokenizer},
-    words::counted,
+    results::run::{BosRecord, Compute, Manifest, ModelRecord},
+    results::words::counted,
+    sources::device::set_threads,
+    sources::hub::{self, HubError, ModelDir},
+    sources::text::{Bos, BosPolicy, TextError, Tokenizer},
 };
 use serde_json::json;
 use tch::{Device, Kind};

@@ -8,8 +8,8 @@ use super::{
     session::Session,
 };
 use layerscope::{
-    run::{Counts, Manifest},
-    text::{TextStats, Tokenizer, Window, WindowOptions, open_windows, resolve_seq_len},
+    results::run::{Counts, Manifest},
+    sources::text::{TextStats, Tokenizer, Window, WindowOptions, open_windows, resolve_seq_len},
 };
 
 /// Where tokens come from and what reads them.

@@ -14,10 +14,10 @@ use anyhow::anyhow;
 use clap::{ArgGroup, Args, ValueEnum};
 use layerscope::{
     hook::BlockHook,
+    intervene::patch::{Direction, Experiment, Levels, Map, PatchError, noise},
     model::Model,
-    patch::{Direction, Experiment, Levels, Map, PatchError, noise},
-    run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, write_metrics},
-    text::Tokenizer,
+    results::run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, write_metrics},
+    sources::text::Tokenizer,
 };
 use serde_json::json;
 use tch::Tensor;

@@ -6,10 +6,10 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    hash::sha256_file,
     model::Model,
-    run::{Claim, Counts, DataFile, METRICS, MetricRow, RunDir, write_metrics},
-    verify::{Difference, Reference, TOLERANCE},
+    model::verify::{Difference, Reference, TOLERANCE},
+    results::hash::sha256_file,
+    results::run::{Claim, Counts, DataFile, METRICS, MetricRow, RunDir, write_metrics},
 };
 use serde_json::{Value, json};
 use tch::Kind;

@@ -19,7 +19,6 @@
 
 mod capture;
 mod edit;
-mod edits;
 mod names;
 mod point;
 mod select;
@@ -28,8 +27,6 @@ use std::ops::Range;
 
 pub use capture::Capture;
 pub use edit::{Edit, StopAfter};
-pub(crate) use edits::is_square;
-pub use edits::{Change, EditError, EditSpec, EditTap, Edits, PlacedEdit, Positions};
 pub use point::{BlockHook, HookPoint};
 pub use select::{HookError, Selection};
 use tch::Tensor;

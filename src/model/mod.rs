@@ -17,6 +17,7 @@ mod nn;
 mod rope;
 mod schedule;
 mod spec;
+pub mod verify;
 mod weights;
 
 use std::path::Path;

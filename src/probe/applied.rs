@@ -10,7 +10,7 @@ use layerscope_probes::{Linear, Probe as _, Weightings, score::Classified};
 use ndarray::{Array2, ArrayView2};
 
 use super::{ProbeError, Target, Task, results::metrics, results::row};
-use crate::run::{MetricRow, RunError, write_table};
+use crate::results::run::{MetricRow, RunError, write_table};
 
 /// The file of scores in the run directory.
 pub const SCORES: &str = "scores.parquet";

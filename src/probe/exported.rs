@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{ProbeError, features::Features, features::rows};
 use crate::{
-    labelled::Plan,
-    store::{ActivationStore, RowIds},
+    sources::labelled::Plan,
+    states::store::{ActivationStore, RowIds},
 };
 
 /// Reads the items of `plan` from `store` in place of running a model. The export must hold the labelled files' texts, in

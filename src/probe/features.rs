@@ -14,11 +14,11 @@ use tch::{Kind, Tensor};
 use super::ProbeError;
 use crate::{
     hook::{Capture, HookPoint, Selection},
-    labelled::{Item, Plan},
     model::{Model, ModelError, Spec, width},
-    run::{RunError, hash_file, write_atomic},
-    store::npy_header,
-    text::{Window, batches},
+    results::run::{RunError, hash_file, write_atomic},
+    sources::labelled::{Item, Plan},
+    sources::text::{Window, batches},
+    states::store::npy_header,
 };
 
 /// Folder of the files in the run directory.

@@ -57,10 +57,10 @@ pub enum ProbeError {
     Model(#[from] crate::model::ModelError),
     /// A file cannot be written or read.
     #[error(transparent)]
-    Run(#[from] crate::run::RunError),
+    Run(#[from] crate::results::run::RunError),
     /// An export cannot be read.
     #[error(transparent)]
-    Store(Box<crate::store::StoreError>),
+    Store(Box<crate::states::store::StoreError>),
     /// The export is not of these texts.
     #[error("the export has {found} where the text {text} has {expected}")]
     OtherText {
@@ -94,8 +94,8 @@ pub enum ProbeError {
     Interrupted,
 }
 
-impl From<crate::store::StoreError> for ProbeError {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<crate::states::store::StoreError> for ProbeError {
+    fn from(error: crate::states::store::StoreError) -> Self {
         Self::Store(Box::new(error))
     }
 }

@@ -188,7 +188,7 @@ fn quoted(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labelled::Unit;
+    use crate::sources::labelled::Unit;
 
     /// Classes by letter, a group of its own each unless a digit says which.
     fn task(labels: &str) -> Task {

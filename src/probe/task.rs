@@ -3,7 +3,7 @@
 use layerscope_probes::Labels;
 use ndarray::Array2;
 
-use crate::labelled::{LabelValues, Plan, Unit};
+use crate::sources::labelled::{LabelValues, Plan, Unit};
 
 /// Labels of all items.
 #[derive(Debug, Clone)]

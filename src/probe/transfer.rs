@@ -11,7 +11,7 @@ use super::{
     Estimator, Features, Fitted, Options, ProbeError, Round, Target, Task, estimator::Prepared,
     features::side_by_side, results::row,
 };
-use crate::run::MetricRow;
+use crate::results::run::MetricRow;
 
 /// A labelled set with its states and its split.
 pub struct Set<'a> {

@@ -5,8 +5,8 @@ use std::path::Path;
 use layerscope::{
     hook::{Capture, HookPoint, Selection},
     model::Model,
-    store::ActivationStore,
-    text::{BosPolicy, Tokenizer},
+    sources::text::{BosPolicy, Tokenizer},
+    states::store::ActivationStore,
 };
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};

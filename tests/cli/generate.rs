@@ -1,6 +1,6 @@
 //! `generate`: text, JSON, files, refusals.
 
-use layerscope::run::read_metrics;
+use layerscope::results::run::read_metrics;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 

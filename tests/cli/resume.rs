@@ -98,13 +98,16 @@ fn a_file_size_limit_is_an_error_and_no_half_export() {
             && ended.err.contains("shard=0.parquet: File too large"),
         "{ended:?}"
     );
-    assert!(layerscope::store::ActivationStore::open(&out).is_err(), "half an export passes for a whole one");
+    assert!(
+        layerscope::states::store::ActivationStore::open(&out).is_err(),
+        "half an export passes for a whole one"
+    );
     assert!(
         files(&out).keys().all(|file| !file.to_str().unwrap().contains(".tmp-")),
         "a temporary file is left"
     );
     assert_eq!(end(&mut export(&out)).code, Some(0));
-    layerscope::store::ActivationStore::open(&out).unwrap();
+    layerscope::states::store::ActivationStore::open(&out).unwrap();
 }
 
 /// A folder on a file system of four megabytes, where this machine lets us mount one.
@@ -145,6 +148,6 @@ fn a_full_disk_is_told_before_and_while_writing() {
         error.starts_with("error: no space left on device while writing ") && error.contains("MB free"),
         "{ended:?}"
     );
-    let says = layerscope::store::ActivationStore::open(&out).err().unwrap().to_string();
+    let says = layerscope::states::store::ActivationStore::open(&out).err().unwrap().to_string();
     assert!(says.contains("is not complete") || says.contains("unfinished"), "{says}");
 }

@@ -1,6 +1,6 @@
 //! `schedule`: the table, the numbers, refusals.
 
-use layerscope::run::{MetricRow, read_metrics};
+use layerscope::results::run::{MetricRow, read_metrics};
 use serde_json::Value;
 
 use super::{fixture, gpt2, path, refuse_all, result, succeed, words};

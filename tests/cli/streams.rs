@@ -2,7 +2,7 @@
 
 use std::{fs::File, process::Stdio};
 
-use layerscope::run::{Manifest, Status};
+use layerscope::results::run::{Manifest, Status};
 
 use super::{end, gpt2, layerscope, path, run, words};
 

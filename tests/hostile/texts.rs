@@ -91,6 +91,6 @@ fn a_document_longer_than_the_context_is_cut_into_windows_but_not_viewed() {
     let mut args = words("export --quiet --hooks resid_pre --layers 8 --model");
     args.extend([gpt2(), "--data".into(), path(file), "--out".into(), out.clone()]);
     succeed(&args);
-    let rows = layerscope::store::ActivationStore::open(Path::new(&out)).unwrap().rows().unwrap();
+    let rows = layerscope::states::store::ActivationStore::open(Path::new(&out)).unwrap().rows().unwrap();
     assert!(rows.len() > 512 && rows.pos.iter().copied().eq(0..rows.len() as u32));
 }

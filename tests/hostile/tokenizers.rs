@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use layerscope::text::{BosPolicy, Tokenizer};
+use layerscope::sources::text::{BosPolicy, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::cli::{end, fixture, gpt2, layerscope, path, refusal};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use layerscope::hub::{FileStart, Hub, HubError, ModelDir, Progress, model_sha256};
+use layerscope::sources::hub::{FileStart, Hub, HubError, ModelDir, Progress, model_sha256};
 use safetensors::{Dtype, tensor::TensorView};
 use server::{COMMIT, Mischief, Server};
 

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use layerscope::{
-    generate::{GenerateError, Generated, Prompt, Sampling, Settings, TapSteps, generate, measure},
-    hook::{
-        BlockHook, Capture, Change, Edit, EditSpec, Edits, HookPoint, PlacedEdit, Positions, Selection,
-        StopAfter, Tap,
+    hook::{BlockHook, Capture, Edit, HookPoint, Selection, StopAfter, Tap},
+    intervene::edits::{Change, EditSpec, Edits, PlacedEdit, Positions},
+    intervene::generate::{
+        GenerateError, Generated, Prompt, Sampling, Settings, TapSteps, generate, measure,
     },
     model::{Cache, Model, hook_points},
 };

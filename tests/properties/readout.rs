@@ -2,8 +2,8 @@
 
 use layerscope::{
     hook::{BlockHook, HookPoint},
+    lens::trajectory::trajectories,
     lenses::{LayerIndex, Lens, LogitLens},
-    trajectory::trajectories,
 };
 
 use super::{everything, families, ids, relative, silent, tolerance, trained};

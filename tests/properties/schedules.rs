@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use layerscope::{
-    generate::{Prompt, Settings, generate},
-    hook::{BlockHook, Capture, EditSpec, Edits, HookPoint, Selection},
+    hook::{BlockHook, Capture, HookPoint, Selection},
+    intervene::edits::{EditSpec, Edits},
+    intervene::generate::{Prompt, Settings, generate},
     model::{Combine, Model, Schedule, Step, hook_points},
 };
 use tch::Tensor;

@@ -1,12 +1,12 @@
 //! What an export will do, and what it costs.
 
 use layerscope::{
-    export::{flops_per_token, needs_logits},
     hook::HookPoint,
-    run::Counts,
-    store::{Column, Layout, Plan, Positions},
-    text::WindowOptions,
-    words::counted,
+    results::run::Counts,
+    results::words::counted,
+    sources::text::WindowOptions,
+    states::export::{flops_per_token, needs_logits},
+    states::store::{Column, Layout, Plan, Positions},
 };
 use serde_json::{Value, json};
 

@@ -15,13 +15,13 @@ use anyhow::anyhow;
 use clap::Args;
 use indicatif::ProgressBar;
 use layerscope::{
-    export::{self, ExportError, Watch},
     hook::{HookPoint, Selection},
     model::{Model, hook_points},
-    run::Manifest,
-    store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
-    text::open_windows,
-    words::counted,
+    results::run::Manifest,
+    results::words::counted,
+    sources::text::open_windows,
+    states::export::{self, ExportError, Watch},
+    states::store::{ActDtype, Column, Format, Layout, Plan, Positions, StoreWriter, choose_shard_rows},
 };
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use layerscope::run::MetricRow;
+use layerscope::results::run::MetricRow;
 use serde_json::{Value, json};
 
 use super::super::{

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
-    generate::{Sampling, TapSteps},
+    intervene::generate::{Sampling, TapSteps},
+    intervene::schedule::parse,
     model::Schedule,
-    schedule::parse,
 };
 
 use super::super::{

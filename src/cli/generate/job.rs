@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use layerscope::{
-    generate::{Generated, Measured, Prompt, Settings, stop_ids},
-    hook::{EditSpec, Edits},
-    text::{Tokenizer, excerpt},
+    intervene::edits::{EditSpec, Edits},
+    intervene::generate::{Generated, Measured, Prompt, Settings, stop_ids},
+    sources::text::{Tokenizer, excerpt},
 };
 use serde_json::{Value, json};
 

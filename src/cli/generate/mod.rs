@@ -14,12 +14,14 @@ use std::{
 use anyhow::anyhow;
 pub(crate) use args::Generate;
 use layerscope::{
-    generate::{Generated, Measured, Prompt, Said, generate, measure, metric_rows, same_length},
-    hook::EditSpec,
+    intervene::edits::EditSpec,
+    intervene::generate::{Generated, Measured, Prompt, Said, generate, measure, metric_rows, same_length},
     model::Model,
-    run::{Claim, Counts, METRICS, Manifest, MetricRow, RunDir, RunError, write_atomic, write_metrics},
-    score::Intervals,
-    text::Tokenizer,
+    results::run::{
+        Claim, Counts, METRICS, Manifest, MetricRow, RunDir, RunError, write_atomic, write_metrics,
+    },
+    results::statistics::Intervals,
+    sources::text::Tokenizer,
 };
 pub(crate) use say::continuation;
 use serde_json::{Value, json};

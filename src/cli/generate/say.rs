@@ -1,8 +1,8 @@
 //! Text as it is said, on stdout.
 
 use layerscope::{
-    generate::{Prompt, Said},
-    text::{TextError, Tokenizer},
+    intervene::generate::{Prompt, Said},
+    sources::text::{TextError, Tokenizer},
 };
 use serde_json::json;
 

@@ -11,14 +11,16 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use layerscope::{
-    evaluate::{Baselines, Cell, EvalError, Evaluation, Reading, TOKENS, TokenTable, Watch},
     hook::HookPoint,
+    lens::evaluate::{Baselines, Cell, EvalError, Evaluation, Reading, TOKENS, TokenTable, Watch},
     lenses::Readout,
     model::Model,
-    run::{Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_atomic, write_metrics},
-    score::Intervals,
+    results::run::{
+        Found, LensRecord, METRICS, MetricRow, RunDir, read_metrics, write_atomic, write_metrics,
+    },
+    results::statistics::Intervals,
+    sources::text::Window,
     states::States,
-    text::Window,
 };
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::anyhow;
-use layerscope::{leakage::EqualDocuments, text::Window};
+use layerscope::{sources::leakage::EqualDocuments, sources::text::Window};
 
 use super::{super::exit::Failure, eval::Cluster};
 
@@ -49,7 +49,7 @@ fn first(window: &Window) -> (u64, u32) {
 
 #[cfg(test)]
 mod tests {
-    use layerscope::text::Segment;
+    use layerscope::sources::text::Segment;
 
     use super::*;
 

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use layerscope::{
-    artifact::{ArtifactError, LensFolder, check, check_shape, lens_sha256, unembed_sha256},
+    lens::artifact::{ArtifactError, LensFolder, check, check_shape, lens_sha256, unembed_sha256},
     lenses::{Lens, LogitLens},
     model::{Model, Spec},
-    run::{LensRecord, MANIFEST},
+    results::run::{LensRecord, MANIFEST},
 };
 use tch::Device;
 

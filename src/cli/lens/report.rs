@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use layerscope::run::MetricRow;
+use layerscope::results::run::MetricRow;
 
 use super::super::{
     numbers::{LEGEND, with_interval},

@@ -1,6 +1,6 @@
 //! `patch --prompts`: numbers as means over sources.
 
-use layerscope::{run::MetricRow, text::Tokenizer, words::counted};
+use layerscope::{results::run::MetricRow, results::words::counted, sources::text::Tokenizer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -6,13 +6,13 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum as _};
 use layerscope::{
     hook::HookPoint,
-    labelled::{Positions, place_of_class},
-    leakage::{Basis, FittedOn, Leakage},
     model::hook_points,
     probe::{Applied, Features, ProbeError, SCORES, Target, Task, side_by_side, write_scores},
     probes::{Weightings, majority},
-    run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
-    text::Tokenizer,
+    results::run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
+    sources::labelled::{Positions, place_of_class},
+    sources::leakage::{Basis, FittedOn, Leakage},
+    sources::text::Tokenizer,
 };
 use ndarray::Array2;
 use rayon::prelude::*;

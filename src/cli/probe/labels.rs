@@ -11,11 +11,11 @@ use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
     hook::{HookPoint, Selection},
-    labelled::{LabelledOptions, LabelledSet, Plan, Positions, Unit, check},
-    leakage::FittedOn,
     model::{hook_points, width},
     probe::{Features, Kept, RareRule, Round, Task, Treatment, extract},
-    text::{Tokenizer, resolve_seq_len},
+    sources::labelled::{LabelledOptions, LabelledSet, Plan, Positions, Unit, check},
+    sources::leakage::FittedOn,
+    sources::text::{Tokenizer, resolve_seq_len},
 };
 use serde_json::{Value, json};
 

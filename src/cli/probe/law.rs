@@ -8,14 +8,14 @@ use std::{
 
 use clap::Args;
 use layerscope::{
-    fit::split,
     hook::HookPoint,
+    lens::fit::split,
     probe::{Control, Law, LawRow, Norming, ProbeError, Residuals, Sample, blocks, decay, disagreement},
     probes::interval::FEW,
-    run::{Found, METRICS, MetricRow, RunDir, write_metrics},
-    score::Estimate,
+    results::run::{Found, METRICS, MetricRow, RunDir, write_metrics},
+    results::statistics::Estimate,
+    sources::text::Window,
     states::States,
-    text::Window,
 };
 use serde_json::json;
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use layerscope::{
     probe::{Nested, Summary},
-    run::MetricRow,
+    results::run::MetricRow,
 };
 use serde_json::{Value, json};
 

@@ -9,11 +9,12 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use layerscope::{
-    hash::sha256_file,
     model::Weights,
     probe::{Cell, TOGETHER, Target, Treatment},
     probes::{Linear, Link},
-    run::{Manifest, RunError, check_file, write_atomic, write_tensors},
+    results::hash::sha256_file,
+    results::run::{Manifest, RunError, check_file, write_atomic},
+    states::write_tensors,
 };
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};

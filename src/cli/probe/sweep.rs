@@ -13,9 +13,9 @@ use layerscope::{
         from_export, results, rounds, run_cell, side_by_side, undefined, without_rare,
     },
     probes::{Exchange, shared_texts},
-    run::{Counts, Found, METRICS, Manifest, RunDir, read_metrics, write_metrics},
-    store::ActivationStore,
-    text::Tokenizer,
+    results::run::{Counts, Found, METRICS, Manifest, RunDir, read_metrics, write_metrics},
+    sources::text::Tokenizer,
+    states::store::ActivationStore,
 };
 use rayon::prelude::*;
 use serde_json::json;

@@ -10,14 +10,14 @@ use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
     hook::HookPoint,
-    labelled::LabelValues,
-    leakage::{Basis, Leakage},
     probe::{
         Estimator, Features, Kept, Options, Protocol, RareClass, Round, Set, Target, Treatment, rounds,
         transfer, without_rare,
     },
-    run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
-    text::Tokenizer,
+    results::run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
+    sources::labelled::LabelValues,
+    sources::leakage::{Basis, Leakage},
+    sources::text::Tokenizer,
 };
 use serde_json::json;
 

@@ -8,13 +8,14 @@ use std::{
 
 use clap::Args;
 use layerscope::{
-    evaluate::EvalError,
-    hash::sha256_file,
+    intervene::steer::{Direction, Pairs, Recipe, Sentence, SteerError, over_sentences},
+    lens::evaluate::EvalError,
     model::Model,
-    run::{MetricRow, write_tensors},
-    score::Intervals,
-    steer::{Direction, Pairs, Recipe, Sentence, SteerError, over_sentences},
-    text::Tokenizer,
+    results::hash::sha256_file,
+    results::run::MetricRow,
+    results::statistics::Intervals,
+    sources::text::Tokenizer,
+    states::write_tensors,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};

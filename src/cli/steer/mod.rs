@@ -12,11 +12,11 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    evaluate::EvalError,
-    run::{Found as Claimed, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    steer::{Contrast, Direction, Setting, SteerError, Sweep},
-    text::Window,
-    words::counted,
+    intervene::steer::{Contrast, Direction, Setting, SteerError, Sweep},
+    lens::evaluate::EvalError,
+    results::run::{Found as Claimed, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    results::words::counted,
+    sources::text::Window,
 };
 use serde_json::json;
 use tch::Tensor;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use layerscope::{run::MetricRow, steer::TOGETHER, words::counted};
+use layerscope::{intervene::steer::TOGETHER, results::run::MetricRow, results::words::counted};
 use serde_json::{Value, json};
 
 use super::super::{

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use layerscope::{hash::sha256_file, model::Weights, run::check_file};
+use layerscope::{model::Weights, results::hash::sha256_file, results::run::check_file};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 

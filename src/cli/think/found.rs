@@ -1,9 +1,9 @@
 //! What was found, as it is told.
 
 use layerscope::{
-    run::MetricRow,
-    text::Tokenizer,
-    think::{Effect, Embeddings, LensRead, Thinker, Thought},
+    intervene::think::{Effect, Embeddings, LensRead, Thinker, Thought},
+    results::run::MetricRow,
+    sources::text::Tokenizer,
 };
 use serde_json::{Value, json};
 

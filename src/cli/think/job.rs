@@ -2,10 +2,10 @@
 
 use anyhow::anyhow;
 use layerscope::{
-    generate::{Settings, stop_ids},
-    run::DataFile,
-    text::{Format, Tokenizer, WindowOptions, excerpt, open_windows},
-    think::{Feedback, Replacement, fits},
+    intervene::generate::{Settings, stop_ids},
+    intervene::think::{Feedback, Replacement, fits},
+    results::run::DataFile,
+    sources::text::{Format, Tokenizer, WindowOptions, excerpt, open_windows},
 };
 
 use super::{ThinkArgs, args::RescaleArg};

@@ -11,8 +11,8 @@ use anyhow::anyhow;
 use args::ThinkArgs;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use layerscope::{
-    run::{Claim, RunDir},
-    text::Tokenizer,
+    results::run::{Claim, RunDir},
+    sources::text::Tokenizer,
 };
 use serde_json::{Value, json};
 

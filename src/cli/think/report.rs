@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use layerscope::{
-    run::MetricRow,
-    text::{Tokenizer, show},
-    think::{Case, Thought},
-    words::counted,
+    intervene::think::{Case, Thought},
+    results::run::MetricRow,
+    results::words::counted,
+    sources::text::{Tokenizer, show},
 };
 
 use super::{found::Found, job::Job};

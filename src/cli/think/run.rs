@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::anyhow;
 use layerscope::{
-    generate::{Generated, Settings, same_length},
-    lenses::{Lens, Precision, Readout},
-    model::Model,
-    run::MetricRow,
-    score::Estimate,
-    think::{
+    intervene::generate::{Generated, Settings, same_length},
+    intervene::think::{
         Case, Effect, Effects, Embeddings, Feedback, Replacements, Rescale, Rollout, Thinker, Thought,
         answers, read, rollout, thought_rows,
     },
+    lenses::{Lens, Precision, Readout},
+    model::Model,
+    results::run::MetricRow,
+    results::statistics::Estimate,
 };
 use tch::Tensor;
 

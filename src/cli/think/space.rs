@@ -7,9 +7,9 @@ use std::{
 
 use clap::Args;
 use layerscope::{
-    run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    text::{Window, batches},
-    think::{Embeddings, Share, Space},
+    intervene::think::{Embeddings, Share, Space},
+    results::run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
+    sources::text::{Window, batches},
 };
 use serde_json::{Value, json};
 

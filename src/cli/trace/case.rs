@@ -2,8 +2,8 @@
 
 use anyhow::anyhow;
 use layerscope::{
-    patch::{PatchError, places},
-    text::Tokenizer,
+    intervene::patch::{PatchError, places},
+    sources::text::Tokenizer,
 };
 use serde::Deserialize;
 

@@ -7,11 +7,11 @@ use std::{
 
 use anyhow::anyhow;
 use layerscope::{
-    patch::{Levels, MEASURES, Map, Role},
-    run::{MetricRow, over},
-    score::{Estimate, Intervals},
-    text::Tokenizer,
-    words::counted,
+    intervene::patch::{Levels, MEASURES, Map, Role},
+    results::run::{MetricRow, over},
+    results::statistics::{Estimate, Intervals},
+    results::words::counted,
+    sources::text::Tokenizer,
 };
 use serde_json::{Value, json};
 

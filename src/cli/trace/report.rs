@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use layerscope::{
-    patch::{Levels, MEASURES, Map},
-    run::MetricRow,
-    score::Estimate,
-    text::Tokenizer,
+    intervene::patch::{Levels, MEASURES, Map},
+    results::run::MetricRow,
+    results::statistics::Estimate,
+    sources::text::Tokenizer,
 };
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
-use layerscope::figure::{Colour, palette::viridis};
+use layerscope::results::figure::{Colour, palette::viridis};
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::anyhow;
 use layerscope::{
-    artifact::{LensFolder, LensKind, check, check_shape, unembed_sha256},
-    future::{GridCell, Prompt, fits, grid},
+    intervene::future::{GridCell, Prompt, fits, grid},
+    lens::artifact::{LensFolder, LensKind, check, check_shape, unembed_sha256},
     model::Model,
-    text::Tokenizer,
-    words::counted,
+    results::words::counted,
+    sources::text::Tokenizer,
 };
 use serde_json::{Value, json};
 

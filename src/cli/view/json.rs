@@ -1,6 +1,6 @@
 //! The lens table for machines.
 
-use layerscope::{lenses::stats::Readings, text::Tokenizer, trajectory::Trajectory};
+use layerscope::{lens::trajectory::Trajectory, lenses::stats::Readings, sources::text::Tokenizer};
 use serde_json::{Value, json};
 
 use super::Prompt;

@@ -11,10 +11,10 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use layerscope::{
+    lens::trajectory::{Trajectory, trajectories},
     lenses::{LayerIndex, Lens, stats::Readings},
-    text::{TokenText, Tokenizer, excerpt},
-    trajectory::{Trajectory, trajectories},
-    words::counted,
+    results::words::counted,
+    sources::text::{TokenText, Tokenizer, excerpt},
 };
 
 use self::color::{ColorDepth, ColorWhen};

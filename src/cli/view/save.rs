@@ -4,13 +4,13 @@ use std::{io::Write as _, path::Path};
 
 use anyhow::anyhow;
 use layerscope::{
-    artifact::lens_sha256,
-    future::Spoken,
+    intervene::future::Spoken,
+    lens::artifact::lens_sha256,
+    lens::trajectory::{PromptStates, PromptToken, TRAJECTORY, Trace, Tracked, logitlenskit, write_traces},
     lenses::LayerIndex,
-    page::{Page, TrajectoryPart},
-    run::{Counts, LensRecord, Manifest, RunDir, RunError, write_atomic},
-    text::Tokenizer,
-    trajectory::{PromptStates, PromptToken, TRAJECTORY, Trace, Tracked, logitlenskit, write_traces},
+    results::page::{Page, TrajectoryPart},
+    results::run::{Counts, LensRecord, Manifest, RunDir, RunError, write_atomic},
+    sources::text::Tokenizer,
 };
 use serde_json::json;
 
@@ -123,7 +123,7 @@ impl View {
             output.note(format!("wrote {}", out.join(TRAJECTORY).display()));
         }
         if let Some(path) = &self.html {
-            (manifest.counts, manifest.status) = (counts, layerscope::run::Status::Complete);
+            (manifest.counts, manifest.status) = (counts, layerscope::results::run::Status::Complete);
             write_page(path, &manifest, prompts, &traces)?;
             output.note(format!("wrote {}: open it in a browser", path.display()));
         }
@@ -173,7 +173,7 @@ fn name(prompt: &Prompt) -> String {
 }
 
 fn tokens(prompt: &Prompt) -> Vec<PromptToken> {
-    let one = |(id, token): (&u32, &layerscope::text::TokenText)| PromptToken {
+    let one = |(id, token): (&u32, &layerscope::sources::text::TokenText)| PromptToken {
         id: *id,
         text: token.clone().whole(),
     };

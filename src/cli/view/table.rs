@@ -3,7 +3,7 @@
 use console::{measure_text_width, truncate_str};
 use layerscope::{
     lenses::{LayerIndex, stats::Readings},
-    text::TokenText,
+    sources::text::TokenText,
 };
 
 use super::{Metric, color::ColorDepth};

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::Weights,
-    run::{check_tensors, write_tensors},
+    states::{check_tensors, write_tensors},
 };
 
 impl Cell {

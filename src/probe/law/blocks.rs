@@ -1,9 +1,9 @@
 //! Which documents are summed together, so that each block can be left out.
 
 use crate::{
-    fit::Split,
-    score::{Blocks, MOST_APART},
-    text::Window,
+    lens::fit::Split,
+    results::statistics::{Blocks, MOST_APART},
+    sources::text::Window,
 };
 
 /// What the sums of all blocks may take, bytes. Two blocks (the documents of the fit, and those held out) are always kept, whatever they
@@ -44,7 +44,7 @@ pub fn documents(sides: &Sides) -> [usize; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fit::split, text::Segment};
+    use crate::{lens::fit::split, sources::text::Segment};
 
     #[test]
     fn memory_bounds_the_blocks() {

@@ -15,7 +15,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use tch::Tensor;
 
 use super::ProbeError;
-use crate::{model::ModelError, score::Blocks, states::States};
+use crate::{model::ModelError, results::statistics::Blocks, states::States};
 
 pub use blocks::{Sides, blocks, documents};
 pub use decay::{NoDecay, Sample, decay, disagreement};

@@ -7,7 +7,7 @@ use super::{
     decay::{Sample, decay, less_shuffled},
     measure::Over,
 };
-use crate::run::MetricRow;
+use crate::results::run::MetricRow;
 
 /// A number of a decay, by its name, with the least and the most that it can be.
 type Number = (&'static str, fn(&Decay) -> f64, [f64; 2]);

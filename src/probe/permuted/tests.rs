@@ -4,7 +4,7 @@ use layerscope_probes::p_value;
 use rayon::prelude::*;
 
 use super::*;
-use crate::labelled::Unit;
+use crate::sources::labelled::Unit;
 
 const CLASSIFIERS: [Estimator; 5] =
     [Estimator::Logistic, Estimator::Ridge, Estimator::MeanDiff, Estimator::Lda, Estimator::Centroid];

@@ -9,7 +9,7 @@ use super::{
     numbers::{Named, Number, mean_over_seeds, metrics, row_of},
     seeds::{Seed, Seeds},
 };
-use crate::run::MetricRow;
+use crate::results::run::MetricRow;
 
 /// Layer of what reads no layer.
 const NO_LAYER: i32 = -1;

@@ -9,7 +9,7 @@ use super::{
     numbers::{compared, row, row_of},
     seeds::{Seed, Seeds},
 };
-use crate::run::MetricRow;
+use crate::results::run::MetricRow;
 
 /// What layers are compared by, at one layer.
 pub(super) struct At {

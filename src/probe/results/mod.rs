@@ -24,7 +24,7 @@ use self::{
     seeds::Seeds,
 };
 use super::{Estimator, ProbeError, Round, Target, Task, baseline::Baseline, cell::Cell};
-use crate::run::MetricRow;
+use crate::results::run::MetricRow;
 
 pub use self::layers::{Nested, Summary};
 pub(super) use self::numbers::{metrics, row};

@@ -7,7 +7,7 @@ use layerscope_probes::{
 use ndarray::Array2;
 
 use super::super::Target;
-use crate::run::MetricRow;
+use crate::results::run::MetricRow;
 
 /// A number of a probe.
 #[derive(Debug, Clone)]

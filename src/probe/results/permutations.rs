@@ -4,7 +4,7 @@ use layerscope_probes::{Error, max_p_values, p_value};
 use ndarray::Array2;
 
 use super::{super::Estimator, Measured, layers::At, numbers::row};
-use crate::run::MetricRow;
+use crate::results::run::MetricRow;
 
 /// What permuted labels say: p of every probe, hook and layer, and p corrected for looking at all of them.
 pub(super) fn p_rows(

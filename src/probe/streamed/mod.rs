@@ -16,7 +16,7 @@ use super::{
     features::{Reader, columns},
     labelling::Labellings,
 };
-use crate::{hook::HookPoint, labelled::Plan, model::Model};
+use crate::{hook::HookPoint, model::Model, sources::labelled::Plan};
 
 /// What to stream.
 pub struct Stream<'a> {

@@ -12,8 +12,9 @@ use std::{
 use anyhow::anyhow;
 use clap::Args;
 use layerscope::{
-    causal::{Plan, Removal, Set},
-    run::{Found, LensRecord, METRICS, Manifest, RunDir, read_metrics, write_metrics, write_tensors},
+    lens::causal::{Plan, Removal, Set},
+    results::run::{Found, LensRecord, METRICS, Manifest, RunDir, read_metrics, write_metrics},
+    states::write_tensors,
 };
 use serde_json::json;
 use tch::Tensor;

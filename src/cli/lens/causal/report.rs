@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use layerscope::{causal::split_direction, run::MetricRow};
+use layerscope::{lens::causal::split_direction, results::run::MetricRow};
 use serde_json::{Map, Value, json};
 
 use super::{

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerscope::{
-    causal::{CausalError, Ground, Measurement, Plan, Sample, grounds},
+    lens::causal::{CausalError, Ground, Measurement, Plan, Sample, grounds},
     lenses::{LayerIndex, Lens, Readout},
     model::Model,
-    run::MetricRow,
-    text::Window,
-    words::counted,
+    results::run::MetricRow,
+    results::words::counted,
+    sources::text::Window,
 };
 
 use super::{

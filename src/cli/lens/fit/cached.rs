@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use layerscope::{
-    fit::{Exported, windows},
     hook::HookPoint,
-    hub,
-    run::Manifest,
-    store::ActivationStore,
-    text::TextStats,
+    lens::fit::{Exported, windows},
+    results::run::Manifest,
+    sources::hub,
+    sources::text::TextStats,
+    states::store::ActivationStore,
 };
 
 use super::{

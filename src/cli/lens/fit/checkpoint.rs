@@ -12,9 +12,10 @@ use std::{
 
 use indicatif::ProgressBar;
 use layerscope::{
-    fit::{FitError, FitLog, FitWatch, Target},
+    lens::fit::{FitError, FitLog, FitWatch, Target},
     model::Weights,
-    run::{RunError, check_tensors, write_tensors},
+    results::run::RunError,
+    states::{check_tensors, write_tensors},
 };
 use serde_json::json;
 use tch::{Kind, Tensor};

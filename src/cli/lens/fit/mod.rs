@@ -18,12 +18,12 @@ use std::{
 use anyhow::anyhow;
 pub(super) use args::FitArgs;
 use layerscope::{
-    artifact::LensFolder,
-    fit::{Fit, FitError, FitLog, Residuals, Target, write_log},
-    leakage::{FITTED_ON, lead_of},
+    lens::artifact::LensFolder,
+    lens::fit::{Fit, FitError, FitLog, Residuals, Target, write_log},
     lenses::Readout,
-    run::{Found, RunDir},
-    text::Window,
+    results::run::{Found, RunDir},
+    sources::leakage::{FITTED_ON, lead_of},
+    sources::text::Window,
 };
 use serde_json::json;
 

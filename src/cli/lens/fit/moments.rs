@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use layerscope::{
-    fit::{Fit, FitError},
     hook::HookPoint,
+    lens::fit::{Fit, FitError},
     lenses::{Affine, Error, Horizon, LayerIndex, LinearFit, Ridge},
     states::States,
 };

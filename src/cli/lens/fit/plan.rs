@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use anyhow::anyhow;
 use layerscope::{
-    fit::{FitError, Split, split},
     hook::HookPoint,
+    lens::fit::{FitError, Split, split},
     lenses::{LayerIndex, Rung, fit::Optimizer},
     model::hook_points,
 };

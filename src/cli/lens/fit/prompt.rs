@@ -12,14 +12,15 @@ use std::{
 use anyhow::anyhow;
 use indicatif::ProgressBar;
 use layerscope::{
-    artifact::{LensConfig, LensFolder, LensKind, ModelRef, prompt_name, unembed_sha256},
-    fit::split,
-    future::{Cell, FutureError, Recipe, Sources, Trained, drawn, fits, train},
-    leakage::{FittedOn, lead_of},
+    intervene::future::{Cell, FutureError, Recipe, Sources, Trained, drawn, fits, train},
+    lens::artifact::{LensConfig, LensFolder, LensKind, ModelRef, prompt_name, unembed_sha256},
+    lens::fit::split,
     model::{Model, Weights},
-    run::{Found, Manifest, RunDir, write_tensors},
-    text::{Window, WindowOptions, resolve_seq_len},
-    words::counted,
+    results::run::{Found, Manifest, RunDir},
+    results::words::counted,
+    sources::leakage::{FittedOn, lead_of},
+    sources::text::{Window, WindowOptions, resolve_seq_len},
+    states::write_tensors,
 };
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -126,7 +127,7 @@ fn job(
     let split = split(windows, seed);
     let pick = |places: &[usize]| places.iter().map(|i| windows[*i].clone()).collect::<Vec<_>>();
     if split.held_out.is_empty() {
-        return Err(Failure::usage(layerscope::fit::FitError::NothingHeldOut));
+        return Err(Failure::usage(layerscope::lens::fit::FitError::NothingHeldOut));
     }
     let train = drawn(&pick(&split.train), args.prompt.contexts, seed).map_err(Failure::usage)?;
     let held_out =

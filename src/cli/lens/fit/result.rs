@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use layerscope::{
-    artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
-    fit::{FitLog, Target},
+    lens::artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
+    lens::fit::{FitLog, Target},
     lenses::Readout,
-    run::Manifest,
+    results::run::Manifest,
 };
 use serde_json::{Value, json};
 use tch::Tensor;

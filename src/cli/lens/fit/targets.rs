@@ -1,7 +1,7 @@
 //! What differs between kinds of lenses: what is fitted, and where it begins.
 
 use layerscope::{
-    fit::{ClosedForm, Fit, Target},
+    lens::fit::{ClosedForm, Fit, Target},
     lenses::{
         Affine, CrossMoments, FutureFit, Horizon, LayerIndex, Moments, Regression, Rows, Rung, Translators,
         fit::{Fitter, Optimizer, Recipe},

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use layerscope::{
-    fit::{Fit, Residuals},
+    lens::fit::{Fit, Residuals},
     lenses::{FutureFit, Horizon, Readout, Ridge, Shrink},
-    text::Window,
+    sources::text::Window,
 };
 use tch::Tensor;
 

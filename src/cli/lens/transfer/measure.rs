@@ -4,17 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use layerscope::{
-    evaluate::EvalError,
     hook::HookPoint,
-    lenses::{LayerIndex, Readout},
-    model::Model,
-    run::MetricRow,
-    score::{Blocks, MOST_APART},
-    states::States,
-    text::{Segment, Window},
-    transfer::{
+    lens::evaluate::EvalError,
+    lens::transfer::{
         BLOCK_BYTES, Corrections, Layers, Mean, Sharing, Subjects, Transfer, blocks, blocks_apart, verdict,
     },
+    lenses::{LayerIndex, Readout},
+    model::Model,
+    results::run::MetricRow,
+    results::statistics::{Blocks, MOST_APART},
+    sources::text::{Segment, Window},
+    states::States,
 };
 
 use super::{

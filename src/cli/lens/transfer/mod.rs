@@ -14,10 +14,10 @@ use clap::Args;
 use layerscope::{
     hook::BlockHook,
     lenses::{LayerIndex, Lens, LogitLens},
-    run::{
+    results::run::{
         Found, LensRecord, METRICS, Manifest, RunDir, RunError, read_metrics, write_atomic, write_metrics,
     },
-    text::WindowOptions,
+    sources::text::WindowOptions,
 };
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use layerscope::{
-    run::MetricRow,
-    transfer::{Sharing, Transfer},
+    lens::transfer::{Sharing, Transfer},
+    results::run::MetricRow,
 };
 use serde_json::json;
 

@@ -1,0 +1,267 @@
+//! Probes: accuracy by layer with everything it has to beat, and what a probe is worth on other sets and layers.
+
+use std::collections::BTreeSet;
+
+use super::{
+    ReportError, Run,
+    figure::{Figure, Matrix, Rows, Said, curves, matrix},
+    lens::hooks,
+    transfer::square,
+    words,
+};
+use crate::{
+    figure::{Colours, Labels},
+    run::MetricRow,
+};
+
+/// Of every probe, one line each in one figure.
+const COMPARED: [&str; 9] = [
+    "macro_f1",
+    "auroc",
+    "nll",
+    "ece",
+    "ece_debiased",
+    "brier",
+    "selectivity",
+    "compression",
+    "compression_less_shuffled",
+];
+
+/// All figures of a sweep or a transfer of probes.
+pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = layers(run)?;
+    figures.extend(compared(run)?);
+    figures.extend(generalisation(run)?);
+    for metric in ["accuracy", "r2"] {
+        let rows = run.select(&[("kind", "probe-transfer"), ("metric", metric)])?;
+        for rows in run.groups(&rows, &["subject", "hook"])? {
+            let (_, label) = words::metric(metric, &rows[0].unit);
+            let (subject, hook) = (&rows[0].subject, &rows[0].hook);
+            let said = Said::new(
+                format!("probe-transfer-{metric}-{subject}-{hook}"),
+                format!("{subject}: the probe of one layer on the states of another"),
+                "Outlined: a layer's own probe.",
+            );
+            let place = |r: &MetricRow| (r.source_layer.unwrap_or(r.layer), r.layer);
+            figures.push(square(
+                run,
+                said,
+                &rows,
+                &place,
+                (label, Colours::Sequential),
+                ["probe of layer", "state of layer"],
+            ));
+        }
+    }
+    Ok(figures)
+}
+
+/// What the rows of this run's probes are called: of a sweep `probe`, of `probe apply` `applied`.
+fn kind(run: &Run) -> Result<&'static str, ReportError> {
+    Ok(if run.select(&[("kind", "applied")])?.height() > 0 { "applied" } else { "probe" })
+}
+
+/// One figure per probe and hook: the measure that chooses the best layer, its control and its baselines.
+fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    let kind = kind(run)?;
+    let (part, on) = if kind == "applied" {
+        ("other data", "data it was not made for")
+    } else {
+        ("test part", "the test part")
+    };
+    for metric in ["accuracy", "r2"] {
+        let rows = run.select(&[("kind", kind), ("metric", metric)])?;
+        let several = hooks(&run.rows(&rows)?).len() > 1;
+        for own in run.groups(&rows, &["subject", "hook"])? {
+            let (subject, hook) = (own[0].subject.clone(), own[0].hook.clone());
+            let same = |metric: &str| -> Result<Vec<MetricRow>, ReportError> {
+                let rows = run.of(kind, metric)?;
+                Ok(rows.into_iter().filter(|r| r.subject == subject && r.hook == hook).collect())
+            };
+            let mut lines = Rows { lines: vec![(part.into(), own.clone())], ..Rows::default() };
+            let others = [
+                ("control_accuracy", "control task (random labels per word)"),
+                ("shuffled_accuracy", "shuffled labels"),
+            ];
+            for (name, shown) in others {
+                let rows = same(name)?;
+                if !rows.is_empty() {
+                    lines.lines.push((shown.into(), rows));
+                }
+            }
+            lines.levels = baselines(run, metric)?;
+            let best = same(&format!("best_{metric}"))?;
+            lines.best = best.first().map(|r| r.layer);
+            lines.tied =
+                same("tied_with_best")?.iter().filter(|r| r.estimate == 1.0).map(|r| r.layer).collect();
+            let said = quoted(&same(&format!("nested_{metric}"))?, &best);
+            let site = if several { format!("-{hook}") } else { String::new() };
+            let (title, label) = words::metric(metric, &own[0].unit);
+            let title = if metric == "accuracy" { format!("Accuracy on {on}") } else { title };
+            let said = Said::new(
+                format!("probe-{metric}-{subject}{site}"),
+                format!("{title}, by layer: {subject} probe at {hook}"),
+                said,
+            );
+            figures.push(curves(run, said, (&label, false), &[lines]));
+        }
+    }
+    Ok(figures)
+}
+
+/// The value to quote: of the layer that validation rows chose, or, in runs of earlier versions, the best one's.
+fn quoted(nested: &[MetricRow], best: &[MetricRow]) -> String {
+    let number = |r: &MetricRow| {
+        let interval = r.lower.zip(r.upper).map_or_else(String::new, |(l, u)| format!(" [{l:.3}, {u:.3}]"));
+        format!("{:.3}{interval}", r.estimate)
+    };
+    match (nested.first(), best.first()) {
+        (Some(r), _) => format!("Layer {}, chosen on validation rows: {}.", r.layer, number(r)),
+        (None, Some(r)) => format!("Best layer after correcting for the choice: {}.", number(r)),
+        (None, None) => String::new(),
+    }
+}
+
+/// What the tokens alone give.
+fn baselines(run: &Run, metric: &str) -> Result<Vec<(String, MetricRow)>, ReportError> {
+    let rows = run.rows(&run.select(&[("kind", "baseline")])?)?;
+    let of = rows.into_iter().filter(|r| r.metric == metric || r.metric == format!("majority_{metric}"));
+    Ok(of.map(|r| (r.subject.clone(), r)).collect())
+}
+
+/// One figure per further metric and hook: a line per probe.
+fn compared(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    let kind = kind(run)?;
+    for metric in COMPARED {
+        let rows = run.select(&[("kind", kind), ("metric", metric)])?;
+        let several = hooks(&run.rows(&rows)?).len() > 1;
+        for own in run.groups(&rows, &["hook"])? {
+            let hook = own[0].hook.clone();
+            let mut lines = Rows::by_subject(&own);
+            lines.levels = baselines(run, metric)?;
+            let site = if several { format!("-{hook}") } else { String::new() };
+            let (title, label) = words::metric(metric, &own[0].unit);
+            let said = Said::new(format!("probe-{metric}{site}"), format!("{title}, by layer of {hook}"), "");
+            figures.push(curves(run, said, (&label, false), &[lines]));
+        }
+    }
+    Ok(figures)
+}
+
+/// Probes of one set on another: a panel per tested set, and the matrix at the best layer.
+fn generalisation(run: &Run) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    for metric in ["accuracy", "r2"] {
+        let rows = run.select(&[("kind", "generalisation"), ("metric", metric)])?;
+        let several = hooks(&run.rows(&rows)?).len() > 1;
+        for rows in run.groups(&rows, &["hook"])? {
+            let sets = sets(&rows);
+            if sets.is_empty() {
+                continue;
+            }
+            let site = if several { format!("-{}", rows[0].hook) } else { String::new() };
+            let (title, label) = words::metric(metric, &rows[0].unit);
+            let panel = |on: &String| {
+                let mut lines = Rows { title: format!("tested on {on}"), ..Rows::default() };
+                for row in &rows {
+                    if let Some((from, _)) = parts(&row.subject, &sets).filter(|(_, to)| to == on) {
+                        lines.add(&format!("fitted on {from}"), row.clone());
+                    }
+                }
+                lines
+            };
+            let panels: Vec<Rows> = sets.iter().map(panel).collect();
+            let said = Said::new(
+                format!("generalisation-{metric}{site}"),
+                format!("{} on other sets, by layer", if metric == "accuracy" { "Accuracy" } else { &title }),
+                "",
+            );
+            figures.push(curves(run, said, (&label, false), &panels));
+            figures.extend(across_sets(run, metric, &label, &site, &rows, &sets));
+        }
+    }
+    Ok(figures)
+}
+
+/// The matrix of sets, at the layer where probes do best on their own sets.
+fn across_sets(
+    run: &Run,
+    metric: &str,
+    label: &str,
+    site: &str,
+    rows: &[MetricRow],
+    sets: &[String],
+) -> Option<Figure> {
+    let own = |r: &&MetricRow| parts(&r.subject, sets).is_some_and(|(from, to)| from == to);
+    let layers: BTreeSet<i32> = rows.iter().map(|r| r.layer).collect();
+    let sum =
+        |layer: i32| rows.iter().filter(own).filter(|r| r.layer == layer).map(|r| r.estimate).sum::<f64>();
+    let best = layers.into_iter().max_by(|a, b| sum(*a).total_cmp(&sum(*b)).then(b.cmp(a)))?;
+    let cell = |from: &String, to: &String| {
+        let same =
+            |r: &&MetricRow| r.layer == best && parts(&r.subject, sets) == Some((from.clone(), to.clone()));
+        rows.iter().find(same).cloned()
+    };
+    let values = sets.iter().flat_map(|from| sets.iter().map(move |to| cell(from, to))).collect();
+    let names = Labels::Names(sets.to_vec());
+    let said = Said::new(
+        format!("generalisation-matrix-{metric}{site}"),
+        format!("Probes on other sets, at layer {best}"),
+        "The layer is the one where probes do best on their own sets. Outlined: fitted and tested on one set.",
+    );
+    let of = Matrix {
+        rows: names.clone(),
+        row_label: "fitted on",
+        columns: names,
+        column_label: "tested on",
+        value_label: label.to_owned(),
+        colours: Colours::Sequential,
+        values,
+    };
+    Some(matrix(run, said, of))
+}
+
+/// The names of sets: those of which `A>A` is a subject; a name may have a `>` of its own.
+fn sets(rows: &[MetricRow]) -> Vec<String> {
+    let mut sets: Vec<String> = Vec::new();
+    for row in rows {
+        let pair = row.subject.split_once(':').map_or("", |(_, pair)| pair);
+        let same =
+            pair.match_indices('>').map(|(i, _)| (&pair[..i], &pair[i + 1..])).find(|(from, to)| from == to);
+        if let Some((name, _)) = same.filter(|(name, _)| !sets.iter().any(|s| s == name)) {
+            sets.push(name.to_owned());
+        }
+    }
+    sets
+}
+
+/// `A` and `B` of `probe:A>B`.
+fn parts(subject: &str, sets: &[String]) -> Option<(String, String)> {
+    let pair = subject.split_once(':')?.1;
+    let known = |name: &str| sets.iter().any(|set| set == name);
+    let mut splits = pair.match_indices('>').map(|(i, _)| (&pair[..i], &pair[i + 1..]));
+    splits.find(|(from, to)| known(from) && known(to)).map(|(from, to)| (from.to_owned(), to.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::Estimate;
+
+    #[test]
+    fn sets_are_found_even_with_arrows_in_their_names() {
+        let number = Estimate::alone(0.5, "a test", 1);
+        let row = |subject: &str| MetricRow {
+            subject: subject.into(),
+            ..MetricRow::of("accuracy", "share", number)
+        };
+        let rows = ["lda:a>b>a>b", "lda:c>a>b", "lda:a>b>c", "lda:c>c"].map(row);
+        let sets = sets(&rows);
+        assert_eq!(sets, ["a>b", "c"]);
+        assert_eq!(parts("lda:c>a>b", &sets), Some(("c".into(), "a>b".into())));
+        assert_eq!(parts("lda:a>b>c", &sets), Some(("a>b".into(), "c".into())));
+        assert_eq!(parts("lda:x>c", &sets), None);
+    }
+}

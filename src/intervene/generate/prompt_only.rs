@@ -1,0 +1,61 @@
+use std::ops::Range;
+
+use tch::{TchError, Tensor};
+
+use crate::hook::{HookPoint, Tap};
+use crate::intervene::edits::is_square;
+
+/// Shows a tap the prompt's positions of a pass that goes beyond them, so that a pass over the whole sequence repeats what a
+/// cache would keep.
+pub(super) struct PromptOnly<'a> {
+    tap: &'a mut dyn Tap,
+    prompt: usize,
+    failure: Option<String>,
+}
+
+impl<'a> PromptOnly<'a> {
+    pub(super) fn new(tap: &'a mut dyn Tap, prompt: usize) -> Self {
+        Self { tap, prompt, failure: None }
+    }
+
+    fn start_of(&mut self, point: HookPoint, value: &Tensor) -> Result<Tensor, TchError> {
+        let n = self.prompt as i64;
+        if !is_square(point) {
+            let edited = self.tap.visit(point, value.f_narrow(1, 0, n)?);
+            return value.f_slice_scatter(&edited, 1, 0, n, 1);
+        }
+        // Queries and keys; what the prompt's queries see beyond the prompt is nothing.
+        let queries = value.f_narrow(2, 0, n)?;
+        let edited = self.tap.visit(point, queries.f_narrow(3, 0, n)?);
+        value.f_slice_scatter(&queries.f_slice_scatter(&edited, 3, 0, n, 1)?, 2, 0, n, 1)
+    }
+}
+
+impl Tap for PromptOnly<'_> {
+    fn begin(&mut self, positions: Range<usize>) {
+        self.tap.begin(positions.start..self.prompt);
+    }
+
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+        match self.start_of(point, &value) {
+            Ok(edited) => edited,
+            Err(error) => {
+                let line = error.to_string().lines().next().unwrap_or_default().to_owned();
+                self.failure.get_or_insert(format!("the edit at {point}: {line}"));
+                value
+            }
+        }
+    }
+
+    fn failure(&mut self) -> Option<String> {
+        self.tap.failure().or_else(|| self.failure.take())
+    }
+
+    fn wants(&self, point: HookPoint) -> bool {
+        self.tap.wants(point)
+    }
+
+    fn stop_after(&self) -> Option<HookPoint> {
+        self.tap.stop_after()
+    }
+}

@@ -1,0 +1,302 @@
+//! Are states and embeddings one space? Every layer's states beside the token embeddings.
+//!
+//! A thought only makes sense as an input where the two are alike. Measured over text: the embedding of the state's own token and of the
+//! next one ([`Geometry`]: linear CKA, Procrustes, cosines), and how much of the states' variance lies in the span of the embedding
+//! matrix's first principal components, beside random subspaces of as many dimensions. First tokens of document windows are left out (they
+//! are often sinks many times as long), and last ones, which have no next.
+
+use layerscope_lenses::{CrossMoments, Error, Geometry, Moments, Rows};
+use tch::{Device, Kind, Tensor};
+
+use super::{Embeddings, ThinkError, embeddings::cosines};
+use crate::{
+    hook::HookPoint,
+    model::Model,
+    results::draw::normal,
+    results::run::MetricRow,
+    results::statistics::{Estimate, Interval, Intervals, Tally},
+    sources::text::Window,
+    states::States,
+};
+
+/// Shares of the embedding matrix's variance whose principal components are tried.
+const SHARES: [f64; 3] = [0.5, 0.9, 0.99];
+/// Random subspaces of every size.
+const DRAWS: usize = 20;
+/// The states' own token and the next one, as subjects.
+const TARGETS: [&str; 2] = ["embedding", "next-embedding"];
+
+/// How much of a variance lies in a subspace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Share of the embedding matrix's variance that the components hold.
+    pub of_embeddings: f64,
+    /// How many they are.
+    pub components: usize,
+}
+
+impl Share {
+    /// `components-90`.
+    fn name(&self, what: &str) -> String {
+        format!("{what}-{}", self.of_embeddings * 100.0)
+    }
+}
+
+/// Moments of layers and embeddings at the same positions of a text.
+#[derive(Debug)]
+pub struct Space {
+    points: Vec<HookPoint>,
+    n_layers: usize,
+    /// Principal axes of the embedding matrix `[d, d]`, the first in column 0, f64.
+    axes: Tensor,
+    shares: Vec<Share>,
+    states: Vec<Moments>,
+    targets: [Moments; 2],
+    /// Per point, with both targets.
+    pairs: Vec<[CrossMoments; 2]>,
+    /// Cosines per point and target.
+    tally: Tally,
+    seed: u64,
+}
+
+impl Space {
+    /// Of these layers; the last one's normalised states, which Coconut feeds, come with it. `48 d²` bytes of sums for a layer.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn new(
+        model: &Model,
+        embeddings: &Embeddings,
+        layers: &[usize],
+        seed: u64,
+        intervals: Intervals,
+    ) -> Result<Self, ThinkError> {
+        let (n_layers, d, device) = (model.spec().n_layers, model.spec().d_model, model.device());
+        let mut points: Vec<HookPoint> = layers.iter().map(|layer| HookPoint::resid_pre(*layer)).collect();
+        if layers.contains(&n_layers) {
+            points.push(HookPoint::FinalNormalized);
+        }
+        let mut rows = Moments::new(d, device);
+        rows.add(&Rows::new("embeddings", embeddings.vectors())?)?;
+        let (axes, shares) = components(&rows.covariance()?)?;
+        let moments = || Moments::new(d, device);
+        let cross = || CrossMoments::new(d, d, device);
+        Ok(Self {
+            n_layers,
+            axes,
+            shares,
+            states: points.iter().map(|_| moments()).collect(),
+            targets: [moments(), moments()],
+            pairs: points.iter().map(|_| [cross(), cross()]).collect(),
+            tally: Tally::new(vec![0; 2 * points.len()], 1, intervals)?,
+            points,
+            seed,
+        })
+    }
+
+    /// Adds windows of one length. Returns how many positions counted.
+    ///
+    /// # Errors
+    /// When the model cannot run, or a state is not finite.
+    pub fn add(
+        &mut self,
+        model: &Model,
+        embeddings: &Embeddings,
+        windows: &[&Window],
+    ) -> Result<usize, ThinkError> {
+        let states = States::of(model, &self.points, windows)?;
+        let (mut rows, mut start) = (Vec::new(), 0);
+        for &len in &states.runs {
+            rows.extend((start + 1..(start + len).saturating_sub(1)).map(|row| row as i64));
+            start += len;
+        }
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let index = Tensor::from_slice(&rows);
+        let tokens = |ahead: usize| -> Result<Tensor, ThinkError> {
+            let ids: Vec<i64> = rows.iter().map(|row| states.ids[*row as usize + ahead]).collect();
+            Ok(embeddings.lookup(&Tensor::from_slice(&ids))?.f_to_kind(Kind::Float)?)
+        };
+        let targets = [tokens(0)?, tokens(1)?];
+        let docs: Vec<u64> = rows.iter().map(|row| states.docs[*row as usize]).collect();
+        let mut columns = Vec::new();
+        let target_rows = [Rows::new("embeddings", &targets[0])?, Rows::new("embeddings", &targets[1])?];
+        for (moments, rows) in self.targets.iter_mut().zip(&target_rows) {
+            moments.add(rows)?;
+        }
+        let index = index.to_device(model.device());
+        for ((states, moments), pairs) in states.layers.iter().zip(&mut self.states).zip(&mut self.pairs) {
+            let x = states.f_index_select(0, &index)?;
+            let own = Rows::new("states", &x)?;
+            moments.add(&own)?;
+            for ((pairs, target), values) in pairs.iter_mut().zip(&target_rows).zip(&targets) {
+                pairs.add(&own, target)?;
+                columns.push(cosines(&x, values)?);
+            }
+        }
+        self.take(&columns, &docs)?;
+        Ok(rows.len())
+    }
+
+    fn take(&mut self, columns: &[Vec<f64>], docs: &[u64]) -> Result<(), ThinkError> {
+        let mut start = 0;
+        for run in docs.chunk_by(|a, b| a == b) {
+            let sum = |column: &Vec<f64>| column[start..start + run.len()].iter().sum::<f64>();
+            self.tally.add(run[0], &columns.iter().map(sum).collect::<Vec<_>>(), &[run.len() as f64])?;
+            start += run.len();
+        }
+        Ok(())
+    }
+
+    /// The subspaces of the embedding matrix that are tried.
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
+    /// Every number by layer. `lower` and `upper` of kind `space-random`, random subspaces, are the range of their draws and no interval;
+    /// what all states make together (kind `space`) has none.
+    ///
+    /// # Errors
+    /// When nothing was added.
+    pub fn finish(&mut self) -> Result<Vec<MetricRow>, ThinkError> {
+        let randoms = self.randoms()?;
+        let cosines: Vec<Estimate> =
+            (0..2 * self.points.len()).map(|c| self.tally.scores().estimate(c)).collect();
+        let n_clusters = cosines.first().map_or(0, |c| c.n_clusters);
+        let plain =
+            |estimate, n| Estimate { n_clusters, ..Estimate::alone(estimate, "of all states together", n) };
+        let mut rows = Vec::new();
+        for share in &self.shares {
+            let row = MetricRow::of("components", "dimensions", plain(share.components as f64, 0));
+            rows.push(MetricRow {
+                subject: share.name("components"),
+                kind: "space".into(),
+                hook: "embed".into(),
+                ..row
+            });
+        }
+        for (i, point) in self.points.iter().enumerate() {
+            let n = self.states[i].n() as u64;
+            let mut add = |subject: &str, kind: &str, (metric, unit): (&str, &str), number: Estimate| {
+                rows.push(MetricRow {
+                    subject: subject.into(),
+                    kind: kind.into(),
+                    hook: point.short_name().into(),
+                    layer: point.layer(self.n_layers) as i32,
+                    ..MetricRow::of(metric, unit, number)
+                });
+            };
+            for (t, subject) in TARGETS.into_iter().enumerate() {
+                for (metric, unit, value) in self.likeness(i, t)? {
+                    add(subject, "space", (metric, unit), plain(value, n));
+                }
+                add(subject, "space", ("cosine", "cosine"), cosines[2 * i + t]);
+            }
+            let metric = ("variance_share", "share");
+            for (share, own, [estimate, lower, upper]) in self.inside(i, &randoms)? {
+                add(&share.name("components"), "space", metric, plain(own, n));
+                let interval = Ok(Interval { lower, upper });
+                let number = Estimate { interval, ..plain(estimate, n) };
+                add(&share.name("random"), "space-random", metric, number);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Similarities of a point's states with a target's embeddings; those that are defined.
+    fn likeness(&self, i: usize, t: usize) -> Result<Vec<(&'static str, &'static str, f64)>, ThinkError> {
+        let pair = Geometry::new(&self.states[i], &self.targets[t], &self.pairs[i][t])?;
+        let mut measures = vec![
+            ("cka", "share", pair.cka()?),
+            ("procrustes_distance", "distance", pair.procrustes_distance()?),
+            ("cosine_centred", "cosine", pair.cosine()?),
+        ];
+        measures.retain(|(.., value)| value.is_finite());
+        Ok(measures)
+    }
+
+    /// Of every subspace what it holds of a point's variance, and mean, least and most of random ones; none where nothing varies.
+    fn inside(&self, i: usize, randoms: &[Tensor]) -> Result<Vec<(Share, f64, [f64; 3])>, ThinkError> {
+        let covariance = self.states[i].covariance()?;
+        let mut found = Vec::new();
+        for &share in &self.shares {
+            let own = inside(&covariance, &self.axes, share.components)?;
+            let drawn = randoms.iter().map(|axes| inside(&covariance, axes, share.components));
+            let drawn = drawn.collect::<Result<Vec<_>, _>>()?;
+            let ends =
+                drawn.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), x| (low.min(*x), high.max(*x)));
+            if own.is_finite() {
+                found.push((share, own, [drawn.iter().sum::<f64>() / DRAWS as f64, ends.0, ends.1]));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Orthonormal bases drawn evenly, `[d, d]` each: their first columns span the random subspaces.
+    fn randoms(&self) -> Result<Vec<Tensor>, ThinkError> {
+        let d = self.axes.size()[0];
+        let one = |i: usize| -> Result<Tensor, ThinkError> {
+            let numbers: Vec<f64> = (0..(d * d) as u64).map(|j| normal(self.seed, 1 + i as u64, j)).collect();
+            let square = Tensor::from_slice(&numbers).f_view([d, d])?.to_device(self.axes.device());
+            Ok(Tensor::f_linalg_qr(&square, "reduced")?.0)
+        };
+        (0..DRAWS).map(one).collect()
+    }
+}
+
+/// Principal axes of a covariance, the first in column 0, and how many hold each of [`SHARES`].
+fn components(covariance: &Tensor) -> Result<(Tensor, Vec<Share>), Error> {
+    let (values, axes) = covariance.f_linalg_eigh("L")?;
+    let (values, axes) = (values.f_flip([0])?.f_clamp_min(0.0)?, axes.f_flip([1])?);
+    let values = Vec::<f64>::try_from(values.to_device(Device::Cpu))?;
+    let all: f64 = values.iter().sum();
+    let count = |share: f64| {
+        let mut sum = 0.0;
+        let reached = values.iter().position(|value| {
+            sum += value;
+            sum >= share * all * (1.0 - 1e-12)
+        });
+        Share { of_embeddings: share, components: reached.map_or(values.len(), |place| place + 1) }
+    };
+    Ok((axes, SHARES.map(count).to_vec()))
+}
+
+/// `tr(Vᵀ C V) / tr C` of the first `k` columns `V` of `axes`.
+fn inside(covariance: &Tensor, axes: &Tensor, k: usize) -> Result<f64, Error> {
+    let first = axes.f_narrow(1, 0, k as i64)?;
+    let part = first.f_mul(&covariance.f_matmul(&first)?)?.f_sum(Kind::Double)?.double_value(&[]);
+    Ok(part / covariance.f_trace()?.double_value(&[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_and_shares_by_hand() {
+        // Variances 6, 3, 1 of 10 along axes 1, 2, 0: one component holds half, two hold 0.9, three 0.99.
+        let covariance = Tensor::from_slice(&[1.0_f64, 6.0, 3.0]).diag(0);
+        let (axes, shares) = components(&covariance).unwrap();
+        assert_eq!(shares.iter().map(|s| s.components).collect::<Vec<_>>(), [1, 2, 3]);
+        // Another's variances 5, 3, 2: 3/10 along the first axis, (3 + 2)/10 along two, all along three.
+        let other = Tensor::from_slice(&[5.0_f64, 3.0, 2.0]).diag(0);
+        for (share, expected) in shares.iter().zip([0.3, 0.5, 1.0]) {
+            assert!((inside(&other, &axes, share.components).unwrap() - expected).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_random_subspace_holds_its_share_of_the_dimensions() {
+        let d = 24;
+        let numbers: Vec<f64> = (0..d * d).map(|i| normal(3, 0, i as u64)).collect();
+        let square = Tensor::from_slice(&numbers).view([d, d]);
+        let covariance = square.matmul(&square.tr());
+        let draw = |i: u64| {
+            let numbers: Vec<f64> = (0..d * d).map(|j| normal(5, i, j as u64)).collect();
+            Tensor::linalg_qr(&Tensor::from_slice(&numbers).view([d, d]), "reduced").0
+        };
+        let mean = (0..60).map(|i| inside(&covariance, &draw(i), 6).unwrap()).sum::<f64>() / 60.0;
+        assert!((mean - 6.0 / 24.0).abs() < 0.02, "{mean}"); // one draw has a standard deviation of about 0.06
+    }
+}
