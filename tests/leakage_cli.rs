@@ -272,6 +272,16 @@ fn a_probe_on_its_own_rows_and_sets_that_share_rows() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert_eq!(counts(&leakage(&at("clean"))[0]), (0, 0, 50));
 
+    // Texts that differ by a word on both sides of the sweep's own split.
+    let longer: Vec<String> = own.iter().map(|text| format!("Indeed {text}")).collect();
+    labelled(&at("near.csv"), &[&own[..], &longer].concat());
+    let ended = run(&mut command(sweep, &[&at("near.csv")], &at("near"), ""));
+    assert!(ended.err.contains("held-out texts are nearly in an earlier part"), "{}", ended.err);
+    let ended = end(&mut command(sweep, &[&at("near.csv")], &at("refused"), "--strict-leakage"));
+    assert!(ended.code == Some(3) && ended.err.contains("--strict-leakage refuses this"), "{}", ended.err);
+    assert!(!at("refused").exists());
+    run(&mut command(sweep, &[&at("own.csv")], &at("strict-sweep"), "--strict-leakage"));
+
     let transfer = "probe transfer --layers 4 --replicates 20 --l2 1";
     let data = [at("own.csv"), at("mixed.csv")];
     let ended = run(&mut command(transfer, &[&data[0], &data[1]], &at("transfer"), ""));

@@ -1,6 +1,6 @@
 //! `patch` and `trace` from the outside.
 
-use layerscope::results::run::read_metrics;
+use layerscope::results::run::{MetricRow, read_metrics};
 
 use crate::cli::{gpt2, path, refuse_all, result, succeed, tiny};
 
@@ -190,6 +190,15 @@ fn prompts_of_a_file_have_means_and_intervals() {
         })
         .collect();
     assert!(singles.iter().flatten().all(|r| r.reason.as_deref() == Some("one prompt")));
+    // Before anything differs, and behind the last position's reading, there is nothing but rounding.
+    let nothing =
+        |r: &&MetricRow| r.reason.as_deref().is_some_and(|why| why.starts_with("0 but for rounding"));
+    let expected = |r: &&MetricRow| {
+        let at_end = r.layer == if r.hook == "resid_pre" { 2 } else { 1 };
+        r.unit == "effect" && (r.subject == "before" || (at_end && r.subject != "last"))
+    };
+    assert!(rows.iter().filter(nothing).all(|r| expected(&r) && r.estimate.abs() < 1e-3));
+    assert_eq!(rows.iter().filter(nothing).count(), rows.iter().filter(expected).count());
     let mut compared = 0;
     for row in rows.iter().filter(|r| r.unit == "effect") {
         assert!(

@@ -70,6 +70,11 @@ fn a_label_that_no_token_tells_is_found_late_and_not_early() {
     assert!((find(&rows, "logistic", 8, "shuffled_accuracy").estimate - 0.5).abs() < 0.15);
     assert!(find(&rows, "logistic", 8, "compression").estimate > 1.0);
     assert_eq!((accuracy(8).n, accuracy(8).n_clusters), (560, 28), "every item is tested once");
+    // Of the items of the fit too: three of four folds less their validation part, of the 28 pairs.
+    let train = find(&rows, "logistic", 8, "train_accuracy");
+    assert!(train.n > 3 * 560 / 2 && train.n < 3 * 560, "{train:?}");
+    assert!((20..=28).contains(&train.n_clusters), "{train:?}");
+    assert!(train.lower.unwrap() < train.estimate && train.estimate <= train.upper.unwrap(), "{train:?}");
     assert_eq!(find(&rows, "logistic", 0, "tied_with_best").estimate, 0.0);
     let best = summary["best"].as_array().unwrap().iter().find(|b| b["probe"] == "logistic").unwrap();
     assert!(best["layer"].as_u64().unwrap() >= 5, "{best}");

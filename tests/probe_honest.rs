@@ -35,7 +35,7 @@ fn at<'a>(rows: &'a [MetricRow], subject: &str, layer: i32, metric: &str) -> &'a
 fn validation(run: &Path, layer: i32, seed: u64) -> f64 {
     let cell = run.join(format!("cells/resid_pre.{layer}.seed{seed}.fold0.safetensors"));
     let facts = Weights::open_file(&cell, Kind::Double).unwrap().take_any("lda/facts").unwrap();
-    facts.double_value(&[5])
+    facts.double_value(&[4])
 }
 
 #[test]

@@ -224,6 +224,11 @@ impl Bench {
         self.dir.path().join(name)
     }
 
+    /// What a name in a command stands for.
+    pub(crate) fn name(&self, name: &str) -> &str {
+        &self.names[name]
+    }
+
     /// Every kind of run that leaves a folder.
     pub(crate) fn kinds(&self) -> Vec<Kind> {
         KINDS.iter().map(|(name, ..)| self.kind(name)).collect()

@@ -235,7 +235,9 @@ fn space_is_that_of_dense_matrices() {
                     "{hook} {layer} {subject} {metric} {} {expected}",
                     row.estimate
                 );
-                assert_eq!((row.n, row.n_clusters), (12 * 18, 12));
+                assert_eq!((row.n, row.n_clusters, row.n_eff), (12 * 18, 12, 12.0));
+                let holds = |(lower, upper)| lower <= row.estimate && row.estimate <= upper;
+                assert!(row.lower.zip(row.upper).is_some_and(holds), "{row:?}");
             }
         }
         for percent in [50.0, 90.0, 99.0] {
@@ -254,6 +256,10 @@ fn space_is_that_of_dense_matrices() {
             );
             let random = find(&rows, &format!("random-{percent}"), "variance_share", place);
             let spread = random.upper.unwrap() - random.lower.unwrap();
+            assert!(
+                row.lower.is_some() || row.reason.as_deref() == Some("the same in every cluster"),
+                "{row:?}"
+            );
             assert!((random.estimate - k as f64 / d as f64).abs() <= spread && random.kind == "space-random");
         }
     }

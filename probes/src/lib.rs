@@ -39,6 +39,7 @@ mod standardise;
 mod token_identity;
 mod weightings;
 
+pub use ndarray;
 use ndarray::{Array2, ArrayView2};
 
 pub use best::{Best, best, chosen};
@@ -67,7 +68,7 @@ pub use spectrum::{Spectrum, Whitened};
 pub use split::{Fold, Part, Shares, Split, folds};
 pub use standardise::Standardise;
 pub use token_identity::{TokenColumns, TypeMajority, majority};
-pub use weightings::{Draws, MOST_BLOCKS, Weightings};
+pub use weightings::{Draws, MOST_BLOCKS, Neighbours, Weightings};
 
 /// A fitted probe.
 pub trait Probe: Send + Sync {

@@ -10,6 +10,9 @@ thread_local! {
 }
 
 /// Runs `work`; a panic becomes its message.
+///
+/// # Errors
+/// What the panic said.
 pub fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -18,6 +18,19 @@ pub fn plural(noun: &str) -> String {
     }
 }
 
+/// A count with a unit people read: `1.3 GB`, `124.4 M`.
+pub fn human(n: u64, unit: &str) -> String {
+    let (mut x, mut prefix) = (n as f64, "");
+    for next in ["k", "M", "G", "T", "P"] {
+        if x < 999.95 {
+            break;
+        }
+        (x, prefix) = (x / 1000.0, next);
+    }
+    let digits = usize::from(!prefix.is_empty());
+    format!("{x:.digits$} {prefix}{unit}").trim_end().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +50,12 @@ mod tests {
             assert_eq!(counted(n, noun), text);
         }
         assert_eq!(counted(-1i64, "shard"), format!("{} shards", u64::MAX));
+    }
+
+    #[test]
+    fn counts_for_people() {
+        let cases =
+            [(7, "7 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (1_340_000_000, "1.3 GB")];
+        assert!(cases.iter().all(|(n, text)| human(*n, "B") == *text), "{}", human(999_960, "B"));
     }
 }

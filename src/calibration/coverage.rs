@@ -89,8 +89,8 @@ impl Number {
 /// What a number's intervals did over many samples of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Coverage {
-    /// The number.
-    pub number: Number,
+    /// The number, in words.
+    pub number: &'static str,
     /// How long documents are.
     pub sizes: Sizes,
     /// Documents (windows) in a sample.
@@ -129,7 +129,7 @@ pub fn documents(
         let estimates = (0..runs).into_par_iter().map(sample).collect::<Result<Vec<_>, _>>()?;
         for (place, (number, truth)) in Number::OF_DOCUMENTS.into_iter().zip(truths).enumerate() {
             let of_number: Vec<Estimate> = estimates.iter().map(|all| all[place]).collect();
-            rows.push(coverage((number, of, n), truth, &of_number));
+            rows.push(coverage((number.name(), of, n), truth, &of_number));
         }
     }
     Ok(rows)
@@ -162,7 +162,7 @@ pub fn windows(
         let estimates = (0..runs).into_par_iter().map(sample).collect::<Result<Vec<_>, _>>()?;
         // The windows that there are in effect are known here; each sample has to guess them.
         let n_eff = n as f64 * (1.0 - correlation) / (1.0 + correlation);
-        let row = coverage((Number::Windows, Sizes::Equal, n), 3.0, &estimates);
+        let row = coverage((Number::Windows.name(), Sizes::Equal, n), 3.0, &estimates);
         rows.push(Coverage { n_eff, ..row });
     }
     Ok(rows)
@@ -176,8 +176,9 @@ fn tally(documents: &[&Document], intervals: Intervals) -> Result<Tally, ScoreEr
     Ok(tally)
 }
 
-fn coverage(
-    (number, sizes, n_clusters): (Number, Sizes, usize),
+/// What the intervals of these samples did.
+pub(super) fn coverage(
+    (number, sizes, n_clusters): (&'static str, Sizes, usize),
     truth: f64,
     estimates: &[Estimate],
 ) -> Coverage {

@@ -9,6 +9,8 @@ mod population;
 mod promise;
 mod random;
 mod selection;
+mod sharing;
+mod states;
 mod tested;
 #[cfg(test)]
 mod tests;
@@ -18,4 +20,6 @@ pub use planted::{Plant, Planted, planted};
 pub use population::Sizes;
 pub use promise::Promise;
 pub use selection::{Selection, selection};
-pub use tested::{Grouping, Tested, tested};
+pub use sharing::sharings;
+pub use states::{geometries, laws};
+pub use tested::{Grouping, KINDS_OF_SETS, Kind, Tested, tested};

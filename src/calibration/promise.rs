@@ -18,24 +18,46 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// Whether the share found is within the bounds, or no further outside than chance takes it: three standard errors of a share at
-    /// the bound.
+    /// Whether the share found is within the bounds, or no further outside than chance takes it where the truth is at the bound: in one of
+    /// 741 cases, as three standard deviations to one side are of a normal number.
     pub fn kept(&self) -> bool {
-        let slack = |p: f64| 3.0 * (p * (1.0 - p) / self.samples.max(1) as f64).sqrt();
-        let (least, most) = self.bounds;
-        self.found >= least - slack(least) && self.found <= most + slack(most)
+        let ((least, most), n) = (self.bounds, self.samples);
+        let count = (self.found * n as f64).round() as usize;
+        (self.found >= least || at_most(count, n, least) > CHANCE)
+            && (self.found <= most || at_most(n.saturating_sub(count), n, 1.0 - most) > CHANCE)
     }
+}
+
+/// What chance is believed.
+const CHANCE: f64 = 0.00135;
+
+/// P(X ≤ k) of n draws, each a hit with probability p.
+fn at_most(k: usize, n: usize, p: f64) -> f64 {
+    if p <= 0.0 || k >= n {
+        return 1.0;
+    }
+    if p >= 1.0 {
+        return 0.0;
+    }
+    let odds = (p / (1.0 - p)).ln();
+    let mut term = n as f64 * (1.0 - p).ln(); // ln P(X = 0), and on from there
+    let mut sum = term.exp();
+    for hits in 0..k {
+        term += ((n - hits) as f64 / (hits + 1) as f64).ln() + odds;
+        sum += term.exp();
+    }
+    sum
 }
 
 impl Coverage {
     /// What is promised of it: between .93 and .98 from ten effective documents on, between .90 and .99 from five, and nothing of a
     /// heavy tail or where fewer than a tenth of the samples have an interval, which are the luckiest ones.
     pub fn promise(&self) -> Option<Promise> {
-        if self.number == Number::HeavyMean || self.without > 0.9 {
+        if self.number == Number::HeavyMean.name() || self.without > 0.9 {
             return None;
         }
         let bounds = if self.n_eff >= 10.0 { (0.93, 0.98) } else { (0.90, 0.99) };
-        let of = format!("{}, {} {:?} documents", self.number.name(), self.n_clusters, self.sizes);
+        let of = format!("{}, {} {:?} documents", self.number, self.n_clusters, self.sizes);
         Some(Promise { of: of.to_lowercase(), found: self.coverage, bounds, samples: self.samples })
     }
 }
@@ -72,7 +94,7 @@ impl Planted {
 impl Tested {
     /// P(p ≤ .05) between .03 and .06 where there is nothing to find.
     pub fn promise(&self) -> Promise {
-        let of = format!("{}, {}", self.estimator.name(), self.grouping.name());
+        let of = format!("{}{}, {}", self.estimator.name(), self.kind.name(), self.grouping.name());
         Promise { of, found: self.false_alarms, bounds: (0.03, 0.06), samples: self.draws }
     }
 }

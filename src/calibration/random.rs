@@ -1,25 +1,24 @@
-//! Random numbers of the simulations: the same on every machine.
+//! Random numbers of the simulations: a stream of those of [`crate::results::draw`], the same on every machine.
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{RngCore as _, SeedableRng as _},
-};
+use crate::results::draw;
 
 /// A stream of numbers of a seed.
 #[derive(Debug, Clone)]
-pub(super) struct Random(ChaCha8Rng);
+pub(super) struct Random {
+    key: u64,
+    at: u64,
+}
 
 impl Random {
-    /// Streams of one seed are independent.
+    /// Streams of a seed share nothing, and neither do those of two seeds.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
-        let mut generator = ChaCha8Rng::seed_from_u64(seed);
-        generator.set_stream(stream);
-        Self(generator)
+        Self { key: draw::draw(seed, 0, stream), at: 0 }
     }
 
     /// In 0..1.
     pub(super) fn uniform(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+        self.at += 1;
+        draw::uniform(self.key, 0, self.at)
     }
 
     /// In 0..n.
@@ -27,9 +26,9 @@ impl Random {
         ((self.uniform() * n as f64) as usize).min(n - 1)
     }
 
-    /// Standard normal (Box & Muller 1958).
+    /// Standard normal.
     pub(super) fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
+        self.at += 1;
+        draw::normal(self.key, 1, self.at)
     }
 }

@@ -14,6 +14,12 @@ pub(crate) fn expand(mut argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> 
     let Some(file) = take_config(&mut argv) else { return Ok(argv) };
     let path = Path::new(&file);
     let options = read(path).map_err(Failure::usage)?;
+    add(&mut argv, options, path)?;
+    Ok(argv)
+}
+
+/// Adds the options of a file that are not given on the command line.
+pub(crate) fn add(argv: &mut Vec<OsString>, options: Table, path: &Path) -> Result<(), Failure> {
     for (key, value) in options {
         let flag = format!("--{}", key.replace('_', "-"));
         let given = |arg: &OsString| {
@@ -30,7 +36,7 @@ pub(crate) fn expand(mut argv: Vec<OsString>) -> Result<Vec<OsString>, Failure> 
             argv.extend(words.into_iter().map(OsString::from));
         }
     }
-    Ok(argv)
+    Ok(())
 }
 
 /// Removes `--config FILE` or `--config=FILE` and returns the file.

@@ -3,26 +3,13 @@ mod changes;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
-use layerscope::{results::words::counted, states::store::ActivationStore};
-
-use super::{
-    Cli,
-    args::OutputArgs,
-    exit::Failure,
-    output::{Output, human},
-    run,
+use layerscope::{
+    job::bundled,
+    results::words::{counted, human},
+    states::store::ActivationStore,
 };
 
-/// The bundled model (GPT-2, 8 layers, trained on old English books) and texts sampled from it.
-const FILES: [(&str, &[u8]); 7] = [
-    ("model/config.json", include_bytes!("../../fixtures/gpt2-alice-8l/config.json")),
-    ("model/tokenizer.json", include_bytes!("../../fixtures/gpt2-alice-8l/tokenizer.json")),
-    ("model/model.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/model.safetensors")),
-    ("reference.safetensors", include_bytes!("../../fixtures/gpt2-alice-8l/reference.safetensors")),
-    ("stories.jsonl", include_bytes!("../../fixtures/stories.jsonl")),
-    ("statements.csv", include_bytes!("../../fixtures/probes/statements.csv")),
-    ("pairs.csv", include_bytes!("../../fixtures/probes/pairs.csv")),
-];
+use super::{Cli, args::OutputArgs, exit::Failure, output::Output, run};
 
 /// Tokens that the demo's lenses are fitted on.
 const TOKENS: &str = "40000";
@@ -42,18 +29,9 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let output = Output::new(self.output);
+        let output = Output::new(&self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
-        for (name, bytes) in FILES {
-            let path = self.out.join(name);
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            layerscope::results::run::write_atomic(&path, |file| {
-                std::io::Write::write_all(file, bytes)
-                    .map_err(|e| layerscope::results::run::RunError::io("write", &path, e))
-            })?;
-        }
+        bundled::write(&self.out)?;
         output.note(format!(
             "The bundled model and 1000 short texts sampled from it are in {}.\n",
             self.out.display()
@@ -93,7 +71,7 @@ impl Demo {
 
     /// Who is the subject of a sentence, layer by layer, and the law of next-token prediction.
     fn probes(&self, model: &str) -> Result<(), Failure> {
-        let output = Output::new(self.output);
+        let output = Output::new(&self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
         output.note("\n7. At which layer does the model know who did it to whom? Probes for the subject of a sentence, split by");
         output.note("   pairs of sentences that have the same words.\n");
@@ -123,7 +101,7 @@ impl Demo {
 
     /// Everything on one page.
     fn report(&self, model: &str) -> Result<(), Failure> {
-        let output = Output::new(self.output);
+        let output = Output::new(&self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
         output.note("\n10. A prompt under three lenses, and everything so far on one page.\n");
         let (tuned, future, prompt) = (path("tuned"), path("future"), path("prompt"));
@@ -140,30 +118,11 @@ impl Demo {
         Ok(())
     }
 
-    /// Deals the texts into a file to fit on and one to measure on.
-    fn halve(&self, fit: &str, held_out: &str) -> Result<(), Failure> {
-        let text = std::fs::read_to_string(self.out.join("stories.jsonl"))?;
-        for (path, side) in [(fit, 0), (held_out, 1)] {
-            let half: String = text
-                .lines()
-                .enumerate()
-                .filter(|(i, _)| i % 2 == side)
-                .flat_map(|(_, line)| [line, "\n"])
-                .collect();
-            layerscope::results::run::write_atomic(Path::new(path), |file| {
-                std::io::Write::write_all(file, half.as_bytes())
-                    .map_err(|e| layerscope::results::run::RunError::io("write", Path::new(path), e))
-            })?;
-        }
-        Ok(())
-    }
-
     /// Fits a tuned, a shared and a future lens, evaluates them, and asks whether one lens serves every layer.
     fn lenses(&self, model: &str) -> Result<(), Failure> {
-        let output = Output::new(self.output);
+        let output = Output::new(&self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
         let (data, held_out) = (path("fit.jsonl"), path("held-out.jsonl"));
-        self.halve(&data, &held_out)?;
         let (data, held_out) = (data.as_str(), held_out.as_str());
         let (tuned, shared, future) = (path("tuned"), path("shared"), path("future"));
         output.note(
@@ -202,7 +161,7 @@ impl Demo {
 
     /// Runs another command as if it had been typed.
     fn step(&self, words: &[&str]) -> Result<(), Failure> {
-        let output = Output::new(self.output);
+        let output = Output::new(&self.output);
         output.note(format!("$ layerscope {}", words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")));
         let flags = [(self.output.json, "--json"), (self.output.quiet, "--quiet")];
         let flags = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag);
@@ -222,12 +181,9 @@ fn summary(dir: &Path, output: Output) -> Result<(), Failure> {
         "read back: {}; the residual stream's typical length by layer",
         counted(store.n_rows(), "row")
     ))?;
-    let mut lengths = Vec::new();
-    for column in store.columns() {
-        let matrix = store.matrix(&column.hook, column.layer)?;
-        let square = matrix.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
-        lengths.push(format!("{}: {:.1}", column.layer, (square / matrix.nrows() as f64).sqrt()));
-    }
+    let lengths = store.root_mean_squares()?;
+    let lengths: Vec<String> =
+        lengths.iter().map(|(layer, length)| format!("{layer}: {length:.1}")).collect();
     output.print(&format!("  {}", lengths.join("  ")))?;
     let bytes = store.n_rows() * store.columns().iter().map(|c| c.width * 4).sum::<usize>();
     output.note(format!("({} of activations)", human(bytes as u64, "B")));

@@ -2,10 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use layerscope::{
-    lens::artifact::ArtifactError, results::run::RunError, sources::hub::HubError,
-    sources::labelled::LabelledError, sources::text::TextError, states::store::StoreError,
-};
+use layerscope::job::{Ending, JobError, ending_of};
 
 use super::output::say;
 
@@ -22,24 +19,9 @@ impl Failure {
         Self { code: 2, error: error.into() }
     }
 
-    /// Something went wrong on the way: exit 1.
-    pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: 1, error: error.into() }
-    }
-
     /// A check that did not pass: exit 3.
     pub(crate) fn check(message: impl fmt::Display) -> Self {
         Self { code: 3, error: anyhow::anyhow!("{message}") }
-    }
-
-    /// Stopped on the way, and can go on: exit 4.
-    pub(crate) fn interrupted(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: 4, error: error.into() }
-    }
-
-    /// The same of a place in a file.
-    pub(crate) fn at(self, place: &str) -> Self {
-        Self { error: self.error.context(place.to_owned()), ..self }
     }
 
     /// The error and its causes; a cause that its effect has quoted already is left out.
@@ -84,74 +66,20 @@ pub(crate) fn one_line(message: &str) -> String {
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = anyhow::Error::from(error);
-        Self { code: if error.chain().any(is_configuration) { 2 } else { 1 }, error }
-    }
-}
-
-/// Whether the cause of a failure is in the command line, not in the work or its data.
-fn is_configuration(cause: &(dyn std::error::Error + 'static)) -> bool {
-    // A transparent error hides what it wraps from the chain.
-    let run = match cause.downcast_ref::<StoreError>() {
-        Some(StoreError::Run(error)) => Some(error),
-        _ => cause.downcast_ref::<RunError>(),
-    };
-    let text = match cause.downcast_ref::<LabelledError>() {
-        Some(LabelledError::Text(error)) => Some(error),
-        _ => cause.downcast_ref::<TextError>(),
-    };
-    if let Some(error) = run {
-        return match error {
-            RunError::Foreign { .. } | RunError::DifferentJob { .. } => true,
-            RunError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            _ => false,
+        let ending = error.downcast_ref::<JobError>().map_or_else(|| ending_of(&*error), JobError::ending);
+        let code = match ending {
+            Ending::Failed => 1,
+            Ending::Usage => 2,
+            Ending::Check => 3,
+            Ending::Interrupted => 4,
         };
+        Self { code, error }
     }
-    if let Some(error) = cause.downcast_ref::<HubError>() {
-        return error.is_usage();
-    }
-    if let Some(error) = text {
-        return matches!(
-            error,
-            TextError::NoInput
-                | TextError::NoSuchFile(_)
-                | TextError::IsFolder(_)
-                | TextError::UnknownExtension { .. }
-                | TextError::StdinTwice
-                | TextError::CannotStream { .. }
-                | TextError::Folder { .. }
-                | TextError::NoColumn { .. }
-                | TextError::NoBos { .. }
-                | TextError::NoEos
-                | TextError::SeqLen { .. }
-                | TextError::NoTokensAsked
-        );
-    }
-    if let Some(ArtifactError::Io { source, .. }) = cause.downcast_ref::<ArtifactError>() {
-        return source.kind() == io::ErrorKind::NotFound;
-    }
-    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-
-    #[test]
-    fn what_is_not_there_is_configuration() {
-        let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let path = || PathBuf::from("x");
-        let code = |failure: Failure| failure.code;
-        assert_eq!(code(TextError::NoSuchFile(path()).into()), 2);
-        assert_eq!(code(RunError::io("read", &path(), missing()).into()), 2);
-        assert_eq!(code(ArtifactError::Io { path: path(), source: missing() }.into()), 2);
-        assert_eq!(code(HubError::NoCache.into()), 2);
-        assert_eq!(code(missing().into()), 2);
-        assert_eq!(code(io::Error::from(io::ErrorKind::StorageFull).into()), 1);
-        assert_eq!(code(RunError::Locked { path: path() }.into()), 1);
-        assert_eq!(code(TextError::Json { place: "a".into(), message: "b".into() }.into()), 1);
-    }
 
     #[test]
     fn messages_cannot_draw_on_the_terminal() {

@@ -11,23 +11,18 @@ mod fault;
 mod future;
 mod generate;
 mod info;
-mod inputs;
 mod interrupt;
-mod intervals;
-mod leakage;
 mod lens;
-mod lines;
 mod numbers;
 mod output;
 mod parse;
-mod passes;
 mod patch;
 mod probe;
 mod report;
+mod rerun;
+mod run;
 mod schedule;
 mod selftest;
-mod session;
-mod source;
 mod steer;
 mod table;
 mod think;
@@ -53,20 +48,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Info(info::Info),
-    Verify(verify::Verify),
-    View(view::View),
-    Export(Box<export::Export>),
-    Generate(Box<generate::Generate>),
+    Info(info::InfoArgs),
+    Verify(verify::VerifyArgs),
+    View(Box<view::ViewArgs>),
+    Export(Box<export::ExportArgs>),
+    Generate(Box<generate::GenerateArgs>),
     Lens(lens::LensCommand),
-    Future(Box<future::Future>),
-    Patch(Box<patch::Patch>),
-    Trace(Box<trace::Trace>),
+    Future(Box<future::FutureArgs>),
+    Patch(Box<patch::PatchArgs>),
+    Trace(Box<trace::TraceArgs>),
     Probe(probe::ProbeCommand),
     Schedule(Box<schedule::ScheduleArgs>),
     Steer(Box<steer::SteerArgs>),
     Think(think::ThinkCommand),
-    Report(report::Report),
+    Report(report::ReportArgs),
+    Run(run::RunArgs),
+    Rerun(rerun::RerunArgs),
     Selftest(selftest::Selftest),
     Demo(demo::Demo),
     Completions(completions::Completions),
@@ -75,6 +72,7 @@ enum Command {
 
 /// Parses, runs, prints one line when something is wrong, and chooses the exit code.
 pub(crate) fn main() -> ExitCode {
+    layerscope::job::spell_as_flags();
     crash::guard(|| {
         let argv = match config::expand(std::env::args_os().collect()) {
             Ok(argv) => argv,
@@ -106,6 +104,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Steer(command) => command.run(),
         Command::Think(command) => command.run(),
         Command::Report(command) => command.run(),
+        Command::Run(command) => command.run(),
+        Command::Rerun(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),

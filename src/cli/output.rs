@@ -4,17 +4,29 @@ use std::{
     fmt,
     io::{self, Write as _},
     path::Path,
+    sync::LazyLock,
     time::Duration,
 };
 
-use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
-use layerscope::results::run::{Claim, METRICS};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use layerscope::{
+    job::{Progress, Stage, Watch},
+    results::run::METRICS,
+    results::words::human,
+};
 use serde_json::{Value, json};
 
-use super::args::OutputArgs;
+use super::{
+    args::OutputArgs,
+    exit::Failure,
+    interrupt::{interrupted, on_interrupt},
+};
 
 /// Columns below which a bar would leave no room for its numbers.
 const NARROW: u16 = 72;
+
+/// Every bar of the process: a line is written above them.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A line on stderr. Nobody can be told of a stderr that is closed or full, and no run may be lost over it.
 pub(crate) fn say(line: &str) {
@@ -37,30 +49,32 @@ pub(crate) fn shown(path: impl AsRef<Path>) -> String {
     path.as_ref().display().to_string()
 }
 
-/// How the program was called, for the record.
-pub(crate) fn argv() -> Vec<String> {
-    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
-}
-
 /// A command's way of talking.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
-    args: OutputArgs,
+    json: bool,
+    quiet: bool,
 }
 
 impl Output {
-    pub(crate) fn new(args: OutputArgs) -> Self {
-        Self { args }
+    pub(crate) fn new(args: &OutputArgs) -> Self {
+        Self { json: args.json, quiet: args.quiet }
+    }
+
+    /// The same of a command that stops at the next safe place when Ctrl-C is pressed.
+    pub(crate) fn stoppable(args: &OutputArgs) -> Result<Self, Failure> {
+        on_interrupt()?;
+        Ok(Self::new(args))
     }
 
     pub(crate) fn is_json(self) -> bool {
-        self.args.json
+        self.json
     }
 
     /// A line for people, on stderr.
     pub(crate) fn note(self, line: impl AsRef<str>) {
-        if !self.args.quiet {
-            say(line.as_ref());
+        if !self.quiet {
+            BARS.suspend(|| say(line.as_ref()));
         }
     }
 
@@ -70,33 +84,20 @@ impl Output {
         self.note(format!("next, as figures and a page: layerscope report {} --out DIR", run.display()));
     }
 
-    /// Says what is wrong with a complete run's files, which are made again now.
-    pub(crate) fn claimed(self, claim: Claim) -> Claim {
-        self.repairs(&claim);
-        claim
-    }
-
-    /// The same of a claim that is part of something else.
-    pub(crate) fn repairs(self, claim: &Claim) {
-        for damage in claim.damaged() {
-            self.note(format!("{}; made again", damage.finding()));
-        }
-    }
-
     /// A line that stays even under `--quiet`.
     #[allow(clippy::unused_self)] // reads like `note` where it is called
     pub(crate) fn warn(self, line: impl AsRef<str>) {
-        say(&format!("warning: {}", line.as_ref()));
+        BARS.suspend(|| say(&format!("warning: {}", line.as_ref())));
     }
 
     /// Human-readable data, unless NDJSON was asked for.
     pub(crate) fn print(self, text: &str) -> io::Result<()> {
-        if self.args.json { Ok(()) } else { write_out(&format!("{text}\n")) }
+        if self.json { Ok(()) } else { write_out(&format!("{text}\n")) }
     }
 
     /// One NDJSON event.
     pub(crate) fn event(self, name: &str, mut fields: Value) -> io::Result<()> {
-        if !self.args.json {
+        if !self.json {
             return Ok(());
         }
         let mut event = json!({ "event": name });
@@ -113,7 +114,7 @@ impl Output {
 
     /// A bar over `total` of something (none: a spinner), on stderr when that is a terminal.
     pub(crate) fn bar(self, what: &'static str, unit: &str, total: Option<u64>) -> ProgressBar {
-        if self.args.quiet {
+        if self.quiet {
             return ProgressBar::hidden();
         }
         let wide = console::Term::stderr().size_checked().is_none_or(|(_, columns)| columns >= NARROW);
@@ -132,9 +133,55 @@ impl Output {
         // The template is a constant; were it wrong, a plain bar would be drawn.
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let style = style.with_key("rate", rate).with_key("left", left);
-        let bar = bar.with_style(style).with_message(what);
+        let bar = BARS.add(bar.with_style(style).with_message(what));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
+    }
+}
+
+impl Watch for Output {
+    fn note(&self, line: &str) {
+        Self::note(*self, line);
+    }
+
+    fn warn(&self, line: &str) {
+        Self::warn(*self, line);
+    }
+
+    fn event(&self, name: &'static str, fields: Value) {
+        // A closed stdout shows at the result, which every command ends with.
+        BARS.suspend(|| drop(Self::event(*self, name, fields)));
+    }
+
+    fn stage(&self, stage: Stage) -> Box<dyn Progress> {
+        Box::new(Bar(self.bar(stage.what, stage.unit, stage.total)))
+    }
+
+    fn stopped(&self) -> bool {
+        interrupted()
+    }
+}
+
+/// A bar that goes when its stage ends.
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn inc(&self, by: u64) {
+        self.0.inc(by);
+    }
+
+    fn set(&self, done: u64) {
+        self.0.set_position(done);
+    }
+
+    fn say(&self, word: String) {
+        self.0.set_message(word);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
@@ -154,30 +201,5 @@ fn left(state: &ProgressState, out: &mut dyn fmt::Write) {
     let known = state.pos() > 0 && state.len().is_some_and(|len| state.pos() < len);
     if known && state.eta() >= Duration::from_secs(1) {
         let _infallible = write!(out, "  {:#} left", HumanDuration(state.eta()));
-    }
-}
-
-/// A count with a unit people read: `1.3 GB`, `124.4 M`.
-pub(crate) fn human(n: u64, unit: &str) -> String {
-    let (mut x, mut prefix) = (n as f64, "");
-    for next in ["k", "M", "G", "T", "P"] {
-        if x < 999.95 {
-            break;
-        }
-        (x, prefix) = (x / 1000.0, next);
-    }
-    let digits = usize::from(!prefix.is_empty());
-    format!("{x:.digits$} {prefix}{unit}").trim_end().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human;
-
-    #[test]
-    fn counts_for_people() {
-        let cases =
-            [(7, "7 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (1_340_000_000, "1.3 GB")];
-        assert!(cases.iter().all(|(n, text)| human(*n, "B") == *text), "{}", human(999_960, "B"));
     }
 }

@@ -4,14 +4,11 @@ use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use layerscope::{
-    calibration::{
-        Coverage, Planted, Promise, Selection, Sizes, Tested, documents, planted, selection, tested, windows,
-    },
-    results::statistics::Intervals,
+    calibration::{Coverage, Planted, Selection, Tested},
+    job::selftest::{DOCUMENTS, Statistics, TEXTS, WINDOWS},
 };
-use serde_json::json;
 
-use super::{args::CommonArgs, exit::Failure, output::Output, table::Table};
+use super::{args::OutputArgs, exit::Failure, output::Output, table::Table};
 
 /// Check the instrument itself
 #[derive(Debug, Args)]
@@ -22,29 +19,17 @@ pub(crate) struct Selftest {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    Statistics(Statistics),
+    Statistics(StatisticsArgs),
 }
 
 /// Simulate: how often intervals hold the truth, and how often tests find what is not there
 #[derive(Debug, Args)]
-struct Statistics {
-    /// Corpora drawn for each number and size
-    #[arg(long, default_value_t = 400, value_name = "N")]
-    samples: usize,
-    /// Labelled sets drawn for each grouping; 0 leaves the tests out
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    sets: usize,
+struct StatisticsArgs {
     #[command(flatten)]
-    common: CommonArgs,
+    job: Statistics,
+    #[command(flatten)]
+    output: OutputArgs,
 }
-
-/// Documents of a sample, and windows of one.
-const DOCUMENTS: [usize; 6] = [5, 7, 10, 20, 50, 200];
-const WINDOWS: [usize; 5] = [20, 50, 100, 200, 1000];
-/// Test items of a choice among layers.
-const ITEMS: [usize; 4] = [20, 50, 100, 400];
-/// Of neighbouring windows: the middle of what texts have.
-const CORRELATION: f64 = 0.35;
 
 impl Selftest {
     pub(crate) fn run(self) -> Result<(), Failure> {
@@ -53,40 +38,24 @@ impl Selftest {
     }
 }
 
-impl Statistics {
+impl StatisticsArgs {
     fn run(self) -> Result<(), Failure> {
-        let output = Output::new(self.common.output);
-        let draws = (self.samples, self.common.seed);
-        let intervals = Intervals::default();
-        let mut coverage = Vec::new();
-        for sizes in [Sizes::Equal, Sizes::Unequal] {
-            coverage.extend(documents(sizes, &DOCUMENTS, draws, intervals)?);
+        let output = Output::new(&self.output);
+        let found = self.job.run(&output)?;
+        output.print(&covered(&found.documents, &DOCUMENTS, "documents"))?;
+        output.print(&covered(&found.windows, &WINDOWS, "windows"))?;
+        output.print(&covered(&found.states, &TEXTS, "documents"))?;
+        output.print(&of_choice(&found.selection))?;
+        if !found.tests.is_empty() {
+            output.print(&of_tests(&found.tests))?;
         }
-        let of_windows = windows(CORRELATION, &WINDOWS, draws, intervals)?;
-        let tests = match self.sets {
-            0 => Vec::new(),
-            sets => tested(sets, 99, self.common.seed).map_err(Failure::failed)?,
-        };
-        let chosen = selection(&ITEMS, self.samples, self.common.seed).map_err(Failure::failed)?;
-        let leaks = planted(self.common.seed);
-        output.print(&covered(&coverage, &DOCUMENTS, "documents"))?;
-        output.print(&covered(&of_windows, &WINDOWS, "windows"))?;
-        output.print(&of_choice(&chosen))?;
-        if !tests.is_empty() {
-            output.print(&of_tests(&tests))?;
+        output.print(&of_leaks(&found.leaks))?;
+        output.result(found.json())?;
+        if let Some(failure) = found.failure() {
+            return Err(Failure::check(failure));
         }
-        output.print(&of_leaks(&leaks))?;
-        coverage.extend(of_windows);
-        let promises: Vec<Promise> = coverage
-            .iter()
-            .filter_map(Coverage::promise)
-            .chain(tests.iter().map(Tested::promise))
-            .chain(chosen.iter().map(Selection::promise))
-            .chain(leaks.iter().flat_map(Planted::promises))
-            .collect();
-        output
-            .result(json!({ "coverage": coverage, "tests": tests, "selection": chosen, "leaks": leaks }))?;
-        verdict(&promises, output)
+        output.note(format!("all {} promises kept", found.promises().len()));
+        Ok(())
     }
 }
 
@@ -111,7 +80,7 @@ fn covered(rows: &[Coverage], sizes: &[usize], what: &str) -> String {
                 .map_or_else(|| "-".to_owned(), |r| format!("{:.3}", r.coverage))
         };
         let sizes_word = format!("{:?}", row.sizes).to_lowercase();
-        table.row([row.number.name().to_owned(), sizes_word].into_iter().chain(sizes.iter().map(cell)));
+        table.row([row.number.to_owned(), sizes_word].into_iter().chain(sizes.iter().map(cell)));
     }
     let _ = write!(text, "{table}");
     text
@@ -122,7 +91,9 @@ fn of_tests(rows: &[Tested]) -> String {
     for row in rows {
         let numbers = [row.false_alarms, row.power].map(|share| format!("{share:.3}"));
         table.row(
-            [row.estimator.name().to_owned(), row.grouping.name().to_owned()].into_iter().chain(numbers),
+            [row.estimator.name().to_owned() + row.kind.name(), row.grouping.name().to_owned()]
+                .into_iter()
+                .chain(numbers),
         );
     }
     format!("share of permutation tests with p ≤ .05\n{table}")
@@ -154,23 +125,4 @@ fn of_leaks(rows: &[Planted]) -> String {
         table.row(std::iter::once(row.plant.name().to_owned()).chain(numbers));
     }
     format!("leaks\n{table}")
-}
-
-/// One line, and exit 3 when a promise was broken.
-fn verdict(promises: &[Promise], output: Output) -> Result<(), Failure> {
-    let broken: Vec<&Promise> = promises.iter().filter(|promise| !promise.kept()).collect();
-    let Some(first) = broken.first() else {
-        output.note(format!("all {} promises kept", promises.len()));
-        return Ok(());
-    };
-    Err(Failure::check(format!(
-        "{} of {} promises broken; {}: {:.3} of {}, promised {:.2} to {:.2}",
-        broken.len(),
-        promises.len(),
-        first.of,
-        first.found,
-        first.samples,
-        first.bounds.0,
-        first.bounds.1
-    )))
 }

@@ -1,4 +1,4 @@
-use std::{cmp::Ordering, fmt};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use super::names;
 
@@ -149,6 +149,22 @@ impl HookPoint {
         self.cmp(&other) == Ordering::Less
     }
 }
+
+impl fmt::Display for BlockHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short_name())
+    }
+}
+
+impl FromStr for BlockHook {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::parse(name).ok_or_else(|| format!("{name}: no such hook in a block"))
+    }
+}
+
+crate::by_text::serde_by_text!(BlockHook);
 
 impl fmt::Display for HookPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 
-use clap::ValueEnum;
 use layerscope_probes::{
     Ccs, Centroid, Error, Labelled, Labels, Lda, Linear, Link, Logistic, MeanDifference, Moments,
     PairDirection, PairProbe, Pairs, Probe as _, Ridge, Standardise, Whitened,
@@ -14,7 +13,8 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate};
 const TOLERANCE: f64 = 1e-6;
 
 /// Which probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Estimator {
     /// Logistic regression with an L2 penalty

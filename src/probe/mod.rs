@@ -19,6 +19,7 @@ mod law;
 mod permuted;
 mod rare;
 mod results;
+pub mod saved;
 mod split;
 mod streamed;
 mod task;

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use clap::ValueEnum;
 use layerscope_probes::Error;
 use serde_json::{Value, json};
 
@@ -15,7 +14,9 @@ pub const TOGETHER: &str = "(rare)";
 const SHOWN: usize = 24;
 
 /// What becomes of rare classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Treatment {
     /// Their items are left out
     Drop,

@@ -1,14 +1,11 @@
-//! Clusters put together until there are few enough to leave each out in turn.
+//! Rows by the block of neighbours ([`Neighbours`]) that their cluster is in.
 
 use std::collections::BTreeMap;
 
+use super::neighbours::Neighbours;
 use crate::interval::effective;
 
-/// Most blocks that are left out in turn. The variance that 512 give has a standard error of 6 %, its root of 3 %; more would only cost.
-pub const MOST_BLOCKS: usize = 512;
-
-/// Blocks of neighbours: the clusters whose ids are equal without their last `shift` bits. A block is a cluster of its own, so that
-/// nothing that holds for clusters is lost.
+/// Blocks of rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Blocks {
     /// Bits taken off the ids.
@@ -20,15 +17,13 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// The fewest bits off that leave no more than [`MOST_BLOCKS`] of these ids.
+    /// The bits off that [`Neighbours`] takes of these ids.
     pub(crate) fn shift_for(ids: &[u64]) -> u32 {
-        let fits = |shift: &u32| {
-            let mut blocks: Vec<u64> = ids.iter().map(|id| id >> shift).collect();
-            blocks.sort_unstable();
-            blocks.dedup();
-            blocks.len() <= MOST_BLOCKS
-        };
-        (0..64).find(fits).unwrap_or(63)
+        let mut blocks = Neighbours::default();
+        for id in ids {
+            blocks.add(*id, (), |(), ()| ());
+        }
+        blocks.shift()
     }
 
     /// Of one cluster id per row.

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod draws;
+mod neighbours;
 #[cfg(test)]
 mod tests;
 
@@ -18,9 +19,9 @@ use crate::interval::{Intervals, Method};
 use crate::score::{LANES, Lanes, Metric, add, each};
 
 use blocks::Blocks;
-pub use blocks::MOST_BLOCKS;
 pub use draws::Draws;
 use draws::Form;
+pub use neighbours::{MOST_BLOCKS, Neighbours};
 
 /// The weightings of the rows of one test set: each block of groups left out in turn, or the resamples of a bootstrap (memory: one
 /// byte per group and replicate).

@@ -28,18 +28,19 @@ pub struct Written {
 
 impl Report {
     /// Writes `report.html`, `figures/*.svg`, `.png` and `.csv`, `tables/*.csv`, `.md` and `.tex` into `out`, and a manifest that says `complete`
-    /// when every file is in place. `force` replaces another report. `done` hears of every figure.
+    /// when every file is in place. `force` replaces another report. `done` hears of every figure; `from` is a manifest that
+    /// says how the report was asked for.
     ///
     /// # Errors
     /// [`ReportError`]: the folder holds something else, a figure cannot be drawn, or a file cannot be written.
     pub fn write(
         &self,
         out: &Path,
-        argv: Vec<String>,
+        from: Manifest,
         force: bool,
         done: &(dyn Fn() + Sync),
     ) -> Result<Written, ReportError> {
-        let manifest = self.manifest(argv)?;
+        let manifest = self.manifest(from)?;
         // One that cannot be read is for the claim to judge, which may mend it.
         let there = Manifest::read(out).ok().flatten();
         if let Some(there) = there.filter(|there| there.kind != manifest.kind) {
@@ -125,7 +126,7 @@ impl Report {
     }
 
     /// The same runs and the same program give the same report.
-    fn manifest(&self, argv: Vec<String>) -> Result<Manifest, ReportError> {
+    fn manifest(&self, from: Manifest) -> Result<Manifest, ReportError> {
         let record = |run: &Run| {
             let path = run.path.join(if run.frame.height() > 0 { METRICS } else { TRAJECTORY });
             let failed = |e| ReportError::Input(RunError::io("read", &path, e));
@@ -141,10 +142,9 @@ impl Report {
         };
         let settings: serde_json::Map<String, Value> = self.runs.iter().map(settings).collect();
         Ok(Manifest {
-            argv,
             config: json!({ "runs": names, "of": settings }),
             data: self.runs.iter().map(record).collect::<Result<_, ReportError>>()?,
-            ..Manifest::new("report")
+            ..from
         })
     }
 }

@@ -39,6 +39,10 @@ pub struct Manifest {
     pub libtorch: String,
     /// The command line of the run that wrote this manifest.
     pub argv: Vec<String>,
+    /// The job as it was asked for, every setting with its value: what runs it again. Not part of the job's identity, which is
+    /// `config` and the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Value>,
     /// Resolved settings that determine the content. Part of the job.
     pub config: Value,
     /// Resolved settings that do not (threads, verbosity). Not part of the job.
@@ -171,6 +175,7 @@ impl Manifest {
             tool: Tool::default(),
             libtorch: LIBTORCH.into(),
             argv: Vec::new(),
+            request: None,
             config: Value::Null,
             runtime: Value::Null,
             model: None,
@@ -267,6 +272,7 @@ impl Manifest {
                 "status",
                 "job",
                 "argv",
+                "request",
                 "runtime",
                 "counts",
                 "parity",

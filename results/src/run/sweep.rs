@@ -36,6 +36,9 @@ pub(super) fn find(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<Vec<Path
 }
 
 /// Deletes the files that `ours` accepts, as [`find`] finds them, and folders left empty by that.
+///
+/// # Errors
+/// A file that cannot be removed.
 pub fn sweep(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<(), RunError> {
     let found = find(root, ours)?;
     for relative in &found {

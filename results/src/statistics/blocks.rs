@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use layerscope_probes::interval::effective;
+use layerscope_probes::{
+    Interval, Intervals, Method, NoInterval,
+    interval::{effective, jackknife},
+};
 
 /// Most blocks that are kept apart: more would narrow an interval by less than 2 % (t(31) over the normal quantile is 1.04).
 pub const MOST_APART: usize = 32;
+
+/// Why `--interval bootstrap` gives no interval of a number whose sums are matrices.
+pub const NO_BOOTSTRAP: NoInterval = NoInterval::NotSampled("not resampled: its interval is the jackknife's");
 
 /// Documents in blocks of neighbours of about as many tokens each; where there are no more documents than blocks, each is one.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +76,25 @@ impl Blocks {
         effective(self.sizes.iter().copied())
     }
 
+    /// The interval of a number from its values without each block, within the least and the most that it can be.
+    ///
+    /// # Errors
+    /// As of any jackknife; [`NoInterval::NotSampled`] of a bootstrap, which sums of matrices are too large for.
+    pub fn interval(
+        &self,
+        estimate: f64,
+        left_out: &[f64],
+        range: [f64; 2],
+        intervals: Intervals,
+    ) -> Result<Interval, NoInterval> {
+        if intervals.method() == Method::Bootstrap {
+            return Err(NO_BOOTSTRAP);
+        }
+        let spread = jackknife(left_out, self.n_eff())?;
+        let spread = if intervals.is_serial() { spread.serial(left_out)? } else { spread };
+        Ok(spread.around(estimate)?.within(range))
+    }
+
     /// Rows, whose documents are given, cut where the block changes: `(block, first row, rows)`.
     pub fn runs(&self, docs: &[u64]) -> Vec<(usize, usize, usize)> {
         let mut runs: Vec<(usize, usize, usize)> = Vec::new();
@@ -87,6 +112,22 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of 1, 2, 3, 4, 10 the mean is 4, its standard error √2.5 and t(4) 2.776445: 4 ± 4.38993.
+    #[test]
+    fn the_interval_is_the_jackknifes_or_none() {
+        let blocks = Blocks::new((0..5).map(|doc| (doc, 10)), 32);
+        let left_out = [1.0, 2.0, 3.0, 4.0, 10.0].map(|x: f64| (20.0 - x) / 4.0);
+        let of = |range, intervals| blocks.interval(4.0, &left_out, range, intervals);
+        let wide = of([-9.0, 99.0], Intervals::default()).unwrap();
+        assert!((wide.lower + 0.389_946).abs() < 1e-5 && (wide.upper - 8.389_946).abs() < 1e-5, "{wide:?}");
+        let cut = of([0.0, 5.0], Intervals::default()).unwrap();
+        assert_eq!((cut.lower, cut.upper), (0.0, 5.0));
+        assert_eq!(of([0.0, 5.0], Intervals::bootstrap(0, 100)), Err(NO_BOOTSTRAP));
+        let few = Blocks::new((0..4).map(|doc| (doc, 10)), 32);
+        let why = few.interval(1.0, &[1.0; 4], [0.0, 2.0], Intervals::default());
+        assert_eq!(why, Err(NoInterval::FewClusters { n_eff: 4.0 }));
+    }
 
     #[test]
     fn few_documents_are_blocks_of_their_own_and_many_share_them() {

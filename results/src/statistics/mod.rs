@@ -17,7 +17,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{Blocks, MOST_APART};
+pub use blocks::{Blocks, MOST_APART, NO_BOOTSTRAP};
 pub use crossed::Item;
 pub use error::ScoreError;
 pub use layerscope_probes::{Estimate, Interval, Intervals, Method, NoInterval, Resamples};

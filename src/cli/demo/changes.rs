@@ -12,7 +12,7 @@ pub(super) const RUNS: [&str; 9] =
 impl Demo {
     /// Edits, blocks left out, patches, pushes, and what one state knows of later tokens.
     pub(super) fn changes(&self, model: &str) -> Result<(), Failure> {
-        let output = Output::new(self.output);
+        let output = Output::new(&self.output);
         let path = |name: &str| self.out.join(name).display().to_string();
         let (data, pairs) = (path("held-out.jsonl"), path("pairs.csv"));
         let run = |command: &str, name: &str, words: &str, paths: &[(&str, &str)]| {

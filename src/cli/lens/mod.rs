@@ -3,18 +3,11 @@
 mod causal;
 mod eval;
 mod fit;
-mod halves;
-pub(super) mod load;
-mod readout;
 mod report;
-mod site;
 mod transfer;
 
-use clap::{Args, Subcommand};
-pub(super) use eval::Cluster;
-pub(super) use readout::ReadoutArg;
-
 use super::exit::Failure;
+use clap::{Args, Subcommand};
 
 /// Fit lenses, evaluate them, measure how they transfer between layers, and whether they go by what the model goes by
 #[derive(Debug, Args)]

@@ -1,49 +1,14 @@
 //! `patch --prompts`: numbers as means over sources.
 
-use layerscope::{results::run::MetricRow, results::words::counted, sources::text::Tokenizer};
-use serde::Deserialize;
+use layerscope::{results::run::MetricRow, results::words::counted};
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        exit::Failure,
-        lines::Lines,
-        numbers::{LEGEND, say_why_none, with_interval},
-        output::Output,
-        session::read_stdin,
-        table::Table,
-    },
-    Patch, Texts,
+use crate::cli::{
+    exit::Failure,
+    numbers::{LEGEND, say_why_none, with_interval},
+    output::Output,
+    table::Table,
 };
-
-/// A line of the file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Line {
-    source: String,
-}
-
-impl Patch {
-    /// The sources in tokens, of the file or of the command line.
-    pub(super) fn sources(
-        &self,
-        lines: Option<&Lines<Line>>,
-        tokenizer: &Tokenizer,
-        context: usize,
-    ) -> Result<Vec<Texts>, Failure> {
-        let one = |text: &str| -> Result<Texts, Failure> {
-            let ids: Vec<i64> = tokenizer.encode(text)?.into_iter().map(i64::from).collect();
-            Ok(Texts { positions: self.positions(ids.len(), context)?, ids })
-        };
-        match (lines, self.source.as_deref()) {
-            (Some(lines), _) => {
-                lines.all.iter().map(|(place, line)| one(&line.source).map_err(|e| e.at(place))).collect()
-            }
-            (None, Some("-")) => Ok(vec![one(&read_stdin().map_err(Failure::usage)?)?]),
-            (None, source) => Ok(vec![one(source.unwrap_or_default())?]),
-        }
-    }
-}
 
 /// A row per layer.
 pub(super) fn report(rows: &[MetricRow], sources: usize, output: Output) -> Result<(), Failure> {

@@ -1,16 +1,12 @@
 //! `probe`: what a linear reader finds in every layer.
 
 mod apply;
-mod args;
-mod labels;
 mod law;
 mod report;
-pub(super) mod saved;
 mod sweep;
 mod transfer;
 
 use clap::{Args, Subcommand};
-use layerscope::probe::ProbeError;
 
 use super::exit::Failure;
 
@@ -23,18 +19,10 @@ pub(crate) struct ProbeCommand {
 
 #[derive(Debug, Subcommand)]
 enum Which {
-    Sweep(Box<args::SweepArgs>),
+    Sweep(Box<sweep::SweepArgs>),
     Law(Box<law::LawArgs>),
     Transfer(Box<transfer::TransferArgs>),
     Apply(Box<apply::ApplyArgs>),
-}
-
-/// A stop that a repeated command goes on from, or a failure.
-fn ended(error: ProbeError) -> Failure {
-    match error {
-        ProbeError::Interrupted => Failure::interrupted(error),
-        other => Failure::failed(other),
-    }
 }
 
 impl ProbeCommand {

@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 
 use layerscope::{
-    intervene::think::{Case, Thought},
+    intervene::{
+        generate::continuation,
+        think::{Case, Thought},
+    },
+    job::intervene::Thinking,
     results::run::MetricRow,
     results::words::counted,
-    sources::text::{Tokenizer, show},
+    sources::text::{TextError, Tokenizer, show},
 };
 
-use super::{found::Found, job::Job};
 use crate::cli::{
-    exit::Failure,
-    generate::continuation,
     numbers::{LEGEND, with_interval},
     table::Table,
 };
@@ -21,42 +22,42 @@ use crate::cli::{
 const SHOWN: usize = 3;
 
 /// Examples, means where there are more prompts, and the replacements.
-pub(super) fn text(job: &Job, found: &Found, tokenizer: &Tokenizer) -> Result<String, Failure> {
-    let mut text = String::new();
-    let n = found.thinkers.len();
-    let norm = found.embeddings.mean_norm();
+pub(super) fn text(thinking: &Thinking) -> Result<String, TextError> {
+    let (mut text, rows, steps) = (String::new(), &thinking.thoughts.rows, thinking.steps);
+    let n = thinking.prompts.len();
     for i in 0..n.min(if n > SHOWN { 1 } else { SHOWN }) {
-        let prompt = &job.prompts[i];
-        let _ = writeln!(text, "[{}] {}", i + 1, show(prompt.text.as_bytes()));
-        if !found.thoughts[i].is_empty() {
-            let _ = write!(text, "{}", thoughts(&found.thoughts[i], norm, tokenizer));
-        }
-        let mut answers = Table::new(["answer after", ""]);
-        let words = |ids: &[u32]| -> Result<String, Failure> {
-            Ok(show(continuation(tokenizer, &prompt.ids, ids)?.as_bytes()))
-        };
-        answers.row(["its thoughts".to_owned(), words(&found.thinkers[i].answer)?]);
-        for effect in &found.effects[i] {
-            if let Some(ids) = &effect.answer {
-                let name =
-                    if effect.case == Case::None { "no thoughts".into() } else { effect.case.to_string() };
-                answers.row([name, words(ids)?]);
-            }
-        }
-        let _ = writeln!(text, "{answers}");
+        example(&mut text, thinking, i)?;
     }
-    if n > SHOWN && job.feedback.steps > 0 {
-        let _ = writeln!(
-            text,
-            "thoughts of {}, means ({LEGEND})\n{}",
-            counted(n, "prompt"),
-            means(&found.rows, job.feedback.steps)
-        );
+    if n > SHOWN && steps > 0 {
+        let _ =
+            writeln!(text, "thoughts of {}, means ({LEGEND})\n{}", counted(n, "prompt"), means(rows, steps));
     }
-    if !job.replacements.is_empty() && job.feedback.steps > 0 {
-        let _ = writeln!(text, "{}", replaced(&found.rows, job.feedback.steps));
+    if !thinking.replacements.is_empty() && steps > 0 {
+        let _ = writeln!(text, "{}", replaced(rows, steps));
     }
     Ok(text)
+}
+
+/// A prompt, its thoughts and its answers.
+fn example(text: &mut String, thinking: &Thinking, i: usize) -> Result<(), TextError> {
+    let (prompt, found, tokenizer) = (&thinking.prompts[i], &thinking.thoughts, &thinking.tokenizer);
+    let _ = writeln!(text, "[{}] {}", i + 1, show(prompt.text.as_bytes()));
+    if !found.thoughts[i].is_empty() {
+        let _ = write!(text, "{}", thoughts(&found.thoughts[i], found.embeddings.mean, tokenizer));
+    }
+    let mut answers = Table::new(["answer after", ""]);
+    let words = |ids: &[u32]| -> Result<String, TextError> {
+        Ok(show(continuation(tokenizer, &prompt.ids, ids)?.as_bytes()))
+    };
+    answers.row(["its thoughts".to_owned(), words(&found.thinkers[i].answer)?]);
+    for effect in &found.effects[i] {
+        if let Some(ids) = &effect.answer {
+            let name = if effect.case == Case::None { "no thoughts".into() } else { effect.case.to_string() };
+            answers.row([name, words(ids)?]);
+        }
+    }
+    let _ = writeln!(text, "{answers}");
+    Ok(())
 }
 
 /// A row per thought of one prompt.

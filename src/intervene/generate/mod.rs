@@ -9,6 +9,7 @@ mod measure;
 mod prompt_only;
 mod sample;
 mod stop;
+mod text;
 
 use std::ops::ControlFlow;
 
@@ -18,19 +19,22 @@ use prompt_only::PromptOnly;
 pub use sample::Sampling;
 pub use stop::stop_ids;
 use tch::Tensor;
+pub use text::continuation;
 
 use crate::{
     hook::Tap,
     model::{Cache, Model, Schedule, wide},
 };
 
-/// Which passes a tap sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Which tokens' passes a tap sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum TapSteps {
-    /// The prompt's positions.
+    /// Those of the prompt, once
     #[default]
     Prompt,
-    /// Those of generated tokens as well, each once.
+    /// Generated ones too, each once
     All,
 }
 

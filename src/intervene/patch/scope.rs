@@ -1,5 +1,6 @@
 //! Patchscopes: a prompt that asks what stands at one of its own places.
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{PatchError, words::places};
@@ -9,18 +10,32 @@ use crate::{
     sources::text::Tokenizer,
 };
 
-/// The targets that the papers use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The targets that the papers use: token identity and description of Patchscopes (sections 4.1 and 4.3), the instruction of `SelfIE`
+/// (Chen et al. 2024, arXiv 2403.10949).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Preset {
-    /// Repeats whatever stands at its last token (Patchscopes, section 4.1).
+    /// A prompt that repeats its last token
     TokenIdentity,
-    /// Describes the entity at its last token (section 4.3).
+    /// A prompt that describes the entity at its last token
     Description,
-    /// Interprets five placeholders in an instruction (`SelfIE`, Chen et al. 2024, arXiv 2403.10949); for instructed models.
+    /// An instruction to interpret five placeholders; for instructed models
+    #[serde(rename = "selfie")]
+    #[cfg_attr(feature = "cli", value(name = "selfie"))]
     SelfIe,
 }
 
 impl Preset {
+    /// Its name, as settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TokenIdentity => "token-identity",
+            Self::Description => "description",
+            Self::SelfIe => "selfie",
+        }
+    }
+
     /// The prompt and what the states take the place of; none: its last token.
     pub fn words(self) -> (&'static str, Option<&'static str>) {
         match self {

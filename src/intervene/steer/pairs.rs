@@ -10,7 +10,7 @@ use crate::{
     hook::HookPoint,
     model::Model,
     results::run::MetricRow,
-    results::statistics::{Blocks, Estimate, Intervals, MOST_APART, Tally},
+    results::statistics::{Blocks, Estimate, Intervals, MOST_APART, Method, NO_BOOTSTRAP, Tally},
     results::words::counted,
     sources::text::{
         Format, Segment, Tokenizer, Window, excerpt,
@@ -189,8 +189,12 @@ impl Differences {
         }
         let n = self.consistency.len() as u64;
         let n_eff = self.blocks.n_eff();
-        let interval =
-            jackknife(&self.without, n_eff).and_then(|spread| share(self.explained, spread, n as f64));
+        let interval = match intervals.method() {
+            Method::Bootstrap => Err(NO_BOOTSTRAP),
+            Method::Jackknife => {
+                jackknife(&self.without, n_eff).and_then(|spread| share(self.explained, spread, n as f64))
+            }
+        };
         let explained = Estimate { estimate: self.explained, interval, n, n_clusters: n, n_eff };
         let row = |metric: &str, unit: &str, number: Estimate| MetricRow {
             subject: "pairs".into(),

@@ -9,21 +9,24 @@ use super::wire;
 
 /// The kinds of lens that have a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum LensKind {
-    /// One residual affine translator per layer.
+    /// One affine translator per layer
     Tuned,
-    /// Translators that share parameters over the layers.
+    /// One translator for all layers, and the rungs between that and the tuned lens
     Shared,
-    /// A least-squares map from a layer to another.
+    /// Closed-form regression of a later layer
     Linear,
-    /// A map per layer and horizon.
+    /// Translators per layer for several tokens ahead, in closed form or refined by KL
+    #[cfg_attr(
+        feature = "cli",
+        value(help = "Closed-form (and, with --refine, KL) translators for several tokens ahead")
+    )]
     Future,
-    /// Logits of a later token as a linear function of a state, per layer and horizon: a map to normalised final states.
-    #[serde(rename = "future-vocab")]
+    /// Closed-form maps straight to the logits of later tokens
     FutureVocab,
-    /// A learned prompt per layer and horizon, which a state is put into.
-    #[serde(rename = "future-prompt")]
+    /// Learned prompts that states are put into, for several tokens ahead
     FuturePrompt,
 }
 

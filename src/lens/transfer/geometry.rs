@@ -11,12 +11,12 @@
 use std::collections::BTreeSet;
 
 use layerscope_lenses::{Error, Geometry, LayerIndex, LinearFit, outlier_dims};
-use layerscope_probes::interval::{FEWEST, jackknife};
+use layerscope_probes::interval::FEWEST;
 use tch::{Device, Tensor};
 
 use crate::{
     results::run::MetricRow,
-    results::statistics::{Blocks, Estimate, MOST_APART, NoInterval},
+    results::statistics::{Blocks, Estimate, Intervals, MOST_APART, NoInterval},
     states::States,
 };
 
@@ -156,7 +156,7 @@ impl Layers {
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn rows(&self, hook: &str) -> Result<Vec<MetricRow>, Error> {
+    pub fn rows(&self, hook: &str, intervals: Intervals) -> Result<Vec<MetricRow>, Error> {
         let mut rows = Vec::new();
         for &(from, to) in &self.pairs {
             let mut dims = BTreeSet::new();
@@ -173,8 +173,8 @@ impl Layers {
             ] {
                 let n = of(&self.all).moments(from)?.n();
                 if n > 0 {
-                    let measured = self.measured((from, to), of, without, n as u64)?;
-                    rows.extend(measured.map(|(name, number)| MetricRow {
+                    let measured = self.measured((from, to), of, without, intervals)?;
+                    rows.extend(measured.into_iter().map(|(name, number)| MetricRow {
                         subject: "layers".into(),
                         kind: "geometry".into(),
                         hook: hook.into(),
@@ -194,9 +194,10 @@ impl Layers {
         (from, to): (LayerIndex, LayerIndex),
         of: Of,
         dims: &[usize],
-        n: u64,
-    ) -> Result<impl Iterator<Item = (&'static str, Estimate)> + use<>, Error> {
+        intervals: Intervals,
+    ) -> Result<Vec<(&'static str, Estimate)>, Error> {
         let whole = of(&self.all);
+        let n = whole.moments(from)?.n() as u64;
         let of_part = |part: &Sums| -> Result<[f64; 4], Error> {
             let part = of(part);
             let rest = |layer| whole.moments(layer)?.minus(part.moments(layer)?);
@@ -213,19 +214,17 @@ impl Layers {
         let without = parts.iter().map(of_part).collect::<Result<Vec<_>, Error>>()?;
         let (n_eff, apart) = (self.blocks.n_eff(), !self.parts.is_empty());
         let n_clusters = self.documents as u64;
-        let number = move |(place, (name, range)): (usize, (&'static str, [f64; 2]))| {
+        let number = |(place, (name, range)): (usize, (&'static str, [f64; 2]))| {
             let estimate = values[place];
             let left_out: Vec<f64> = without.iter().map(|values| values[place]).collect();
             let interval = if apart {
-                jackknife(&left_out, n_eff)
-                    .and_then(|spread| spread.around(estimate))
-                    .map(|i| i.within(range))
+                self.blocks.interval(estimate, &left_out, range, intervals)
             } else {
                 Err(NoInterval::NotSampled(TOO_LARGE))
             };
             (name, Estimate { estimate, interval, n, n_clusters, n_eff })
         };
-        Ok(MEASURES.into_iter().enumerate().map(number).filter(|(_, e)| e.estimate.is_finite()))
+        Ok(MEASURES.into_iter().enumerate().map(number).filter(|(_, e)| e.estimate.is_finite()).collect())
     }
 }
 
@@ -298,7 +297,7 @@ mod tests {
                 let mut block = Layers::new(pairs, 16, Device::Cpu);
                 let some = states(block.layers());
                 block.add(&some, &some.docs).unwrap();
-                block.rows("resid_pre").unwrap()
+                block.rows("resid_pre", Intervals::default()).unwrap()
             };
             let rows = blocks(&layers, 16, bytes).iter().flat_map(of).collect::<Vec<_>>();
             rows.into_iter().map(|r| (r.source_layer, r.layer, r.metric, r.estimate, r.n)).collect()
@@ -334,7 +333,7 @@ mod tests {
             let documents = blocks.documents();
             let mut sums = Layers::with_blocks(&[(L(0), L(1))], 4, Device::Cpu, blocks, documents);
             sums.add(&states, &ids).unwrap();
-            sums.rows("resid_pre").unwrap()
+            sums.rows("resid_pre", Intervals::default()).unwrap()
         };
         let all: Vec<i64> = (0..docs).collect();
         let rows = of(&all, Blocks::new(all.iter().map(|doc| (*doc as u64, n as usize)), 32));

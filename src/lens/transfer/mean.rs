@@ -30,14 +30,19 @@ impl Mean {
     /// # Errors
     /// When a prediction is not finite.
     pub fn add(&mut self, readout: &Readout, n: &Tensor, docs: &[u64]) -> Result<(), Error> {
-        for (block, first, rows) in self.blocks.runs(docs) {
+        for (_, first, rows) in self.blocks.runs(docs) {
             let n = n.f_narrow(0, first as i64, rows as i64)?;
             let read = readout.sweep(&n, Ask { marginal: Some(&vec![1.0; rows]), ..Ask::default() })?;
-            let (sums, count) = &mut self.sums[block];
-            sums.iter_mut().zip(read.marginal.iter().flatten()).for_each(|(sum, p)| *sum += p);
-            *count += rows as f64;
+            self.put(docs[first], read.marginal.as_deref().unwrap_or_default(), rows as f64);
         }
         Ok(())
+    }
+
+    /// Adds distributions of a document that are summed already, and how many they are.
+    pub(crate) fn put(&mut self, doc: u64, sums: &[f64], rows: f64) {
+        let (all, count) = &mut self.sums[self.blocks.of(doc)];
+        all.iter_mut().zip(sums).for_each(|(sum, p)| *sum += p);
+        *count += rows;
     }
 
     /// What predicts the same whatever it reads.
@@ -69,7 +74,7 @@ pub struct Constants {
 
 impl Constants {
     /// How many predictors.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.logs.len()
     }
 
@@ -79,7 +84,7 @@ impl Constants {
     }
 
     /// `Σ_t KL(p_t ‖ q)` of each predictor `q`, over rows whose distributions sum to `marginal` and whose entropies sum to `entropy`.
-    pub(super) fn kl(&self, marginal: &[f64], entropy: f64) -> Vec<f64> {
+    pub(crate) fn kl(&self, marginal: &[f64], entropy: f64) -> Vec<f64> {
         let of = |logs: &Vec<f64>| marginal.iter().zip(logs).map(|(p, ln)| -p * ln).sum::<f64>() - entropy;
         self.logs.iter().map(of).collect()
     }

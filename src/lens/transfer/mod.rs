@@ -24,4 +24,5 @@ pub use correction::{Correction, Corrections};
 pub use geometry::{BLOCK_BYTES, Layers, blocks, blocks_apart};
 pub use matrix::{Subjects, Transfer};
 pub use mean::{Constants, Mean};
+pub(crate) use rows::sharing_score;
 pub use verdict::{Sharing, verdict};

@@ -2,7 +2,7 @@
 
 use layerscope_lenses::LayerIndex;
 
-use super::{Correction, Transfer, places::CE};
+use super::{Constants, Correction, Transfer, places::CE};
 use crate::{
     results::run::MetricRow,
     results::statistics::{Estimate, Scores},
@@ -97,17 +97,7 @@ impl Transfer<'_> {
         let pairs: Vec<(usize, usize)> =
             (0..at.layers).map(|j| (at.reader(other, j), at.cell(0, j, j))).collect();
         let scores = self.tally.scores();
-        // Of some layers, with the constant predictor's KL beside the means.
-        let score = |pairs: &[(usize, usize)]| {
-            let g = |m: &dyn Fn(usize) -> f64, constant: f64| {
-                let gap: f64 = pairs.iter().map(|(s, t)| m(*s) - m(*t)).sum();
-                gap / pairs.iter().map(|(_, t)| constant - m(*t)).sum::<f64>()
-            };
-            let spread = constants.spread(|which| g(&|c| scores.mean(c), scores.mean(at.constant() + which)));
-            let corrected =
-                |m: &dyn Fn(usize) -> f64| g(m, constants.corrected(|which| m(at.constant() + which)));
-            scores.contrast_over_two(corrected, spread, constants.documents())
-        };
+        let score = |pairs: &[(usize, usize)]| sharing_score(scores, constants, at.constant(), pairs);
         (pairs.iter().map(|pair| score(std::slice::from_ref(pair))).collect(), score(&pairs))
     }
 
@@ -119,4 +109,21 @@ impl Transfer<'_> {
         };
         self.tally.scores().contrast(|m| 1.0 - gap(m, shared) / gap(m, rotated))
     }
+}
+
+/// G of some layers from the means of pairs of columns, the KL of the lens that reads all layers and of each layer's own, and of the columns
+/// from `first` on, which are the KL of the constant predictors.
+pub(crate) fn sharing_score(
+    scores: &Scores,
+    constants: &Constants,
+    first: usize,
+    pairs: &[(usize, usize)],
+) -> Estimate {
+    let g = |m: &dyn Fn(usize) -> f64, constant: f64| {
+        let gap: f64 = pairs.iter().map(|(s, t)| m(*s) - m(*t)).sum();
+        gap / pairs.iter().map(|(_, t)| constant - m(*t)).sum::<f64>()
+    };
+    let spread = constants.spread(|which| g(&|c| scores.mean(c), scores.mean(first + which)));
+    let corrected = |m: &dyn Fn(usize) -> f64| g(m, constants.corrected(|which| m(first + which)));
+    scores.contrast_over_two(corrected, spread, constants.documents())
 }

@@ -1,5 +1,6 @@
 //! How far two activations are apart, in relation to what rounding can do.
 
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -51,6 +52,23 @@ pub struct Exact {
 }
 
 impl Difference {
+    /// Everything, for programs; whether it passes depends on the tolerance.
+    pub fn json(&self, tolerance: f64) -> Value {
+        json!({
+            "hook": self.point.to_string(),
+            "max_abs": self.max_abs,
+            "abs": self.abs,
+            "scale": self.scale,
+            "relative": self.relative(),
+            "at": self.at,
+            "same_argmax": self.same_argmax,
+            "reference_from_exact": self.exact.map(|e| e.reference),
+            "rounding": self.exact.map(|e| e.rounding),
+            "constant_per_token": self.is_constant_per_token(tolerance),
+            "pass": self.passes(tolerance),
+        })
+    }
+
     /// Compares one activation of the model with the reference's, beside the model's in f64 where there is one.
     pub(super) fn of(
         point: HookPoint,

@@ -27,6 +27,7 @@ impl Cell {
                 |name: &str, tensor: Tensor| tensors.insert(format!("{}/{name}", estimator.name()), tensor);
             let (linear, l2) = (&r.fitted.linear, r.fitted.l2.unwrap_or(f64::NAN));
             put("scores", two(&r.scores));
+            put("train", two(&r.train));
             put("weights", two(&linear.weights));
             put("bias", Tensor::from_slice(&linear.bias.to_vec()));
             put(
@@ -34,7 +35,6 @@ impl Cell {
                 Tensor::from_slice(&[
                     l2,
                     f64::from(u8::from(r.fitted.converged)),
-                    r.train,
                     link(linear.link),
                     f64::from(u8::from(r.constant)),
                     r.validation,
@@ -68,6 +68,10 @@ impl Cell {
             return Ok(None); // it is measured again, and the file replaced
         }
         let file = Weights::open_file(path, Kind::Double)?;
+        // Earlier versions kept one number of the items of the fit.
+        if estimators.iter().any(|estimator| !file.has(&format!("{}/train", estimator.name()))) {
+            return Ok(None);
+        }
         let read = |estimator: &Estimator| {
             Ok((*estimator, Tensors { file: &file, path, estimator: *estimator }.reading()?))
         };
@@ -88,7 +92,7 @@ impl Tensors<'_> {
         let facts = self.vector("facts")?;
         let fact = |place: usize| facts.get(place).copied().unwrap_or(f64::NAN);
         let linear =
-            Linear::new(self.matrix("weights")?, Array1::from(self.vector("bias")?), link_of(fact(3)));
+            Linear::new(self.matrix("weights")?, Array1::from(self.vector("bias")?), link_of(fact(2)));
         let linear = linear.map_err(ProbeError::at(self.path.display().to_string()))?;
         let l2 = Some(fact(0)).filter(|l2| !l2.is_nan());
         let scores = self.matrix("scores")?;
@@ -108,9 +112,9 @@ impl Tensors<'_> {
         Ok(Reading {
             fitted: Fitted { linear, l2, converged: fact(1) == 1.0 },
             scores,
-            train: fact(2),
-            validation: fact(5),
-            constant: fact(4) == 1.0,
+            train: self.matrix("train")?,
+            validation: fact(4),
+            constant: fact(3) == 1.0,
             control,
             shuffled,
             code,

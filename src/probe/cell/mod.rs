@@ -13,7 +13,7 @@ use layerscope_probes::{
     Error, Linear, Probe as _,
     score::{Classified, Metric as _, R2},
 };
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 pub use self::code::Code;
 use self::{again::Again, code::code};
@@ -50,9 +50,9 @@ pub struct Reading {
     pub fitted: Fitted,
     /// Scores of the test items `(n_test, k)`.
     pub scores: Array2<f64>,
-    /// Accuracy (or R²) on the items it was fitted to; NaN where it has none.
-    pub train: f64,
-    /// The same on the items that the penalty was chosen on: what layers are chosen by.
+    /// On the items that it was fitted to: 1 where it is right `(n_train, 1)`, of numbers what it says of them `(n_train, k)`.
+    pub train: Array2<f64>,
+    /// Accuracy (or R²) on the items that the penalty was chosen on: what layers are chosen by.
     pub validation: f64,
     /// Whether the states that it was fitted to do not vary: then it knows how often each label occurs, and no more.
     pub constant: bool,
@@ -122,7 +122,7 @@ pub fn run_cell(
             let again = Again { prepared: &prepared, estimator, l2: fitted.l2, test_x: test_x.view() };
             Ok(Reading {
                 scores: fitted.linear.scores(test_x.view())?,
-                train: goodness(&fitted.linear, prepared.x(), &train.target)?,
+                train: outcomes(fitted.linear.scores(prepared.x())?, &train.target)?,
                 validation: goodness(&fitted.linear, validation_x.view(), &validation.target)?,
                 control: again.right(&labels.control)?,
                 shuffled: again.right(&labels.shuffled)?,
@@ -143,6 +143,18 @@ pub fn run_cell(
             .map_err(ProbeError::of(place("online code"), task))?;
     }
     Ok(cell)
+}
+
+/// What is kept of scores of some items ([`Reading::train`]): which of them are right, of numbers the scores.
+pub(super) fn outcomes(scores: Array2<f64>, target: &Target) -> Result<Array2<f64>, Error> {
+    match target {
+        Target::Numbers(_) => Ok(scores),
+        Target::Classes { .. } if scores.nrows() == 0 => Ok(Array2::zeros((0, 1))),
+        Target::Classes { y, .. } => {
+            let right = Classified::new(scores.view(), y)?.correct();
+            Ok(Array1::from(right).insert_axis(Axis(1)))
+        }
+    }
 }
 
 /// Accuracy, or R² of numbers.

@@ -1,8 +1,9 @@
 //! The exponential through the residuals of layers 1 to L.
 
 use layerscope_probes::{Decay, Error};
+use serde_json::{Value, json};
 
-use super::{Control, LawRow};
+use super::{Control, LawRow, Residuals};
 use crate::probe::ProbeError;
 
 /// An error of a layer, with the target's name.
@@ -103,6 +104,23 @@ pub fn disagreement(rows: &[LawRow]) -> Option<String> {
              or give more text"
         )
     })
+}
+
+impl Residuals {
+    /// The factors a layer of the next token's id, for programs.
+    pub fn json(&self) -> Value {
+        let of = |of| decay(&self.rows, Control::Next, of).ok();
+        let (fitted, held, every) = (of(Sample::InSample), of(Sample::HeldOut), of(Sample::CrossValidated));
+        let less = self.less_shuffled(Sample::CrossValidated);
+        json!({
+            "rho": fitted.map(|d| d.rho), "pearson": fitted.map(|d| d.pearson),
+            "rho_held_out": held.map(|d| d.rho), "pearson_held_out": held.map(|d| d.pearson),
+            "rho_cross_validated": every.map(|d| d.rho),
+            "rho_less_shuffled": less.map(|e| json!({
+                "estimate": e.estimate, "lower": e.lower(), "upper": e.upper(), "n_eff": e.n_eff,
+            })),
+        })
+    }
 }
 
 #[cfg(test)]

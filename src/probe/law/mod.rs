@@ -60,7 +60,9 @@ const SETS: [&[Control]; 3] = [
 ];
 
 /// What is done to states below the last layer, which is read behind the final norm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Norming {
     /// The model's kind of norm without its weights, as the paper's code does
     Initialized,

@@ -1,10 +1,12 @@
 //! The test items of every seed of a sweep, and a probe's numbers on them.
 
-use layerscope_probes::{Draws, Error, Weightings, selectivity};
+use std::collections::BTreeSet;
+
+use layerscope_probes::{Draws, Error, Weightings, score::R2, selectivity};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 use super::{
-    super::{Estimator, ProbeError, Reading, Task, cell::Cell},
+    super::{Estimator, ProbeError, Reading, Target, Task, cell::Cell},
     Measured, compared_by,
     numbers::{Named, Number, mean_over_seeds, metrics},
 };
@@ -16,6 +18,8 @@ pub(super) struct Seeds {
     whole: Weightings,
     /// Different groups among all test items.
     pub(super) groups: u64,
+    /// The same among all items that were fitted to.
+    fitted_groups: u64,
 }
 
 pub(super) struct Seed {
@@ -23,6 +27,14 @@ pub(super) struct Seed {
     pub(super) rounds: Vec<usize>,
     pub(super) task: Task,
     pub(super) weightings: Weightings,
+    /// Of each round, the items that were fitted to.
+    fitted: Vec<Fitted>,
+}
+
+/// The items that a split was fitted to.
+struct Fitted {
+    target: Target,
+    weightings: Weightings,
 }
 
 impl Seeds {
@@ -36,13 +48,15 @@ impl Seeds {
             let items: Vec<usize> = rounds.iter().flat_map(|r| r.test.iter().copied()).collect();
             let task = measured.task.select(&items);
             let weightings = whole.part(&task.groups).map_err(ProbeError::at("intervals"))?;
-            of.push(Seed { rounds: (first..first + rounds.len()).collect(), task, weightings });
+            let fitted = rounds.iter().map(|round| Fitted::new(&measured.task.select(&round.train), &whole));
+            let fitted = fitted.collect::<Result<_, _>>().map_err(ProbeError::at("intervals"))?;
+            of.push(Seed { rounds: (first..first + rounds.len()).collect(), task, weightings, fitted });
             first += rounds.len();
         }
-        let mut groups: Vec<u64> = of.iter().flat_map(|seed| seed.task.groups.iter().copied()).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        Ok(Self { of, whole, groups: groups.len() as u64 })
+        let groups = different(of.iter().flat_map(|seed| &seed.task.groups));
+        let fitted = measured.rounds.iter().flat_map(|round| &round.train);
+        let fitted_groups = different(fitted.map(|item| &measured.task.groups[*item]));
+        Ok(Self { of, whole, groups, fitted_groups })
     }
 
     /// The estimator's numbers where these cells are, one for each split.
@@ -54,6 +68,11 @@ impl Seeds {
         };
         let all = self.of.iter().map(numbers).collect::<Result<Vec<_>, _>>()?;
         let mut mean = mean_over_seeds(&all, self.groups)?;
+        for (name, number) in &mut mean {
+            if let (true, Number::Plain(draws)) = (name.starts_with("train_"), number) {
+                draws.n_clusters = self.fitted_groups;
+            }
+        }
         // Said where it is so.
         mean.retain(|(name, number)| {
             name != "constant_states" || matches!(number, Number::Plain(draws) if draws.value > 0.0)
@@ -112,7 +131,10 @@ impl Seed {
         };
         let plain = |(name, draws): (String, Draws)| (name, Number::Plain(draws));
         let mut numbers: Named = measured.into_iter().map(plain).collect();
-        let train = share("of the items fitted on", &|r| r.train)?;
+        let train =
+            readings.iter().zip(&self.fitted).map(|(reading, fitted)| fitted.goodness(&reading.train));
+        // Each group counts in every fold that it is fitted to in, as it does in every seed.
+        let train = Draws::mean(&train.collect::<Result<Vec<_>, _>>()?, 0)?;
         if train.value.is_finite() {
             numbers.push(plain((format!("train_{}", compared_by(target)), train)));
         }
@@ -131,6 +153,25 @@ impl Seed {
         let parts = self.rounds.iter().map(|round| Some(reading(*round)?.scores.view()));
         concatenate(Axis(0), &parts.collect::<Option<Vec<_>>>()?).ok()
     }
+}
+
+impl Fitted {
+    fn new(task: &Task, whole: &Weightings) -> Result<Self, Error> {
+        Ok(Self { target: task.target.clone(), weightings: whole.part(&task.groups)? })
+    }
+
+    /// Accuracy or R² of [`Reading::train`], the probe held fixed.
+    fn goodness(&self, outcomes: &Array2<f64>) -> Result<Draws, Error> {
+        match &self.target {
+            Target::Classes { .. } => self.weightings.mean(&outcomes.iter().copied().collect::<Vec<_>>()),
+            Target::Numbers(y) => self.weightings.metric(&R2::new(outcomes.view(), y.view())?),
+        }
+    }
+}
+
+/// How many different ids.
+fn different<'a>(ids: impl Iterator<Item = &'a u64>) -> u64 {
+    ids.collect::<BTreeSet<_>>().len() as u64
 }
 
 /// Those of which there is a draw.

@@ -5,7 +5,8 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::{
     super::{
-        Cell, Estimator, Fitted, Options, Reading, Target, estimator::of_moments, labelling::Labellings,
+        Cell, Estimator, Fitted, Options, Reading, Target, cell::outcomes, estimator::of_moments,
+        labelling::Labellings,
     },
     Batch, test, train, validation,
 };
@@ -28,8 +29,8 @@ struct Work {
     fitted: Vec<Fitted>,
     /// How each does on the validation part, then the chosen one alone; see [`goodness`].
     validation: Vec<f64>,
-    /// How the chosen one does on the training part.
-    train: f64,
+    /// What the chosen one says of the training part; see [`outcomes`].
+    train: Array2<f64>,
     /// The same fitted to the control task's labels and to shuffled ones.
     others: Vec<Option<Fitted>>,
     scores: Array2<f64>,
@@ -71,7 +72,7 @@ impl Place {
                 estimator,
                 validation: vec![0.0; fitted.len()],
                 fitted,
-                train: 0.0,
+                train: Array2::zeros((0, 0)),
                 others: Vec::new(),
                 scores: Array2::zeros((0, 0)),
                 right: Array2::zeros((0, 0)),
@@ -123,6 +124,11 @@ impl Place {
             let k = labels.truth.train.n_classes().unwrap_or(1);
             work.fitted = vec![chosen];
             work.scores = Array2::zeros((n_test, k));
+            let (n_train, columns) = match &labels.truth.train {
+                Target::Classes { y, .. } => (y.len(), 1),
+                Target::Numbers(y) => y.dim(),
+            };
+            work.train = Array2::zeros((n_train, columns));
             work.right = Array2::from_elem((work.others.len(), n_test), f64::NAN);
         }
         Ok(())
@@ -133,7 +139,10 @@ impl Place {
         let target = labels.truth.train.select(&trained);
         for work in &mut self.work {
             let probe = &work.fitted[0].linear;
-            work.train += goodness(&probe.scores(train_x.view())?, &target)?;
+            let outcomes = outcomes(probe.scores(train_x.view())?, &target)?;
+            for (row, place) in outcomes.outer_iter().zip(&trained) {
+                work.train.row_mut(*place).assign(&row);
+            }
             for (row, place) in probe.scores(x.view())?.outer_iter().zip(&places) {
                 work.scores.row_mut(*place).assign(&row);
             }
@@ -161,7 +170,7 @@ impl Place {
             let reading = Reading {
                 fitted: work.fitted.into_iter().next()?,
                 scores: work.scores,
-                train: share(work.train, &labels.truth.train),
+                train: work.train,
                 validation: share(work.validation[0], validation),
                 constant: self.constant,
                 control,

@@ -69,6 +69,8 @@ impl Dtype {
     }
 }
 
+crate::by_text::serde_by_text!(Dtype);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -129,6 +129,8 @@ fn count_words(devices: usize) -> String {
     if devices == 1 { "is 1 device, cuda:0".into() } else { format!("are {devices} devices") }
 }
 
+crate::by_text::serde_by_text!(DeviceArg);
+
 #[cfg(test)]
 mod tests {
     use tch::Kind;

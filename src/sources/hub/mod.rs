@@ -15,7 +15,7 @@ mod transfer;
 
 pub use error::{HubError, Token};
 pub use files::missing_file;
-pub use progress::{Bar, FileStart, Progress};
+pub use progress::{FileStart, Progress};
 pub use sha::{model_sha256, tokenizer_sha256};
 
 use std::env;

@@ -2,12 +2,13 @@
 
 use super::error::LabelledError;
 use super::set::Unit;
-use clap::ValueEnum;
 use std::fmt;
 
 /// The tokens that an item's state is read from. A BOS token that was added is never read: its state is the same in
 /// every text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Positions {
     /// The text's last token.
     Last,
@@ -20,7 +21,7 @@ pub enum Positions {
     /// The first token of the word or span.
     FirstPiece,
     /// The last token of the word or span: the one that has read all of it. `span` is the same.
-    #[value(alias = "span")]
+    #[cfg_attr(feature = "cli", value(alias = "span"))]
     LastPiece,
     /// The mean over the tokens of the word or span.
     MeanPiece,
@@ -28,7 +29,15 @@ pub enum Positions {
 
 impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
+        f.write_str(match self {
+            Self::Last => "last",
+            Self::First => "first",
+            Self::Mean => "mean",
+            Self::All => "all",
+            Self::FirstPiece => "first-piece",
+            Self::LastPiece => "last-piece",
+            Self::MeanPiece => "mean-piece",
+        })
     }
 }
 
@@ -61,8 +70,8 @@ mod tests {
 
     #[test]
     fn names_and_defaults() {
-        let parse = |name: &str| <Positions as ValueEnum>::from_str(name, false).unwrap();
-        for positions in Positions::value_variants() {
+        let parse = |name: &str| <Positions as clap::ValueEnum>::from_str(name, false).unwrap();
+        for positions in <Positions as clap::ValueEnum>::value_variants() {
             assert_eq!(parse(&positions.to_string()), *positions);
         }
         assert_eq!(parse("span"), Positions::LastPiece);

@@ -9,7 +9,9 @@ use super::guarded::Around;
 use tokenizers::Tokenizer;
 
 /// What the user asks for with `--bos`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum BosPolicy {
     /// What the tokenizer and the model's configuration say.
     #[default]
@@ -18,6 +20,16 @@ pub enum BosPolicy {
     Always,
     /// No BOS token, even when the tokenizer adds one.
     Never,
+}
+
+impl std::fmt::Display for BosPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        })
+    }
 }
 
 /// The decision.

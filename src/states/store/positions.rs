@@ -61,6 +61,15 @@ impl FromStr for Positions {
     }
 }
 
+impl Default for Positions {
+    /// All of them.
+    fn default() -> Self {
+        Self { start: None, end: None, step: 1, text: "all".to_owned() }
+    }
+}
+
+crate::by_text::serde_by_text!(Positions);
+
 impl std::fmt::Display for Positions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
@@ -106,6 +115,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
+        assert_eq!(Positions::default(), "all".parse().unwrap());
         assert_eq!(selected("all", 4), [0, 1, 2, 3]);
         assert_eq!(selected("first", 4), [0]);
         assert_eq!(selected("last", 4), [3]);

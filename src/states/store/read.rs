@@ -149,6 +149,19 @@ impl ActivationStore {
         Ok(matrix(values, width))
     }
 
+    /// Per column its layer and the typical length of its rows: the root of their mean square length.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn root_mean_squares(&self) -> Result<Vec<(u32, f64)>, StoreError> {
+        let length = |column: &Column| {
+            let matrix = self.matrix(&column.hook, column.layer)?;
+            let square = matrix.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+            Ok((column.layer, (square / matrix.nrows() as f64).sqrt()))
+        };
+        self.columns().iter().map(length).collect()
+    }
+
     /// The shards of one hook and layer one after the other: memory for one shard at a time.
     ///
     /// # Errors

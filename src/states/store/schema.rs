@@ -36,7 +36,8 @@ pub(crate) fn tokens_path(shard: u64) -> PathBuf {
 }
 
 /// Dtype of exported activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ActDtype {
     /// 32-bit floats.
@@ -72,7 +73,8 @@ impl ActDtype {
 }
 
 /// File format of the activations. The token table is Parquet in every case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Parquet: byte-stream-split and zstd on the floats.

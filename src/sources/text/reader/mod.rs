@@ -25,7 +25,9 @@ pub(crate) use cell::Cell;
 pub use folder::data_files;
 
 /// The data formats, by file extension. Of the text formats there may be a `.gz` or `.zst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Format {
     /// `.txt`: the whole file is one document.
     Txt,

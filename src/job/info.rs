@@ -1,0 +1,136 @@
+//! `info`: what a model is, without its weights.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{JobError, ModelSettings, Session, Watch, kind_name, shown};
+use crate::{
+    hook::HookPoint,
+    model::{Positions, ResidualKind, hook_points, width},
+    results::words::counted,
+    sources::text::{TextError, Tokenizer},
+};
+
+/// Say what a model is, without reading its weights: sizes, BOS, hook points
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct Info {
+    /// The model.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub model: ModelSettings,
+    /// Seed of every random draw
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 0, value_name = "N"))]
+    pub seed: u64,
+}
+
+/// What is known of a model before its weights are read.
+pub struct Known {
+    /// The model.
+    pub session: Session,
+    /// Its tokenizer, or why there is none.
+    pub tokenizer: Result<Tokenizer, TextError>,
+}
+
+impl Info {
+    /// Reads configuration, tokenizer and the table of tensors.
+    ///
+    /// # Errors
+    /// When there is no such model, or it is of no family that is known.
+    pub fn run(&self, watch: &dyn Watch) -> Result<Known, JobError> {
+        let session = Session::open(&self.model, watch)?;
+        let tokenizer = session.tokenizer(watch);
+        Ok(Known { session, tokenizer })
+    }
+}
+
+impl Known {
+    /// Everything, for programs.
+    pub fn json(&self) -> Value {
+        object(&self.session, &self.tokenizer)
+    }
+}
+
+/// Every hook once, block hooks as `blocks.{0..n}.name`, with the shape of one token's value.
+pub fn hook_shapes(session: &Session) -> Vec<(String, String)> {
+    let s = &session.spec;
+    let mut list: Vec<(String, String)> = Vec::new();
+    for point in hook_points(s) {
+        let shape =
+            width(s, point).map_or("[batch, head, query, key]".to_owned(), |shape| format!("{shape:?}"));
+        match point {
+            HookPoint::Block(0, hook) => {
+                let last = if hook.short_name() == "resid_pre" { s.n_layers } else { s.n_layers - 1 };
+                list.push((format!("blocks.{{0..{last}}}.{}", hook.name()), shape));
+            }
+            HookPoint::Block(..) => {}
+            other => list.push((other.to_string(), shape)),
+        }
+    }
+    list
+}
+
+/// How positions enter, in a word.
+pub fn positions(positions: Positions) -> &'static str {
+    match positions {
+        Positions::Learned { .. } => "learned",
+        Positions::Rotary => "rotary",
+        Positions::Alibi(_) => "alibi",
+    }
+}
+
+/// How attention and MLP share the stream, in words.
+pub fn residual(kind: ResidualKind) -> &'static str {
+    match kind {
+        ResidualKind::Sequential => "sequential",
+        ResidualKind::Parallel => "parallel (no resid_mid)",
+        ResidualKind::ParallelSharedNorm => "parallel, one norm (no resid_mid)",
+    }
+}
+
+/// Which layers see how much, in words.
+pub fn windows(session: &Session) -> String {
+    let sliding: Vec<_> = session.spec.layers.iter().filter_map(|l| l.window).collect();
+    match sliding.first() {
+        None => "full attention".to_owned(),
+        Some(w) => format!(
+            "{} in {} of {}",
+            counted(*w, "token"),
+            sliding.len(),
+            counted(session.spec.n_layers, "layer")
+        ),
+    }
+}
+
+fn object(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> Value {
+    let s = &session.spec;
+    let tokenizer = tokenizer.as_ref().ok();
+    let bos = tokenizer.map(Tokenizer::bos);
+    json!({
+        "model": session.name(),
+        "path": shown(session.path()),
+        "revision": session.dir.revision,
+        "family": s.family,
+        "parameters": session.parameters,
+        "stored_dtype": session.stored.map(kind_name),
+        "n_layers": s.n_layers,
+        "d_model": s.d_model,
+        "n_heads": s.n_heads,
+        "n_kv_heads": s.n_kv_heads,
+        "d_head": s.d_head,
+        "d_mlp": s.d_mlp,
+        "vocab": s.vocab,
+        "tokenizer_vocab": tokenizer.map(Tokenizer::vocab_size),
+        "n_ctx": s.n_ctx,
+        "positions": positions(s.positions),
+        "residual": residual(s.residual),
+        "windows": s.layers.iter().map(|l| l.window).collect::<Vec<_>>(),
+        "tied": s.tied,
+        "bos": bos.map(|b| json!({ "id": b.id, "token": b.token, "reason": b.reason })),
+        "device": session.device_note,
+        "dtype": kind_name(session.kind),
+        "threads": session.threads,
+        "hooks": hook_points(s).iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}

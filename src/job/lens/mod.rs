@@ -1,0 +1,18 @@
+//! Jobs about lenses.
+
+mod causal;
+mod eval;
+mod fit;
+mod halves;
+mod open;
+mod site;
+mod transfer;
+
+pub use causal::{BASES, Causal, CausalFound, Directions};
+pub use eval::{Eval, Evaluated};
+pub use fit::{Fit, Fitted, HeldOut, Init, LossSetting, OptimizerSetting, PromptSettings, Prompted};
+use halves::Halves;
+pub use open::{Asked, Lenses, check_shapes, folder_name, is_logit, open, read, site as site_of};
+pub use site::short as short_site;
+pub(crate) use site::{block_hook, site};
+pub use transfer::{Transfer, Transferred};

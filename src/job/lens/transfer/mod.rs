@@ -1,0 +1,239 @@
+//! `lens transfer`: translators of one layer on the states of every other.
+
+mod measure;
+mod readers;
+
+use std::{
+    io::Write as _,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use self::readers::Readers;
+use super::{Asked, Halves, block_hook, check_shapes, open, read, site_of};
+use crate::{
+    hook::BlockHook,
+    job::{
+        AllWindows, Cluster, IntervalSettings, Job, JobError, Layers, LeakageSettings, ModelSettings,
+        PrecisionSetting, Session, Source, TextSettings, Watch, claimed, counts,
+    },
+    lenses::LayerIndex,
+    results::run::{
+        Found, METRICS, Manifest, MetricRow, RunDir, RunError, read_metrics, write_atomic, write_metrics,
+    },
+    sources::text::WindowOptions,
+};
+
+/// Tokens that are read when no number is asked for.
+const TOKENS: u64 = 1 << 16;
+/// The verdict in words.
+const VERDICT: &str = "verdict.txt";
+
+/// Measure how translators of one layer read the states of every other, and whether one lens serves all
+///
+/// One half of the documents gives moments (geometry, corrections, the constant predictor), the other is measured on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct Transfer {
+    /// The model.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub model: ModelSettings,
+    /// The text.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub text: TextSettings,
+    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed
+    #[cfg_attr(feature = "cli", arg(long, required = true, value_name = "LENSDIR"))]
+    pub lens: Vec<PathBuf>,
+    /// Folder to write
+    #[cfg_attr(feature = "cli", arg(long, value_name = "RUN"))]
+    pub out: PathBuf,
+    /// Only these layers, such as 0,4,8-12; by default all that the lens has
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
+    pub layers: Option<Layers>,
+    /// Leave out the matrices of corrected states, which cost three times the matrix
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub no_corrections: bool,
+    /// Precision of the readout
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = PrecisionSetting::Exact, value_name = "PRECISION"))]
+    pub readout: PrecisionSetting,
+    /// What the 95 % intervals are over
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER"))]
+    pub cluster: Cluster,
+    /// How intervals are made.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub intervals: IntervalSettings,
+    /// Use a lens that was fitted to another unembedding
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub other_unembedding: bool,
+    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// What is done about leakage.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub leakage: LeakageSettings,
+    /// Start over in a folder that holds another run
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub force: bool,
+    /// Seed of every random draw
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 0, value_name = "N"))]
+    pub seed: u64,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self {
+            model: ModelSettings::default(),
+            text: TextSettings::default(),
+            lens: Vec::new(),
+            out: PathBuf::new(),
+            layers: None,
+            no_corrections: false,
+            readout: PrecisionSetting::Exact,
+            cluster: Cluster::Document,
+            intervals: IntervalSettings::default(),
+            other_unembedding: false,
+            batch_tokens: None,
+            leakage: LeakageSettings::default(),
+            force: false,
+            seed: 0,
+        }
+    }
+}
+
+/// What a transfer found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transferred {
+    /// The numbers, as in `metrics.parquet`.
+    pub rows: Vec<MetricRow>,
+    /// Whether one lens serves all layers, in words.
+    pub verdict: String,
+}
+
+/// What is measured, decided before weights are read.
+struct Plan {
+    site: BlockHook,
+    layers: Vec<LayerIndex>,
+    text: AllWindows,
+    halves: Halves,
+    batch_tokens: usize,
+}
+
+impl Job for Transfer {
+    const COMMAND: &'static str = "lens transfer";
+    type Outcome = Transferred;
+
+    fn out(&self) -> Option<&Path> {
+        Some(&self.out)
+    }
+
+    fn set_out(&mut self, out: PathBuf) {
+        self.out = out;
+    }
+
+    fn run(&self, watch: &dyn Watch) -> Result<Transferred, JobError> {
+        let asked = read(&self.lens)?;
+        check_kinds(&asked)?;
+        let session = Session::open(&self.model, watch)?;
+        let settings = self.text.up_to(TOKENS);
+        let source = Source::open(&session, &settings, watch)?;
+        check_shapes(&asked, &session.spec)?;
+        session.announce(watch);
+        let options = source.window_options(&settings)?;
+        let plan = self.plan(&source, &asked, &options, watch)?;
+        let manifest = self.manifest(&source, &asked, &plan, &options, watch)?;
+        let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
+        if claim.found() == Found::Complete {
+            watch.note(&format!("{} is complete already", self.out.display()));
+            let verdict = std::fs::read_to_string(self.out.join(VERDICT))?;
+            return Ok(Transferred { rows: read_metrics(&self.out)?, verdict });
+        }
+        self.readout.announce(session.device, watch);
+        let model = session.load(watch)?;
+        let readers = Readers::new(open(&asked, model, self.other_unembedding, watch)?);
+        let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(VERDICT))?;
+        let found = self.measure(&source, model, &readers, &plan, watch)?;
+        write_metrics(&self.out, &found.rows)?;
+        let path = self.out.join(VERDICT);
+        let words = found.verdict.as_bytes();
+        write_atomic(&path, |f| f.write_all(words).map_err(|e| RunError::io("write", &path, e)))?;
+        dir.finish(counts(plan.text.stats, found.rows.len() as u64), None)?;
+        Ok(found)
+    }
+}
+
+impl Transfer {
+    fn plan(
+        &self,
+        source: &Source<'_>,
+        asked: &[Asked],
+        options: &WindowOptions,
+        watch: &dyn Watch,
+    ) -> Result<Plan, JobError> {
+        let site = site_of(asked);
+        let site = block_hook(site)
+            .ok_or_else(|| JobError::failed(format!("a lens reads the unknown site {site}")))?;
+        let mut layers = source.session.layers(self.layers.as_ref())?;
+        layers.retain(|l| asked[0].reads(*l));
+        if layers.len() < 2 {
+            return Err(JobError::usage(format!(
+                "a transfer needs two layers that the lens reads; there are {}",
+                layers.len()
+            )));
+        }
+        let text = source.windows(options, watch)?;
+        watch.note(&format!("documents: {}", text.lead));
+        let halves = Halves::of(&text.windows, self.cluster)?;
+        halves.note.iter().for_each(|note| watch.note(note));
+        let batch_tokens = source.session.batch_tokens(self.batch_tokens);
+        Ok(Plan { site, layers: layers.into_iter().map(LayerIndex).collect(), text, halves, batch_tokens })
+    }
+
+    fn manifest(
+        &self,
+        source: &Source<'_>,
+        asked: &[Asked],
+        plan: &Plan,
+        options: &WindowOptions,
+        watch: &dyn Watch,
+    ) -> Result<Manifest, JobError> {
+        let mut manifest = source.manifest(self, (&plan.text.lead, self.text.pack), self.seed, watch)?;
+        self.leakage.of_lenses(asked, &plan.text.windows, source, &mut manifest, watch)?;
+        manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
+        manifest.config = json!({
+            "layers": self.layers.as_ref().map(|l| l.0.clone()),
+            "corrections": !self.no_corrections,
+            "readout": self.readout.effective(source.session.device),
+            "cluster": self.cluster,
+            "intervals": self.intervals.config(),
+            "vocab": source.vocab(),
+            "tokens": options.max_tokens,
+            "seq_len": options.seq_len,
+            "pack": options.pack,
+            "text_column": self.text.text_column,
+            "batch_tokens": self.batch_tokens,
+        });
+        Ok(manifest)
+    }
+}
+
+fn check_kinds(asked: &[Asked]) -> Result<(), JobError> {
+    let tuned = asked.iter().filter(|a| a.is("tuned")).count();
+    let wrong = if !asked.first().is_some_and(|a| a.is("tuned")) {
+        "the first must be a tuned lens, which has a translator per layer"
+    } else if asked.iter().any(|a| a.is("future")) {
+        "a future lens predicts other tokens, and has no place in this matrix"
+    } else if tuned > 2 {
+        "at most two tuned lenses, the one to transfer and its twin"
+    } else {
+        return Ok(());
+    };
+    Err(JobError::setting("lens", wrong))
+}

@@ -1,0 +1,105 @@
+//! Jobs: every command of the program as a value.
+//!
+//! A job holds all settings of a command. It reads and writes as TOML or JSON, says in [`Manifest::request`] of the run it makes what
+//! it was, and runs in front of anybody who [`Watch`]es: the command line, a notebook, a worker of a cluster.
+//!
+//! ```text
+//! settings -> Session::open (config, tokenizer, device; no weights yet) -> checks -> weights -> work -> run folder, Outcome
+//! ```
+//!
+//! [`Manifest::request`]: crate::results::run::Manifest::request
+
+mod any;
+pub mod bundled;
+mod error;
+pub mod export;
+pub mod info;
+mod inputs;
+mod intervals;
+pub mod intervene;
+mod layers;
+mod leakage;
+pub mod lens;
+pub mod lines;
+mod model;
+mod passes;
+pub mod probe;
+mod readout;
+mod report;
+mod rerun;
+pub mod selftest;
+mod session;
+mod setting;
+mod text;
+pub mod verify;
+pub mod view;
+mod watch;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use any::AnyJob;
+pub use error::{BoxError, Ending, JobError, ending_of};
+pub use inputs::{Inputs, hashes};
+pub use intervals::{Cluster, IntervalMethod, IntervalSettings};
+pub use layers::Layers;
+pub use leakage::{LeakageSettings, fitted_on};
+pub use model::ModelSettings;
+pub use passes::PassSettings;
+pub use readout::{PrecisionSetting, audit_note};
+pub use report::{Report, Reported};
+pub use rerun::{Rerun, rerun};
+pub use session::{Session, bos_line, device_name, kind_name};
+pub use setting::{SetTo, Setting, spell_as_flags};
+pub use text::{AllWindows, Source, TextSettings, counts};
+pub use verify::{Verified, Verify};
+pub use watch::{Progress, Stage, Watch};
+
+use crate::results::run::{Claim, Manifest};
+
+/// A command as a value.
+pub trait Job: Serialize + DeserializeOwned {
+    /// The command's name: `lens eval`.
+    const COMMAND: &'static str;
+    /// What a finished job gives back beside its run folder.
+    type Outcome;
+
+    /// Does the work. Everything that can be wrong with the settings is found before weights are read.
+    ///
+    /// # Errors
+    /// [`JobError`], which says whether settings were wrong, the work failed, a check did not hold, or somebody stopped it.
+    fn run(&self, watch: &dyn Watch) -> Result<Self::Outcome, JobError>;
+
+    /// The folder that the job writes; none where it was not asked to write one.
+    fn out(&self) -> Option<&Path>;
+
+    /// Has the job write another folder.
+    fn set_out(&mut self, out: PathBuf);
+}
+
+/// A manifest of this job, with nothing filled in that its inputs determine.
+pub(crate) fn new_manifest<J: Job>(job: &J) -> Manifest {
+    let mut manifest = Manifest::new(J::COMMAND);
+    manifest.argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    manifest.request = serde_json::to_value(job).ok(); // none where a path in it is no text
+    manifest
+}
+
+/// Says what is wrong with a complete run's files, which are made again now.
+pub fn claimed(claim: Claim, watch: &dyn Watch) -> Claim {
+    for damage in claim.damaged() {
+        watch.note(&format!("{}; made again", damage.finding()));
+    }
+    claim
+}
+
+/// All of stdin as text.
+pub(crate) fn read_stdin() -> Result<String, JobError> {
+    std::io::read_to_string(std::io::stdin()).map_err(|e| JobError::usage(e).at("stdin"))
+}
+
+/// A path in JSON and messages, in which nothing but UTF-8 can stand.
+pub(crate) fn shown(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
+}
