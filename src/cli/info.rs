@@ -107,6 +107,7 @@ fn hooks(session: &Session) -> Vec<(String, String)> {
 fn positions(positions: Positions) -> &'static str {
     match positions {
         Positions::Learned { .. } => "learned",
+        Positions::Sinusoidal { .. } => "sinusoidal",
         Positions::Rotary => "rotary",
         Positions::Alibi(_) => "alibi",
     }

@@ -5,12 +5,14 @@ use tch::{Kind, Tensor};
 
 use super::{
     ModelError, Spec,
+    activation::{Nonlinearity, Xielu},
     attention::Attention,
     decoder::{Block, Decoder, Mlp},
     names::{MlpNames, QkvNames},
-    nn::{Linear, wide},
+    nn::{HeadNorm, Linear, wide},
+    positions::PositionTable,
     rope::Rope,
-    spec::Positions,
+    spec::{NormSpec, Positions, QkNorm, QkNormOver, ResidualKind},
     weights::Weights,
 };
 
@@ -24,13 +26,7 @@ pub(super) fn decoder(
     let loader = Loader::new(weights, spec);
     let (vocab, d) = (spec.vocab as i64, spec.d_model as i64);
     let embed = loader.embed(vocab, d)?;
-    let pos_embed = match spec.positions {
-        Positions::Learned { offset } => {
-            let name = loader.body(&format!("{}.weight", spec.names.pos_embed));
-            Some(loader.take(&name, &[(spec.n_ctx + offset) as i64, d])?)
-        }
-        _ => None,
-    };
+    let pos_embed = loader.positions(kind, &embed)?;
     let embed_norm = spec.embed_norm.then(|| loader.norm(&loader.body(spec.names.embed_norm))).transpose()?;
     let mut blocks = Vec::with_capacity(spec.n_layers);
     for i in 0..spec.n_layers {
@@ -39,8 +35,28 @@ pub(super) fn decoder(
     }
     let rope = |r| Rope::new(r, spec.n_ctx, kind, embed.device());
     let ropes = spec.ropes.iter().map(rope).collect::<Result<_, _>>()?;
-    let unembed = loader.unembed(&embed)?;
-    Ok(Decoder { embed, pos_embed, embed_norm, blocks, ropes, unembed })
+    let (embed, embed_scale, head) = scaled_head(embed, spec)?;
+    let unembed = loader.unembed(head)?;
+    Ok(Decoder { embed, embed_scale, pos_embed, embed_norm, blocks, ropes, unembed })
+}
+
+/// The embedding and its factor, and the head where that is the embedding.
+///
+/// A factor on the logits is put into the head, so that every reader of it reads the model's own logits. A power of two is
+/// taken out of the embedding's factor again, without any rounding, and the two stay one tensor.
+fn scaled_head(mut embed: Tensor, spec: &Spec) -> Result<(Tensor, Option<f64>, Option<Tensor>), ModelError> {
+    match spec.logit_scale {
+        _ if !spec.tied => Ok((embed, spec.embed_scale, None)),
+        None => Ok((embed.shallow_clone(), spec.embed_scale, Some(embed))),
+        Some(scale) if scale.to_bits().trailing_zeros() >= f64::MANTISSA_DIGITS - 1 => {
+            let head = embed.f_mul_scalar_(scale)?;
+            Ok((embed, Some(spec.embed_scale.unwrap_or(1.0) / scale), Some(head)))
+        }
+        Some(scale) => {
+            let head = embed.f_mul_scalar(scale)?;
+            Ok((embed, spec.embed_scale, Some(head)))
+        }
+    }
 }
 
 struct Loader<'a> {
@@ -62,22 +78,55 @@ impl<'a> Loader<'a> {
         self.weights.take(name, shape)
     }
 
-    /// A norm of width `d_model`.
-    fn norm(&self, name: &str) -> Result<Norm, ModelError> {
-        self.norm_of(name, self.spec.norm.kind, self.spec.d_model)
+    /// The table of positions that is added to the embeddings, on their device.
+    fn positions(&self, kind: Kind, embed: &Tensor) -> Result<Option<PositionTable>, ModelError> {
+        let (n_ctx, d) = (self.spec.n_ctx, self.spec.d_model);
+        Ok(match self.spec.positions {
+            Positions::Learned { offset } => {
+                let name = self.body(&format!("{}.weight", self.spec.names.pos_embed));
+                let table = self.take(&name, &[(n_ctx + offset) as i64, d as i64])?;
+                Some(PositionTable::learned(table, offset))
+            }
+            Positions::Sinusoidal { offset } => {
+                Some(PositionTable::sinusoidal(n_ctx + offset, offset, d, kind, embed.device())?)
+            }
+            Positions::Rotary | Positions::Alibi(_) => None,
+        })
     }
 
-    fn norm_of(&self, name: &str, kind: NormKind, width: usize) -> Result<Norm, ModelError> {
-        let shape = [width as i64];
-        let mut weight = self.take(&format!("{name}.weight"), &shape)?;
-        if self.spec.norm.plus_one {
-            weight = weight.to_kind(wide(weight.kind())) + 1.0;
+    /// A norm of width `d_model`.
+    fn norm(&self, name: &str) -> Result<Norm, ModelError> {
+        self.norm_of(name, self.spec.norm, self.spec.d_model)
+    }
+
+    fn norm_of(&self, name: &str, norm: NormSpec, width: usize) -> Result<Norm, ModelError> {
+        let part = |part: &str| self.take(&format!("{name}.{part}"), &[width as i64]);
+        let mut weight = norm.weight.then(|| part("weight")).transpose()?;
+        if norm.plus_one {
+            // Gemma adds the one in f32, Nemotron in the model's own type.
+            let widened = |w: Tensor| if norm.kind == NormKind::Rms { w.to_kind(wide(w.kind())) } else { w };
+            weight = weight.map(|weight| widened(weight) + 1.0);
         }
-        let bias = match kind {
-            NormKind::Layer => Some(self.take(&format!("{name}.bias"), &shape)?),
-            NormKind::Rms => None,
-        };
-        Ok(Norm::new(kind, Some(weight), bias, self.spec.norm.eps))
+        let bias = norm.bias.then(|| part("bias")).transpose()?;
+        Ok(Norm::new(norm.kind, weight, bias, norm.eps))
+    }
+
+    /// The norm of `heads` heads of queries or keys.
+    fn head_norm(&self, name: &str, norm: QkNorm, heads: usize) -> Result<HeadNorm, ModelError> {
+        let (d_head, own) = (self.spec.d_head, self.spec.norm);
+        let norm_spec = NormSpec { kind: norm.kind, bias: norm.bias, ..own };
+        let bare = Norm::new(norm.kind, None, None, own.eps);
+        let size = [heads as i64, d_head as i64];
+        Ok(match norm.over {
+            QkNormOver::Head => HeadNorm::Head(self.norm_of(name, norm_spec, d_head)?),
+            QkNormOver::All => HeadNorm::All(self.norm_of(name, norm_spec, heads * d_head)?),
+            QkNormOver::HeadByItself => HeadNorm::HeadByItself(bare, self.take(&format!("{name}.weight"), &size)?),
+            QkNormOver::HeadInList => {
+                let one = |i| self.take(&format!("{name}.norms.{i}.weight"), &size[1..]);
+                let all = (0..heads).map(one).collect::<Result<Vec<_>, _>>()?;
+                HeadNorm::HeadByItself(bare, Tensor::f_stack(&all, 0)?)
+            }
+        })
     }
 
     /// A linear map of `rows` by `columns`, turned to `[out, in]` when the family stores `[in, out]`.
@@ -97,15 +146,16 @@ impl<'a> Loader<'a> {
         let names = &self.spec.names;
         let name = |part: &str| self.body(&format!("{}{i}.{part}", names.block));
         let norm = |part: &str| self.norm(&name(part));
-        let post = |part: &str| self.spec.post_norms.then(|| norm(part)).transpose();
-        let own_norm = self.spec.residual != super::spec::ResidualKind::ParallelSharedNorm;
+        let (before, after) = (self.spec.norms.before(), self.spec.norms.after());
+        let own = before && self.spec.residual != ResidualKind::ParallelSharedNorm;
+        let norm_if = |there: bool, part: &str| there.then(|| norm(part)).transpose();
         Ok(Block {
-            ln1: norm(names.ln1)?,
+            ln1: norm_if(before, names.ln1)?,
             attention: self.attention(i, &name)?,
-            ln1_post: post(names.ln1_post)?,
-            ln2: own_norm.then(|| norm(names.ln2)).transpose()?,
+            ln1_post: norm_if(after, names.ln1_post)?,
+            ln2: norm_if(own, names.ln2)?,
             mlp: self.mlp(i, &name)?,
-            ln2_post: post(names.ln2_post)?,
+            ln2_post: norm_if(after, names.ln2_post)?,
         })
     }
 
@@ -117,21 +167,24 @@ impl<'a> Loader<'a> {
             QkvNames::ByGroup(part) => {
                 ungroup(&self.linear(&name(part), q + 2 * kv, d, spec.bias.qkv)?, spec)
             }
+            QkvNames::InQuarters(part) => unquarter(&self.linear(&name(part), 3 * q, d, spec.bias.qkv)?),
             QkvNames::Separate([q_name, k_name, v_name]) => join(&[
                 self.linear(&name(q_name), q, d, spec.bias.qkv)?,
                 self.linear(&name(k_name), kv, d, spec.bias.qkv)?,
                 self.linear(&name(v_name), kv, d, spec.bias.qkv)?,
             ]),
         };
-        let qk_norm = match spec.qk_norm {
-            Some(kind) => {
-                let [q, k] = spec.names.qk_norm.map(|part| self.norm_of(&name(part), kind, spec.d_head));
-                Some([q?, k?])
-            }
-            None => None,
+        let [q_norm, k_norm] = spec.names.qk_norm;
+        let both = |norm| {
+            Ok::<_, ModelError>([
+                self.head_norm(&name(q_norm), norm, spec.n_heads)?,
+                self.head_norm(&name(k_norm), norm, spec.n_kv_heads)?,
+            ])
         };
+        let qk_norm = spec.qk_norm.map(both).transpose()?;
+        let norm_last = spec.qk_norm.is_some_and(|norm| norm.after_rotation);
         let o = self.linear(&name(spec.names.o), d, q, spec.bias.o)?;
-        Ok(Attention { layer, qkv, qk_norm, o })
+        Ok(Attention { layer, qkv, qk_norm, norm_last, o })
     }
 
     fn mlp(&self, layer: usize, name: &dyn Fn(&str) -> String) -> Result<Mlp, ModelError> {
@@ -145,8 +198,17 @@ impl<'a> Loader<'a> {
             }
         };
         let down = self.linear(&name(down), d, m, bias)?;
-        let (gated, activation) = (self.spec.names.mlp.gated(), self.spec.activation);
-        Ok(Mlp { layer, up, down, gated, activation })
+        let activation = Nonlinearity::new(self.spec.activation, || self.xielu(&name("mlp.act_fn")))?;
+        Ok(Mlp { layer, up, down, gated: self.spec.names.mlp.gated(), activation })
+    }
+
+    /// The weights of an xIELU, of which the two alphas are stored before their `softplus`.
+    fn xielu(&self, name: &str) -> Result<Xielu, ModelError> {
+        let one = |part: &str, shape: &[i64]| self.take(&format!("{name}.{part}"), shape);
+        let (beta, eps) = (one("beta", &[])?, one("eps", &[])?);
+        let alpha_p = one("alpha_p", &[1])?.f_softplus()?;
+        let alpha_n = one("alpha_n", &[1])?.f_softplus()?.f_add(&beta)?;
+        Ok(Xielu { alpha_p, alpha_n, beta, eps })
     }
 
     /// The embedding; where only a tied head is stored, that.
@@ -158,16 +220,22 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The final norm and the head; a tied head is the embedding.
-    fn unembed(&self, embed: &Tensor) -> Result<Unembed, ModelError> {
+    /// The final norm and the head, which is `tied` to the embedding or stored.
+    fn unembed(&self, tied: Option<Tensor>) -> Result<Unembed, ModelError> {
         let spec = self.spec;
         let (vocab, d) = (spec.vocab as i64, spec.d_model as i64);
         let name = |part: &str| {
             let stored = head(self.weights, spec, part);
             stored.unwrap_or_else(|| format!("{}.{part}", spec.names.heads[0]))
         };
-        let weight = if spec.tied { embed.shallow_clone() } else { self.take(&name("weight"), &[vocab, d])? };
-        let bias = spec.bias.head.then(|| self.take(&name("bias"), &[vocab])).transpose()?;
+        let scaled = |mut weight: Tensor| -> Result<Tensor, ModelError> {
+            Ok(if let Some(scale) = spec.logit_scale { weight.f_mul_scalar_(scale)? } else { weight })
+        };
+        let weight = match tied {
+            Some(head) => head,
+            None => scaled(self.take(&name("weight"), &[vocab, d])?)?,
+        };
+        let bias = spec.bias.head.then(|| scaled(self.take(&name("bias"), &[vocab])?)).transpose()?;
         Ok(Unembed::new(self.norm(&self.body(spec.names.final_norm))?, weight, bias, spec.logit_cap)?)
     }
 }
@@ -206,6 +274,16 @@ fn join(parts: &[Linear]) -> Linear {
     let weights: Vec<&Tensor> = parts.iter().map(|p| &p.weight).collect();
     let biases: Option<Vec<&Tensor>> = parts.iter().map(|p| p.bias.as_ref()).collect();
     Linear { weight: Tensor::cat(&weights, 0), bias: biases.map(|b| Tensor::cat(&b, 0)) }
+}
+
+/// Rows in four parts (a quarter of the queries, of the values, of the keys) to all queries, all keys, all values.
+fn unquarter(quarters: &Linear) -> Linear {
+    let sort = |t: &Tensor| {
+        let parts = t.view([4, 3, -1, t.size()[1..].iter().product::<i64>()]);
+        let part = |i| parts.select(1, i).reshape([-1, parts.size()[3]]);
+        Tensor::cat(&[part(0), part(2), part(1)], 0).view(t.size().as_slice())
+    };
+    Linear { weight: sort(&quarters.weight), bias: quarters.bias.as_ref().map(sort) }
 }
 
 /// Rows by key-value group (its queries, its key, its value) to all queries, all keys, all values.

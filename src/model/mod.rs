@@ -3,6 +3,7 @@
 //! What differs between families is data ([`Spec`]), read from `config.json` by one small file per family
 //! under `families/`; the forward pass exists once, in `decoder.rs`.
 
+mod activation;
 mod attention;
 mod cache;
 mod config;
@@ -14,6 +15,7 @@ mod load;
 mod mask;
 mod names;
 mod nn;
+mod positions;
 mod rope;
 mod schedule;
 mod spec;
@@ -21,6 +23,7 @@ mod weights;
 
 use std::path::Path;
 
+pub use activation::Activation;
 pub use cache::Cache;
 pub use config::Config;
 pub(crate) use config::parse_python;
@@ -32,7 +35,7 @@ pub use load::settle;
 pub(crate) use nn::wide;
 pub use rope::{RopeScaling, RopeSpec};
 pub use schedule::{Combine, Schedule, Step};
-pub use spec::{Activation, Positions, ResidualKind, Spec};
+pub use spec::{NormPlacement, Positions, ResidualKind, Spec};
 use tch::{Device, Kind, Tensor};
 pub use weights::Weights;
 
@@ -114,7 +117,8 @@ impl Model {
     /// new positions only (scores and pattern: new queries, all keys).
     ///
     /// # Errors
-    /// Also when the rows are not as many as before, or cached and new tokens are more than the context.
+    /// Also when the rows are not as many as before, cached and new tokens are more than the context, or the cached keys
+    /// would be rotated otherwise in the longer text (`dynamic` and `longrope`, see [`Spec::rotates_alike`]).
     pub fn forward_cached(
         &self,
         ids: &Tensor,
@@ -145,6 +149,12 @@ impl Model {
         self.check_ids(ids, seen as i64)?;
         if let Some(cache) = &cache {
             cache.check(ids.size()[0])?;
+            let all = seen + ids.size()[1] as usize;
+            if seen > 0 && !self.spec.rotates_alike(seen, all) {
+                return Err(ModelError::Input(format!(
+                    "a cache of {seen} tokens cannot grow to {all}: this model rotates texts of these lengths differently"
+                )));
+            }
         }
         self.decoder.forward(&ids.to_device(self.device), &self.spec, schedule, cache, tap)
     }
@@ -181,7 +191,7 @@ pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
         _ => true,
     };
     let mut points = vec![HookPoint::Embed];
-    if matches!(spec.positions, Positions::Learned { .. }) {
+    if spec.positions.are_embedded() {
         points.push(HookPoint::PosEmbed);
     }
     for block in 0..spec.n_layers {

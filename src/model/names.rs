@@ -46,6 +46,8 @@ pub enum QkvNames {
     Joined(&'static str),
     /// One map whose rows go by key-value group: its queries, its key, its value (NeoX, BLOOM, Falcon).
     ByGroup(&'static str),
+    /// One map in four parts, each a quarter of the queries, of the values, of the keys (`CodeGen`).
+    InQuarters(&'static str),
 }
 
 /// Where the MLP is.

@@ -1,6 +1,8 @@
 //! Rotary settings, whose keys have moved: `rope_theta` and `rope_scaling` (4.x), `rope_parameters` (5.x), and names of
 //! families' own.
 
+use std::f64::consts::PI;
+
 use serde_json::{Map, Value};
 
 use super::Config;
@@ -9,21 +11,62 @@ use crate::model::{
     rope::{RopeScaling, RopeSpec},
 };
 
-/// The top-level keys of a family's rotation, and their defaults.
+/// What a family makes of its rotary settings: the top-level keys, their defaults, and habits of its own.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::model) struct RopeKeys {
     /// Base of the frequencies.
     pub(in crate::model) theta: (&'static str, f64),
     /// Share of a head that is rotated; none for a family that rotates whole heads, whatever the file says.
     pub(in crate::model) fraction: Option<(&'static str, f64)>,
-    /// Whether the family takes other kinds of rotation than `default`.
-    pub(in crate::model) scales: bool,
+    /// Which kinds of rotation the family takes.
+    pub(in crate::model) kinds: RopeKinds,
+    /// Neighbouring numbers are a pair.
+    pub(in crate::model) interleaved: bool,
+    /// The parameters of a file that has none, as JSON; none: `default` with the base above.
+    pub(in crate::model) missing: Option<&'static str>,
+}
+
+/// Which kinds of rotation a family takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::model) enum RopeKinds {
+    /// All that there are.
+    All,
+    /// Those, and `mrope`, which is `default` where there is only text.
+    AllAndMrope,
+    /// `default` and `longrope`, as which `su` and `yarn` are read (Phi-3).
+    LongRope,
+    /// All; `dynamic` with an `alpha` is a larger base (Hunyuan).
+    WithAlpha,
 }
 
 impl RopeKeys {
     /// Of most families: `rope_theta`, whole heads.
-    pub(in crate::model) const USUAL: Self =
-        Self { theta: ("rope_theta", 10_000.0), fraction: None, scales: true };
+    pub(in crate::model) const USUAL: Self = Self::from_base(10_000.0);
+
+    /// The same with another default base.
+    pub(in crate::model) const fn from_base(theta: f64) -> Self {
+        let theta = ("rope_theta", theta);
+        Self { theta, fraction: None, kinds: RopeKinds::All, interleaved: false, missing: None }
+    }
+
+    /// With a share of each head that is rotated.
+    pub(in crate::model) const fn partly(self, fraction: f64) -> Self {
+        Self { fraction: Some(("partial_rotary_factor", fraction)), ..self }
+    }
+
+    /// With pairs of neighbours.
+    pub(in crate::model) const fn interleaved(self) -> Self {
+        Self { interleaved: true, ..self }
+    }
+}
+
+/// What else config.json says of a rotation, beside its [`RopeSpec`].
+#[derive(Debug, Clone, Copy)]
+pub(in crate::model) struct RopeExtras {
+    /// `llama_4_scaling_beta`.
+    pub(in crate::model) beta: Option<f64>,
+    /// `original_max_position_embeddings`.
+    pub(in crate::model) original_context: f64,
 }
 
 /// One object of rotary parameters, and the key it was found under.
@@ -39,20 +82,40 @@ impl Config {
     /// # Errors
     /// When the rope type is not supported, or a parameter is missing or of a wrong type.
     pub(in crate::model) fn rope(&self, d_head: usize, keys: RopeKeys) -> Result<RopeSpec, ModelError> {
-        let scaling = self.parameters("rope_scaling")?.filter(|p| !p.values.is_empty());
-        let parameters = match scaling {
-            Some(scaling) => scaling,
-            None => self.parameters("rope_parameters")?.unwrap_or_else(|| self.no_parameters()),
-        };
-        parameters.spec(d_head, keys)
+        self.flat_parameters(keys)?.spec(d_head, keys)
     }
 
-    /// The rotations of Gemma 3's full and sliding layers: an object each in `rope_parameters`; `rope_scaling` adds to the
-    /// first.
+    /// What Ministral 3 reads there as well.
+    ///
+    /// # Errors
+    /// As [`Config::rope`].
+    pub(in crate::model) fn rope_extras(&self, keys: RopeKeys) -> Result<RopeExtras, ModelError> {
+        let parameters = self.flat_parameters(keys)?;
+        let beta = parameters.optional("llama_4_scaling_beta")?;
+        Ok(RopeExtras { beta, original_context: parameters.original_context()? })
+    }
+
+    fn flat_parameters(&self, keys: RopeKeys) -> Result<Parameters<'_>, ModelError> {
+        let scaling = self.parameters("rope_scaling")?.filter(|p| !p.values.is_empty());
+        Ok(match scaling {
+            Some(scaling) => scaling,
+            None => self.parameters("rope_parameters")?.unwrap_or_else(|| {
+                let values = keys.missing.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+                Parameters { values, ..self.no_parameters() }
+            }),
+        })
+    }
+
+    /// The rotations of full and of sliding layers (Gemma 3, OLMo 3), with the defaults of `full` and `sliding`: an object
+    /// each in `rope_parameters`; `rope_scaling` adds to the first.
     ///
     /// # Errors
     /// As [`Config::rope`]; also when `rope_parameters` holds neither object.
-    pub(in crate::model) fn ropes_by_type(&self, d_head: usize) -> Result<[RopeSpec; 2], ModelError> {
+    pub(in crate::model) fn ropes_by_type(
+        &self,
+        d_head: usize,
+        [full_keys, sliding_keys]: [RopeKeys; 2],
+    ) -> Result<[RopeSpec; 2], ModelError> {
         let both = self.parameters("rope_parameters")?.filter(|p| !p.values.is_empty());
         let of = |kind, key| both.as_ref().map_or(Ok(None), |both: &Parameters<'_>| both.nested(kind, key));
         let full = of("full_attention", "rope_parameters.full_attention")?;
@@ -73,9 +136,7 @@ impl Config {
             full.values.extend(scaling.values);
         }
         let sliding = sliding.unwrap_or_else(|| self.no_parameters());
-        let global = RopeKeys { theta: ("rope_theta", 1_000_000.0), ..RopeKeys::USUAL };
-        let local = RopeKeys { theta: ("rope_local_base_freq", 10_000.0), ..RopeKeys::USUAL };
-        Ok([full.spec(d_head, global)?, sliding.spec(d_head, local)?])
+        Ok([full.spec(d_head, full_keys)?, sliding.spec(d_head, sliding_keys)?])
     }
 
     /// The object under `key`; none when it is missing or null.
@@ -119,37 +180,44 @@ impl Parameters<'_> {
 
     fn spec(&self, d_head: usize, keys: RopeKeys) -> Result<RopeSpec, ModelError> {
         self.is_flat()?;
-        let theta = self.number("rope_theta", keys.theta)?;
-        let kind = self.kind()?;
-        if !keys.scales && kind != "default" {
-            return Err(self.unsupported(kind, "default"));
-        }
+        let mut theta = self.number("rope_theta", keys.theta)?;
         let fraction = match keys.fraction {
             Some(default) => self.number("partial_rotary_factor", default)?,
             None => 1.0,
         };
-        let scaling = self.scaling(kind)?;
+        let rotary_dim = (d_head as f64 * fraction) as usize;
+        let alpha = if keys.kinds == RopeKinds::WithAlpha { self.optional("alpha")? } else { None };
+        let scaling = match (self.kind(keys.kinds)?, alpha) {
+            ("dynamic", Some(alpha)) => {
+                theta *= alpha.powf(d_head as f64 / (d_head as f64 - 2.0));
+                RopeScaling::None
+            }
+            (kind, _) => self.scaling(kind, theta, rotary_dim)?,
+        };
         if keys.fraction.is_none() && scaling != RopeScaling::None {
             self.rotates_whole_heads()?;
         }
-        let rotary_dim = (d_head as f64 * fraction) as usize;
-        Ok(RopeSpec { theta, rotary_dim, interleaved: false, scaling })
+        Ok(RopeSpec { theta, rotary_dim, interleaved: keys.interleaved, backwards: false, scaling })
     }
 
-    /// `rope_type`, or `type` as it was called.
-    fn kind(&self) -> Result<&str, ModelError> {
+    /// `rope_type`, or `type` as it was called, by the name that the family reads it as.
+    fn kind(&self, kinds: RopeKinds) -> Result<&str, ModelError> {
         let Some(key) = ["rope_type", "type"].into_iter().find(|key| self.values.contains_key(*key)) else {
             return Ok("default");
         };
-        self.values[key].as_str().ok_or_else(|| self.wrong(key, "a text", &self.values[key]))
+        let kind = self.values[key].as_str().ok_or_else(|| self.wrong(key, "a text", &self.values[key]))?;
+        match (kinds, kind) {
+            (RopeKinds::AllAndMrope, "mrope") => Ok("default"),
+            (RopeKinds::LongRope, "su" | "yarn") => Ok("longrope"),
+            (RopeKinds::LongRope, kind) if !["default", "longrope"].contains(&kind) => {
+                Err(self.unsupported(kind, "default, longrope"))
+            }
+            _ => Ok(kind),
+        }
     }
 
-    fn scaling(&self, kind: &str) -> Result<RopeScaling, ModelError> {
-        let need = |key: &str| {
-            let absent = || format!("rope type `{kind}` needs a positive `{}.{key}`", self.key);
-            let value = self.values.get(key).ok_or_else(|| self.config.error(absent()))?;
-            self.positive(key, value)
-        };
+    fn scaling(&self, kind: &str, theta: f64, rotary_dim: usize) -> Result<RopeScaling, ModelError> {
+        let need = |key: &str| self.need(kind, key).and_then(|value| self.positive(key, value));
         match kind {
             "default" => Ok(RopeScaling::None),
             "linear" => Ok(RopeScaling::Linear { factor: need("factor")? }),
@@ -159,18 +227,103 @@ impl Parameters<'_> {
                 high_freq_factor: need("high_freq_factor")?,
                 original_context: self.original_context()?,
             }),
-            other => Err(self.unsupported(other, "default, linear, llama3")),
+            "dynamic" => Ok(RopeScaling::Dynamic {
+                factor: need("factor")?,
+                context: self.config.usize("max_position_embeddings")? as f64,
+            }),
+            "yarn" => self.yarn(theta, rotary_dim as f64),
+            "longrope" => self.longrope(rotary_dim / 2),
+            other => Err(self.unsupported(other, "default, linear, dynamic, llama3, yarn, longrope")),
         }
     }
 
-    /// A top-level `original_max_position_embeddings` goes before one among the parameters, as in transformers; without
-    /// either it is the whole context.
+    /// How far long texts are stretched: `factor`, or where that is null (or may be missing) the ratio of the contexts.
+    fn stretch(&self, original_context: f64) -> Result<f64, ModelError> {
+        match self.optional("factor")? {
+            Some(factor) => Ok(factor),
+            None => Ok(self.config.usize("max_position_embeddings")? as f64 / original_context),
+        }
+    }
+
+    /// Peng et al. 2023, as transformers has it: a pair that turns `beta_fast` times in the original context is kept, one
+    /// that turns `beta_slow` times is divided.
+    fn yarn(&self, theta: f64, dim: f64) -> Result<RopeScaling, ModelError> {
+        self.need("yarn", "factor")?;
+        let context = self.original_context()?;
+        let factor = self.stretch(context)?;
+        let truncate = match self.values.get("truncate") {
+            None => true,
+            // Where there is an object per layer type, transformers looks for it beside those objects.
+            Some(Value::Bool(false)) if self.key.contains('.') => {
+                let option = format!("{}.truncate = false", self.key);
+                let (family, hint) = (self.config.family()?.to_owned(), String::new());
+                return Err(ModelError::Unsupported { family, option, hint });
+            }
+            Some(value) => value.as_bool().ok_or_else(|| self.wrong("truncate", "true or false", value))?,
+        };
+        let pair = |turns: f64| dim * (context / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+        let mut low = pair(self.optional("beta_fast")?.unwrap_or(32.0));
+        let mut high = pair(self.optional("beta_slow")?.unwrap_or(1.0));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(dim - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+        let attention_factor = match (self.optional("mscale")?, self.optional("mscale_all_dim")?) {
+            (Some(m), Some(all)) => scale(m) / scale(all),
+            _ => scale(1.0),
+        };
+        let attention_factor = self.optional("attention_factor")?.unwrap_or(attention_factor);
+        Ok(RopeScaling::Yarn { factor, ramp: [low, high], attention_factor, context: context * factor })
+    }
+
+    fn longrope(&self, pairs: usize) -> Result<RopeScaling, ModelError> {
+        let divisors = |key: &str| -> Result<Vec<f64>, ModelError> {
+            let value = self.need("longrope", key)?;
+            let numbers = value.as_array().and_then(|list| list.iter().map(positive).collect::<Option<Vec<_>>>());
+            numbers
+                .filter(|numbers| numbers.len() == pairs)
+                .ok_or_else(|| self.wrong(key, &format!("a list of {pairs} positive numbers"), value))
+        };
+        let original_context = self.original_context()?;
+        let factor = self.stretch(original_context)?;
+        let inferred =
+            if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original_context.ln()).sqrt() };
+        Ok(RopeScaling::LongRope {
+            short: divisors("short_factor")?,
+            long: divisors("long_factor")?,
+            original_context: original_context as usize,
+            attention_factor: self.optional("attention_factor")?.unwrap_or(inferred),
+        })
+    }
+
+    /// A top-level `original_max_position_embeddings` goes before one among the parameters (but not before one of a layer
+    /// type), as in transformers; without either it is the whole context.
     fn original_context(&self) -> Result<f64, ModelError> {
         const KEY: &str = "original_max_position_embeddings";
-        match (self.config.get(KEY), self.values.get(KEY)) {
+        let top = self.config.get(KEY).filter(|_| !self.key.contains('.'));
+        match (top, self.values.get(KEY)) {
             (Some(_), _) => Ok(self.config.usize(KEY)? as f64),
             (None, Some(value)) => self.positive(KEY, value),
             (None, None) => Ok(self.config.usize("max_position_embeddings")? as f64),
+        }
+    }
+
+    /// The value of `key`, without which there is no rotation of this `kind`.
+    fn need(&self, kind: &str, key: &str) -> Result<&Value, ModelError> {
+        let absent = || self.config.error(format!("rope type `{kind}` needs a positive `{}.{key}`", self.key));
+        self.values.get(key).ok_or_else(absent)
+    }
+
+    /// A number that may be missing, null, or zero, which transformers takes for missing.
+    fn optional(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        match self.values.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) if value.as_f64() == Some(0.0) => Ok(None),
+            Some(value) => self.positive(key, value).map(Some),
         }
     }
 

@@ -2,43 +2,96 @@
 //!
 //! `docs/adding-a-family.md` walks through adding one.
 
+mod apertus;
 mod bloom;
+mod cohere;
+mod exaone4;
+mod fairseq;
 mod falcon;
 mod gemma;
+mod glm;
 mod gpt2;
+mod gpt_bigcode;
 mod gpt_neo;
 mod gpt_neox;
 mod gptj;
+mod granite;
+mod hunyuan;
 mod llama;
+mod mistral;
+mod mpt;
+mod multimodal;
+mod nemotron;
+mod olmo;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen;
+mod smollm3;
+mod stablelm;
 mod starcoder2;
 
-use super::{Activation, Config, ModelError, Spec};
+use multimodal::WRAPPERS;
+
+use super::{Activation, Config, ModelError, RopeSpec, Spec};
 
 type Reader = fn(&Config) -> Result<Spec, ModelError>;
 
 /// Every family by its `model_type`.
-const FAMILIES: [(&str, Reader); 17] = [
+const FAMILIES: [(&str, Reader); 53] = [
+    ("apertus", apertus::spec),
+    ("arcee", nemotron::arcee),
+    ("biogpt", fairseq::biogpt),
     ("bloom", bloom::spec),
+    ("codegen", gptj::codegen),
+    ("cohere", cohere::cohere),
+    ("cohere2", cohere::cohere2),
+    ("cwm", mistral::cwm),
+    ("ernie4_5", glm::ernie4_5),
+    ("exaone4", exaone4::spec),
     ("falcon", falcon::spec),
     ("gemma", gemma::gemma),
     ("gemma2", gemma::gemma2),
     ("gemma3_text", gemma::gemma3),
+    ("glm", glm::glm),
+    ("glm4", glm::glm4),
     ("gpt2", gpt2::spec),
+    ("gpt_bigcode", gpt_bigcode::spec),
     ("gpt_neo", gpt_neo::spec),
     ("gpt_neox", gpt_neox::spec),
-    ("gptj", gptj::spec),
+    ("gptj", gptj::gptj),
+    ("granite", granite::granite),
+    ("helium", glm::helium),
+    ("hunyuan_v1_dense", hunyuan::hunyuan_v1_dense),
+    ("hyperclovax", granite::hyperclovax),
+    ("internlm3", llama::internlm3),
+    ("iquestcoder", llama::iquestcoder),
+    ("jais2", nemotron::jais2),
     ("llama", llama::llama),
-    ("mistral", llama::mistral),
+    ("ministral", mistral::ministral),
+    ("ministral3", mistral::ministral3),
+    ("mistral", mistral::mistral),
+    ("mpt", mpt::spec),
+    ("nanochat", hunyuan::nanochat),
+    ("nemotron", nemotron::nemotron),
+    ("olmo", olmo::olmo),
+    ("olmo2", olmo::olmo2),
+    ("olmo3", olmo::olmo3),
     ("opt", opt::spec),
+    ("persimmon", stablelm::persimmon),
     ("phi", phi::spec),
     ("phi3", phi3::spec),
     ("qwen2", qwen::qwen2),
+    ("qwen2_5_vl_text", qwen::qwen2_5_vl_text),
+    ("qwen2_vl_text", qwen::qwen2_vl_text),
     ("qwen3", qwen::qwen3),
+    ("qwen3_vl_text", qwen::qwen3_vl_text),
+    ("seed_oss", llama::seed_oss),
+    ("smollm3", smollm3::spec),
+    ("stablelm", stablelm::stablelm),
     ("starcoder2", starcoder2::spec),
+    ("vaultgemma", gemma::vaultgemma),
+    ("xglm", fairseq::xglm),
 ];
 
 /// A file that claims more tokens is broken, or wants our memory; rotary tables have a row for each.
@@ -93,13 +146,26 @@ const IGNORED: [&str; 38] = [
 /// When the family or one of its options is not supported, or a value is missing or makes no sense.
 pub fn spec(config: &Config) -> Result<Spec, ModelError> {
     let family = config.family()?;
+    if let Some((family, text)) = WRAPPERS.iter().find(|(name, _)| *name == family) {
+        check_foreign(config)?;
+        return multimodal::spec(config, family, text);
+    }
     let Some((_, read)) = FAMILIES.iter().find(|(name, _)| *name == family) else {
-        let supported = FAMILIES.map(|(name, _)| name).join(", ");
+        let names = FAMILIES.iter().map(|(name, _)| *name).chain(WRAPPERS.iter().map(|(name, _)| *name));
+        let supported = names.collect::<Vec<_>>().join(", ");
         return Err(ModelError::UnknownFamily { family: family.into(), supported });
     };
+    checked(config, *read)
+}
+
+/// What `read` makes of a config, with the checks of all families.
+fn checked(config: &Config, read: Reader) -> Result<Spec, ModelError> {
     config.check_types(&IGNORED)?;
     check_foreign(config)?;
-    let spec = read(config)?;
+    let mut spec = read(config)?;
+    // A stretched rotation says itself how long texts may be.
+    let stretched = spec.ropes.iter().map(RopeSpec::context).fold(0.0, f64::max);
+    spec.n_ctx = spec.n_ctx.max(stretched as usize);
     check(&spec, config)?;
     Ok(spec)
 }
@@ -142,7 +208,7 @@ fn check(spec: &Spec, config: &Config) -> Result<(), ModelError> {
 
 /// The non-linearity under `key`.
 fn activation(config: &Config, key: &str) -> Result<Activation, ModelError> {
-    let hint = "; supported: gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu";
+    let hint = "; supported: gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, relu2, silu";
     Activation::parse(config.str(key)?).ok_or_else(|| config.unsupported(key, hint))
 }
 
