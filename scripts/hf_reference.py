@@ -95,7 +95,7 @@ def load(folder: Path) -> PreTrainedModel:
     model, info = auto(AutoConfig.from_pretrained(folder, local_files_only=True)).from_pretrained(
         folder,
         dtype=torch.float32,
-        attn_implementation="eager",
+        attn_implementation="eager", experts_implementation="eager",
         local_files_only=True,
         output_loading_info=True,
     )
@@ -125,7 +125,7 @@ def exact(folder: Path) -> PreTrainedModel:
     To be built and run inside `Float64`, with f64 as the default type. Its weights take no gradient.
     """
     loaded = load(folder)
-    model = type(loaded)._from_config(loaded.config, attn_implementation="eager", dtype=torch.float64)
+    model = type(loaded)._from_config(loaded.config, attn_implementation="eager", experts_implementation="eager", dtype=torch.float64)
     model.load_state_dict(loaded.state_dict())
     return model.eval().requires_grad_(False)
 
@@ -168,7 +168,7 @@ def _in_f64(model: PreTrainedModel, found: Callable[[PreTrainedModel], dict]) ->
     try:
         with Float64():
             # Built anew, so that rotary frequencies and position tables are f64 too, not f32 widened.
-            exact = type(model)._from_config(model.config, attn_implementation="eager", dtype=torch.float64)
+            exact = type(model)._from_config(model.config, attn_implementation="eager", experts_implementation="eager", dtype=torch.float64)
             exact.load_state_dict(model.state_dict())
             return found(exact.eval())
     finally:

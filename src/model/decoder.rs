@@ -5,10 +5,9 @@ use tch::Tensor;
 
 use super::{
     Cache, Combine, ModelError, Schedule, Spec, Step,
-    activation::Nonlinearity,
     attention::{Attention, Shared},
     mask::Masks,
-    nn::Linear,
+    mlp::Feed,
     positions::{self, PositionTable},
     rope::{Rope, Turn},
     spec::ResidualKind,
@@ -34,18 +33,8 @@ pub(super) struct Block {
     pub(super) attention: Attention,
     pub(super) ln1_post: Option<Norm>,
     pub(super) ln2: Option<Norm>,
-    pub(super) mlp: Mlp,
+    pub(super) mlp: Feed,
     pub(super) ln2_post: Option<Norm>,
-}
-
-/// `up [d_mlp, d_model]`, or gate and up in one `[2 · d_mlp, d_model]`; `down [d_model, d_mlp]`.
-#[derive(Debug)]
-pub(super) struct Mlp {
-    pub(super) layer: usize,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
-    pub(super) gated: bool,
-    pub(super) activation: Nonlinearity,
 }
 
 /// One forward pass: who watches it, what it remembers.
@@ -286,25 +275,6 @@ impl Block {
         let mlp = pass.visit(at(B::MlpOut), scaled(mlp, shared.spec));
         let out = pass.visit(at(B::ResidPost), stream + mlp);
         Ok((!pass.ends_in_block(at(B::ResidPost))).then_some(out))
-    }
-}
-
-impl Mlp {
-    /// `[batch, seq, d_model]` to the same.
-    fn forward(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
-        let at = |hook| HookPoint::Block(self.layer, hook);
-        let inner = self.up.forward(x)?;
-        let post = if self.gated {
-            let d_mlp = inner.size()[2] / 2;
-            let gate = pass.visit(at(B::MlpPre), inner.narrow(2, 0, d_mlp));
-            let up = pass.visit(at(B::MlpPreLinear), inner.narrow(2, d_mlp, d_mlp));
-            self.activation.apply(&gate)?.f_mul_(&up)?
-        } else if pass.wants(at(B::MlpPre)) {
-            self.activation.apply(&pass.visit(at(B::MlpPre), inner))?
-        } else {
-            self.activation.apply_in_place(inner)?
-        };
-        self.down.forward(&pass.visit(at(B::MlpPost), post))
     }
 }
 

@@ -9,10 +9,12 @@ mod cache;
 mod config;
 mod decoder;
 mod error;
+mod experts;
 mod families;
 mod files;
 mod load;
 mod mask;
+mod mlp;
 mod names;
 mod nn;
 mod positions;
@@ -185,9 +187,14 @@ impl Model {
 ///
 /// `blocks.{L}.hook_resid_pre` is the residual stream leaving the last block, before the final norm.
 pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
-    let exists = |hook: &BlockHook| match hook {
+    let exists = |block: usize, hook: &BlockHook| match hook {
         BlockHook::ResidMid => spec.residual == ResidualKind::Sequential,
-        BlockHook::MlpPreLinear => spec.names.mlp.gated(),
+        BlockHook::MlpPre | BlockHook::MlpPost => !spec.layers[block].sparse,
+        BlockHook::MlpPreLinear => spec.names.mlp.gated() && !spec.layers[block].sparse,
+        BlockHook::RouterLogits
+        | BlockHook::ExpertIndices
+        | BlockHook::ExpertWeights
+        | BlockHook::ExpertOut => spec.layers[block].sparse,
         _ => true,
     };
     let mut points = vec![HookPoint::Embed];
@@ -195,7 +202,9 @@ pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
         points.push(HookPoint::PosEmbed);
     }
     for block in 0..spec.n_layers {
-        points.extend(BlockHook::all().filter(exists).map(|hook| HookPoint::Block(block, hook)));
+        points.extend(
+            BlockHook::all().filter(|hook| exists(block, hook)).map(|hook| HookPoint::Block(block, hook)),
+        );
     }
     points.push(HookPoint::resid_pre(spec.n_layers));
     points.extend([HookPoint::FinalScale, HookPoint::FinalNormalized, HookPoint::Logits]);
@@ -215,6 +224,9 @@ pub fn width(spec: &Spec, point: HookPoint) -> Option<Vec<usize>> {
             BlockHook::K | BlockHook::V | BlockHook::RotK => vec![spec.n_kv_heads, spec.d_head],
             BlockHook::Result => vec![spec.n_heads, d],
             BlockHook::AttnScores | BlockHook::Pattern => return None,
+            BlockHook::RouterLogits => vec![spec.experts?.n],
+            BlockHook::ExpertIndices | BlockHook::ExpertWeights => vec![spec.experts?.top_k],
+            BlockHook::ExpertOut => vec![spec.experts?.top_k, d],
             BlockHook::MlpPre | BlockHook::MlpPreLinear | BlockHook::MlpPost => vec![spec.d_mlp],
             _ => vec![d],
         },

@@ -78,6 +78,33 @@ pub enum MlpNames {
     },
 }
 
+/// Where experts are.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpertNames {
+    /// The router's map.
+    pub router: &'static str,
+    /// The experts' own maps.
+    pub each: EachExpert,
+    /// The expert of all tokens, whose maps are called as an MLP's, and its share.
+    pub shared: [&'static str; 2],
+}
+
+/// How the maps of many experts are stored.
+#[derive(Debug, Clone, Copy)]
+pub enum EachExpert {
+    /// One by one: start of their names, then a number, then the gate's, the linear branch's and the output's.
+    ByNumber(&'static str, [&'static str; 3]),
+    /// As two tensors: gates and linear branches `[experts, 2 · d_expert, d_model]`, outputs.
+    Stacked([&'static str; 2]),
+}
+
+/// As Qwen 2 MoE and most others have them.
+pub(super) const EXPERT_NAMES: ExpertNames = ExpertNames {
+    router: "mlp.gate",
+    each: EachExpert::ByNumber("mlp.experts.", ["gate_proj", "up_proj", "down_proj"]),
+    shared: ["mlp.shared_expert", "mlp.shared_expert_gate"],
+};
+
 impl MlpNames {
     /// Whether the MLP has a gate.
     pub fn gated(self) -> bool {

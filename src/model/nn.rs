@@ -22,6 +22,11 @@ impl Linear {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, ModelError> {
         Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
     }
+
+    /// A tensor of its weight's type, on its device, to be filled.
+    pub(super) fn room(&self, size: &[i64]) -> Result<Tensor, ModelError> {
+        Ok(Tensor::f_zeros(size, (self.weight.kind(), self.weight.device()))?)
+    }
 }
 
 /// A norm of queries or keys `[batch, seq, head, d_head]`.

@@ -34,6 +34,14 @@ impl PositionTable {
         Ok(Self { table: table.f_to_kind(kind)?.f_to_device(device)?, offset: offset as i64 })
     }
 
+    /// The same with zeros in one row, if there is such a row.
+    pub(super) fn without(self, row: usize) -> Result<Self, ModelError> {
+        if (row as i64) < self.table.size()[0] {
+            let _zeroed = self.table.f_get(row as i64)?.f_zero_()?;
+        }
+        Ok(self)
+    }
+
     /// Rows of `seq` positions from `start` on.
     pub(super) fn rows(&self, start: i64, seq: i64) -> Result<Tensor, ModelError> {
         Ok(self.table.f_narrow(0, self.offset + start, seq)?)

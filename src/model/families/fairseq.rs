@@ -25,7 +25,8 @@ pub(super) fn biogpt(config: &Config) -> Result<Spec, ModelError> {
 pub(super) fn xglm(config: &Config) -> Result<Spec, ModelError> {
     config.refuse_if_true("add_cross_attention")?;
     let keys = ["num_layers", "d_model", "attention_heads", "ffn_dim", "activation_function"];
-    fairseq(config, "xglm", keys, Positions::Sinusoidal { offset: 2 }, &XGLM_NAMES)
+    let empty = config.get("pad_token_id").and_then(serde_json::Value::as_u64).map(|row| row as usize);
+    fairseq(config, "xglm", keys, Positions::Sinusoidal { offset: 2, empty }, &XGLM_NAMES)
 }
 
 /// `keys` are those of the layers, their width, their heads, the MLP's width, its activation.

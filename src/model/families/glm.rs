@@ -1,6 +1,9 @@
 //! GLM 4 (Zeng et al. 2024) and its later form, Ernie 4.5 (Baidu 2025), Helium (Kyutai 2025): pairs of neighbours rotate.
 
-use super::llama::{frame, rotated_llama};
+use super::{
+    fills_the_width,
+    llama::{frame, rotated_llama},
+};
 use crate::model::{
     Config, ModelError, Spec,
     config::RopeKeys,
@@ -23,6 +26,18 @@ pub(super) fn glm(config: &Config) -> Result<Spec, ModelError> {
 /// Norms of what comes out as well.
 pub(super) fn glm4(config: &Config) -> Result<Spec, ModelError> {
     Ok(Spec { norms: NormPlacement::Both, ..half_rotated(config, "glm4", GLM4_NAMES)? })
+}
+
+/// The text half of GLM 4.1V and 4.6V: GLM 4 with biases, and all of each head rotated unless the file says otherwise.
+pub(super) fn glm4v_text(config: &Config) -> Result<Spec, ModelError> {
+    let norm = NormSpec::rms(config.f64("rms_norm_eps")?);
+    let mut spec = frame(config, "glm4v_text", "hidden_act", norm)?;
+    fills_the_width(config, &spec)?;
+    spec.ropes = vec![config.rope(spec.d_head, RopeKeys::USUAL.partly(1.0).interleaved())?];
+    spec.bias = Biases { qkv: true, ..Biases::default() };
+    spec.norms = NormPlacement::Both;
+    spec.names = GLM4_NAMES;
+    Ok(spec)
 }
 
 fn half_rotated(config: &Config, family: &'static str, names: Names) -> Result<Spec, ModelError> {

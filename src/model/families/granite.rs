@@ -8,7 +8,12 @@ use crate::model::{
 };
 
 pub(super) fn granite(config: &Config) -> Result<Spec, ModelError> {
-    let mut spec = multiplied(config, "granite")?;
+    divided(config, "granite")
+}
+
+/// Granite, or Granite MoE without its experts.
+pub(super) fn divided(config: &Config, family: &'static str) -> Result<Spec, ModelError> {
+    let mut spec = multiplied(config, family)?;
     spec.scale_scores(config.f64("attention_multiplier")?);
     spec.logit_scale = Some(1.0 / config.f64("logits_scaling")?);
     Ok(spec)

@@ -4,23 +4,20 @@ use layerscope_lenses::NormKind;
 
 use super::llama::{frame, rotated_llama};
 use crate::model::{
-    Config, ModelError, Spec,
+    Config, ModelError, RopeSpec, Spec,
     config::{RopeKeys, RopeKinds},
     names::{LLAMA_NAMES, MlpNames, Names},
-    spec::{Biases, NormSpec, QkNorm},
+    spec::{Biases, NormSpec, QkNorm, QkNormOver},
 };
 
 const NAMES: Names =
     Names { qk_norm: ["self_attn.query_layernorm", "self_attn.key_layernorm"], ..LLAMA_NAMES };
 
-const NANOCHAT_NAMES: Names = Names { mlp: MlpNames::Plain { up: "mlp.fc1", down: "mlp.fc2" }, ..LLAMA_NAMES };
+const NANOCHAT_NAMES: Names =
+    Names { mlp: MlpNames::Plain { up: "mlp.fc1", down: "mlp.fc2" }, ..LLAMA_NAMES };
 
-const AFTER: QkNorm = QkNorm {
-    kind: NormKind::Rms,
-    over: crate::model::spec::QkNormOver::Head,
-    bias: false,
-    after_rotation: true,
-};
+const AFTER: QkNorm =
+    QkNorm { kind: NormKind::Rms, over: QkNormOver::Head, bias: false, after_rotation: true };
 
 pub(super) fn hunyuan_v1_dense(config: &Config) -> Result<Spec, ModelError> {
     let rope = RopeKeys { kinds: RopeKinds::WithAlpha, ..RopeKeys::USUAL };
@@ -36,7 +33,7 @@ pub(super) fn nanochat(config: &Config) -> Result<Spec, ModelError> {
     let norm = NormSpec::bare(NormKind::Rms, config.f64("rms_norm_eps")?);
     let mut spec = frame(config, "nanochat", "hidden_act", norm)?;
     let rope = config.rope(spec.d_head, RopeKeys::USUAL)?;
-    spec.ropes = vec![crate::model::RopeSpec { backwards: true, ..rope }];
+    spec.ropes = vec![RopeSpec { backwards: true, ..rope }];
     biases(config, &mut spec)?;
     spec.qk_norm = Some(AFTER);
     spec.embed_norm = true;

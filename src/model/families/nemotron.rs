@@ -8,7 +8,8 @@ use crate::model::{
     spec::{Biases, NormSpec},
 };
 
-const NAMES: Names = Names { mlp: MlpNames::Plain { up: "mlp.up_proj", down: "mlp.down_proj" }, ..LLAMA_NAMES };
+const NAMES: Names =
+    Names { mlp: MlpNames::Plain { up: "mlp.up_proj", down: "mlp.down_proj" }, ..LLAMA_NAMES };
 
 /// Layer norms whose weights are stored minus one; half of each head is rotated.
 pub(super) fn nemotron(config: &Config) -> Result<Spec, ModelError> {

@@ -40,7 +40,7 @@ pub(super) fn olmo3(config: &Config) -> Result<Spec, ModelError> {
     normed_after(config, spec)
 }
 
-fn normed_after(config: &Config, mut spec: Spec) -> Result<Spec, ModelError> {
+pub(super) fn normed_after(config: &Config, mut spec: Spec) -> Result<Spec, ModelError> {
     biases(config, &mut spec)?;
     spec.norms = NormPlacement::After;
     spec.qk_norm = Some(QkNorm { over: QkNormOver::All, ..QkNorm::by_head(NormKind::Rms) });
@@ -49,7 +49,7 @@ fn normed_after(config: &Config, mut spec: Spec) -> Result<Spec, ModelError> {
 }
 
 /// One key for the biases of all four maps of attention.
-fn biases(config: &Config, spec: &mut Spec) -> Result<(), ModelError> {
+pub(super) fn biases(config: &Config, spec: &mut Spec) -> Result<(), ModelError> {
     let attention = config.flag("attention_bias")?;
     spec.bias = Biases { qkv: attention, o: attention, ..Biases::default() };
     Ok(())

@@ -43,7 +43,7 @@ pub(super) fn qwen3_vl_text(config: &Config) -> Result<Spec, ModelError> {
     like_qwen3(config, "qwen3_vl_text", mrope(500_000.0))
 }
 
-fn like_qwen3(config: &Config, family: &'static str, rope: RopeKeys) -> Result<Spec, ModelError> {
+pub(super) fn like_qwen3(config: &Config, family: &'static str, rope: RopeKeys) -> Result<Spec, ModelError> {
     let mut spec = rotated_llama(config, family, rope)?;
     let bias = config.flag("attention_bias")?;
     spec.bias = Biases { qkv: bias, o: bias, ..Biases::default() };
@@ -53,11 +53,20 @@ fn like_qwen3(config: &Config, family: &'static str, rope: RopeKeys) -> Result<S
 
 /// Layers from `max_window_layers` on slide, unless `layer_types` says otherwise; none without `use_sliding_window`.
 fn windows(config: &Config, spec: &mut Spec) -> Result<(), ModelError> {
+    let on = config.flag("use_sliding_window")? && config.sliding_window()?.is_some();
+    // A vision model's may be null where nothing slides.
+    let first = if on { config.whole("max_window_layers")? } else { i64::MAX };
+    slide_where_used(config, spec, |i| i as i64 >= first)
+}
+
+/// Windows as `layer_types` says, else where `slides(layer)`; `layer_types` must not say more than `use_sliding_window`.
+pub(super) fn slide_where_used(
+    config: &Config,
+    spec: &mut Spec,
+    slides: impl Fn(usize) -> bool,
+) -> Result<(), ModelError> {
     let used = config.flag("use_sliding_window")?;
-    let on = used && config.sliding_window()?.is_some();
-    let first = config.whole("max_window_layers")?;
-    let slides = |i: usize| on && i as i64 >= first;
-    if !used && config.sliding_layers(spec.n_layers, slides)?.contains(&true) {
+    if !used && config.sliding_layers(spec.n_layers, &slides)?.contains(&true) {
         return Err(config.error("`layer_types` has sliding layers, but `use_sliding_window` is off"));
     }
     spec.slide(config, slides)

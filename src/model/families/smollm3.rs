@@ -1,6 +1,6 @@
 //! `SmolLM` 3 (Hugging Face 2025): Llama with some layers that know no positions.
 
-use super::llama::rotated_llama;
+use super::{llama::rotated_llama, qwen::slide_where_used};
 use crate::model::{Config, ModelError, Spec, config::RopeKeys, spec::Biases};
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
@@ -11,12 +11,8 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     for (layer, rotates) in spec.layers.iter_mut().zip(&rotates) {
         layer.rope = rotates.then_some(0);
     }
-    let used = config.flag("use_sliding_window")?;
-    let on = used && config.sliding_window()?.is_some();
-    if !used && config.sliding_layers(spec.n_layers, |_| false)?.contains(&true) {
-        return Err(config.error("`layer_types` has sliding layers, but `use_sliding_window` is off"));
-    }
-    spec.slide(config, |i| on && !rotates[i])?;
+    let on = config.flag("use_sliding_window")? && config.sliding_window()?.is_some();
+    slide_where_used(config, &mut spec, |i| on && !rotates[i])?;
     Ok(spec)
 }
 

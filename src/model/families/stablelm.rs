@@ -2,7 +2,7 @@
 
 use layerscope_lenses::NormKind;
 
-use super::llama::frame;
+use super::{fills_the_width, llama::frame};
 use crate::model::{
     Config, ModelError, Spec,
     config::RopeKeys,
@@ -47,10 +47,7 @@ pub(super) fn persimmon(config: &Config) -> Result<Spec, ModelError> {
 fn partly_rotated(config: &Config, family: &'static str, fraction: f64) -> Result<Spec, ModelError> {
     let norm = NormSpec::layer(config.f64("layer_norm_eps")?);
     let mut spec = frame(config, family, "hidden_act", norm)?;
-    if spec.d_head * spec.n_heads != spec.d_model {
-        let hint = " (transformers would rotate heads at the frequencies of another width)";
-        return Err(config.unsupported("head_dim", hint));
-    }
+    fills_the_width(config, &spec)?;
     spec.ropes = vec![config.rope(spec.d_head, RopeKeys::USUAL.partly(fraction))?];
     Ok(spec)
 }
