@@ -39,8 +39,17 @@ const PREFIXES: &[&str] =
 const HEADS: &[&str] = &["lm_head", "language_model.lm_head"];
 
 /// Those that tie unless the file says otherwise.
-const TIED_BY_DEFAULT: [&str; 9] =
-    ["aya_vision", "cohere2_vision", "deepseek_vl", "gemma3", "got_ocr2", "internvl", "lighton_ocr", "mistral3", "ovis2"];
+const TIED_BY_DEFAULT: [&str; 9] = [
+    "aya_vision",
+    "cohere2_vision",
+    "deepseek_vl",
+    "gemma3",
+    "got_ocr2",
+    "internvl",
+    "lighton_ocr",
+    "mistral3",
+    "ovis2",
+];
 
 /// The text half of the wrapper `family`.
 pub(super) fn spec(config: &Config, family: &'static str, default: &'static str) -> Result<Spec, ModelError> {
