@@ -9,7 +9,7 @@ use crate::hook::{BlockHook as B, HookPoint};
 #[derive(Debug)]
 pub(super) enum Feed {
     Mlp(Mlp),
-    Experts(Experts),
+    Experts(Box<Experts>),
 }
 
 /// `up [d_mlp, d_model]`, or gate and up in one `[2 · d_mlp, d_model]`; `down [d_model, d_mlp]`.

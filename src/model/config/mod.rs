@@ -69,13 +69,12 @@ impl Config {
     /// # Errors
     /// When `text_config` is no object.
     pub(super) fn text_half(&self, default: &str) -> Result<Self, ModelError> {
-        let mut text = match self.part("text_config")? {
-            Some(text) => text,
-            None => {
-                let mut values = self.values.clone();
-                values.remove("model_type");
-                Self { path: self.path.clone(), values, class: None }
-            }
+        let mut text = if let Some(text) = self.part("text_config")? {
+            text
+        } else {
+            let mut values = self.values.clone();
+            values.remove("model_type");
+            Self { path: self.path.clone(), values, class: None }
         };
         if !text.values.contains_key("model_type") {
             text.values.insert("model_type".into(), default.into());

@@ -20,12 +20,12 @@ const GLM4_NAMES: Names =
     Names { ln1_post: "post_self_attn_layernorm", ln2_post: "post_mlp_layernorm", ..NAMES };
 
 pub(super) fn glm(config: &Config) -> Result<Spec, ModelError> {
-    half_rotated(config, "glm", NAMES)
+    half_rotated(config, "glm", &NAMES)
 }
 
 /// Norms of what comes out as well.
 pub(super) fn glm4(config: &Config) -> Result<Spec, ModelError> {
-    Ok(Spec { norms: NormPlacement::Both, ..half_rotated(config, "glm4", GLM4_NAMES)? })
+    Ok(Spec { norms: NormPlacement::Both, ..half_rotated(config, "glm4", &GLM4_NAMES)? })
 }
 
 /// The text half of GLM 4.1V and 4.6V: GLM 4 with biases, and all of each head rotated unless the file says otherwise.
@@ -40,12 +40,12 @@ pub(super) fn glm4v_text(config: &Config) -> Result<Spec, ModelError> {
     Ok(spec)
 }
 
-fn half_rotated(config: &Config, family: &'static str, names: Names) -> Result<Spec, ModelError> {
+fn half_rotated(config: &Config, family: &'static str, names: &Names) -> Result<Spec, ModelError> {
     let norm = NormSpec::rms(config.f64("rms_norm_eps")?);
     let mut spec = frame(config, family, "hidden_act", norm)?;
     spec.ropes = vec![config.rope(spec.d_head, RopeKeys::USUAL.partly(0.5).interleaved())?];
     spec.bias = Biases { qkv: config.flag("attention_bias")?, ..Biases::default() };
-    spec.names = names;
+    spec.names = *names;
     Ok(spec)
 }
 

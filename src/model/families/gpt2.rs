@@ -27,7 +27,7 @@ pub(super) const NAMES: Names = Names {
 };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
-    let mut spec = like_gpt2(config, "gpt2", NAMES)?;
+    let mut spec = like_gpt2(config, "gpt2", &NAMES)?;
     if config.flag("scale_attn_by_inverse_layer_idx")? {
         for (i, layer) in spec.layers.iter_mut().enumerate() {
             layer.scale /= (i + 1) as f64;
@@ -37,7 +37,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
 }
 
 /// GPT-2's sizes and habits under other names.
-pub(super) fn like_gpt2(config: &Config, family: &'static str, names: Names) -> Result<Spec, ModelError> {
+pub(super) fn like_gpt2(config: &Config, family: &'static str, names: &Names) -> Result<Spec, ModelError> {
     config.refuse_if_true("add_cross_attention")?;
     let (d_model, n_heads, n_layers) =
         (config.usize("n_embd")?, config.usize("n_head")?, config.layers("n_layer")?);
@@ -59,6 +59,6 @@ pub(super) fn like_gpt2(config: &Config, family: &'static str, names: Names) -> 
         layers: vec![LayerSpec { scale, ..LayerSpec::default() }; n_layers],
         bias: Biases { qkv: true, o: true, mlp: true, head: false },
         tied: config.flag("tie_word_embeddings")?,
-        ..Spec::plain(family, sizes, norm, activation, &names)
+        ..Spec::plain(family, sizes, norm, activation, names)
     })
 }

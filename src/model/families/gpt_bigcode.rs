@@ -10,7 +10,7 @@ use crate::model::{
 const NAMES: Names = Names { transposed: false, ..gpt2::NAMES };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
-    let mut spec = gpt2::like_gpt2(config, "gpt_bigcode", NAMES)?;
+    let mut spec = gpt2::like_gpt2(config, "gpt_bigcode", &NAMES)?;
     if config.flag("multi_query")? {
         spec.n_kv_heads = 1;
     } else {

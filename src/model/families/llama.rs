@@ -1,4 +1,4 @@
-//! Llama (Touvron et al. 2023) and those that are Llama by another name: InternLM 3, IQuest-Coder, Seed-OSS.
+//! Llama (Touvron et al. 2023) and those that are Llama by another name: `InternLM` 3, IQuest-Coder, Seed-OSS.
 
 use super::{activation, even_head};
 use crate::model::{

@@ -36,7 +36,7 @@ pub(super) fn qwen2_moe(config: &Config) -> Result<Spec, ModelError> {
     let mut spec = llama::like_llama(config, "qwen2_moe")?;
     spec.bias = Biases { qkv: config.flag("qkv_bias")?, ..Biases::default() };
     let (used, last) = (config.flag("use_sliding_window")?, config.whole("max_window_layers")?);
-    let slides = |i: usize| used && i % 2 == 0 && (i as i64) < last;
+    let slides = |i: usize| used && i.is_multiple_of(2) && (i as i64) < last;
     qwen::slide_where_used(config, &mut spec, slides)?;
     let shared = config.usize("shared_expert_intermediate_size")?;
     sparse_layers(config, spec, Some(shared))

@@ -1,4 +1,4 @@
-//! MPT (MosaicML 2023): alibi, layer norms without bias, no biases at all.
+//! MPT (`MosaicML` 2023): alibi, layer norms without bias, no biases at all.
 
 use super::even_head;
 use crate::model::{

@@ -146,7 +146,7 @@ impl<'a> Loader<'a> {
             ln2: norm_if(own, names.ln2)?,
             mlp: match self.spec.experts {
                 Some(experts) if self.spec.layers[i].sparse => {
-                    Feed::Experts(self.experts(i, experts, &name)?)
+                    Feed::Experts(Box::new(self.experts(i, experts, &name)?))
                 }
                 _ => Feed::Mlp(self.mlp(i, &name)?),
             },
