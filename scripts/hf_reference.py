@@ -7,6 +7,7 @@ parity tests). `NAMES` says where each family keeps its modules; everything else
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from pathlib import Path
 import torch
 import transformers
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
+# The tensors of a multimodal model that its text half needs, under all names that checkpoints have them.
+TEXT_HALF = re.compile(r"(^|\.)(language_model|text_model)\.|^lm_head|^model\.(layers|embed_tokens|norm)\b")
 # Largest |resid_pre + attn_out + mlp_out - resid_post| allowed, relative to the residual stream's largest value.
 SUM_TOLERANCE = 1e-5
 
@@ -89,10 +92,10 @@ def load(folder: Path) -> PreTrainedModel:
 
     Tensors that no module reads (mask buffers of old checkpoints) are left alone.
     """
-    model, info = AutoModelForCausalLM.from_pretrained(
+    model, info = auto(AutoConfig.from_pretrained(folder, local_files_only=True)).from_pretrained(
         folder,
         dtype=torch.float32,
-        attn_implementation="eager",
+        attn_implementation="eager", experts_implementation="eager",
         local_files_only=True,
         output_loading_info=True,
     )
@@ -102,13 +105,27 @@ def load(folder: Path) -> PreTrainedModel:
     return model.eval()
 
 
+def auto(config: object) -> type:
+    """Who builds a model of this config: a multimodal one has its text half inside."""
+    return AutoModelForImageTextToText if hasattr(config, "text_config") else AutoModelForCausalLM
+
+
+def unapplied_scale(model: PreTrainedModel) -> float | None:
+    """The factor on logits that a multimodal class leaves out, although its text half was trained with it.
+
+    Aya Vision and Command A Vision call the head themselves since 4.52, without Cohere's `logit_scale`.
+    """
+    text = getattr(model.config, "text_config", None)
+    return getattr(text, "logit_scale", None)
+
+
 def exact(folder: Path) -> PreTrainedModel:
     """The model in f64 from end to end: built anew, since transformers keeps rotary frequencies in f32 otherwise.
 
     To be built and run inside `Float64`, with f64 as the default type. Its weights take no gradient.
     """
     loaded = load(folder)
-    model = type(loaded)._from_config(loaded.config, attn_implementation="eager", dtype=torch.float64)
+    model = type(loaded)._from_config(loaded.config, attn_implementation="eager", experts_implementation="eager", dtype=torch.float64)
     model.load_state_dict(loaded.state_dict())
     return model.eval().requires_grad_(False)
 
@@ -139,18 +156,45 @@ class Float64(TorchFunctionMode):
 
 def references_f64(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """Residual streams and logits of the f32 model `model`, computed in f64 from end to end."""
+    found = _in_f64(model, lambda exact: references(exact, input_ids))
+    kept = {k: v for k, v in found.items() if k in ("input_ids", "logits") or k.endswith("hook_resid_pre")}
+    return {k: v if k == "input_ids" else v.double() for k, v in kept.items()}
+
+
+def _in_f64(model: PreTrainedModel, found: Callable[[PreTrainedModel], dict]) -> dict[str, torch.Tensor]:
+    """What `found` says of the f32 model `model` built anew in f64."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         with Float64():
             # Built anew, so that rotary frequencies and position tables are f64 too, not f32 widened.
-            exact = type(model)._from_config(model.config, attn_implementation="eager", dtype=torch.float64)
+            exact = type(model)._from_config(model.config, attn_implementation="eager", experts_implementation="eager", dtype=torch.float64)
             exact.load_state_dict(model.state_dict())
-            found = references(exact.eval(), input_ids)
+            return found(exact.eval())
     finally:
         torch.set_default_dtype(default)
-    kept = {k: v for k, v in found.items() if k in ("input_ids", "logits") or k.endswith("hook_resid_pre")}
-    return {k: v if k == "input_ids" else v.double() for k, v in kept.items()}
+
+
+def streams_f64(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`streams` of the f32 model `model`, computed in f64 from end to end."""
+    found = _in_f64(model, lambda exact: streams(exact, input_ids))
+    return {k: v if k == "input_ids" else v.double() for k, v in found.items()}
+
+
+def streams(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Residual streams and logits, for a model of any family: what its own `hidden_states` say, and what its last norm reads."""
+    decoder, found = model.get_decoder(), _Recorder()
+    norms = [name for name, _ in decoder.named_children() if "norm" in name or name == "ln_f"]
+    # A norm that is also used before the blocks is recorded last when it runs last.
+    found.input("last", decoder.get_submodule(norms[-1]))
+    with torch.no_grad(), found:
+        out = model(input_ids, output_hidden_states=True, use_cache=False)
+    states = [*out.hidden_states[:-1], found.tensors["last"]]
+    logits = out.logits
+    if scale := unapplied_scale(model):
+        logits = logits * scale
+    named = {f"blocks.{i}.hook_resid_pre": state.reshape(*input_ids.shape, -1) for i, state in enumerate(states)}
+    return {k: v.detach().contiguous() for k, v in (named | {"input_ids": input_ids, "logits": logits}).items()}
 
 
 def references(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:

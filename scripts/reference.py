@@ -37,7 +37,9 @@ def main() -> None:
     ids = token_ids(args.model / "tokenizer.json", text, args.bos_id, args.tokens)
     model = hf_reference.load(args.model)
     check_range(ids, model.config)
-    found = hf_reference.references(model, torch.tensor([ids]))
+    # Every hook of the families that say where they keep their modules; streams and logits of all others.
+    known = model.config.model_type in hf_reference.NAMES
+    found = (hf_reference.references if known else hf_reference.streams)(model, torch.tensor([ids]))
     hf_reference.save(args.out, found, "scripts/reference.py")
     print(f"{args.out}: {len(ids)} tokens, {len(found)} tensors", file=sys.stderr)
 
@@ -73,8 +75,8 @@ def check_range(ids: list[int], config: object) -> None:
     context = config.max_position_embeddings if hasattr(config, "max_position_embeddings") else len(ids)
     if len(ids) > context:
         sys.exit(f"{len(ids)} tokens do not fit the model's context of {context}, see --tokens")
-    if max(ids) >= config.vocab_size or min(ids) < 0:
-        sys.exit(f"token ids {min(ids)} to {max(ids)} lie outside the vocabulary of {config.vocab_size}")
+    if max(ids) >= config.get_text_config().vocab_size or min(ids) < 0:
+        sys.exit(f"token ids {min(ids)} to {max(ids)} lie outside the vocabulary of {config.get_text_config().vocab_size}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ mod kills;
 mod leakage_cli;
 mod lens_cli;
 mod lens_golden;
+mod models_table;
 mod not_finite;
 mod package_lens;
 mod parity;

@@ -2,7 +2,7 @@ use tch::Tensor;
 
 use super::{HookPoint, Tap};
 
-/// Replaces the value at one point by any function of it. [`Edits`](super::Edits) are the usual changes, at chosen positions.
+/// Replaces the value at one point by any function of it. The usual changes, at chosen positions, are `Edits` of the room `intervene`.
 #[derive(Debug)]
 pub struct Edit<F> {
     point: HookPoint,

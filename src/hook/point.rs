@@ -48,6 +48,14 @@ pub enum BlockHook {
     AttnOut,
     /// `hook_resid_mid [batch, seq, d_model]`: after attention; parallel-residual blocks have none.
     ResidMid,
+    /// `mlp.hook_router_logits [batch, seq, expert]`: what a mixture of experts chooses by; other blocks have none.
+    RouterLogits,
+    /// `mlp.hook_expert_indices [batch, seq, top_k]`: the experts that were chosen, likeliest first.
+    ExpertIndices,
+    /// `mlp.hook_expert_weights [batch, seq, top_k]`: what each of them counts.
+    ExpertWeights,
+    /// `mlp.hook_expert_out [batch, seq, top_k, d_model]`: what each of them gives, times its weight.
+    ExpertOut,
     /// `mlp.hook_pre [batch, seq, d_mlp]`: before the non-linearity (of a gated MLP: the gate's input to it).
     MlpPre,
     /// `mlp.hook_pre_linear [batch, seq, d_mlp]`: the linear branch of a gated MLP.
@@ -61,7 +69,7 @@ pub enum BlockHook {
 }
 
 /// Every hook of a block with its TransformerLens name and its short name.
-const NAMES: [(BlockHook, &str, &str); 17] = [
+const NAMES: [(BlockHook, &str, &str); 21] = [
     (BlockHook::ResidPre, "hook_resid_pre", "resid_pre"),
     (BlockHook::Q, "attn.hook_q", "q"),
     (BlockHook::K, "attn.hook_k", "k"),
@@ -74,6 +82,10 @@ const NAMES: [(BlockHook, &str, &str); 17] = [
     (BlockHook::Result, "attn.hook_result", "result"),
     (BlockHook::AttnOut, "hook_attn_out", "attn_out"),
     (BlockHook::ResidMid, "hook_resid_mid", "resid_mid"),
+    (BlockHook::RouterLogits, "mlp.hook_router_logits", "router_logits"),
+    (BlockHook::ExpertIndices, "mlp.hook_expert_indices", "expert_indices"),
+    (BlockHook::ExpertWeights, "mlp.hook_expert_weights", "expert_weights"),
+    (BlockHook::ExpertOut, "mlp.hook_expert_out", "expert_out"),
     (BlockHook::MlpPre, "mlp.hook_pre", "mlp_pre"),
     (BlockHook::MlpPreLinear, "mlp.hook_pre_linear", "mlp_pre_linear"),
     (BlockHook::MlpPost, "mlp.hook_post", "mlp_post"),

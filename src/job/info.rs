@@ -75,6 +75,7 @@ pub fn hook_shapes(session: &Session) -> Vec<(String, String)> {
 pub fn positions(positions: Positions) -> &'static str {
     match positions {
         Positions::Learned { .. } => "learned",
+        Positions::Sinusoidal { .. } => "sinusoidal",
         Positions::Rotary => "rotary",
         Positions::Alibi(_) => "alibi",
     }

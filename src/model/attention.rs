@@ -1,14 +1,13 @@
 //! Attention of one block: fused when nobody looks at scores or pattern, spelled out when somebody does.
 
-use layerscope_lenses::Norm;
 use tch::{Kind, Tensor};
 
 use super::{
     ModelError, Spec,
     decoder::Pass,
     mask::{Mask, causal},
-    nn::{Linear, soft_cap, wide},
-    rope::Rope,
+    nn::{HeadNorm, Linear, soft_cap, wide},
+    rope::Turn,
     spec::LayerSpec,
 };
 use crate::hook::{BlockHook as B, HookPoint};
@@ -18,18 +17,20 @@ use crate::hook::{BlockHook as B, HookPoint};
 pub(super) struct Attention {
     pub(super) layer: usize,
     pub(super) qkv: Linear,
-    pub(super) qk_norm: Option<[Norm; 2]>,
+    pub(super) qk_norm: Option<[HeadNorm; 2]>,
+    /// Queries and keys are normed after rotation.
+    pub(super) norm_last: bool,
     pub(super) o: Linear,
 }
 
 /// What the attention of every block of one pass shares.
 pub(super) struct Shared<'a> {
     pub(super) spec: &'a Spec,
-    pub(super) ropes: &'a [Rope],
+    pub(super) turns: &'a [Turn],
+    /// Factors on queries by position, `[seq, 1, 1]`.
+    pub(super) growth: Option<&'a Tensor>,
     /// What this layer may see.
     pub(super) mask: &'a Mask,
-    /// Position of the first query.
-    pub(super) start: i64,
 }
 
 impl Attention {
@@ -72,11 +73,11 @@ impl Attention {
         let at = |hook| HookPoint::Block(self.layer, hook);
         let q = tap.visit(at(B::Q), part(0, n));
         let k = tap.visit(at(B::K), part(n, kv));
-        let v = tap.visit(at(B::V), part(n + kv, kv));
+        let v = tap.visit(at(B::V), clipped(part(n + kv, kv), spec)?);
         Ok([q, k, v])
     }
 
-    /// QK-norm, then rotation.
+    /// QK-norm, then rotation; or the other way round.
     fn position(
         &self,
         q: Tensor,
@@ -84,14 +85,18 @@ impl Attention {
         shared: &Shared<'_>,
         layer: &LayerSpec,
     ) -> Result<(Tensor, Tensor), ModelError> {
-        let (q, k) = match &self.qk_norm {
-            Some([q_norm, k_norm]) => (q_norm.forward(&q)?, k_norm.forward(&k)?),
+        let norm = |q: Tensor, k: Tensor, now: bool| match &self.qk_norm {
+            Some([q_norm, k_norm]) if now => Ok((q_norm.forward(&q)?, k_norm.forward(&k)?)),
+            _ => Ok::<_, ModelError>((q, k)),
+        };
+        let (q, k) = norm(q, k, !self.norm_last)?;
+        let (q, k) = (clipped(q, shared.spec)?, clipped(k, shared.spec)?);
+        let (q, k) = match layer.rope.and_then(|rope| shared.turns.get(rope)) {
+            Some(turn) => (turn.rotate(&q)?, turn.rotate(&k)?),
             None => (q, k),
         };
-        match shared.ropes.get(layer.rope) {
-            Some(rope) => Ok((rope.rotate(&q, shared.start)?, rope.rotate(&k, shared.start)?)),
-            None => Ok((q, k)),
-        }
+        let (q, k) = norm(q, k, self.norm_last)?;
+        Ok((if let Some(growth) = shared.growth { q.f_mul(growth)? } else { q }, k))
     }
 
     /// Scores and pattern as tensors: `q, k, v [batch, head, seq, d_head]` to `z` of the same shape.
@@ -137,6 +142,14 @@ impl Attention {
             None => summed,
         })
     }
+}
+
+/// Between the model's limits, where it has some.
+fn clipped(x: Tensor, spec: &Spec) -> Result<Tensor, ModelError> {
+    Ok(match spec.qkv_clip {
+        Some(limit) => x.f_clamp(-limit, limit)?,
+        None => x,
+    })
 }
 
 /// libtorch's fused attention; never holds the scores. Its own causal mask is that of as many queries as keys.

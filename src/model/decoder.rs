@@ -7,9 +7,10 @@ use super::{
     Cache, Combine, ModelError, Schedule, Spec, Step,
     attention::{Attention, Shared},
     mask::Masks,
-    nn::Linear,
-    rope::Rope,
-    spec::{Activation, Positions, ResidualKind},
+    mlp::Feed,
+    positions::{self, PositionTable},
+    rope::{Rope, Turn},
+    spec::ResidualKind,
 };
 use crate::hook::{BlockHook as B, HookPoint, Tap};
 
@@ -17,7 +18,8 @@ use crate::hook::{BlockHook as B, HookPoint, Tap};
 #[derive(Debug)]
 pub(super) struct Decoder {
     pub(super) embed: Tensor,
-    pub(super) pos_embed: Option<Tensor>,
+    pub(super) embed_scale: Option<f64>,
+    pub(super) pos_embed: Option<PositionTable>,
     pub(super) embed_norm: Option<Norm>,
     pub(super) blocks: Vec<Block>,
     pub(super) ropes: Vec<Rope>,
@@ -27,22 +29,12 @@ pub(super) struct Decoder {
 /// One block. A post norm is a norm on what attention or the MLP puts out.
 #[derive(Debug)]
 pub(super) struct Block {
-    pub(super) ln1: Norm,
+    pub(super) ln1: Option<Norm>,
     pub(super) attention: Attention,
     pub(super) ln1_post: Option<Norm>,
     pub(super) ln2: Option<Norm>,
-    pub(super) mlp: Mlp,
+    pub(super) mlp: Feed,
     pub(super) ln2_post: Option<Norm>,
-}
-
-/// `up [d_mlp, d_model]`, or gate and up in one `[2 · d_mlp, d_model]`; `down [d_model, d_mlp]`.
-#[derive(Debug)]
-pub(super) struct Mlp {
-    pub(super) layer: usize,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
-    pub(super) gated: bool,
-    pub(super) activation: Activation,
 }
 
 /// One forward pass: who watches it, what it remembers.
@@ -102,6 +94,13 @@ impl Pass<'_> {
     }
 }
 
+/// What the blocks of one pass share.
+struct Around {
+    masks: Masks,
+    turns: Vec<Turn>,
+    growth: Option<Tensor>,
+}
+
 impl Decoder {
     /// Token ids `[batch, seq]`, after those that `cache` has seen, through the blocks of `schedule` to logits
     /// `[batch, seq, vocab]`; none when the tap ended the pass.
@@ -136,16 +135,24 @@ impl Decoder {
         schedule: &Schedule,
         pass: &mut Pass<'_>,
     ) -> Result<Option<Tensor>, ModelError> {
-        let mut x = self.embed(ids, spec, pass)?;
+        let mut x = self.embed(ids, pass)?;
         if pass.ends_at(HookPoint::PosEmbed) {
             return Ok(None);
         }
-        let masks = Masks::new(spec, &x, pass.start())?;
+        let around = self.around(spec, &x, pass.start())?;
         for step in schedule.steps() {
-            let Some(out) = self.step(step, x, spec, &masks, pass)? else { return Ok(None) };
+            let Some(out) = self.step(step, x, spec, &around, pass)? else { return Ok(None) };
             x = out;
         }
         self.unembed(x, pass)
+    }
+
+    /// What the blocks of one pass share, for queries `x [batch, seq, ..]` from position `start` on.
+    fn around(&self, spec: &Spec, x: &Tensor, start: i64) -> Result<Around, ModelError> {
+        let seq = x.size()[1];
+        let turns = self.ropes.iter().map(|rope| rope.at(start, seq)).collect::<Result<_, _>>()?;
+        let growth = spec.query_growth.map(|growth| positions::growth(growth, start, x)).transpose()?;
+        Ok(Around { masks: Masks::new(spec, x, start)?, turns, growth })
     }
 
     /// One block, or several on the same `x [batch, seq, d_model]`.
@@ -154,16 +161,16 @@ impl Decoder {
         step: &Step,
         x: Tensor,
         spec: &Spec,
-        masks: &Masks,
+        around: &Around,
         pass: &mut Pass<'_>,
     ) -> Result<Option<Tensor>, ModelError> {
         let (blocks, combine) = match step {
-            Step::Block(i) => return self.block(*i, x, spec, masks, pass),
+            Step::Block(i) => return self.block(*i, x, spec, around, pass),
             Step::Parallel(blocks, combine) => (blocks, *combine),
         };
         let mut outs = Vec::with_capacity(blocks.len());
         for &i in blocks {
-            let Some(out) = self.block(i, x.shallow_clone(), spec, masks, pass)? else { return Ok(None) };
+            let Some(out) = self.block(i, x.shallow_clone(), spec, around, pass)? else { return Ok(None) };
             outs.push(out);
         }
         let sum = Tensor::f_stack(&outs, 0)?.f_sum_dim_intlist(0, false, x.kind())?;
@@ -179,31 +186,30 @@ impl Decoder {
         i: usize,
         x: Tensor,
         spec: &Spec,
-        masks: &Masks,
+        around: &Around,
         pass: &mut Pass<'_>,
     ) -> Result<Option<Tensor>, ModelError> {
         let resid = pass.visit(HookPoint::Block(i, B::ResidPre), x);
         if pass.ends_in_block(HookPoint::Block(i, B::ResidPre)) {
             return Ok(None);
         }
-        let shared =
-            Shared { spec, ropes: &self.ropes, mask: masks.of(spec.layers[i].window), start: pass.start() };
+        let mask = around.masks.of(spec.layers[i].window);
+        let shared = Shared { spec, turns: &around.turns, growth: around.growth.as_ref(), mask };
         let out = self.blocks[i].forward(i, resid, &shared, pass)?;
         pass.runs += 1;
         Ok(out)
     }
 
-    /// Token embeddings and learned positions, `[batch, seq, d_model]`.
-    fn embed(&self, ids: &Tensor, spec: &Spec, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
+    /// Token embeddings and positions, `[batch, seq, d_model]`.
+    fn embed(&self, ids: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
         let mut x = Tensor::f_embedding(&self.embed, ids, -1, false, false)?;
-        if let Some(scale) = spec.embed_scale {
+        if let Some(scale) = self.embed_scale {
             // The factor is rounded to the model's number type first, as in transformers.
             x = x.f_mul(&Tensor::from(scale).to_kind(self.embed.kind()).to_device(x.device()))?;
         }
         x = pass.visit(HookPoint::Embed, x);
-        if let (Some(table), Positions::Learned { offset }) = (&self.pos_embed, spec.positions) {
-            let rows = table.f_narrow(0, offset as i64 + pass.start(), ids.size()[1])?;
-            let positions = rows.unsqueeze(0).expand_as(&x);
+        if let Some(table) = &self.pos_embed {
+            let positions = table.rows(pass.start(), ids.size()[1])?.unsqueeze(0).expand_as(&x);
             x = x.f_add(&pass.visit(HookPoint::PosEmbed, positions))?;
         }
         match &self.embed_norm {
@@ -244,55 +250,44 @@ impl Block {
         pass: &mut Pass<'_>,
     ) -> Result<Option<Tensor>, ModelError> {
         let at = |hook| HookPoint::Block(i, hook);
-        let normed = self.ln1.forward(&resid)?;
-        let attn = post(self.ln1_post.as_ref(), self.attention.forward(&normed, shared, pass)?)?;
-        let attn = pass.visit(at(B::AttnOut), attn);
+        let read = normed(self.ln1.as_ref(), resid.shallow_clone())?;
+        let attn = normed(self.ln1_post.as_ref(), self.attention.forward(&read, shared, pass)?)?;
+        let attn = pass.visit(at(B::AttnOut), scaled(attn, shared.spec));
         if pass.ends_in_block(at(B::AttnOut)) {
             return Ok(None);
         }
         let (stream, mlp_in) = match shared.spec.residual {
             ResidualKind::Sequential => {
                 let mid = pass.visit(at(B::ResidMid), resid + attn);
-                let mlp_in = post(self.ln2.as_ref(), mid.shallow_clone())?;
+                let mlp_in = normed(self.ln2.as_ref(), mid.shallow_clone())?;
                 (mid, mlp_in)
             }
             ResidualKind::Parallel => {
-                let mlp_in = post(self.ln2.as_ref(), resid.shallow_clone())?;
+                let mlp_in = normed(self.ln2.as_ref(), resid.shallow_clone())?;
                 (resid + attn, mlp_in)
             }
-            ResidualKind::ParallelSharedNorm => (resid + attn, normed),
+            ResidualKind::ParallelSharedNorm => (resid + attn, read),
         };
         if pass.ends_in_block(at(B::ResidMid)) {
             return Ok(None);
         }
-        let mlp = post(self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
-        let mlp = pass.visit(at(B::MlpOut), mlp);
+        let mlp = normed(self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
+        let mlp = pass.visit(at(B::MlpOut), scaled(mlp, shared.spec));
         let out = pass.visit(at(B::ResidPost), stream + mlp);
         Ok((!pass.ends_in_block(at(B::ResidPost))).then_some(out))
     }
 }
 
-impl Mlp {
-    /// `[batch, seq, d_model]` to the same.
-    fn forward(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
-        let at = |hook| HookPoint::Block(self.layer, hook);
-        let inner = self.up.forward(x)?;
-        let post = if self.gated {
-            let d_mlp = inner.size()[2] / 2;
-            let gate = pass.visit(at(B::MlpPre), inner.narrow(2, 0, d_mlp));
-            let up = pass.visit(at(B::MlpPreLinear), inner.narrow(2, d_mlp, d_mlp));
-            self.activation.apply(&gate)?.f_mul_(&up)?
-        } else if pass.wants(at(B::MlpPre)) {
-            self.activation.apply(&pass.visit(at(B::MlpPre), inner))?
-        } else {
-            self.activation.apply_in_place(inner)?
-        };
-        self.down.forward(&pass.visit(at(B::MlpPost), post))
+/// What a branch adds to the residual stream.
+fn scaled(branch: Tensor, spec: &Spec) -> Tensor {
+    match spec.residual_scale {
+        Some(scale) => branch * scale,
+        None => branch,
     }
 }
 
 /// `norm(x)`, or `x` where there is no norm.
-fn post(norm: Option<&Norm>, x: Tensor) -> Result<Tensor, ModelError> {
+fn normed(norm: Option<&Norm>, x: Tensor) -> Result<Tensor, ModelError> {
     match norm {
         Some(norm) => Ok(norm.forward(&x)?),
         None => Ok(x),

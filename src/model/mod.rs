@@ -3,17 +3,21 @@
 //! What differs between families is data ([`Spec`]), read from `config.json` by one small file per family
 //! under `families/`; the forward pass exists once, in `decoder.rs`.
 
+mod activation;
 mod attention;
 mod cache;
 mod config;
 mod decoder;
 mod error;
+mod experts;
 mod families;
 mod files;
 mod load;
 mod mask;
+mod mlp;
 mod names;
 mod nn;
+mod positions;
 mod rope;
 mod schedule;
 mod spec;
@@ -22,6 +26,7 @@ mod weights;
 
 use std::path::Path;
 
+pub use activation::Activation;
 pub use cache::Cache;
 pub use config::Config;
 pub(crate) use config::parse_python;
@@ -33,7 +38,7 @@ pub use load::settle;
 pub(crate) use nn::wide;
 pub use rope::{RopeScaling, RopeSpec};
 pub use schedule::{Combine, Schedule, Step};
-pub use spec::{Activation, Positions, ResidualKind, Spec};
+pub use spec::{NormPlacement, Positions, ResidualKind, Spec};
 use tch::{Device, Kind, Tensor};
 pub use weights::Weights;
 
@@ -115,7 +120,8 @@ impl Model {
     /// new positions only (scores and pattern: new queries, all keys).
     ///
     /// # Errors
-    /// Also when the rows are not as many as before, or cached and new tokens are more than the context.
+    /// Also when the rows are not as many as before, cached and new tokens are more than the context, or the cached keys
+    /// would be rotated otherwise in the longer text (`dynamic` and `longrope`, see [`Spec::rotates_alike`]).
     pub fn forward_cached(
         &self,
         ids: &Tensor,
@@ -146,6 +152,12 @@ impl Model {
         self.check_ids(ids, seen as i64)?;
         if let Some(cache) = &cache {
             cache.check(ids.size()[0])?;
+            let all = seen + ids.size()[1] as usize;
+            if seen > 0 && !self.spec.rotates_alike(seen, all) {
+                return Err(ModelError::Input(format!(
+                    "a cache of {seen} tokens cannot grow to {all}: this model rotates texts of these lengths differently"
+                )));
+            }
         }
         self.decoder.forward(&ids.to_device(self.device), &self.spec, schedule, cache, tap)
     }
@@ -176,17 +188,24 @@ impl Model {
 ///
 /// `blocks.{L}.hook_resid_pre` is the residual stream leaving the last block, before the final norm.
 pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
-    let exists = |hook: &BlockHook| match hook {
+    let exists = |block: usize, hook: &BlockHook| match hook {
         BlockHook::ResidMid => spec.residual == ResidualKind::Sequential,
-        BlockHook::MlpPreLinear => spec.names.mlp.gated(),
+        BlockHook::MlpPre | BlockHook::MlpPost => !spec.layers[block].sparse,
+        BlockHook::MlpPreLinear => spec.names.mlp.gated() && !spec.layers[block].sparse,
+        BlockHook::RouterLogits
+        | BlockHook::ExpertIndices
+        | BlockHook::ExpertWeights
+        | BlockHook::ExpertOut => spec.layers[block].sparse,
         _ => true,
     };
     let mut points = vec![HookPoint::Embed];
-    if matches!(spec.positions, Positions::Learned { .. }) {
+    if spec.positions.are_embedded() {
         points.push(HookPoint::PosEmbed);
     }
     for block in 0..spec.n_layers {
-        points.extend(BlockHook::all().filter(exists).map(|hook| HookPoint::Block(block, hook)));
+        points.extend(
+            BlockHook::all().filter(|hook| exists(block, hook)).map(|hook| HookPoint::Block(block, hook)),
+        );
     }
     points.push(HookPoint::resid_pre(spec.n_layers));
     points.extend([HookPoint::FinalScale, HookPoint::FinalNormalized, HookPoint::Logits]);
@@ -206,6 +225,9 @@ pub fn width(spec: &Spec, point: HookPoint) -> Option<Vec<usize>> {
             BlockHook::K | BlockHook::V | BlockHook::RotK => vec![spec.n_kv_heads, spec.d_head],
             BlockHook::Result => vec![spec.n_heads, d],
             BlockHook::AttnScores | BlockHook::Pattern => return None,
+            BlockHook::RouterLogits => vec![spec.experts?.n],
+            BlockHook::ExpertIndices | BlockHook::ExpertWeights => vec![spec.experts?.top_k],
+            BlockHook::ExpertOut => vec![spec.experts?.top_k, d],
             BlockHook::MlpPre | BlockHook::MlpPreLinear | BlockHook::MlpPost => vec![spec.d_mlp],
             _ => vec![d],
         },

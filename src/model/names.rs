@@ -46,6 +46,8 @@ pub enum QkvNames {
     Joined(&'static str),
     /// One map whose rows go by key-value group: its queries, its key, its value (NeoX, BLOOM, Falcon).
     ByGroup(&'static str),
+    /// One map in four parts, each a quarter of the queries, of the values, of the keys (`CodeGen`).
+    InQuarters(&'static str),
 }
 
 /// Where the MLP is.
@@ -75,6 +77,33 @@ pub enum MlpNames {
         down: &'static str,
     },
 }
+
+/// Where experts are.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpertNames {
+    /// The router's map.
+    pub router: &'static str,
+    /// The experts' own maps.
+    pub each: EachExpert,
+    /// The expert of all tokens, whose maps are called as an MLP's, and its share.
+    pub shared: [&'static str; 2],
+}
+
+/// How the maps of many experts are stored.
+#[derive(Debug, Clone, Copy)]
+pub enum EachExpert {
+    /// One by one: start of their names, then a number, then the gate's, the linear branch's and the output's.
+    ByNumber(&'static str, [&'static str; 3]),
+    /// As two tensors: gates and linear branches `[experts, 2 · d_expert, d_model]`, outputs.
+    Stacked([&'static str; 2]),
+}
+
+/// As Qwen 2 MoE and most others have them.
+pub(super) const EXPERT_NAMES: ExpertNames = ExpertNames {
+    router: "mlp.gate",
+    each: EachExpert::ByNumber("mlp.experts.", ["gate_proj", "up_proj", "down_proj"]),
+    shared: ["mlp.shared_expert", "mlp.shared_expert_gate"],
+};
 
 impl MlpNames {
     /// Whether the MLP has a gate.

@@ -1,8 +1,9 @@
 //! The few layers every family is made of.
 
+use layerscope_lenses::Norm;
 use tch::{Kind, Tensor};
 
-use super::{ModelError, spec::Activation};
+use super::ModelError;
 
 /// The type that sums and statistics are computed in: f64 stays, everything else becomes f32.
 pub(crate) fn wide(kind: Kind) -> Kind {
@@ -21,26 +22,31 @@ impl Linear {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, ModelError> {
         Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
     }
+
+    /// A tensor of its weight's type, on its device, to be filled.
+    pub(super) fn room(&self, size: &[i64]) -> Result<Tensor, ModelError> {
+        Ok(Tensor::f_zeros(size, (self.weight.kind(), self.weight.device()))?)
+    }
 }
 
-impl Activation {
-    /// Elementwise.
-    pub(super) fn apply(self, x: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(match self {
-            Self::Gelu => x.f_gelu("none")?,
-            Self::GeluTanh => x.f_gelu("tanh")?,
-            Self::Relu => x.f_relu()?,
-            Self::Silu => x.f_silu()?,
-        })
-    }
+/// A norm of queries or keys `[batch, seq, head, d_head]`.
+#[derive(Debug)]
+pub(super) enum HeadNorm {
+    /// Of each head.
+    Head(Norm),
+    /// Of each head, then times weights `[head, d_head]`.
+    HeadByItself(Norm, Tensor),
+    /// Of all heads at once.
+    All(Norm),
+}
 
-    /// The same in the memory of `x`, which nobody else may hold.
-    pub(super) fn apply_in_place(self, mut x: Tensor) -> Result<Tensor, ModelError> {
+impl HeadNorm {
+    /// To the same shape.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, ModelError> {
         Ok(match self {
-            Self::Gelu => x.f_gelu_("none")?,
-            Self::GeluTanh => x.f_gelu_("tanh")?,
-            Self::Relu => x.f_relu_()?,
-            Self::Silu => x.f_silu_()?,
+            Self::Head(norm) => norm.forward(x)?,
+            Self::HeadByItself(norm, weight) => norm.forward(x)?.f_mul(weight)?.to_kind(x.kind()),
+            Self::All(norm) => norm.forward(&x.f_flatten(2, 3)?)?.f_view(x.size().as_slice())?,
         })
     }
 }

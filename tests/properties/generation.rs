@@ -63,6 +63,17 @@ fn a_cache_changes_no_token() {
 fn a_sequence_in_pieces_is_the_sequence() {
     for (name, model) in families() {
         let ids = ids(&model, 2, 13);
+        if !model.spec().rotates_alike(4, 13) {
+            // Keys of the shorter text are of no use in the longer one.
+            let mut cache = Cache::new();
+            model.forward_cached(&ids.narrow(1, 0, 4), &mut cache, &mut ()).unwrap();
+            let refused = model.forward_cached(&ids.narrow(1, 4, 9), &mut cache, &mut ()).unwrap_err();
+            assert!(
+                refused.to_string().contains("a cache of 4 tokens cannot grow to 13"),
+                "{name}: {refused}"
+            );
+            continue;
+        }
         let whole = everything(&model, &ids, &mut ());
         let all: Selection = hook_points(model.spec()).into_iter().collect();
         let mut cache = Cache::new();
@@ -97,7 +108,7 @@ fn a_sequence_in_pieces_is_the_sequence() {
 
 #[test]
 fn a_cache_knows_its_limits() {
-    let (_, model) = families().remove(0);
+    let (_, model) = families().into_iter().find(|(name, _)| name == "bloom").unwrap();
     let ids = ids(&model, 2, 40);
     let mut cache = Cache::new();
     model.forward_cached(&ids, &mut cache, &mut ()).unwrap();
@@ -122,7 +133,10 @@ fn an_edited_prompt_stays_edited() {
                     let mut passes = 0;
                     let mut edit = Edit::at(point, |value: Tensor| {
                         passes += 1;
-                        value * 4.0
+                        // Not by one factor, which a norm of queries takes out again.
+                        let steps = Tensor::arange(*value.size().last().unwrap(), (Kind::Int64, Device::Cpu));
+                        let factors: Tensor = ((steps + 1) * 0.7).sin().abs() * 3.0 + 1.0;
+                        value * factors.to_kind(Kind::Float)
                     });
                     let said = run(&model, &prompts, &greedy(cache, steps), &mut edit);
                     (said, passes)

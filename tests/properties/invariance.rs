@@ -35,7 +35,9 @@ fn a_window_alone_is_the_window_in_a_batch() {
 fn later_tokens_do_not_matter(name: &str, model: &Model, seq: i64) {
     let ids = ids(model, 2, seq as usize);
     let (whole, logits) = (everything(model, &ids, &mut ()), silent(model, &ids));
-    for k in [1, seq / 2, seq - 1] {
+    // But for texts that are rotated by their length.
+    let alike = |k: &i64| model.spec().rotates_alike(*k as usize, seq as usize);
+    for k in [1, seq / 2, seq - 1].into_iter().filter(alike) {
         let start = cut(everything(model, &ids, &mut ()), |point, t| {
             let is_square = t.dim() == 4 && whole[&point].size()[2..] == [seq, seq];
             if is_square { t.narrow(2, 0, k).narrow(3, 0, k) } else { t.narrow(1, 0, k) }
@@ -65,7 +67,7 @@ fn a_cut_window_has_the_same_start() {
 #[test]
 fn threads_do_not_matter() {
     for (name, model) in &families().into_iter().chain(trained()).collect::<Vec<_>>() {
-        let ids = ids(model, 2, 50);
+        let ids = ids(model, 2, model.spec().n_ctx.min(50));
         let before = tch::get_num_threads();
         let run = |threads| {
             tch::set_num_threads(threads);

@@ -12,7 +12,7 @@ use crate::words::{counted, plural};
 pub enum Basis {
     /// Token ids of one tokenizer.
     Tokens,
-    /// Words, but for case and white space: those of [`words`].
+    /// Words, in lower case, split at white space.
     Words,
 }
 

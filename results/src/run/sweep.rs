@@ -35,7 +35,7 @@ pub(super) fn find(root: &Path, ours: &dyn Fn(&Path) -> bool) -> Result<Vec<Path
     Ok(found)
 }
 
-/// Deletes the files that `ours` accepts, as [`find`] finds them, and folders left empty by that.
+/// Deletes the files that `ours` accepts, and folders left empty by that.
 ///
 /// # Errors
 /// A file that cannot be removed.

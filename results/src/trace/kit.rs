@@ -32,7 +32,7 @@ pub enum KitError {
 /// the same text are told apart by their ids, `text#id`.
 ///
 /// # Errors
-/// [`KitError`]; tokens must have been followed with [`super::Tracked::Top`].
+/// [`KitError`]; tokens must have been followed wherever they are among the likeliest.
 pub fn logitlenskit(trace: &Trace, lens: &LensTrace) -> Result<Value, KitError> {
     if lens.horizon != 1 {
         return Err(KitError::Horizon { lens: lens.lens.clone(), horizon: lens.horizon });

@@ -119,7 +119,10 @@ pub fn generate(
 ) -> Result<Vec<Generated>, GenerateError> {
     let _no_grad = tch::no_grad_guard();
     let prompt = check(model, prompts, settings)?;
-    let mut runner = Runner { model, settings, prompt, cache: settings.cache.then(Cache::new), tap };
+    // Some models rotate longer texts otherwise (`longrope`): then keys of the shorter text are of no use.
+    let alike = model.spec().rotates_alike(prompt, prompt + settings.max_new_tokens.saturating_sub(1));
+    let cache = (settings.cache && alike).then(Cache::new);
+    let mut runner = Runner { model, settings, prompt, cache, tap };
     let mut ids = matrix(prompts.iter().map(|p| p.ids.as_slice()));
     let mut rows: Vec<Row> = prompts.iter().map(|_| Row::default()).collect();
     for step in 0..settings.max_new_tokens {

@@ -132,7 +132,8 @@ pub fn rollout_from(
     let (last, (rows, prompt), given_steps) = (model.spec().n_layers, ids.size2()?, given.size3()?.1);
     feedback.check(last)?;
     fits(prompt as usize, feedback.steps, 1, model.spec().n_ctx)?;
-    let mut cache = cache.then(Cache::new);
+    let alike = model.spec().rotates_alike(prompt as usize, prompt as usize + feedback.steps);
+    let mut cache = (cache && alike).then(Cache::new);
     let own = Schedule::identity(last);
     let selection: Selection =
         [HookPoint::resid_pre(feedback.layer), HookPoint::resid_pre(last)].into_iter().collect();

@@ -7,7 +7,7 @@ use crate::results::draw::normal;
 /// Directions that are compared at one layer.
 #[derive(Debug)]
 pub struct Set {
-    /// That of [`basis_name`], `pca` or `random`.
+    /// That of [`basis_name`](crate::results::run::basis_name), `pca` or `random`.
     pub name: String,
     /// Place of the lens whose causal basis it is; none: a control.
     pub lens: Option<usize>,

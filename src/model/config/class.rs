@@ -48,14 +48,19 @@ impl Class {
         self.keys.get(key).map(|(_, default)| default)
     }
 
-    /// The other names of `key`.
+    /// The other names of `key`: those that stand for it, and the one it stands for.
     pub(super) fn aliases<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.aliases.iter().filter(move |(_, target)| *target == key).map(|(alias, _)| alias.as_str())
+        self.aliases.iter().filter_map(move |(alias, target)| match key {
+            _ if target == key => Some(alias.as_str()),
+            _ if alias == key => Some(target.as_str()),
+            _ => None,
+        })
     }
 
     /// What `key`, or the key it is another name of, must hold, when it may not hold `value`.
     pub(in crate::model) fn refuses(&self, key: &str, value: &Value) -> Option<String> {
-        let (types, _) = self.keys.get(self.aliases.get(key).map_or(key, String::as_str))?;
+        let own = self.keys.get(key);
+        let (types, _) = own.or_else(|| self.aliases(key).find_map(|name| self.keys.get(name)))?;
         (!types.iter().any(|t| t.holds(value))).then(|| listed(types))
     }
 }
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        assert_eq!(CLASSES.len(), 17);
+        assert_eq!(CLASSES.len(), 60);
         let gemma2 = Class::of("gemma2").unwrap();
         assert_eq!(gemma2.default("attn_logit_softcapping"), Some(&json!(50.0)));
         assert_eq!(gemma2.refuses("query_pre_attn_scalar", &json!(1.5)).unwrap(), "a whole number");

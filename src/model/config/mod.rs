@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) use class::Class;
 pub(crate) use json::parse_python;
-pub(super) use rope::RopeKeys;
+pub(super) use rope::{RopeKeys, RopeKinds};
 use serde_json::{Map, Value};
 
 use super::ModelError;
@@ -51,6 +51,36 @@ impl Config {
     /// When there is none.
     pub fn family(&self) -> Result<&str, ModelError> {
         self.str("model_type")
+    }
+
+    /// The object under `key`, to be read like a file of its own; none when it is missing or null.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(super) fn part(&self, key: &str) -> Result<Option<Self>, ModelError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let values = value.as_object().ok_or_else(|| self.wrong(key, "an object or null", value))?;
+        Ok(Some(Self { path: self.path.clone(), values: values.clone(), class: None }))
+    }
+
+    /// The text half of a multimodal model, of the family `default` where it does not say: `text_config`, or the file itself
+    /// as Qwen 2 VL's first files have it.
+    ///
+    /// # Errors
+    /// When `text_config` is no object.
+    pub(super) fn text_half(&self, default: &str) -> Result<Self, ModelError> {
+        let mut text = if let Some(text) = self.part("text_config")? {
+            text
+        } else {
+            let mut values = self.values.clone();
+            values.remove("model_type");
+            Self { path: self.path.clone(), values, class: None }
+        };
+        if !text.values.contains_key("model_type") {
+            text.values.insert("model_type".into(), default.into());
+        }
+        text.class = Class::of(text.family()?);
+        Ok(text)
     }
 
     /// Every key of the family's class that holds what its type does not allow is refused; `may_be_null` names keys that

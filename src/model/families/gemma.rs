@@ -7,7 +7,7 @@ use crate::model::{
     Activation, Config, ModelError, Spec,
     config::RopeKeys,
     names::{LLAMA_NAMES, Names},
-    spec::{Biases, NormSpec},
+    spec::{Biases, NormPlacement, NormSpec, QkNorm},
 };
 
 /// Gemma 2 and 3 norm what attention and MLP put out as well.
@@ -30,7 +30,21 @@ pub(super) fn gemma(config: &Config) -> Result<Spec, ModelError> {
 
 /// Caps on scores and logits; every other layer slides.
 pub(super) fn gemma2(config: &Config) -> Result<Spec, ModelError> {
-    let mut spec = with_post_norms(config, "gemma2")?;
+    let mut spec = like_gemma2(config, "gemma2")?;
+    spec.norms = NormPlacement::Both;
+    spec.names = POST_NORM_NAMES;
+    Ok(spec)
+}
+
+/// Gemma 2 trained with differential privacy, without the norms of what comes out.
+pub(super) fn vaultgemma(config: &Config) -> Result<Spec, ModelError> {
+    let mut spec = like_gemma2(config, "vaultgemma")?;
+    spec.names = Names { ln2: "pre_feedforward_layernorm", ..LLAMA_NAMES };
+    Ok(spec)
+}
+
+fn like_gemma2(config: &Config, family: &'static str) -> Result<Spec, ModelError> {
+    let mut spec = with_query_scale(config, family)?;
     spec.ropes = vec![config.rope(spec.d_head, RopeKeys::USUAL)?];
     spec.score_cap = config.optional_f64("attn_logit_softcapping")?;
     spec.logit_cap = config.optional_f64("final_logit_softcapping")?;
@@ -40,8 +54,10 @@ pub(super) fn gemma2(config: &Config) -> Result<Spec, ModelError> {
 
 /// Normed query and key heads; sliding layers rotate at their own base frequency, unscaled.
 pub(super) fn gemma3(config: &Config) -> Result<Spec, ModelError> {
-    let mut spec = with_post_norms(config, "gemma3_text")?;
-    spec.qk_norm = Some(NormKind::Rms);
+    let mut spec = with_query_scale(config, "gemma3_text")?;
+    spec.norms = NormPlacement::Both;
+    spec.names = POST_NORM_NAMES;
+    spec.qk_norm = Some(QkNorm::by_head(NormKind::Rms));
     if config.get("attn_logit_softcapping").is_some() {
         return Err(
             config.unsupported("attn_logit_softcapping", " (transformers ignores it for this family)")
@@ -55,23 +71,15 @@ pub(super) fn gemma3(config: &Config) -> Result<Spec, ModelError> {
         }
         _ => 6,
     };
-    let slides = config.sliding_layers(spec.n_layers, |i| !(i + 1).is_multiple_of(pattern))?;
-    spec.slide(config, |i| slides[i])?;
-    spec.ropes = config.ropes_by_type(spec.d_head)?.to_vec();
-    for (layer, slides) in spec.layers.iter_mut().zip(slides) {
-        layer.rope = usize::from(slides);
-    }
+    let full = RopeKeys::from_base(1_000_000.0);
+    let sliding = RopeKeys { theta: ("rope_local_base_freq", 10_000.0), ..full };
+    spec.slide_by_rope(config, [full, sliding], |i| !(i + 1).is_multiple_of(pattern))?;
     Ok(spec)
 }
 
-fn with_post_norms(config: &Config, family: &'static str) -> Result<Spec, ModelError> {
+fn with_query_scale(config: &Config, family: &'static str) -> Result<Spec, ModelError> {
     let mut spec = like_gemma(config, family, "hidden_activation")?;
-    let scale = (config.usize("query_pre_attn_scalar")? as f64).powf(-0.5);
-    for layer in &mut spec.layers {
-        layer.scale = scale;
-    }
-    spec.post_norms = true;
-    spec.names = POST_NORM_NAMES;
+    spec.scale_scores((config.usize("query_pre_attn_scalar")? as f64).powf(-0.5));
     Ok(spec)
 }
 

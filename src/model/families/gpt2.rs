@@ -27,17 +27,22 @@ pub(super) const NAMES: Names = Names {
 };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
+    let mut spec = like_gpt2(config, "gpt2", &NAMES)?;
+    if config.flag("scale_attn_by_inverse_layer_idx")? {
+        for (i, layer) in spec.layers.iter_mut().enumerate() {
+            layer.scale /= (i + 1) as f64;
+        }
+    }
+    Ok(spec)
+}
+
+/// GPT-2's sizes and habits under other names.
+pub(super) fn like_gpt2(config: &Config, family: &'static str, names: &Names) -> Result<Spec, ModelError> {
     config.refuse_if_true("add_cross_attention")?;
     let (d_model, n_heads, n_layers) =
         (config.usize("n_embd")?, config.usize("n_head")?, config.layers("n_layer")?);
     let d_head = even_head(config, d_model, n_heads)?;
     let scale = if config.flag("scale_attn_weights")? { (d_head as f64).powf(-0.5) } else { 1.0 };
-    let by_layer = config.flag("scale_attn_by_inverse_layer_idx")?;
-    let layer = |i: usize| LayerSpec {
-        window: None,
-        rope: 0,
-        scale: if by_layer { scale / (i + 1) as f64 } else { scale },
-    };
     let sizes = Sizes {
         n_layers,
         d_model,
@@ -51,9 +56,9 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let activation = activation(config, "activation_function")?;
     Ok(Spec {
         positions: Positions::Learned { offset: 0 },
-        layers: (0..n_layers).map(layer).collect(),
+        layers: vec![LayerSpec { scale, ..LayerSpec::default() }; n_layers],
         bias: Biases { qkv: true, o: true, mlp: true, head: false },
         tied: config.flag("tie_word_embeddings")?,
-        ..Spec::plain("gpt2", sizes, norm, activation, &NAMES)
+        ..Spec::plain(family, sizes, norm, activation, names)
     })
 }

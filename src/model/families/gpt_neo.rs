@@ -21,7 +21,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let n_layers = config.layers("num_layers")?;
     let local = local_layers(config, n_layers)?;
     let window = config.usize("window_size")?;
-    let layer = |&local: &bool| LayerSpec { window: local.then_some(window), rope: 0, scale: 1.0 };
+    let layer = |&local: &bool| LayerSpec { window: local.then_some(window), ..LayerSpec::default() };
     let sizes = Sizes {
         n_layers,
         d_model,

@@ -19,8 +19,11 @@ const NAMES: Names = Names {
     ..LLAMA_NAMES
 };
 
-const ROPE: RopeKeys =
-    RopeKeys { theta: ("rotary_emb_base", 10_000.0), fraction: Some(("rotary_pct", 0.25)), scales: true };
+const ROPE: RopeKeys = RopeKeys {
+    theta: ("rotary_emb_base", 10_000.0),
+    fraction: Some(("rotary_pct", 0.25)),
+    ..RopeKeys::USUAL
+};
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let (d_model, n_heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);

@@ -1,4 +1,5 @@
-//! GPT-J (Wang & Komatsuzaki 2021): parallel residual through one norm, interleaved rotation, biased head.
+//! GPT-J (Wang & Komatsuzaki 2021) and `CodeGen` (Nijkamp et al. 2022): parallel residual through one norm, interleaved
+//! rotation, biased head.
 
 use super::{activation, even_head, gpt2};
 use crate::model::{
@@ -16,7 +17,23 @@ const NAMES: Names = Names {
     ..gpt2::NAMES
 };
 
-pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
+/// For a training on four processors each quarter of the heads has its queries, values and keys together.
+const CODEGEN_NAMES: Names = Names { qkv: QkvNames::InQuarters("attn.qkv_proj"), ..NAMES };
+
+pub(super) fn gptj(config: &Config) -> Result<Spec, ModelError> {
+    like_gptj(config, "gptj", &NAMES)
+}
+
+pub(super) fn codegen(config: &Config) -> Result<Spec, ModelError> {
+    let spec = like_gptj(config, "codegen", &CODEGEN_NAMES)?;
+    if spec.n_heads.is_multiple_of(4) {
+        Ok(spec)
+    } else {
+        Err(config.error(format!("`n_head` is {}, not a multiple of 4", spec.n_heads)))
+    }
+}
+
+fn like_gptj(config: &Config, family: &'static str, names: &Names) -> Result<Spec, ModelError> {
     let (d_model, n_heads, n_layers) =
         (config.usize("n_embd")?, config.usize("n_head")?, config.layers("n_layer")?);
     let d_head = even_head(config, d_model, n_heads)?;
@@ -24,6 +41,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         theta: 10_000.0,
         rotary_dim: config.usize("rotary_dim")?,
         interleaved: true,
+        backwards: false,
         scaling: RopeScaling::None,
     };
     let sizes = Sizes {
@@ -42,6 +60,6 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         ropes: vec![rope],
         bias: Biases { qkv: false, o: false, mlp: true, head: true },
         tied: config.flag("tie_word_embeddings")?,
-        ..Spec::plain("gptj", sizes, norm, activation, &NAMES)
+        ..Spec::plain(family, sizes, norm, activation, names)
     })
 }

@@ -7,7 +7,7 @@ use crate::model::{
     spec::{Biases, NormSpec, Positions, Sizes},
 };
 
-const NAMES: Names = Names {
+pub(super) const NAMES: Names = Names {
     prefixes: &["model.decoder.", "decoder."],
     pos_embed: "embed_positions",
     ln1: "self_attn_layer_norm",

@@ -7,7 +7,7 @@ use crate::model::{
     Config, ModelError, Spec,
     config::RopeKeys,
     names::{LLAMA_NAMES, MlpNames, Names},
-    spec::{Biases, NormSpec, ResidualKind, Sizes},
+    spec::{Biases, NormSpec, QkNorm, ResidualKind, Sizes},
 };
 
 const NAMES: Names = Names {
@@ -18,11 +18,7 @@ const NAMES: Names = Names {
     ..LLAMA_NAMES
 };
 
-const ROPE: RopeKeys = RopeKeys {
-    theta: ("rope_theta", 10_000.0),
-    fraction: Some(("partial_rotary_factor", 0.5)),
-    scales: true,
-};
+const ROPE: RopeKeys = RopeKeys::USUAL.partly(0.5);
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let (d_model, n_heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
@@ -47,7 +43,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         n_kv_heads: config.optional_usize("num_key_value_heads")?.unwrap_or(n_heads),
         residual: ResidualKind::ParallelSharedNorm,
         ropes: vec![rope],
-        qk_norm: config.flag("qk_layernorm")?.then_some(NormKind::Layer),
+        qk_norm: config.flag("qk_layernorm")?.then_some(QkNorm::by_head(NormKind::Layer)),
         bias: Biases { qkv: true, o: true, mlp: true, head: true },
         tied: config.flag("tie_word_embeddings")?,
         ..Spec::plain("phi", sizes, norm, activation, &NAMES)

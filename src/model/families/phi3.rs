@@ -3,7 +3,7 @@
 use super::llama::frame;
 use crate::model::{
     Config, ModelError, Spec,
-    config::RopeKeys,
+    config::{RopeKeys, RopeKinds},
     names::{LLAMA_NAMES, MlpNames, Names, QkvNames},
     spec::NormSpec,
 };
@@ -14,12 +14,8 @@ const NAMES: Names = Names {
     ..LLAMA_NAMES
 };
 
-/// In transformers Phi-3 knows no other kind of rotation than its own "longrope", which is not here yet.
-const ROPE: RopeKeys = RopeKeys {
-    theta: ("rope_theta", 10_000.0),
-    fraction: Some(("partial_rotary_factor", 1.0)),
-    scales: false,
-};
+/// In transformers Phi-3 knows no other kind of rotation than its own "longrope".
+const ROPE: RopeKeys = RopeKeys { kinds: RopeKinds::LongRope, ..RopeKeys::USUAL.partly(1.0) };
 
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     let norm = NormSpec::rms(config.f64("rms_norm_eps")?);

@@ -54,10 +54,17 @@ pub struct Generate {
     /// Go on past the end-of-sequence token
     #[cfg_attr(feature = "cli", arg(long))]
     pub ignore_eos: bool,
-    /// Change what the model holds, as HOOK[#HEADS][@POSITIONS]:CHANGE, such as blocks.3.hook_resid_pre@-1:zero; changes
-    /// are zero, mean, resample, scale=F, clip=NORM, add=FILE[:KEY][*F], replace=FILE[:KEY], project-out=FILE[:KEY];
-    /// repeat for several
-    #[cfg_attr(feature = "cli", arg(long, value_name = "EDIT"))]
+    /// Changes of what the model holds, as [`EditSpec`](crate::intervene::edits::EditSpec) reads them.
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "EDIT",
+            help = "Change what the model holds, as HOOK[#HEADS][@POSITIONS]:CHANGE, such as blocks.3.hook_resid_pre@-1:zero; \
+                    changes are zero, mean, resample, scale=F, clip=NORM, add=FILE[:KEY][*F], replace=FILE[:KEY], \
+                    project-out=FILE[:KEY]; repeat for several"
+        )
+    )]
     pub edit: Vec<String>,
     /// Which tokens edits reach: those of the prompt, or generated ones too
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = TapSteps::Prompt, value_name = "WHICH"))]

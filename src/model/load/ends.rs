@@ -1,0 +1,88 @@
+//! Both ends of a model: the embedding and the head, which may be one tensor under either name.
+
+use layerscope_lenses::Unembed;
+use tch::Tensor;
+
+use super::Loader;
+use crate::model::{ModelError, Spec, Weights};
+
+/// The embedding and its factor, and the head where that is the embedding.
+///
+/// A factor on the logits is put into the head, so that every reader of it reads the model's own logits. A power of two is
+/// taken out of the embedding's factor again, without any rounding, and the two stay one tensor.
+pub(super) fn scaled_head(
+    mut embed: Tensor,
+    spec: &Spec,
+) -> Result<(Tensor, Option<f64>, Option<Tensor>), ModelError> {
+    match spec.logit_scale {
+        _ if !spec.tied => Ok((embed, spec.embed_scale, None)),
+        None => Ok((embed.shallow_clone(), spec.embed_scale, Some(embed))),
+        Some(scale) if scale.to_bits().trailing_zeros() >= f64::MANTISSA_DIGITS - 1 => {
+            let head = embed.f_mul_scalar_(scale)?;
+            Ok((embed, Some(spec.embed_scale.unwrap_or(1.0) / scale), Some(head)))
+        }
+        Some(scale) => {
+            let head = embed.f_mul_scalar(scale)?;
+            Ok((embed, spec.embed_scale, Some(head)))
+        }
+    }
+}
+
+impl Loader<'_> {
+    /// The embedding; where only a tied head is stored, that.
+    pub(super) fn embed(&self, vocab: i64, d: i64) -> Result<Tensor, ModelError> {
+        let name = self.body(&format!("{}.weight", self.spec.names.embed));
+        match head(self.weights, self.spec, "weight") {
+            Some(head) if self.spec.tied && !self.weights.has(&name) => self.take(&head, &[vocab, d]),
+            _ => self.take(&name, &[vocab, d]),
+        }
+    }
+
+    /// The final norm and the head, which is `tied` to the embedding or stored.
+    pub(super) fn unembed(&self, tied: Option<Tensor>) -> Result<Unembed, ModelError> {
+        let spec = self.spec;
+        let (vocab, d) = (spec.vocab as i64, spec.d_model as i64);
+        let name = |part: &str| {
+            let stored = head(self.weights, spec, part);
+            stored.unwrap_or_else(|| format!("{}.{part}", spec.names.heads[0]))
+        };
+        let scaled = |mut weight: Tensor| -> Result<Tensor, ModelError> {
+            Ok(if let Some(scale) = spec.logit_scale { weight.f_mul_scalar_(scale)? } else { weight })
+        };
+        let weight = match tied {
+            Some(head) => head,
+            None => scaled(self.take(&name("weight"), &[vocab, d])?)?,
+        };
+        let bias = spec.bias.head.then(|| scaled(self.take(&name("bias"), &[vocab])?)).transpose()?;
+        Ok(Unembed::new(self.norm(&self.body(spec.names.final_norm))?, weight, bias, spec.logit_cap)?)
+    }
+}
+
+/// What the tensors at hand say about the head: transformers does not tie a head that is stored beside another embedding,
+/// whatever `tie_word_embeddings` says.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn settle(mut spec: Spec, weights: &Weights) -> Result<Spec, ModelError> {
+    if !spec.tied {
+        return Ok(spec);
+    }
+    let embed = format!("{}{}.weight", prefix(weights, &spec), spec.names.embed);
+    if let Some(head) = head(weights, &spec, "weight").filter(|_| weights.has(&embed)) {
+        spec.tied = weights.same(&head, &embed)?;
+    }
+    Ok(spec)
+}
+
+/// The prefix of the body's tensors: the one that the embedding has, or the final norm where only the head is stored.
+pub(super) fn prefix(weights: &Weights, spec: &Spec) -> &'static str {
+    let all = spec.names.prefixes;
+    let of = |part: &str| all.iter().find(|prefix| weights.has(&format!("{prefix}{part}.weight")));
+    of(spec.names.embed).or_else(|| of(spec.names.final_norm)).unwrap_or(&all[0])
+}
+
+/// The name of the head's weight or bias, if it is stored.
+fn head(weights: &Weights, spec: &Spec, part: &str) -> Option<String> {
+    let mut names = spec.names.heads.iter().map(|head| format!("{head}.{part}"));
+    names.find(|name| weights.has(name))
+}
