@@ -42,7 +42,7 @@ fn main() -> Result<(), JobError> {
         ..lens::Eval::default()
     };
     let found = job.run(&Lines)?;
-    for row in found.rows.iter().filter(|row| row.metric == "kl") {
+    for row in found.rows.iter().filter(|row| row.metric == "kl" && row.unit == "nats") {
         let interval = row.lower.zip(row.upper).map_or_else(
             || row.reason.clone().unwrap_or_default(),
             |(lower, upper)| format!("[{lower:.3}, {upper:.3}]"),

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use layerscope::{
-    hook::{BlockHook, HookPoint, Tap},
+    hook::{BlockHook, HookPoint, Tap, TapError},
     job::{JobError, ModelSettings, Session},
 };
 use tch::{Kind, Tensor};
@@ -21,12 +21,12 @@ struct Lengths {
 }
 
 impl Tap for Lengths {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
         if let HookPoint::Block(layer, hook) = point {
             let mean = value.norm_scalaropt_dim(2, [-1], false).mean(Kind::Double);
             self.by_layer.entry(layer).or_default().push((hook.short_name(), mean.double_value(&[])));
         }
-        value
+        Ok(value)
     }
 
     /// Only what is asked for is computed.

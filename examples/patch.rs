@@ -1,7 +1,7 @@
 //! Puts a state of one prompt into another by hand, and looks what the model says then.
 //!
 //! ```sh
-//! cargo run --release --example patch -- fixtures/gpt2-alice-8l "The queen looked at" "The king looked at"
+//! cargo run --release --example patch -- fixtures/gpt2-alice-8l "She took the hat, and then" "He took the hat, and then"
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this is what it is for
@@ -29,6 +29,11 @@ fn main() -> Result<(), JobError> {
     if source.size() != target.size() {
         return Err(JobError::usage("both prompts must have the same number of tokens"));
     }
+    let changed = source.ne_tensor(&target).get(0).nonzero();
+    if changed.size()[0] == 0 {
+        return Err(JobError::usage("the prompts are the same"));
+    }
+    let position = changed.int64_value(&[0, 0]);
     let everywhere = Selection::new(&["resid_pre"], None, &hook_points(model.spec()))?;
     let mut kept = Capture::new(everywhere).run_on();
     let clean = next_token(model, &source, &mut kept)?;
@@ -36,13 +41,13 @@ fn main() -> Result<(), JobError> {
     for layer in 0..session.spec.n_layers {
         let point = HookPoint::resid_pre(layer);
         let state = kept.get(point).map(Tensor::shallow_clone).unwrap_or_default();
-        // A closure is a tap: at one point it gives the source's state at position 1 to the target.
+        // A closure is a tap: at one point it gives the target the source's state where the prompts begin to differ.
         let mut patch = |at: HookPoint, value: Tensor| {
             if at != point {
                 return value;
             }
             let patched = value.copy();
-            patched.narrow(1, 1, 1).copy_(&state.narrow(1, 1, 1));
+            patched.narrow(1, position, 1).copy_(&state.narrow(1, position, 1));
             patched
         };
         let said = next_token(model, &target, &mut patch)?;

@@ -20,7 +20,8 @@
 //! let states = PromptStates::run(model, &ids, &layers)?;
 //! let read = states.read(session.lens("logit", &())?[0].as_ref(), &layers, 3)?;
 //! println!("{}", tokenizer.piece(read.readings[1].top_ids[5][0] as u32).text); // what follows "very"?
-//! let rows = Array2::from_shape_vec((ids.len(), 256), Vec::try_from(states.state(layers[0])?.flatten(0, -1))?)?;
+//! let state = Vec::try_from(states.state(layers[0])?.flatten(0, -1))?;
+//! let rows = Array2::from_shape_vec((ids.len(), session.spec.d_model), state)?;
 //! let long: Vec<u32> = ids.iter().map(|id| u32::from(tokenizer.piece(*id).text.len() > 4)).collect();
 //! let probe = Logistic::default().fit(&Labelled { x: rows.view(), y: Labels::Classes { y: &long, n_classes: 2 } })?;
 //! println!("{:?}", probe.scores(rows.view())?.row(0));

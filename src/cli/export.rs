@@ -9,7 +9,7 @@ use layerscope::{
     results::words::{counted, human},
     states::store::Format,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     args::OutputArgs,
@@ -36,7 +36,7 @@ impl ExportArgs {
         match exported.cost {
             Some(cost) => {
                 output.print(&self.describe(plan, cost))?;
-                output.result(object(plan, cost))?;
+                output.result(plan.json(cost))?;
             }
             None => self.report(plan, output)?,
         }
@@ -85,19 +85,4 @@ impl ExportArgs {
         }))?;
         Ok(())
     }
-}
-
-/// A dry run for machines.
-fn object(plan: &Planned, cost: Cost) -> Value {
-    json!({
-        "dry_run": true,
-        "documents": plan.counts.documents,
-        "tokens": plan.counts.tokens,
-        "rows": plan.counts.rows,
-        "columns": plan.layout.columns,
-        "flops": cost.flops,
-        "memory_bytes": cost.memory_bytes,
-        "disk_bytes": plan.size.disk_bytes,
-        "shards": plan.size.shards,
-    })
 }

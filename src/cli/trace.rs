@@ -5,7 +5,6 @@ mod report;
 
 use clap::Args;
 use layerscope::job::{Job as _, intervene::Trace};
-use serde_json::json;
 
 use super::{args::OutputArgs, exit::Failure, numbers::say_why_none, output::Output};
 
@@ -31,7 +30,7 @@ impl TraceArgs {
             if let Some(out) = &self.job.out {
                 output.wrote(out, "every effect of every measure");
             }
-            output.result(found.json().unwrap_or_default())?;
+            output.result(found.json())?;
             return Ok(());
         }
         output.print(prompts::means(&self.job, &found.rows, found.prompts).trim_end())?;
@@ -39,8 +38,7 @@ impl TraceArgs {
         if let Some(out) = &self.job.out {
             output.wrote(out, "every mean of every measure");
         }
-        let rows: Vec<_> = found.rows.iter().map(prompts::listed).collect();
-        output.result(json!({ "prompts": found.prompts, "rows": rows }))?;
+        output.result(found.json())?;
         Ok(())
     }
 }

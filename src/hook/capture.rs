@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::{HookPoint, Selection, Tap};
+use super::{HookPoint, Selection, Tap, TapError};
 
 /// Keeps a copy of every selected point, and ends the pass after the last of them.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ impl Capture {
 }
 
 impl Tap for Capture {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
         self.kept.insert(point, value.detach().copy());
-        value
+        Ok(value)
     }
 
     fn wants(&self, point: HookPoint) -> bool {

@@ -1,6 +1,6 @@
 use tch::Tensor;
 
-use super::{HookPoint, Tap};
+use super::{HookPoint, Tap, TapError};
 
 /// Replaces the value at one point by any function of it. The usual changes, at chosen positions, are `Edits` of the room `intervene`.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ impl<F: FnMut(Tensor) -> Tensor> Edit<F> {
 }
 
 impl<F: FnMut(Tensor) -> Tensor> Tap for Edit<F> {
-    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Tensor {
-        (self.change)(value)
+    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        Ok((self.change)(value))
     }
 
     fn wants(&self, point: HookPoint) -> bool {
@@ -31,8 +31,8 @@ impl<F: FnMut(Tensor) -> Tensor> Tap for Edit<F> {
 pub struct StopAfter(pub HookPoint);
 
 impl Tap for StopAfter {
-    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Tensor {
-        value
+    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        Ok(value)
     }
 
     fn wants(&self, _point: HookPoint) -> bool {

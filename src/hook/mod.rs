@@ -14,7 +14,7 @@
 //!     value
 //! };
 //! let x = Tensor::zeros([1, 2, 3], (tch::Kind::Float, tch::Device::Cpu));
-//! assert_eq!(tap.visit(HookPoint::Embed, x).size(), [1, 2, 3]);
+//! assert_eq!(tap.visit(HookPoint::Embed, x).unwrap().size(), [1, 2, 3]);
 //! ```
 
 mod capture;
@@ -22,6 +22,7 @@ mod edit;
 mod names;
 mod point;
 mod select;
+mod tap_error;
 
 use std::ops::Range;
 
@@ -29,6 +30,8 @@ pub use capture::Capture;
 pub use edit::{Edit, StopAfter};
 pub use point::{BlockHook, HookPoint};
 pub use select::{HookError, Selection};
+pub use tap_error::TapError;
+pub(crate) use tap_error::first_line;
 use tch::Tensor;
 
 /// Something that watches, edits or ends a forward pass.
@@ -36,16 +39,14 @@ pub trait Tap {
     /// Sees the value at `point` and returns what the rest of the network shall use.
     ///
     /// The tensor may share memory with the network's own: edit by returning a new one, keep a copy.
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor;
+    ///
+    /// # Errors
+    /// What the tap could not do; the pass ends with it.
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError>;
 
     /// A pass over the tokens at `positions` begins; after a prompt, a pass with cached keys and values starts later than 0.
     fn begin(&mut self, positions: Range<usize>) {
         let _ = positions;
-    }
-
-    /// Why an edit could not be made; the pass then fails with it.
-    fn failure(&mut self) -> Option<String> {
-        None
     }
 
     /// Whether the decoder shall come by at `point`; what nobody wants is not computed.
@@ -63,15 +64,15 @@ pub trait Tap {
 }
 
 impl<F: FnMut(HookPoint, Tensor) -> Tensor> Tap for F {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
-        self(point, value)
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        Ok(self(point, value))
     }
 }
 
 /// Nobody watches.
 impl Tap for () {
-    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Tensor {
-        value
+    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        Ok(value)
     }
 
     fn wants(&self, _point: HookPoint) -> bool {
@@ -81,18 +82,14 @@ impl Tap for () {
 
 /// The first tap's edit is what the second one sees; the pass ends at the later of their stops.
 impl<A: Tap, B: Tap> Tap for (A, B) {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
-        let value = if self.0.wants(point) { self.0.visit(point, value) } else { value };
-        if self.1.wants(point) { self.1.visit(point, value) } else { value }
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        let value = if self.0.wants(point) { self.0.visit(point, value)? } else { value };
+        if self.1.wants(point) { self.1.visit(point, value) } else { Ok(value) }
     }
 
     fn begin(&mut self, positions: Range<usize>) {
         self.0.begin(positions.clone());
         self.1.begin(positions);
-    }
-
-    fn failure(&mut self) -> Option<String> {
-        self.0.failure().or_else(|| self.1.failure())
     }
 
     fn wants(&self, point: HookPoint) -> bool {

@@ -26,8 +26,8 @@ use crate::{
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a job did not end as it should, by what its user can do about it. The error behind it is its
-/// [source](Error::source), of the type of the part that found it.
-#[derive(Debug)]
+/// [source](Error::source), of the type of the part that found it. Its `Debug` is its message, so that a `main` which returns it says
+/// what a person can read.
 pub enum JobError {
     /// The job as it stands cannot be meant: a setting, a file that is not there, a folder that holds other work. Nothing was done.
     Usage(BoxError),
@@ -137,6 +137,12 @@ impl fmt::Display for JobError {
             cause = error.source();
         }
         f.write_str(&line)
+    }
+}
+
+impl fmt::Debug for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -46,8 +46,8 @@ impl Attention {
         let at = |hook| HookPoint::Block(self.layer, hook);
         let [q, k, v] = self.project(x, spec, tap)?;
         let (q, k) = self.position(q, k, shared, layer)?;
-        let q = tap.visit(at(B::RotQ), q);
-        let k = tap.visit(at(B::RotK), k);
+        let q = tap.visit(at(B::RotQ), q)?;
+        let k = tap.visit(at(B::RotK), k)?;
         let [k, v] = tap.remember(k, v)?;
 
         // [batch, seq, head, d_head] -> [batch, head, seq, d_head]
@@ -59,7 +59,7 @@ impl Attention {
         } else {
             fused([q, k, v], shared.mask, layer.scale, spec.n_heads != spec.n_kv_heads)?
         };
-        let z = tap.visit(at(B::Z), z.transpose(1, 2).contiguous()); // [batch, seq, head, d_head]
+        let z = tap.visit(at(B::Z), z.transpose(1, 2).contiguous())?; // [batch, seq, head, d_head]
         self.output(&z, tap)
     }
 
@@ -71,9 +71,9 @@ impl Attention {
         let (n, kv) = (spec.n_heads as i64, spec.n_kv_heads as i64);
         let part = |start: i64, heads: i64| qkv.narrow(2, start * d, heads * d).view([batch, seq, heads, d]);
         let at = |hook| HookPoint::Block(self.layer, hook);
-        let q = tap.visit(at(B::Q), part(0, n));
-        let k = tap.visit(at(B::K), part(n, kv));
-        let v = tap.visit(at(B::V), clipped(part(n + kv, kv), spec)?);
+        let q = tap.visit(at(B::Q), part(0, n))?;
+        let k = tap.visit(at(B::K), part(n, kv))?;
+        let v = tap.visit(at(B::V), clipped(part(n + kv, kv), spec)?)?;
         Ok([q, k, v])
     }
 
@@ -120,9 +120,9 @@ impl Attention {
             Mask::Causal => scores.f_add(&causal(0, q.size()[2], None, &q)?)?,
             Mask::Open => scores,
         };
-        let scores = tap.visit(HookPoint::Block(self.layer, B::AttnScores), scores);
+        let scores = tap.visit(HookPoint::Block(self.layer, B::AttnScores), scores)?;
         let pattern = scores.f_softmax(-1, wide(scores.kind()))?.to_kind(q.kind());
-        let pattern = tap.visit(HookPoint::Block(self.layer, B::Pattern), pattern);
+        let pattern = tap.visit(HookPoint::Block(self.layer, B::Pattern), pattern)?;
         Ok(pattern.f_matmul(&v)?)
     }
 
@@ -136,7 +136,7 @@ impl Attention {
         let d_model = self.o.weight.size()[0];
         let weight = self.o.weight.view([d_model, heads, d_head]).permute([1, 2, 0]); // [head, d_head, d_model]
         let result = z.unsqueeze(3).f_matmul(&weight)?.squeeze_dim(3); // [batch, seq, head, d_model]
-        let summed = tap.visit(by_head, result).f_sum_dim_intlist(2, false, None::<Kind>)?;
+        let summed = tap.visit(by_head, result)?.f_sum_dim_intlist(2, false, None::<Kind>)?;
         Ok(match &self.o.bias {
             Some(bias) => summed + bias,
             None => summed,

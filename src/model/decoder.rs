@@ -12,7 +12,7 @@ use super::{
     rope::{Rope, Turn},
     spec::ResidualKind,
 };
-use crate::hook::{BlockHook as B, HookPoint, Tap};
+use crate::hook::{BlockHook as B, HookPoint, Tap, TapError};
 
 /// The weights of a decoder-only transformer.
 #[derive(Debug)]
@@ -45,8 +45,6 @@ pub(super) struct Pass<'a> {
     in_order: bool,
     /// Blocks that have run.
     runs: usize,
-    /// The first edit that does not fit.
-    misfit: Option<ModelError>,
 }
 
 impl Pass<'_> {
@@ -54,20 +52,18 @@ impl Pass<'_> {
         self.tap.wants(point)
     }
 
-    /// An edit of another shape or type is not used: it could broadcast without a word. The pass fails when it ends.
-    pub(super) fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+    /// Shows the tap what is at `point`. An edit of another shape or type could broadcast without a word: it is refused.
+    pub(super) fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
         if !self.tap.wants(point) {
-            return value;
+            return Ok(value);
         }
         let own = value.shallow_clone();
-        let edited = self.tap.visit(point, value);
+        let edited = self.tap.visit(point, value)?;
         if (edited.kind(), edited.device(), edited.size()) == (own.kind(), own.device(), own.size()) {
-            return edited;
+            Ok(edited)
+        } else {
+            Err(TapError::misfit(point, &own, &edited))
         }
-        let what = |t: &Tensor| format!("{:?} {:?} on {:?}", t.kind(), t.size(), t.device());
-        let message = format!("the edit at {point} must return {}, got {}", what(&own), what(&edited));
-        self.misfit.get_or_insert(ModelError::Input(message));
-        own
     }
 
     /// The position of the first token of this pass.
@@ -112,16 +108,10 @@ impl Decoder {
         cache: Option<&mut Cache>,
         tap: &mut dyn Tap,
     ) -> Result<Option<Tensor>, ModelError> {
-        let mut pass = Pass { tap, cache, in_order: schedule.is_identity(), runs: 0, misfit: None };
+        let mut pass = Pass { tap, cache, in_order: schedule.is_identity(), runs: 0 };
         let ((batch, seq), start) = (ids.size2()?, pass.start());
         pass.tap.begin(start as usize..(start + seq) as usize);
         let logits = self.run(ids, spec, schedule, &mut pass)?;
-        if let Some(reason) = pass.tap.failure() {
-            return Err(ModelError::Input(reason));
-        }
-        if let Some(misfit) = pass.misfit {
-            return Err(misfit);
-        }
         if let (Some(cache), Some(_)) = (pass.cache, &logits) {
             cache.advance(batch, seq);
         }
@@ -189,7 +179,7 @@ impl Decoder {
         around: &Around,
         pass: &mut Pass<'_>,
     ) -> Result<Option<Tensor>, ModelError> {
-        let resid = pass.visit(HookPoint::Block(i, B::ResidPre), x);
+        let resid = pass.visit(HookPoint::Block(i, B::ResidPre), x)?;
         if pass.ends_in_block(HookPoint::Block(i, B::ResidPre)) {
             return Ok(None);
         }
@@ -207,10 +197,10 @@ impl Decoder {
             // The factor is rounded to the model's number type first, as in transformers.
             x = x.f_mul(&Tensor::from(scale).to_kind(self.embed.kind()).to_device(x.device()))?;
         }
-        x = pass.visit(HookPoint::Embed, x);
+        x = pass.visit(HookPoint::Embed, x)?;
         if let Some(table) = &self.pos_embed {
             let positions = table.rows(pass.start(), ids.size()[1])?.unsqueeze(0).expand_as(&x);
-            x = x.f_add(&pass.visit(HookPoint::PosEmbed, positions))?;
+            x = x.f_add(&pass.visit(HookPoint::PosEmbed, positions)?)?;
         }
         match &self.embed_norm {
             Some(norm) => Ok(norm.forward(&x)?),
@@ -221,22 +211,22 @@ impl Decoder {
     /// The residual stream leaving the last block to logits.
     fn unembed(&self, x: Tensor, pass: &mut Pass<'_>) -> Result<Option<Tensor>, ModelError> {
         let end = HookPoint::Block(self.blocks.len(), B::ResidPre);
-        let x = pass.visit(end, x);
+        let x = pass.visit(end, x)?;
         if pass.ends_at(end) {
             return Ok(None);
         }
         let normalized = if pass.wants(HookPoint::FinalScale) {
             let norm = self.unembed.norm();
-            let scale = pass.visit(HookPoint::FinalScale, norm.scale(&x)?);
+            let scale = pass.visit(HookPoint::FinalScale, norm.scale(&x)?)?;
             norm.with_scale(&x, &scale)?
         } else {
             self.unembed.normalize(&x)?
         };
-        let normalized = pass.visit(HookPoint::FinalNormalized, normalized);
+        let normalized = pass.visit(HookPoint::FinalNormalized, normalized)?;
         if pass.ends_at(HookPoint::FinalNormalized) {
             return Ok(None);
         }
-        Ok(Some(pass.visit(HookPoint::Logits, self.unembed.head(&normalized)?)))
+        Ok(Some(pass.visit(HookPoint::Logits, self.unembed.head(&normalized)?)?))
     }
 }
 
@@ -252,13 +242,13 @@ impl Block {
         let at = |hook| HookPoint::Block(i, hook);
         let read = normed(self.ln1.as_ref(), resid.shallow_clone())?;
         let attn = normed(self.ln1_post.as_ref(), self.attention.forward(&read, shared, pass)?)?;
-        let attn = pass.visit(at(B::AttnOut), scaled(attn, shared.spec));
+        let attn = pass.visit(at(B::AttnOut), scaled(attn, shared.spec))?;
         if pass.ends_in_block(at(B::AttnOut)) {
             return Ok(None);
         }
         let (stream, mlp_in) = match shared.spec.residual {
             ResidualKind::Sequential => {
-                let mid = pass.visit(at(B::ResidMid), resid + attn);
+                let mid = pass.visit(at(B::ResidMid), resid + attn)?;
                 let mlp_in = normed(self.ln2.as_ref(), mid.shallow_clone())?;
                 (mid, mlp_in)
             }
@@ -272,8 +262,8 @@ impl Block {
             return Ok(None);
         }
         let mlp = normed(self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
-        let mlp = pass.visit(at(B::MlpOut), scaled(mlp, shared.spec));
-        let out = pass.visit(at(B::ResidPost), stream + mlp);
+        let mlp = pass.visit(at(B::MlpOut), scaled(mlp, shared.spec))?;
+        let out = pass.visit(at(B::ResidPost), stream + mlp)?;
         Ok((!pass.ends_in_block(at(B::ResidPost))).then_some(out))
     }
 }

@@ -1,5 +1,7 @@
 use std::{io, path::PathBuf};
 
+use crate::hook::TapError;
+
 /// A model that cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -94,6 +96,9 @@ pub enum ModelError {
     /// Token ids that the model cannot take.
     #[error("{0}")]
     Input(String),
+    /// A tap could not do what it is there for.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// Libtorch refused an operation; only the first line of its message is kept.
     #[error("libtorch: {0}")]
     Torch(String),

@@ -64,7 +64,7 @@ impl Experts {
             start += count;
         }
         let routed = if one_by_one {
-            pass.visit(at, sum.reshape([batch, seq, k, d])).f_sum_dim_intlist(2, false, None::<Kind>)?
+            pass.visit(at, sum.reshape([batch, seq, k, d]))?.f_sum_dim_intlist(2, false, None::<Kind>)?
         } else {
             sum.reshape([batch, seq, d])
         };
@@ -78,17 +78,17 @@ impl Experts {
     fn route(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Route, ModelError> {
         let at = |hook| HookPoint::Block(self.layer, hook);
         let (n, k) = (self.spec.n as i64, self.spec.top_k as i64);
-        let logits = pass.visit(at(B::RouterLogits), self.router.forward(x)?);
+        let logits = pass.visit(at(B::RouterLogits), self.router.forward(x)?)?;
         let likely = logits.f_softmax(-1, wide(logits.kind()))?;
         // As numbers of the model's own type, so that taps see one type everywhere.
         let chosen = likely.f_topk(k, -1, true, true)?.1.f_to_kind(x.kind())?;
-        let chosen = pass.visit(at(B::ExpertIndices), chosen);
+        let chosen = pass.visit(at(B::ExpertIndices), chosen)?;
         let chosen = chosen.f_round()?.f_clamp(0, n - 1)?.f_to_kind(Kind::Int64)?;
         let mut weights = likely.f_gather(-1, &chosen, false)?;
         if self.spec.normed {
             weights = weights.f_div(&weights.f_sum_dim_intlist(-1, true, None::<Kind>)?)?;
         }
-        let weights = pass.visit(at(B::ExpertWeights), weights.f_to_kind(x.kind())?);
+        let weights = pass.visit(at(B::ExpertWeights), weights.f_to_kind(x.kind())?)?;
         Ok(Route { chosen, weights })
     }
 

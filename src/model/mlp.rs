@@ -39,14 +39,14 @@ impl Mlp {
         let inner = self.up.forward(x)?;
         let post = if self.gated {
             let d_mlp = inner.size()[2] / 2;
-            let gate = pass.visit(at(B::MlpPre), inner.narrow(2, 0, d_mlp));
-            let up = pass.visit(at(B::MlpPreLinear), inner.narrow(2, d_mlp, d_mlp));
+            let gate = pass.visit(at(B::MlpPre), inner.narrow(2, 0, d_mlp))?;
+            let up = pass.visit(at(B::MlpPreLinear), inner.narrow(2, d_mlp, d_mlp))?;
             self.activation.apply(&gate)?.f_mul_(&up)?
         } else if pass.wants(at(B::MlpPre)) {
-            self.activation.apply(&pass.visit(at(B::MlpPre), inner))?
+            self.activation.apply(&pass.visit(at(B::MlpPre), inner)?)?
         } else {
             self.activation.apply_in_place(inner)?
         };
-        self.down.forward(&pass.visit(at(B::MlpPost), post))
+        self.down.forward(&pass.visit(at(B::MlpPost), post)?)
     }
 }

@@ -7,7 +7,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    hook::{HookPoint, Selection, Tap},
+    hook::{HookPoint, Selection, Tap, TapError},
     model::{Model, ModelError, Spec, width},
     sources::text::{TextError, Tokenizer, Window, batches},
     states::store::{Column, Positions, ShardBuffer, StoreError, StoreWriter},
@@ -172,8 +172,12 @@ impl Export<'_> {
         let every = flat.len() == parts.len() * seq;
         let rows = (!every).then(|| Tensor::from_slice(&flat).to_device(self.model.device()));
         let mut tap = Recorder { points: self.points, parts, rows, sink, error: None };
-        self.model.forward(&ids, &mut tap)?;
-        tap.error.map_or(Ok(()), Err)
+        let ended = self.model.forward(&ids, &mut tap);
+        if let Some(error) = tap.error {
+            return Err(error);
+        }
+        ended?;
+        Ok(())
     }
 }
 
@@ -237,12 +241,16 @@ impl Recorder<'_> {
 }
 
 impl Tap for Recorder<'_> {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
-        let column = self.points.iter().position(|(p, _)| *p == point);
-        if let (None, Some(column)) = (&self.error, column) {
-            self.error = self.record(column, &value).err();
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        if let Some(column) = self.points.iter().position(|(p, _)| *p == point) {
+            // The error of the store is kept with its type; the pass ends here.
+            if let Err(error) = self.record(column, &value) {
+                let line = error.to_string();
+                self.error = Some(error);
+                return Err(TapError::Other(line));
+            }
         }
-        value
+        Ok(value)
     }
 
     fn wants(&self, point: HookPoint) -> bool {
@@ -250,7 +258,7 @@ impl Tap for Recorder<'_> {
     }
 
     fn stop_after(&self) -> Option<HookPoint> {
-        if self.error.is_some() { Some(HookPoint::Embed) } else { self.points.last().map(|(p, _)| *p) }
+        self.points.last().map(|(p, _)| *p)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use layerscope::{
-    hook::{Capture, HookPoint, Selection, Tap},
+    hook::{Capture, HookPoint, Selection, Tap, TapError},
     model::{Model, hook_points},
 };
 use tch::{Device, Kind, Tensor};
@@ -86,8 +86,8 @@ impl<F: FnMut(HookPoint, Tensor) -> Tensor> Every<F> {
 }
 
 impl<F: FnMut(HookPoint, Tensor) -> Tensor> Tap for Every<F> {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
-        (self.visit)(point, value)
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        Ok((self.visit)(point, value))
     }
 
     fn wants(&self, _point: HookPoint) -> bool {
@@ -112,17 +112,13 @@ pub(crate) fn everything(model: &Model, ids: &Tensor, edit: &mut dyn Tap) -> Pas
 struct Both<'a>(&'a mut dyn Tap, &'a mut Capture);
 
 impl Tap for Both<'_> {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
-        let value = if self.0.wants(point) { self.0.visit(point, value) } else { value };
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        let value = if self.0.wants(point) { self.0.visit(point, value)? } else { value };
         self.1.visit(point, value)
     }
 
     fn begin(&mut self, positions: Range<usize>) {
         self.0.begin(positions);
-    }
-
-    fn failure(&mut self) -> Option<String> {
-        self.0.failure()
     }
 
     fn wants(&self, _point: HookPoint) -> bool {

@@ -6,9 +6,9 @@ use crate::{
     words::plural,
 };
 
-/// Title and axis label of a metric.
-pub(super) fn metric(name: &str, unit: &str) -> (String, String) {
-    let known = match name {
+/// Title and axis label of the metrics that have words of their own; empty for others.
+fn known(name: &str) -> (&'static str, &'static str) {
+    match name {
         "ce" => ("Cross-entropy of the true token", "cross-entropy"),
         "kl" => ("KL(model ‖ lens)", "KL(model ‖ lens)"),
         "kl_native" => ("KL(own lens ‖ lens)", "KL(own lens ‖ lens)"),
@@ -48,8 +48,12 @@ pub(super) fn metric(name: &str, unit: &str) -> (String, String) {
         ),
         "compression" => ("Compression of the labels (1: nothing learnt)", "uniform code / online code"),
         _ => ("", ""),
-    };
-    let (title, label) = match (known, name.rsplit_once("_at_")) {
+    }
+}
+
+/// Title and axis label of a metric.
+pub(super) fn metric(name: &str, unit: &str) -> (String, String) {
+    let (title, label) = match (known(name), name.rsplit_once("_at_")) {
         (("", ""), Some(("agreement", k))) => (
             format!("Share of positions with the model's token among the lens's first {k}"),
             format!("agreement at {k}"),

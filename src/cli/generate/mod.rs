@@ -3,19 +3,10 @@
 mod say;
 
 use clap::Args;
-use layerscope::{
-    intervene::generate::Measured,
-    job::intervene::{Generate, Generation},
-};
-use serde_json::{Value, json};
+use layerscope::{intervene::generate::Measured, job::intervene::Generate};
 
 use self::say::Voice;
-use super::{
-    args::OutputArgs,
-    exit::Failure,
-    output::{Output, shown},
-    table::Table,
-};
+use super::{args::OutputArgs, exit::Failure, output::Output, table::Table};
 
 /// Continue a prompt, greedily or sampled, also with edits of what the model holds
 #[derive(Debug, Args)]
@@ -37,32 +28,8 @@ impl GenerateArgs {
         if found.changed {
             output.note(moved(measured).trim_end());
         }
-        output.result(self.result(&found, measured))?;
+        output.result(self.job.json(&found, measured))?;
         Ok(())
-    }
-
-    /// Of one prompt `token_ids` and `generated` are at the top too.
-    fn result(&self, found: &Generation, measured: &[Measured]) -> Value {
-        let prompts = found.prompts.iter().zip(measured).map(|(prompt, m)| {
-            let mut prompt = json!(prompt);
-            prompt["steps"] =
-                json!({ "entropy": m.entropy, "surprisal": m.surprisal, "ce": m.ce, "kl": m.kl });
-            prompt
-        });
-        let prompts: Vec<Value> = prompts.collect();
-        let mut result = json!({
-            "model": found.model,
-            "unit": "nats",
-            "edits": self.job.edit,
-            "schedule": found.schedule,
-            "out": self.job.out.as_ref().map(shown),
-        });
-        if let [only] = &prompts[..] {
-            result["token_ids"] = only["token_ids"].clone();
-            result["generated"] = only["generated"].clone();
-        }
-        result["prompts"] = Value::from(prompts);
-        result
     }
 }
 

@@ -6,12 +6,12 @@ use clap::Args;
 use layerscope::{
     job::{
         Job as _,
-        lens::{BASES, Causal},
+        lens::{BASES, Causal, by_layer},
     },
     lens::causal::split_direction,
     results::run::MetricRow,
 };
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::cli::{
     args::OutputArgs,
@@ -61,7 +61,7 @@ fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
     hint_clusters(rows, output);
     output.note(format!("{}: the directions", out.join(BASES).display()));
     output.wrote(out, "every direction's energy and effect");
-    output.result(json!({ "out": shown(out), "rows": rows.len(), "layers": found.listed() }))?;
+    output.result(json!({ "out": shown(out), "rows": rows.len(), "layers": by_layer(rows) }))?;
     Ok(())
 }
 
@@ -158,24 +158,6 @@ impl<'a> Numbers<'a> {
             table.row(cells);
         }
         table
-    }
-
-    /// Per layer and lens what has no direction.
-    fn listed(&self) -> Vec<Value> {
-        let of = |layer: i32| {
-            let own = |lens: &str| {
-                let mine = self.0.iter().filter(|r| r.layer == layer && r.subject == lens);
-                mine.map(|r| {
-                    let number = json!({ "estimate": r.estimate, "lower": r.lower, "upper": r.upper });
-                    (r.metric.clone(), number)
-                })
-                .collect::<Map<String, Value>>()
-            };
-            let lenses: Map<String, Value> =
-                self.lenses().into_iter().map(|l| (l.to_owned(), Value::from(own(l)))).collect();
-            json!({ "layer": layer, "lenses": lenses })
-        };
-        self.layers().into_iter().map(of).collect()
     }
 }
 

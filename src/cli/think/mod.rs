@@ -4,19 +4,10 @@ mod report;
 mod space;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use layerscope::job::{
-    Job as _,
-    intervene::{Think, Thinking},
-};
-use serde_json::{Value, json};
+use layerscope::job::{Job as _, intervene::Think};
 
 use self::space::SpaceArgs;
-use super::{
-    args::OutputArgs,
-    exit::Failure,
-    numbers::say_why_none,
-    output::{Output, shown},
-};
+use super::{args::OutputArgs, exit::Failure, numbers::say_why_none, output::Output};
 
 /// Let a model think without words: a hidden state is the next input embedding, for some steps (Coconut)
 #[derive(Debug, Args)]
@@ -83,30 +74,7 @@ impl ThinkArgs {
         if let Some(out) = &self.job.out {
             output.wrote(out, "all numbers with their intervals");
         }
-        output.result(self.result(thinking))?;
+        output.result(self.job.json(thinking))?;
         Ok(())
-    }
-
-    /// Of one prompt `token_ids` and `generated` are at the top too.
-    fn result(&self, thinking: Thinking) -> Value {
-        let rows = &thinking.thoughts.rows;
-        let effects = rows.iter().filter(|r| r.kind == "replacement").map(|r| {
-            json!({ "replacement": r.subject, "metric": r.metric, "unit": r.unit, "estimate": r.estimate,
-                    "lower": r.lower, "upper": r.upper, "n_prompts": r.n_clusters })
-        });
-        let mut result = json!({
-            "model": thinking.model,
-            "settings": thinking.settings,
-            "embedding_norm": thinking.thoughts.embeddings,
-            "effects": effects.collect::<Vec<_>>(),
-            "out": self.job.out.as_ref().map(shown),
-            "rows": rows.len(),
-        });
-        if let [only] = &thinking.lines[..] {
-            result["token_ids"] = only["token_ids"].clone();
-            result["generated"] = only["generated"].clone();
-        }
-        result["prompts"] = Value::from(thinking.lines);
-        result
     }
 }

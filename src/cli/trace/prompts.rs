@@ -7,7 +7,6 @@ use layerscope::{
     job::intervene::{ROUNDING, Trace},
     results::{run::MetricRow, words::counted},
 };
-use serde_json::{Value, json};
 
 use crate::cli::{
     numbers::{LEGEND, with_interval},
@@ -50,12 +49,4 @@ pub(super) fn means(job: &Trace, rows: &[MetricRow], prompts: usize) -> String {
         }
     }
     text
-}
-
-/// For programs.
-pub(super) fn listed(row: &MetricRow) -> Value {
-    json!({
-        "subject": row.subject, "hook": row.hook, "layer": row.layer, "metric": row.metric, "unit": row.unit,
-        "estimate": row.estimate, "lower": row.lower, "upper": row.upper, "n": row.n, "reason": row.reason,
-    })
 }

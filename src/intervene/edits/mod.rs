@@ -16,7 +16,7 @@ pub use error::EditError;
 pub use spec::EditSpec;
 use tch::{TchError, Tensor};
 
-use crate::hook::{BlockHook, HookPoint, Selection, Tap};
+use crate::hook::{BlockHook, HookPoint, Selection, Tap, TapError, first_line};
 use crate::results::draw::derangement;
 
 /// Which positions an edit covers.
@@ -88,14 +88,7 @@ impl Edits {
     /// A tap for one batch of sequences: the first pass it sees is the prompt, later ones go on from there, whether they start
     /// over or use a cache.
     pub fn tap(&self) -> EditTap<'_> {
-        EditTap {
-            edits: self,
-            prompt: None,
-            start: 0,
-            visits: BTreeMap::new(),
-            means: BTreeMap::new(),
-            failure: None,
-        }
+        EditTap { edits: self, prompt: None, start: 0, visits: BTreeMap::new(), means: BTreeMap::new() }
     }
 }
 
@@ -111,7 +104,6 @@ pub struct EditTap<'a> {
     visits: BTreeMap<HookPoint, usize>,
     /// The prompt's mean by edit, point and visit.
     means: BTreeMap<(usize, HookPoint, usize), Tensor>,
-    failure: Option<String>,
 }
 
 impl EditTap<'_> {
@@ -187,7 +179,7 @@ impl From<String> for EditFailed {
 
 impl From<TchError> for EditFailed {
     fn from(error: TchError) -> Self {
-        Self(error.to_string().lines().next().unwrap_or_default().to_owned())
+        Self(first_line(&error))
     }
 }
 
@@ -213,27 +205,18 @@ impl Tap for EditTap<'_> {
         self.prompt.get_or_insert(positions.end);
     }
 
-    fn visit(&mut self, point: HookPoint, mut value: Tensor) -> Tensor {
+    fn visit(&mut self, point: HookPoint, mut value: Tensor) -> Result<Tensor, TapError> {
         for i in 0..self.edits.edits.len() {
-            if !self.edits.edits[i].points.contains(point) {
-                continue;
-            }
-            match self.edit(i, point, &value) {
-                Ok(edited) => value = edited,
-                Err(EditFailed(reason)) => {
-                    self.failure.get_or_insert(format!("the edit at {point}: {reason}"));
-                }
+            if self.edits.edits[i].points.contains(point) {
+                let edited = self.edit(i, point, &value);
+                value = edited.map_err(|EditFailed(reason)| TapError::Edit { point, reason })?;
             }
         }
         *self.visits.entry(point).or_insert(0) += 1;
-        value
+        Ok(value)
     }
 
     fn wants(&self, point: HookPoint) -> bool {
         self.edits.edits.iter().any(|edit| edit.points.contains(point))
-    }
-
-    fn failure(&mut self) -> Option<String> {
-        self.failure.take()
     }
 }

@@ -1,10 +1,10 @@
 //! The transplant: one state into one position of a prompt, and what leaves the network after it.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::FutureError;
 use crate::{
-    hook::{BlockHook, HookPoint, Tap},
+    hook::{BlockHook, HookPoint, Tap, TapError},
     model::{Model, ModelError},
     sources::text::Tokenizer,
 };
@@ -114,20 +114,22 @@ struct Transplant<'a> {
 }
 
 impl Tap for Transplant<'_> {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        let refused = |error: TchError| TapError::edit(point, &error);
         match (point, self.prompt) {
-            (HookPoint::Embed, Prompt::Soft(p)) => front(p, &value),
+            (HookPoint::Embed, Prompt::Soft(p)) => front(p, &value).map_err(refused),
             (HookPoint::Block(layer, _), _) => {
-                let here = self.state.filter(|_| layer == self.layer);
-                let value =
-                    here.map_or_else(|| value.shallow_clone(), |state| put(state, self.places, &value));
+                let value = match self.state.filter(|_| layer == self.layer) {
+                    Some(state) => put(state, self.places, &value).map_err(refused)?,
+                    None => value,
+                };
                 if layer == self.last {
                     let at = self.prompt.tokens() - 1;
                     self.out = Some(value.narrow(1, at, value.size()[1] - at));
                 }
-                value
+                Ok(value)
             }
-            _ => value,
+            _ => Ok(value),
         }
     }
 
@@ -145,17 +147,17 @@ impl Tap for Transplant<'_> {
 }
 
 /// `value [rows, seq, d]` with the prompt's vectors in front; what does not fit is left for the decoder to refuse.
-fn front(prompt: &Tensor, value: &Tensor) -> Tensor {
+fn front(prompt: &Tensor, value: &Tensor) -> Result<Tensor, TchError> {
     let (size, m) = (value.size(), prompt.size()[0]);
     let wide = prompt.to_kind(value.kind()).to_device(value.device()).unsqueeze(0);
     let wide = wide.expand([size[0], -1, -1], false);
-    Tensor::f_cat(&[&wide, &value.narrow(1, m, size[1] - m)], 1).unwrap_or(wide)
+    Tensor::f_cat(&[&wide, &value.f_narrow(1, m, size[1] - m)?], 1)
 }
 
-/// `value [rows, seq, d]` with `state [rows, d]` at `places`; what does not fit is left for the decoder to refuse.
-fn put(state: &Tensor, places: &[i64], value: &Tensor) -> Tensor {
+/// `value [rows, seq, d]` with `state [rows, d]` at `places`.
+fn put(state: &Tensor, places: &[i64], value: &Tensor) -> Result<Tensor, TchError> {
     let state = state.to_kind(value.kind()).to_device(value.device()).unsqueeze(1);
     let index = Tensor::from_slice(places).to_device(value.device());
     let wide = state.expand([state.size()[0], places.len() as i64, -1], false);
-    value.f_index_copy(1, &index, &wide).unwrap_or(state)
+    value.f_index_copy(1, &index, &wide)
 }

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{FutureError, contexts::document};
 use crate::{
-    hook::{BlockHook, HookPoint, Tap},
+    hook::{BlockHook, HookPoint, Tap, TapError},
     model::{Model, ModelError},
     sources::text::{Window, batches},
     states::not_finite,
@@ -170,12 +170,12 @@ impl Ends<'_> {
 }
 
 impl Tap for Ends<'_> {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
         if let HookPoint::Block(layer, _) = point {
             let length = if layer == self.last { value.size()[1] - self.at } else { 1 };
             let _older = self.kept.insert(layer, value.narrow(1, self.at, length).copy());
         }
-        value
+        Ok(value)
     }
 
     fn wants(&self, point: HookPoint) -> bool {

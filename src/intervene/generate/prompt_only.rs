@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use tch::{TchError, Tensor};
 
-use crate::hook::{HookPoint, Tap};
+use crate::hook::{HookPoint, Tap, TapError};
 use crate::intervene::edits::is_square;
 
 /// Shows a tap the prompt's positions of a pass that goes beyond them, so that a pass over the whole sequence repeats what a
@@ -10,24 +10,25 @@ use crate::intervene::edits::is_square;
 pub(super) struct PromptOnly<'a> {
     tap: &'a mut dyn Tap,
     prompt: usize,
-    failure: Option<String>,
 }
 
 impl<'a> PromptOnly<'a> {
     pub(super) fn new(tap: &'a mut dyn Tap, prompt: usize) -> Self {
-        Self { tap, prompt, failure: None }
+        Self { tap, prompt }
     }
 
-    fn start_of(&mut self, point: HookPoint, value: &Tensor) -> Result<Tensor, TchError> {
+    fn start_of(&mut self, point: HookPoint, value: &Tensor) -> Result<Tensor, TapError> {
+        let refused = |error: TchError| TapError::edit(point, &error);
         let n = self.prompt as i64;
         if !is_square(point) {
-            let edited = self.tap.visit(point, value.f_narrow(1, 0, n)?);
-            return value.f_slice_scatter(&edited, 1, 0, n, 1);
+            let edited = self.tap.visit(point, value.f_narrow(1, 0, n).map_err(refused)?)?;
+            return value.f_slice_scatter(&edited, 1, 0, n, 1).map_err(refused);
         }
         // Queries and keys; what the prompt's queries see beyond the prompt is nothing.
-        let queries = value.f_narrow(2, 0, n)?;
-        let edited = self.tap.visit(point, queries.f_narrow(3, 0, n)?);
-        value.f_slice_scatter(&queries.f_slice_scatter(&edited, 3, 0, n, 1)?, 2, 0, n, 1)
+        let queries = value.f_narrow(2, 0, n).map_err(refused)?;
+        let edited = self.tap.visit(point, queries.f_narrow(3, 0, n).map_err(refused)?)?;
+        let queries = queries.f_slice_scatter(&edited, 3, 0, n, 1).map_err(refused)?;
+        value.f_slice_scatter(&queries, 2, 0, n, 1).map_err(refused)
     }
 }
 
@@ -36,19 +37,8 @@ impl Tap for PromptOnly<'_> {
         self.tap.begin(positions.start..self.prompt);
     }
 
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
-        match self.start_of(point, &value) {
-            Ok(edited) => edited,
-            Err(error) => {
-                let line = error.to_string().lines().next().unwrap_or_default().to_owned();
-                self.failure.get_or_insert(format!("the edit at {point}: {line}"));
-                value
-            }
-        }
-    }
-
-    fn failure(&mut self) -> Option<String> {
-        self.tap.failure().or_else(|| self.failure.take())
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        self.start_of(point, &value)
     }
 
     fn wants(&self, point: HookPoint) -> bool {

@@ -212,12 +212,8 @@ impl Experiment<'_> {
         keep: &[HookPoint],
     ) -> Result<(Tensor, BTreeMap<HookPoint, Tensor>), PatchError> {
         let end = HookPoint::resid_pre(self.model.spec().n_layers);
-        let mut tap =
-            Restore { noise, donors, mask, keep, kept: BTreeMap::new(), end, last: None, failed: None };
+        let mut tap = Restore { noise, donors, mask, keep, kept: BTreeMap::new(), end, last: None };
         let _none = self.model.forward(ids, &mut tap)?;
-        if let Some((point, error)) = tap.failed {
-            return Err(ModelError::Input(format!("{point} cannot be patched: {error}")).into());
-        }
         let last = tap.last.ok_or_else(|| ModelError::Input("the last layer was not computed".into()))?;
         match keep.iter().find(|point| !tap.kept.contains_key(point)) {
             Some(point) => Err(ModelError::Input(format!("this model has no {point}")).into()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{TchError, Tensor};
 
-use crate::hook::{BlockHook, HookPoint, Tap};
+use crate::hook::{BlockHook, HookPoint, Tap, TapError};
 
 /// Rows are variants of one prompt, `[rows, seq, d_model]` at every point.
 pub(super) struct Restore<'a> {
@@ -21,32 +21,17 @@ pub(super) struct Restore<'a> {
     pub(super) end: HookPoint,
     /// Its last position, `[rows, d_model]`.
     pub(super) last: Option<Tensor>,
-    /// What could not be put in, and why: the run is then another than was asked for.
-    pub(super) failed: Option<(HookPoint, TchError)>,
-}
-
-impl Restore<'_> {
-    /// The value a point has now; the first failure is kept.
-    fn put(&mut self, point: HookPoint, value: Tensor, new: Result<Tensor, TchError>) -> Tensor {
-        match new {
-            Ok(new) => new,
-            Err(error) => {
-                self.failed.get_or_insert((point, error));
-                value
-            }
-        }
-    }
 }
 
 impl Tap for Restore<'_> {
-    fn visit(&mut self, point: HookPoint, mut value: Tensor) -> Tensor {
+    fn visit(&mut self, point: HookPoint, mut value: Tensor) -> Result<Tensor, TapError> {
+        let refused = |error: TchError| TapError::Other(format!("{point} cannot be patched: {error}"));
         if let (HookPoint::Embed, Some(noise)) = (point, self.noise) {
-            let noisy = value.f_add(noise).and_then(|new| same_shape(new, &value));
-            value = self.put(point, value, noisy);
+            value = value.f_add(noise).and_then(|new| same_shape(new, &value)).map_err(refused)?;
         }
         if let (Some(donor), Some(mask)) = (self.donors.get(&point), self.mask) {
-            let patched = donor.f_where_self(mask, &value).and_then(|new| same_shape(new, &value));
-            value = self.put(point, value, patched);
+            let patched = donor.f_where_self(mask, &value);
+            value = patched.and_then(|new| same_shape(new, &value)).map_err(refused)?;
         }
         if self.keep.contains(&point) {
             self.kept.insert(point, value.copy());
@@ -54,7 +39,7 @@ impl Tap for Restore<'_> {
         if point == self.end {
             self.last = Some(value.select(1, value.size()[1] - 1));
         }
-        value
+        Ok(value)
     }
 
     fn wants(&self, point: HookPoint) -> bool {
@@ -92,11 +77,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_put_in_is_kept_as_a_failure() {
+    fn what_cannot_be_put_in_ends_the_pass() {
         let ones = |shape: [i64; 3]| Tensor::ones(shape, (tch::Kind::Float, tch::Device::Cpu));
         let (value, point) = (ones([2, 3, 4]), HookPoint::resid_pre(1));
         let mask = ones([2, 3, 1]).to_kind(tch::Kind::Bool);
-        let visit = |noise: Option<&Tensor>, donor: &Tensor| {
+        let visit = |noise: Option<&Tensor>, donor: &Tensor| -> Result<[f64; 2], String> {
             let mut tap = Restore {
                 noise,
                 donors: BTreeMap::from([(point, donor)]),
@@ -105,23 +90,25 @@ mod tests {
                 kept: BTreeMap::new(),
                 end: HookPoint::resid_pre(2),
                 last: None,
-                failed: None,
             };
-            let embedded = tap.visit(HookPoint::Embed, value.copy());
-            let out = tap.visit(point, value.copy());
-            (
-                f64::try_from(embedded.sum(tch::Kind::Double)).unwrap(),
-                f64::try_from(out.sum(tch::Kind::Double)).unwrap(),
-                tap.failed.map(|(p, _)| p),
-            )
+            let sum = |value: Tensor| f64::try_from(value.sum(tch::Kind::Double)).unwrap();
+            let embedded = tap.visit(HookPoint::Embed, value.copy()).map_err(|e| e.to_string())?;
+            let out = tap.visit(point, value.copy()).map_err(|e| e.to_string())?;
+            Ok([sum(embedded), sum(out)])
         };
         let twos = ones([1, 3, 4]) * 2.0;
         // 24 numbers: 1 + 1 with noise, 2 of the donor everywhere.
-        assert_eq!(visit(Some(&ones([2, 3, 4])), &twos), (48.0, 48.0, None));
-        // Noise for another prompt length, for other rows, and a donor of another width leave the run alone, and say so.
-        assert_eq!(visit(Some(&ones([2, 5, 4])), &twos), (24.0, 48.0, Some(HookPoint::Embed)));
-        assert_eq!(visit(Some(&ones([2, 2, 3])), &ones([1, 3, 5])), (24.0, 24.0, Some(HookPoint::Embed)));
-        assert_eq!(visit(None, &ones([1, 3, 5])), (24.0, 24.0, Some(point)));
+        assert_eq!(visit(Some(&ones([2, 3, 4])), &twos), Ok([48.0, 48.0]));
+        // Noise for another prompt length, for other rows, and a donor of another width.
+        let starts = |got: Result<[f64; 2], String>, at: &str| {
+            assert!(
+                got.as_ref().is_err_and(|e| e.starts_with(&format!("{at} cannot be patched: "))),
+                "{got:?}"
+            );
+        };
+        starts(visit(Some(&ones([2, 5, 4])), &twos), "hook_embed");
+        starts(visit(Some(&ones([2, 2, 3])), &ones([1, 3, 5])), "hook_embed");
+        starts(visit(None, &ones([1, 3, 5])), "blocks.1.hook_resid_pre");
     }
 
     #[test]

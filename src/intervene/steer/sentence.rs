@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Direction, SteerError};
 use crate::{
-    hook::{HookPoint, Tap},
+    hook::{HookPoint, Tap, TapError},
     intervene::adamw::AdamW,
     intervene::generate::{Prompt, Settings, TapSteps, generate},
     model::{Model, ModelError, wide},
@@ -61,10 +61,10 @@ pub struct Learnt {
 struct Pushes(BTreeMap<HookPoint, Tensor>);
 
 impl Tap for Pushes {
-    fn visit(&mut self, point: HookPoint, value: Tensor) -> Tensor {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
         match self.0.get(&point) {
-            Some(push) => &value + push,
-            None => value,
+            Some(push) => value.f_add(push).map_err(|error| TapError::edit(point, &error)),
+            None => Ok(value),
         }
     }
 

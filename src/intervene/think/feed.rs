@@ -6,7 +6,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::ThinkError;
 use crate::{
-    hook::{Capture, HookPoint, Selection, Tap},
+    hook::{Capture, HookPoint, Selection, Tap, TapError, first_line},
     model::{Model, ModelError},
 };
 
@@ -19,13 +19,12 @@ pub struct Fed {
     vectors: Tensor,
     pass: Range<usize>,
     until: Option<HookPoint>,
-    failure: Option<String>,
 }
 
 impl Fed {
     /// `vectors [rows, n, d_model]` at positions `first..first + n`; what the tokens there embed to is not used.
     pub fn new(first: usize, vectors: &Tensor) -> Self {
-        Self { first, vectors: vectors.shallow_clone(), pass: 0..0, until: None, failure: None }
+        Self { first, vectors: vectors.shallow_clone(), pass: 0..0, until: None }
     }
 
     /// Lets the pass end after `point`.
@@ -53,11 +52,13 @@ impl Tap for Fed {
         self.pass = positions;
     }
 
-    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Tensor {
-        self.put(&value).unwrap_or_else(|error| {
-            let line = error.to_string().lines().next().unwrap_or_default().to_owned();
-            self.failure.get_or_insert(format!("vectors {:?} as embeddings: {line}", self.vectors.size()));
-            value
+    fn visit(&mut self, _point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        self.put(&value).map_err(|error| {
+            TapError::Other(format!(
+                "vectors {:?} as embeddings: {}",
+                self.vectors.size(),
+                first_line(&error)
+            ))
         })
     }
 
@@ -67,10 +68,6 @@ impl Tap for Fed {
 
     fn stop_after(&self) -> Option<HookPoint> {
         self.until
-    }
-
-    fn failure(&mut self) -> Option<String> {
-        self.failure.take()
     }
 }
 

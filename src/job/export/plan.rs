@@ -1,5 +1,7 @@
 //! What an export will do, and what it costs.
 
+use serde_json::{Value, json};
+
 use super::Export;
 use crate::{
     hook::{HookPoint, Selection},
@@ -109,6 +111,21 @@ impl Export {
 }
 
 impl Planned {
+    /// A dry run, for programs.
+    pub fn json(&self, cost: Cost) -> Value {
+        json!({
+            "dry_run": true,
+            "documents": self.counts.documents,
+            "tokens": self.counts.tokens,
+            "rows": self.counts.rows,
+            "columns": self.layout.columns,
+            "flops": cost.flops,
+            "memory_bytes": cost.memory_bytes,
+            "disk_bytes": self.size.disk_bytes,
+            "shards": self.size.shards,
+        })
+    }
+
     /// What it costs to run.
     pub(super) fn cost(&self, session: &Session) -> Cost {
         Cost { flops: self.flops(session), memory_bytes: self.memory(session) }

@@ -8,7 +8,7 @@ mod open;
 mod site;
 mod transfer;
 
-pub use causal::{BASES, Causal, CausalFound, Directions};
+pub use causal::{BASES, Causal, CausalFound, Directions, by_layer};
 pub use eval::{Eval, Evaluated};
 pub use fit::{Fit, Fitted, HeldOut, Init, LossSetting, OptimizerSetting, PromptSettings, Prompted};
 use halves::Halves;

@@ -1,5 +1,6 @@
 //! `generate`: a prompt goes on, also under edits.
 
+mod json;
 mod listener;
 mod plan;
 

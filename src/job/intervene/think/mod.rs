@@ -1,6 +1,7 @@
 //! `think`: hidden states fed back as input embeddings, what they look like, and what the answer loses without them.
 
 mod found;
+mod json;
 mod plan;
 mod prompts;
 mod settings;

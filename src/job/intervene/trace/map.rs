@@ -1,10 +1,11 @@
-//! The map of one pair of prompts, for programs.
+//! The map of one pair of prompts, and means over several, for programs.
 
 use serde_json::{Value, json};
 
 use super::Pair;
 use crate::{
     intervene::patch::{MEASURES, Map},
+    results::run::MetricRow,
     sources::text::Tokenizer,
 };
 
@@ -39,5 +40,13 @@ pub(super) fn json(pair: &Pair, tokenizer: &Tokenizer) -> Value {
         "clean": level(&levels.clean),
         "corrupted": level(&levels.corrupted),
         "maps": maps.iter().map(map).collect::<Vec<_>>(),
+    })
+}
+
+/// A mean over prompts.
+pub(super) fn mean(row: &MetricRow) -> Value {
+    json!({
+        "subject": row.subject, "hook": row.hook, "layer": row.layer, "metric": row.metric, "unit": row.unit,
+        "estimate": row.estimate, "lower": row.lower, "upper": row.upper, "n": row.n, "reason": row.reason,
     })
 }

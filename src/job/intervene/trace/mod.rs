@@ -214,9 +214,14 @@ pub struct Pair {
 }
 
 impl Traced {
-    /// The map of the pair of prompts, for programs: tokens, answers, both runs, and effects by hook and measure.
-    pub fn json(&self) -> Option<Value> {
-        self.pair.as_ref().map(|pair| map::json(pair, &self.tokenizer))
+    /// Everything, for programs: of a pair of prompts its map (tokens, answers, both runs, effects by hook and measure), of several their
+    /// means.
+    pub fn json(&self) -> Value {
+        if let Some(pair) = &self.pair {
+            return map::json(pair, &self.tokenizer);
+        }
+        let rows: Vec<Value> = self.rows.iter().map(map::mean).collect();
+        json!({ "prompts": self.prompts, "rows": rows })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `lens causal`: whether a lens goes by what the model goes by.
 
 mod directions;
+mod json;
 mod work;
 
 use std::{
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::Tensor;
 
-pub use self::directions::Directions;
+pub use self::{directions::Directions, json::by_layer};
 use super::{Asked, Halves, check_shapes, is_logit, open, read, site_of};
 use crate::{
     job::{

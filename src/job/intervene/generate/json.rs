@@ -1,0 +1,32 @@
+//! What was said and measured, for programs.
+
+use serde_json::{Value, json};
+
+use super::{Generate, Generation};
+use crate::{intervene::generate::Measured, job::shown};
+
+impl Generate {
+    /// Everything that was said and measured, for programs. Of one prompt `token_ids` and `generated` are at the top too.
+    pub fn json(&self, found: &Generation, measured: &[Measured]) -> Value {
+        let prompts = found.prompts.iter().zip(measured).map(|(prompt, m)| {
+            let mut prompt = json!(prompt);
+            prompt["steps"] =
+                json!({ "entropy": m.entropy, "surprisal": m.surprisal, "ce": m.ce, "kl": m.kl });
+            prompt
+        });
+        let prompts: Vec<Value> = prompts.collect();
+        let mut result = json!({
+            "model": found.model,
+            "unit": "nats",
+            "edits": self.edit,
+            "schedule": found.schedule,
+            "out": self.out.as_ref().map(shown),
+        });
+        if let [only] = &prompts[..] {
+            result["token_ids"] = only["token_ids"].clone();
+            result["generated"] = only["generated"].clone();
+        }
+        result["prompts"] = Value::from(prompts);
+        result
+    }
+}
