@@ -202,6 +202,11 @@ impl Session {
         Ok(manifest)
     }
 
+    /// Tokens that can be said: the tokenizer's, not the padding rows that a checkpoint may have beyond them.
+    pub fn vocab(&self, tokenizer: &Tokenizer) -> usize {
+        (tokenizer.max_id() as usize + 1).min(self.spec.vocab)
+    }
+
     /// Most tokens in a forward pass: as asked, by default 2048 on the CPU and 16384 on CUDA.
     pub fn batch_tokens(&self, asked: Option<NonZeroUsize>) -> usize {
         asked.map_or(if self.device == Device::Cpu { 2048 } else { 16_384 }, NonZeroUsize::get)

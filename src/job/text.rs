@@ -114,7 +114,7 @@ impl<'s> Source<'s> {
 
     /// Tokens that can be said: the tokenizer's, not the padding rows that a checkpoint may have beyond them.
     pub fn vocab(&self) -> usize {
-        (self.tokenizer.max_id() as usize + 1).min(self.session.spec.vocab)
+        self.session.vocab(&self.tokenizer)
     }
 
     /// A manifest with everything filled in that does not depend on the command. `lead` is what is put in front of documents and

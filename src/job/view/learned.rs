@@ -59,7 +59,7 @@ impl View {
         session.announce(watch);
         let model = session.load(watch)?;
         self.check_unembedding(folder, model, watch)?;
-        let vocab = (tokenizer.max_id() as usize + 1).min(session.spec.vocab);
+        let vocab = session.vocab(&tokenizer);
         let mut grids = Vec::new();
         for prompt in &prompts {
             let tokens = session.batch_tokens(None);

@@ -122,7 +122,7 @@ impl View {
         (lenses, leaders): (&Lenses, &[Leaders<'_>]),
         layers: &[LayerIndex],
     ) -> Result<Trace, JobError> {
-        let vocab = (tokenizer.max_id() as usize + 1).min(session.spec.vocab);
+        let vocab = session.vocab(tokenizer);
         let tracked = if self.logitlenskit.is_some() { Tracked::Top } else { Tracked::First };
         let states = PromptStates::run(model, &prompt.ids, layers).map_err(|e| self.of(prompt, e))?;
         let mut trace = Trace::new(session.name(), session.spec.n_layers, tokens(prompt));

@@ -165,7 +165,7 @@ impl Generate {
             sampling,
             cache: !self.no_cache,
             tap_steps: self.edit_steps,
-            vocab: Some((tokenizer.max_id() as usize + 1).min(session.spec.vocab)),
+            vocab: Some(session.vocab(tokenizer)),
             schedule: self.schedule.as_ref().map(schedule).transpose()?,
             keep_logits: true,
             ..Settings::greedy(new)

@@ -222,7 +222,7 @@ impl Patch {
         watch: &dyn Watch,
     ) -> Result<BySource, JobError> {
         let model = session.load(watch)?;
-        let vocab = (tokenizer.max_id() as usize + 1).min(session.spec.vocab);
+        let vocab = session.vocab(tokenizer);
         let readout = Readout::new(model.unembed(), vocab, Precision::Exact, session.threads)?;
         let progress = watch.begin("patching", "layers", Some((layers.len() * sources.len()) as u64));
         let (mut each, mut first) = (Vec::new(), None);

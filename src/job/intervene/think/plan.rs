@@ -45,7 +45,7 @@ impl Plan {
         } else {
             stop_ids(session.path(), tokenizer).map_err(JobError::usage)?
         };
-        let vocab = (tokenizer.max_id() as usize + 1).min(spec.vocab);
+        let vocab = session.vocab(tokenizer);
         let settings = Settings {
             stop,
             cache: !job.no_cache,

@@ -396,7 +396,7 @@ impl Trace {
             (!prompts.subject.is_empty()).then(|| drawn(&prompts.subject)).transpose().map_err(ended)?;
         Ok(Experiment {
             model,
-            vocab: (tokenizer.max_id() as usize + 1).min(session.spec.vocab),
+            vocab: session.vocab(tokenizer),
             corrupted: ids(&prompts.corrupted),
             clean,
             noise,
