@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this is what it is for
 
 use layerscope::{
-    hook::{Capture, HookPoint, Selection, Tap},
+    hook::{Capture, HookPoint, Selection, Tap, from_fn},
     job::{JobError, ModelSettings, Session},
     model::{Model, hook_points},
 };
@@ -41,15 +41,15 @@ fn main() -> Result<(), JobError> {
     for layer in 0..session.spec.n_layers {
         let point = HookPoint::resid_pre(layer);
         let state = kept.get(point).map(Tensor::shallow_clone).unwrap_or_default();
-        // A closure is a tap: at one point it gives the target the source's state where the prompts begin to differ.
-        let mut patch = |at: HookPoint, value: Tensor| {
+        // A function as a tap: at one point it gives the target the source's state where the prompts begin to differ.
+        let mut patch = from_fn(|at, value| {
             if at != point {
                 return value;
             }
             let patched = value.copy();
             patched.narrow(1, position, 1).copy_(&state.narrow(1, position, 1));
             patched
-        };
+        });
         let said = next_token(model, &target, &mut patch)?;
         println!("layer {layer}: {}", tokenizer.piece(said).shown);
     }

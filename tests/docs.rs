@@ -77,6 +77,35 @@ fn is_example(command: &str) -> bool {
     outside.split_whitespace().any(placeholder) || outside.contains('…') || outside.contains("shift")
 }
 
+/// The blocks of a language on a page.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join("docs").join(format!("{page}.md"))).unwrap();
+    let opening = format!("```{language}\n");
+    let blocks = text.split(opening.as_str()).skip(1);
+    blocks.map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
+}
+
+/// The code of the page about families is code of the program, line for line, so that it cannot go stale; that of the page about
+/// lenses is built into a copy of the tree by `scripts/adding_a_lens.py`.
+#[test]
+fn the_page_about_families_shows_code_that_there_is() {
+    let dir = root().join("src/model/families");
+    let files = dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let files =
+        files.chain(["fixtures/families/cases.py", "scripts/hf_reference.py"].map(|file| root().join(file)));
+    let words = |text: &str| {
+        let line = |line: &str| line.split("  #").next().unwrap().trim().to_owned(); // the page adds comments
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let files: Vec<String> =
+        files.filter_map(|file| std::fs::read_to_string(file).ok()).map(|text| words(&text)).collect();
+    let shown: Vec<String> = ["rust", "python"].iter().flat_map(|of| blocks("adding-a-family", of)).collect();
+    assert!(shown.len() >= 4, "{shown:?}");
+    for block in shown {
+        assert!(files.iter().any(|file| file.contains(&words(&block))), "no file has\n{block}");
+    }
+}
+
 #[test]
 #[ignore = "takes minutes: cargo test --release --test tests -- --ignored the_documentation_runs_as_pasted"]
 fn the_documentation_runs_as_pasted() {

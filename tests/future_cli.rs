@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use layerscope::{
     lens::trajectory::{LensTrace, read_traces},
-    results::run::{MetricRow, read_metrics},
+    results::run::{MetricRow, RowKind, read_metrics},
 };
 
 use crate::cli::{files, layerscope, path, refuse_all, result, run, succeed, tiny};
@@ -106,7 +106,10 @@ fn prompts_are_trained_saved_evaluated_and_shown() {
     assert!(find("fixed", 1, 1, "kl", "nats").estimate > 1e-3);
     // Least squares on 12 texts know something of them, by a map to normalised states.
     let direct = find("vocab", 1, 2, "kl", "nats");
-    assert!(direct.kind == "future-vocab" && direct.estimate > 0.0 && direct.estimate < 20.0, "{direct:?}");
+    assert!(
+        direct.kind == RowKind::FutureVocab && direct.estimate > 0.0 && direct.estimate < 20.0,
+        "{direct:?}"
+    );
     // A mean of two prompts; information is a difference of two rows.
     for horizon in 1..=3 {
         let mean = |s: &str| find(s, 1, horizon, "surprisal", "nats").estimate;
@@ -124,8 +127,12 @@ fn prompts_are_trained_saved_evaluated_and_shown() {
             find("fixed:none", 2, horizon, "kl", "nats").estimate
         );
     }
-    assert!(rows.iter().any(|r| r.subject == "bigram" && r.kind == "baseline" && r.horizon == 3));
-    assert!(rows.iter().filter(|r| r.subject == "soft").all(|r| r.horizon <= 2 && r.kind == "future-prompt"));
+    assert!(rows.iter().any(|r| r.subject == "bigram" && r.kind == RowKind::Baseline && r.horizon == 3));
+    assert!(
+        rows.iter()
+            .filter(|r| r.subject == "soft")
+            .all(|r| r.horizon <= 2 && r.kind == RowKind::FuturePrompt)
+    );
 
     let view = ["view", "--model", &model, "--lens", &at("soft"), "--text", "w3 w4 w5", "--ahead", "2"];
     let grid = result(&succeed(&[&view[..], &["--json"]].concat()));

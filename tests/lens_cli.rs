@@ -11,7 +11,7 @@ use std::{
 use layerscope::{
     lens::artifact::{LensConfig, LensFolder, LensKind, ModelRef, unembed_sha256},
     model::{Model, Weights},
-    results::run::{METRICS, MetricRow, read_metrics},
+    results::run::{METRICS, MetricRow, RowKind, read_metrics},
 };
 use serde_json::{Value, json};
 use tch::{Device, Kind};
@@ -184,7 +184,7 @@ fn every_kind_fits_and_reads_a_text_it_has_not_seen() {
         assert!(find(&rows, baseline, 0, 2, "accuracy").estimate > 0.0);
     }
     assert!(find(&rows, "constant", 0, 1, "kl").estimate > 0.0);
-    assert_eq!(find(&rows, "model", 8, 1, "ce").kind, "model");
+    assert_eq!(find(&rows, "model", 8, 1, "ce").kind, RowKind::Model);
     for row in rows.iter().filter(|r| r.metric != "marginal_kl" && r.subject != "constant") {
         let (lower, upper) = (row.lower.unwrap(), row.upper.unwrap());
         assert!(lower <= upper && row.n_clusters > 1, "{row:?}");
@@ -346,7 +346,7 @@ fn a_transfer_ends_in_a_verdict_and_its_diagonal_costs_nothing() {
     let verdict = last["verdict"].as_str().unwrap();
     assert!(verdict.contains("Verdict: ") && verdict.contains("shared:affine"), "{verdict}");
     assert_eq!(std::fs::read_to_string(at("run").join("verdict.txt")).unwrap(), verdict);
-    for (kind, cells) in [("transfer", 9), ("transfer-corrected", 27)] {
+    for (kind, cells) in [(RowKind::Transfer, 9), (RowKind::TransferCorrected, 27)] {
         let penalties: Vec<_> =
             rows.iter().filter(|r| r.kind == kind && r.metric.starts_with("penalty_")).collect();
         assert_eq!(penalties.len(), 2 * cells);
@@ -358,7 +358,7 @@ fn a_transfer_ends_in_a_verdict_and_its_diagonal_costs_nothing() {
     for reader in ["logit", "shared:affine", "shared:rotated-affine"] {
         assert_eq!(rows.iter().filter(|r| r.subject == reader && r.metric == "kl").count(), 3, "{reader}");
     }
-    let geometry = rows.iter().filter(|r| r.kind == "geometry" && r.metric == "cka");
+    let geometry = rows.iter().filter(|r| r.kind == RowKind::Geometry && r.metric == "cka");
     assert!(geometry.clone().count() == 3 && geometry.clone().all(|r| (0.0..=1.0).contains(&r.estimate)));
     events(&mut transfer("again"));
     assert!(content(&at("run")) == content(&at("again")));

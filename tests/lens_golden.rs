@@ -15,7 +15,7 @@ use layerscope::{
         Affine, FutureLens, Horizon, LayerIndex, Lens, LogitLens, Precision, Readout, Teacher, TunedLens,
     },
     model::{Model, Weights},
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
     results::statistics::{Blocks, Intervals},
     sources::text::{BosPolicy, Corpus, Tokenizer, Window, WindowOptions, open_windows},
     states::States,
@@ -75,7 +75,7 @@ impl Case {
         windows: &[&Window],
         rows: usize,
     ) -> Table {
-        let kinds: Vec<String> = lenses.iter().map(|lens| lens.name().to_owned()).collect();
+        let kinds = vec![RowKind::Tuned; lenses.len()];
         let points = Self::points(self.layers() + 1);
         let intervals = Intervals::bootstrap(0, 20);
         let mut evaluation =
@@ -245,7 +245,7 @@ fn check_transfer(models: &[(&'static str, &str)]) {
         let own = case.evaluate(&case.readout, &[case.tuned()], &windows, 700);
         let find = |i: usize, j: usize, metric: &str| {
             let same = |r: &&MetricRow| {
-                r.kind == "transfer"
+                r.kind == RowKind::Transfer
                     && (r.source_layer, r.layer) == (Some(i as i32), j as i32)
                     && r.metric == metric
             };
@@ -312,7 +312,7 @@ fn batches_threads_and_order_change_nothing() {
             let of = a.metric.trim_end_matches("_step").trim_end_matches("_difference");
             let flip = if is_count(of) || of == "surprisal" { 10.0 / a.n as f64 } else { 0.0 };
             // A difference has the rounding of its sides, which are up to 30 nats.
-            let sides = if a.kind == "difference" { 60.0 } else { 0.0 };
+            let sides = if a.kind == RowKind::Difference { 60.0 } else { 0.0 };
             // A marginal is summed in f32 within a block of rows.
             let relative = if a.metric == "marginal_kl" { 1e-5 } else { 1e-6 };
             let near = |x: f64, y: f64| (x - y).abs() <= relative * (y.abs() + sides) + 1e-9 + flip;
@@ -340,7 +340,7 @@ fn a_tuned_lens_of_nothing_is_the_logit_lens() {
         let lenses: [Box<dyn Lens>; 2] = [Box::new(LogitLens), Box::new(TunedLens::new("zero", none))];
         let table = case.evaluate(&case.readout, &lenses, &case.all_windows(), 2048);
         let mut wrong = Wrong::default();
-        for row in table.0.iter().filter(|r| r.subject == "logit" && r.kind != "difference") {
+        for row in table.0.iter().filter(|r| r.subject == "logit" && r.kind != RowKind::Difference) {
             let zero = table.row("zero", row.layer as usize, 1, &row.metric);
             let same = |r: &MetricRow| (r.estimate, r.lower, r.upper, r.n);
             wrong.check(same(zero) == same(row), &|| format!("{zero:?} against {row:?}"));

@@ -1,8 +1,16 @@
 //! `patch` and `trace` from the outside.
 
-use layerscope::results::run::{MetricRow, read_metrics};
+use layerscope::results::run::{MetricRow, Parts, RowKind, read_metrics};
 
 use crate::cli::{gpt2, path, refuse_all, result, succeed, tiny};
+
+/// The position that a row is of.
+fn position(row: &MetricRow) -> usize {
+    match row.subject.parts() {
+        Parts::Token { position, .. } => *position,
+        parts => panic!("{parts:?} is no position"),
+    }
+}
 
 /// The last layer's state in the target's last place is the source's own prediction.
 #[test]
@@ -75,8 +83,11 @@ fn a_trace_finds_where_two_prompts_differ() {
         .iter()
         .find(|r| r.subject == "3:w15" && r.hook == "resid_pre" && r.layer == 0 && r.metric == "kl");
     let row = row.unwrap();
-    assert!((row.estimate - 1.0).abs() < 1e-4 && row.unit == "effect" && row.kind == "patch");
-    assert!(rows.iter().any(|r| r.subject == "corrupted" && r.kind == "model" && r.metric == "probability"));
+    assert!((row.estimate - 1.0).abs() < 1e-4 && row.unit == "effect" && row.kind == RowKind::Patch);
+    assert!(
+        rows.iter()
+            .any(|r| r.subject == "corrupted" && r.kind == RowKind::Model && r.metric == "probability")
+    );
     let text = succeed(&[&two[..], &["--hook", "mlp-out", "--quiet", "--metric", "kl"]].concat());
     assert!(text.contains("mlp_out") && text.contains("3:w15") && !text.contains("attn_out"), "{text}");
     // Noise on the subject: restoring its embeddings alone restores all.
@@ -204,15 +215,14 @@ fn prompts_of_a_file_have_means_and_intervals() {
         assert!(
             row.n == 5
                 && row.n_eff == 5.0
-                && row.kind == "patch"
+                && row.kind == RowKind::Patch
                 && row.lower.is_some() != row.reason.is_some()
         );
         let mean = |rows: &[layerscope::results::run::MetricRow]| {
             let own = rows.iter().filter(|r| {
                 (&r.metric, &r.hook, r.layer, &r.unit) == (&row.metric, &row.hook, row.layer, &row.unit)
             });
-            let all: Vec<(usize, f64)> =
-                own.map(|r| (r.subject.split_once(':').unwrap().0.parse().unwrap(), r.estimate)).collect();
+            let all: Vec<(usize, f64)> = own.map(|r| (position(r), r.estimate)).collect();
             let last = all.iter().map(|(i, _)| *i).max().unwrap();
             let role = |i: usize| match i {
                 _ if i == last => "last",
@@ -221,7 +231,7 @@ fn prompts_of_a_file_have_means_and_intervals() {
                 _ => "between",
             };
             let own: Vec<f64> =
-                all.iter().filter(|(i, _)| role(*i) == row.subject).map(|(_, x)| *x).collect();
+                all.iter().filter(|(i, _)| row.subject == role(*i)).map(|(_, x)| *x).collect();
             own.iter().sum::<f64>() / own.len() as f64
         };
         let expected = singles.iter().map(|rows| mean(rows)).sum::<f64>() / 5.0;

@@ -15,7 +15,7 @@ use arrow::{
 use bytes::Bytes;
 use layerscope::{
     model::Weights,
-    results::run::{MetricRow, read_metrics},
+    results::run::{MetricRow, RowKind, read_metrics},
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -558,5 +558,5 @@ fn a_probe_on_its_own_set_and_layer_is_the_sweeps() {
         assert!((across - (1.0 - own)).abs() < 1e-12, "layer {layer}: {across} where {own} is right at home");
     }
     assert!(find(&rows, "logistic:statements>statements", 8, "accuracy").estimate > 0.6);
-    assert_eq!(rows.iter().filter(|r| r.kind == "probe-transfer").count(), 2 * 3 * 3);
+    assert_eq!(rows.iter().filter(|r| r.kind == RowKind::ProbeTransfer).count(), 2 * 3 * 3);
 }

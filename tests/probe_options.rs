@@ -132,7 +132,7 @@ fn write_texts(file: &Path) {
 }
 
 fn keys(rows: &[MetricRow]) -> Vec<(String, String, i32, String)> {
-    rows.iter().map(|r| (r.subject.clone(), r.kind.clone(), r.layer, r.metric.clone())).collect()
+    rows.iter().map(|r| (r.subject.to_string(), r.kind.to_string(), r.layer, r.metric.clone())).collect()
 }
 
 #[test]

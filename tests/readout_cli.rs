@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 use layerscope::{
     hook::{BlockHook, HookPoint},
     model::Model,
-    results::run::{MetricRow, read_metrics},
+    results::run::{MetricRow, RowKind, read_metrics},
 };
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ fn a_fast_transfer_is_an_exact_one_to_what_is_documented() {
         );
         events(&mut lens("transfer", &gpt2(), &stories(), &run, &extra));
         let mut rows = read_metrics(&run).unwrap();
-        rows.retain(|row| row.kind == "transfer" && row.unit == "nats");
+        rows.retain(|row| row.kind == RowKind::Transfer && row.unit == "nats");
         rows
     });
     assert!(runs[0].len() >= 12 && runs[0].len() == runs[1].len());

@@ -7,7 +7,9 @@ use std::{
 
 use layerscope::{
     lens::trajectory::read_traces,
-    results::run::{Counts, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
+    results::run::{
+        Counts, METRICS, Manifest, MetricRow, Parts, RunDir, Subject, read_metrics, write_metrics,
+    },
     results::statistics::{Estimate, Interval},
 };
 
@@ -16,7 +18,8 @@ use crate::cli::{
 };
 
 /// A row with numbers that need all their digits.
-fn row(subject: &str, kind: &str, layer: i32, metric: &str) -> MetricRow {
+fn row(subject: impl Into<Subject>, kind: &str, layer: i32, metric: &str) -> MetricRow {
+    let subject = subject.into();
     let estimate = 1.0 / (f64::from(layer) + 3.0) + metric.len() as f64 / 7.0 + subject.len() as f64 / 90.0;
     let number = Estimate {
         estimate,
@@ -26,13 +29,7 @@ fn row(subject: &str, kind: &str, layer: i32, metric: &str) -> MetricRow {
         n_eff: 6.5,
     };
     let hook = "resid_pre".to_owned();
-    MetricRow {
-        subject: subject.into(),
-        kind: kind.into(),
-        hook,
-        layer,
-        ..MetricRow::of(metric, "nats", number)
-    }
+    MetricRow { subject, kind: kind.parse().unwrap(), hook, layer, ..MetricRow::of(metric, "nats", number) }
 }
 
 fn write_run(dir: &Path, kind: &str, rows: &[MetricRow]) {
@@ -73,7 +70,7 @@ fn csv_rows(file: &Path) -> Vec<MetricRow> {
     let number = |text: &str| (!text.is_empty()).then(|| text.parse::<f64>().unwrap());
     let read = |record: csv::StringRecord| MetricRow {
         subject: record[0].into(),
-        kind: record[1].into(),
+        kind: record[1].parse().unwrap(),
         hook: record[2].into(),
         layer: record[3].parse().unwrap(),
         source_layer: record[4].parse().ok(),
@@ -176,7 +173,7 @@ fn hostile_names_stay_names() {
         "漢字 🙂",
     ];
     let rows: Vec<MetricRow> =
-        hostile.iter().flat_map(|name| (0..3).map(move |layer| row(name, "<b>", layer, "kl"))).collect();
+        hostile.iter().flat_map(|name| (0..3).map(move |layer| row(*name, "logit", layer, "kl"))).collect();
     write_run(&run, "lens eval", &rows);
     assert_eq!(report(&[&run], &out, &["--quiet"]).code, Some(0));
     let svg = fs::read_to_string(out.join("figures/lens-kl.svg")).unwrap();
@@ -363,15 +360,21 @@ fn a_metric_of_two_units_has_two_figures() {
 fn steering_schedules_and_patches_are_drawn_with_their_own_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let named = |names: &[&str], kind: &str, metric: &str| -> Vec<MetricRow> {
-        names.iter().flat_map(|name| (0..3).map(|layer| row(name, kind, layer, metric))).collect()
+    let named = |subjects: Vec<Parts>, kind: &str, metric: &str| -> Vec<MetricRow> {
+        let each = |parts: Parts| (0..3).map(move |layer| row(parts.clone(), kind, layer, metric));
+        subjects.into_iter().flat_map(each).collect()
     };
-    let mut steer = named(&["man@-0.5", "man@+0.5"], "steer", "kl");
-    steer.extend(named(&["random-1@+0.5"], "steer-random", "kl"));
+    let pushed = |of: &str, strength: f64| Parts::Pushed { of: of.into(), strength };
+    let mut steer = named(vec![pushed("man", -0.5), pushed("man", 0.5)], "steer", "kl");
+    steer.extend(named(vec![pushed("random-1", 0.5)], "steer-random", "kl"));
     steer.push(row("man", "steer", 1, "response_slope"));
-    let mut schedule = named(&["reverse:0-1"], "logit", "kl");
-    schedule.extend([row("skip:0", "schedule", 3, "kl"), row("skip:1", "schedule", 3, "kl")]);
-    let mut trace = named(&["0:The", "1: old:man", "2: said"], "patch", "logit_diff");
+    let under = |schedule: &str, skipped| Parts::Scheduled { of: None, schedule: schedule.into(), skipped };
+    let mut schedule = named(vec![under("reverse:0-1", None)], "logit", "kl");
+    schedule
+        .extend([0, 1].map(|block| row(under(&format!("skip:{block}"), Some(block)), "schedule", 3, "kl")));
+    let token = |(position, text): (usize, &str)| Parts::Token { position, token: text.into() };
+    let tokens = [(0, "The"), (1, " old:man"), (2, " said")].map(token);
+    let mut trace = named(tokens.to_vec(), "patch", "logit_diff");
     trace.push(row("clean", "model", 3, "logit_diff"));
     let step = |horizon: i32, metric: &str| MetricRow { horizon, ..row("generate", "generate", 3, metric) };
     let generate = ["surprisal", "kl"].into_iter().flat_map(|metric| (1..4).map(move |h| step(h, metric)));

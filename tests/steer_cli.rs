@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use layerscope::{
     hook::{BlockHook, Edit, HookPoint},
     model::Model,
-    results::run::{MetricRow, read_metrics},
+    results::run::{MetricRow, RowKind, read_metrics},
     sources::text::{BosPolicy, Tokenizer},
     states::write_tensors,
 };
@@ -109,7 +109,7 @@ fn a_push_does_what_a_tap_does() {
                 found.estimate
             );
             // Two documents make no interval.
-            assert!(found.kind == "steer" && found.lower.is_none() && found.n_clusters == 2);
+            assert!(found.kind == RowKind::Steer && found.lower.is_none() && found.n_clusters == 2);
             assert!(found.reason.as_deref().unwrap().ends_with("effective clusters, fewer than 5"));
         }
         let less = find(&rows, &subject, "ce", 3).estimate - find(&rows, "model", "ce", 8).estimate;
@@ -119,7 +119,7 @@ fn a_push_does_what_a_tap_does() {
     }
     assert!((find(&rows, "wave", "response_slope", 3).estimate - xy / xx).abs() < 1e-3);
     let random = find(&rows, "random-1@+0.4", "kl", 3);
-    assert_eq!(random.kind, "steer-random");
+    assert_eq!(random.kind, RowKind::SteerRandom);
     // One random direction, pushed to one side for both.
     assert!(rows.iter().all(|r| r.subject != "random-1@-0.4"));
     let farther = find(&rows, "wave@-0.4", "kl", 3).estimate > random.estimate;
@@ -216,7 +216,7 @@ fn what_the_model_is_asked_for_is_kept_and_used_again() {
         let consistency = find(&one, "pairs", "consistency", layer);
         assert!(consistency.n == 4 && consistency.n_eff == 4.0 && consistency.lower.is_none());
         let random = find(&one, "sentence-random", "sentence_ce", layer);
-        assert!(random.estimate > 4.0 && random.kind == "steer-random");
+        assert!(random.estimate > 4.0 && random.kind == RowKind::SteerRandom);
     }
     assert_eq!(find(&one, "sentence", "recovered", 4).estimate, 1.0);
     let edit = format!("blocks.4.hook_resid_pre:add={found}:sentence.4");

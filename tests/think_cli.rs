@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use layerscope::{
     hook::{Capture, HookPoint, Selection},
     model::{Model, hook_points},
-    results::run::{MetricRow, read_metrics},
+    results::run::{MetricRow, RowKind, read_metrics},
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -260,7 +260,10 @@ fn space_is_that_of_dense_matrices() {
                 row.lower.is_some() || row.reason.as_deref() == Some("the same in every cluster"),
                 "{row:?}"
             );
-            assert!((random.estimate - k as f64 / d as f64).abs() <= spread && random.kind == "space-random");
+            assert!(
+                (random.estimate - k as f64 / d as f64).abs() <= spread
+                    && random.kind == RowKind::SpaceRandom
+            );
         }
     }
     let told = result(

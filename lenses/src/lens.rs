@@ -6,9 +6,14 @@ use crate::{Error, Horizon, LayerIndex};
 ///
 /// `layer` picks the translator, not the origin of `resid`: reading a state of layer `j` with the
 /// translator of layer `i` is what a transfer matrix measures.
-pub trait Lens {
+pub trait Lens: Send {
     /// The name under which results are reported, such as `logit`.
     fn name(&self) -> &str;
+
+    /// Of one of several lenses in one folder, the folder's name and what tells the lens from the others: a rung of the ladder.
+    fn rung(&self) -> Option<(&str, &str)> {
+        None
+    }
 
     /// Maps a residual `[.., d_model]` to a state of the last layer, `[.., d_model]`.
     ///

@@ -9,13 +9,20 @@ use crate::{Affine, Error, LayerIndex, Lens};
 #[derive(Debug)]
 pub struct TunedLens {
     name: String,
+    rung: Option<(String, String)>,
     translators: BTreeMap<LayerIndex, Affine>,
 }
 
 impl TunedLens {
     /// A lens reported as `name`, with a translator for each layer it can read.
     pub fn new(name: impl Into<String>, translators: BTreeMap<LayerIndex, Affine>) -> Self {
-        Self { name: name.into(), translators }
+        Self { name: name.into(), rung: None, translators }
+    }
+
+    /// One of the lenses of a shared folder, reported as `folder:rung`.
+    pub fn of_rung(folder: &str, rung: &str, translators: BTreeMap<LayerIndex, Affine>) -> Self {
+        let both = Some((folder.to_owned(), rung.to_owned()));
+        Self { rung: both, ..Self::new(format!("{folder}:{rung}"), translators) }
     }
 
     /// The translators by layer.
@@ -27,6 +34,10 @@ impl TunedLens {
 impl Lens for TunedLens {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn rung(&self) -> Option<(&str, &str)> {
+        self.rung.as_ref().map(|(folder, rung)| (folder.as_str(), rung.as_str()))
     }
 
     fn reads(&self, layer: LayerIndex) -> bool {

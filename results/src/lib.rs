@@ -13,6 +13,8 @@ pub mod figure;
 pub mod guard;
 pub mod hash;
 pub mod page;
+#[cfg(feature = "query")]
+pub mod query;
 pub mod report;
 pub mod run;
 pub mod show;

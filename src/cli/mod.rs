@@ -18,6 +18,7 @@ mod output;
 mod parse;
 mod patch;
 mod probe;
+mod query;
 mod report;
 mod rerun;
 mod run;
@@ -62,6 +63,7 @@ enum Command {
     Steer(Box<steer::SteerArgs>),
     Think(think::ThinkCommand),
     Report(report::ReportArgs),
+    Query(query::QueryArgs),
     Run(run::RunArgs),
     Rerun(rerun::RerunArgs),
     Selftest(selftest::Selftest),
@@ -104,6 +106,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Steer(command) => command.run(),
         Command::Think(command) => command.run(),
         Command::Report(command) => command.run(),
+        Command::Query(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Rerun(command) => command.run(),
         Command::Selftest(command) => command.run(),

@@ -2,19 +2,24 @@
 //!
 //! The decoder calls [`Tap::visit`] at every [`HookPoint`] the tap [wants](Tap::wants); what comes back
 //! is what later layers see. A tap keeps, edits or [stops](Tap::stop_after). It lives for one borrow, so
-//! nothing has to be removed afterwards. Closures and pairs of taps are taps:
+//! nothing has to be removed afterwards. Functions become taps by [`from_fn`]; pairs of taps, borrowed taps, and a tap that may
+//! be there or not, are taps:
 //!
 //! ```
-//! use layerscope::hook::{HookPoint, Tap};
+//! use layerscope::hook::{Edit, HookPoint, StopAfter, Tap, from_fn};
 //! use tch::Tensor;
 //!
 //! let mut seen = Vec::new();
-//! let mut tap = |point: HookPoint, value: Tensor| {
+//! let mut watch = from_fn(|point, value| {
 //!     seen.push(point);
 //!     value
-//! };
-//! let x = Tensor::zeros([1, 2, 3], (tch::Kind::Float, tch::Device::Cpu));
-//! assert_eq!(tap.visit(HookPoint::Embed, x).unwrap().size(), [1, 2, 3]);
+//! });
+//! let double = Edit::at(HookPoint::Embed, |value| value * 2.0);
+//! let some: &mut dyn Tap = &mut watch;
+//! let mut all = ((double, some), None::<StopAfter>);
+//! let x = Tensor::ones([1, 2, 3], (tch::Kind::Float, tch::Device::Cpu));
+//! assert_eq!(all.visit(HookPoint::Embed, x).unwrap().double_value(&[0, 0, 0]), 2.0);
+//! assert_eq!(seen, [HookPoint::Embed]);
 //! ```
 
 mod capture;
@@ -63,9 +68,61 @@ pub trait Tap {
     }
 }
 
-impl<F: FnMut(HookPoint, Tensor) -> Tensor> Tap for F {
+/// A function of a point and its value as a tap: [`from_fn`].
+#[derive(Debug, Clone, Copy)]
+pub struct FromFn<F>(F);
+
+/// The tap that calls `visit` at every point that is wanted by default, and goes on with what it returns.
+pub fn from_fn<F: FnMut(HookPoint, Tensor) -> Tensor>(visit: F) -> FromFn<F> {
+    FromFn(visit)
+}
+
+impl<F: FnMut(HookPoint, Tensor) -> Tensor> Tap for FromFn<F> {
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
-        Ok(self(point, value))
+        Ok(self.0(point, value))
+    }
+}
+
+/// A borrowed tap, which can be asked afterwards.
+impl<T: Tap + ?Sized> Tap for &mut T {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        (**self).visit(point, value)
+    }
+
+    fn begin(&mut self, positions: Range<usize>) {
+        (**self).begin(positions);
+    }
+
+    fn wants(&self, point: HookPoint) -> bool {
+        (**self).wants(point)
+    }
+
+    fn stop_after(&self) -> Option<HookPoint> {
+        (**self).stop_after()
+    }
+}
+
+/// A tap that may be left out; `None` wants nothing, and like `()` lets the pass go on.
+impl<T: Tap> Tap for Option<T> {
+    fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
+        match self {
+            Some(tap) => tap.visit(point, value),
+            None => Ok(value),
+        }
+    }
+
+    fn begin(&mut self, positions: Range<usize>) {
+        if let Some(tap) = self {
+            tap.begin(positions);
+        }
+    }
+
+    fn wants(&self, point: HookPoint) -> bool {
+        self.as_ref().is_some_and(|tap| tap.wants(point))
+    }
+
+    fn stop_after(&self) -> Option<HookPoint> {
+        self.as_ref().and_then(Tap::stop_after)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     },
     results::{
         hash::sha256_file,
-        run::{Claim, Counts, DataFile, METRICS, MetricRow, RunDir, write_metrics},
+        run::{Claim, Counts, DataFile, METRICS, MetricRow, RowKind, RunDir, write_metrics},
     },
 };
 
@@ -210,7 +210,7 @@ fn record(differences: &[Difference], tolerance: f64, reference: &Path) -> Resul
 fn rows(differences: &[Difference], n_layers: usize) -> Vec<MetricRow> {
     let row = |d: &Difference| MetricRow {
         subject: "model".into(),
-        kind: "parity".into(),
+        kind: RowKind::Parity,
         hook: d.point.short_name().into(),
         layer: d.point.layer(n_layers) as i32,
         source_layer: None,

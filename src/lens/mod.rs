@@ -6,3 +6,16 @@ pub mod evaluate;
 pub mod fit;
 pub mod trajectory;
 pub mod transfer;
+
+use crate::{
+    lenses::Lens,
+    results::run::{Parts, Subject},
+};
+
+/// Whose numbers a lens's are.
+pub fn subject_of(lens: &dyn Lens) -> Subject {
+    match lens.rung() {
+        Some((of, rung)) => Parts::Rung { of: of.into(), rung: rung.into() }.into(),
+        None => lens.name().into(),
+    }
+}

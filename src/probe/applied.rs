@@ -10,7 +10,7 @@ use layerscope_probes::{Linear, Probe as _, Weightings, score::Classified};
 use ndarray::{Array2, ArrayView2};
 
 use super::{ProbeError, Target, Task, results::metrics, results::row};
-use crate::results::run::{MetricRow, RunError, write_table};
+use crate::results::run::{MetricRow, RowKind, RunError, write_table};
 
 /// The file of scores in the run directory.
 pub const SCORES: &str = "scores.parquet";
@@ -44,7 +44,10 @@ impl Applied<'_> {
         let scores = self.linear.scores(x).map_err(at())?;
         let all = metrics(&task.target, weightings, &scores).map_err(at())?;
         let point = (self.hook, self.layer as i32);
-        let rows = all.iter().map(|(name, draws)| row(self.subject, "applied", point, name, draws)).collect();
+        let rows = all
+            .iter()
+            .map(|(name, draws)| row(&self.subject.into(), RowKind::Applied, point, name, draws))
+            .collect();
         Ok((scores, rows))
     }
 }

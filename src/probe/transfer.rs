@@ -11,7 +11,7 @@ use super::{
     Estimator, Features, Fitted, Options, ProbeError, Round, Target, Task, estimator::Prepared,
     features::side_by_side, results::row,
 };
-use crate::results::run::MetricRow;
+use crate::results::run::{MetricRow, Parts, RowKind, Subject};
 
 /// A labelled set with its states and its split.
 pub struct Set<'a> {
@@ -61,20 +61,26 @@ pub fn transfer(
             let test = Test::new(&sets[set], x.view(), intervals).map_err(at((set, place)))?;
             let mut rows = Vec::new();
             for (from, source) in sets.iter().enumerate() {
-                let subject = format!("{}:{}>{}", estimator.name(), source.name, sets[set].name);
+                let subject = Subject::from(Parts::Set {
+                    of: estimator.name().to_owned(),
+                    trained_on: source.name.to_owned(),
+                    tested_on: Some(sets[set].name.to_owned()),
+                });
                 let (hook, layer) = &points[place];
                 for (metric, draws) in test.metrics(probe(from, place)).map_err(at((set, place)))? {
-                    rows.push(row(&subject, "generalisation", (hook, *layer as i32), metric, &draws));
+                    rows.push(row(&subject, RowKind::Generalisation, (hook, *layer as i32), metric, &draws));
                 }
             }
-            let subject = format!("{}:{}", estimator.name(), sets[set].name);
+            let (of, trained_on) = (estimator.name().to_owned(), sets[set].name.to_owned());
+            let subject = Subject::from(Parts::Set { of, trained_on, tested_on: None });
             for (from, (hook, layer)) in
                 points.iter().enumerate().filter(|(_, (hook, _))| *hook == points[place].0)
             {
                 if let Some((metric, draws)) =
                     test.metrics(probe(set, from)).map_err(at((set, from)))?.first()
                 {
-                    let own = row(&subject, "probe-transfer", (hook, points[place].1 as i32), metric, draws);
+                    let own =
+                        row(&subject, RowKind::ProbeTransfer, (hook, points[place].1 as i32), metric, draws);
                     rows.push(MetricRow { source_layer: Some(*layer as i32), ..own });
                 }
             }

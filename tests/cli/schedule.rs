@@ -1,6 +1,6 @@
 //! `schedule`: the table, the numbers, refusals.
 
-use layerscope::results::run::{MetricRow, read_metrics};
+use layerscope::results::run::{MetricRow, RowKind, read_metrics};
 use serde_json::Value;
 
 use super::{fixture, gpt2, path, refuse_all, result, succeed, words};
@@ -28,8 +28,8 @@ fn schedules_against_the_model() {
     assert!(number(&rows, "0-7", "kl", 8).estimate.abs() < 1e-6);
     assert_eq!(number(&rows, "0-7", "agreement", 8).estimate, 1.0);
     assert_eq!(number(&rows, "0-7", "ce", 8).estimate, number(&rows, "model", "ce", 8).estimate);
-    assert_eq!(number(&rows, "0-7", "kl", 8).kind, "schedule");
-    assert_eq!(number(&rows, "0-7", "kl", 4).kind, "logit");
+    assert_eq!(number(&rows, "0-7", "kl", 8).kind, RowKind::Schedule);
+    assert_eq!(number(&rows, "0-7", "kl", 4).kind, RowKind::Logit);
     let out = dir.path().join("lens");
     let args =
         ["lens", "eval", "--quiet", "--model", &model, "--data", &data, "--tokens", "600", "--seq-len", "64"];

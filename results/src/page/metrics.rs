@@ -17,8 +17,16 @@ pub(super) fn encode(rows: &[MetricRow]) -> Value {
     let mut places: HashMap<Series<'_>, u32> = HashMap::new();
     let mut of = Vec::with_capacity(rows.len());
     for row in rows {
-        let words: Series<'_> =
-            (&row.subject, &row.kind, &row.hook, &row.metric, &row.unit, row.horizon, row.n, row.n_clusters);
+        let words: Series<'_> = (
+            &row.subject,
+            row.kind.as_str(),
+            &row.hook,
+            &row.metric,
+            &row.unit,
+            row.horizon,
+            row.n,
+            row.n_clusters,
+        );
         let place = *places.entry(words).or_insert_with(|| {
             series.push(words);
             series.len() as u32 - 1

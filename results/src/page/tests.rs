@@ -3,14 +3,14 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    run::{Status, read_metrics, write_metrics},
+    run::{RowKind, Status, read_metrics, write_metrics},
     trace::{Cell, LensTrace, PromptToken},
 };
 
 fn row(layer: i32, source_layer: Option<i32>, estimate: f64) -> MetricRow {
     MetricRow {
         subject: "tünéd</script>".into(),
-        kind: "tuned".into(),
+        kind: RowKind::Tuned,
         hook: "resid_pre".into(),
         layer,
         source_layer,
@@ -68,7 +68,7 @@ fn inlined_numbers_are_those_of_metrics_parquet() {
         let series = &metrics["series"][of[i] as usize];
         let words = json!([
             row.subject,
-            row.kind,
+            row.kind.as_str(),
             row.hook,
             row.metric,
             row.unit,

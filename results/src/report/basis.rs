@@ -8,7 +8,7 @@ use super::{
 use crate::{
     figure::{Chart, Cloud, Scatter},
     run::MetricRow,
-    run::{basis_name, split_direction},
+    run::{Direction, Parts, basis_name},
 };
 
 /// What none of the figures shows.
@@ -20,7 +20,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     if run.manifest.kind != "lens causal" {
         return Ok(Vec::new());
     }
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     let mut figures = vec![correlations(run, &rows), alignments(run, &rows), effects(run, &rows)];
     figures.retain(|figure| !figure.lines.is_empty());
     figures.extend(scatters(run, &rows));
@@ -70,9 +70,8 @@ fn alignments(run: &Run, rows: &[MetricRow]) -> Figure {
 fn effects(run: &Run, rows: &[MetricRow]) -> Figure {
     let mut lines = Rows::default();
     for row in rows.iter().filter(|r| r.metric == "effect") {
-        match split_direction(&row.subject) {
-            Some((_, set)) if !is_one(set) => lines.add(set, row.clone()),
-            _ => {}
+        if let Parts::Without { direction: Direction { set, number: None }, .. } = row.subject.parts() {
+            lines.add(set, row.clone());
         }
     }
     let log = lines.lines.iter().flat_map(|(_, rows)| rows).all(|r| r.estimate > 0.0);
@@ -83,11 +82,6 @@ fn effects(run: &Run, rows: &[MetricRow]) -> Figure {
     )
     .but_not(NOT);
     curves(run, said, ("KL(model ‖ model without it), nats", log), &[lines])
-}
-
-/// Whether these are the words for one direction, `pca-3`, and not for a set.
-fn is_one(direction: &str) -> bool {
-    direction.rsplit_once('-').is_some_and(|(_, number)| number.parse::<usize>().is_ok())
 }
 
 /// Energy and effect of every direction, a figure per lens and a panel per layer.
@@ -105,13 +99,14 @@ fn scatter(run: &Run, rows: &[MetricRow], lens: &str) -> Figure {
     let own = basis_name(lens);
     let (mut used, mut panels): (Vec<MetricRow>, Vec<(i32, Cloud)>) = (Vec::new(), Vec::new());
     for energy in rows.iter().filter(|r| r.metric == "energy") {
-        let Some((subject, direction)) = split_direction(&energy.subject) else { continue };
-        let effect = rows.iter().find(|r| {
-            r.metric == "effect" && r.layer == energy.layer && r.subject == format!("model@{direction}")
-        });
-        let (Some(effect), true, true) = (effect, subject == lens, is_one(direction)) else { continue };
-        let set = direction.rsplit_once('-').map_or(direction, |(set, _)| set);
-        let name = if set == own { "own basis" } else { set };
+        let Parts::Without { of, direction } = energy.subject.parts() else { continue };
+        if of != lens || direction.number.is_none() {
+            continue;
+        }
+        let same = |r: &MetricRow| matches!(r.subject.parts(), Parts::Without { direction: other, .. } if other == direction);
+        let effect = rows.iter().find(|r| r.metric == "effect" && r.layer == energy.layer && same(r));
+        let Some(effect) = effect else { continue };
+        let name = if direction.set == own { "own basis" } else { &direction.set };
         if panels.last().is_none_or(|(layer, _)| *layer != energy.layer) {
             panels
                 .push((energy.layer, Cloud { title: format!("layer {}", energy.layer), ..Cloud::default() }));

@@ -3,12 +3,12 @@
 use super::{
     ReportError, Run,
     figure::{Figure, Matrix, Rows, Said, curves, matrix},
-    run::slug,
+    run::{groups, slug},
     words,
 };
 use crate::{
     figure::{Colours, Labels},
-    run::{MetricRow, TOGETHER},
+    run::{MetricRow, Parts, RowKind, Subject, TOGETHER},
 };
 
 /// The figures of `steer`, `schedule`, `trace` and of nothing else.
@@ -24,15 +24,15 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
 /// By the layer that is pushed: a panel per strength, a line per direction, and one for the control.
 fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     let (together, each): (Vec<&MetricRow>, Vec<&MetricRow>) =
-        rows.iter().filter(|r| r.kind.starts_with("steer")).partition(|r| r.subject.starts_with(TOGETHER));
+        rows.iter().partition(|r| matches!(r.subject.parts(), Parts::RandomMean { .. }));
     for metric in ["kl", "agreement", "ce_increase", "response"] {
         let mut panels: Vec<Rows> = Vec::new();
-        let drawn = |r: &&&MetricRow| r.metric == metric && (r.kind == "steer" || together.is_empty());
+        let drawn = |r: &&&MetricRow| r.metric == metric && (r.kind == RowKind::Steer || together.is_empty());
         for row in each.iter().filter(drawn) {
-            let Some((name, strength)) = row.subject.rsplit_once('@') else { continue };
-            let title = format!("strength {}", strength.replace('-', "−"));
+            let Parts::Pushed { of: name, strength } = row.subject.parts() else { continue };
+            let title = pushed(*strength);
             let place = panels.iter().position(|p| p.title == title).unwrap_or_else(|| {
                 panels.push(Rows { title, ..Rows::default() });
                 panels.len() - 1
@@ -40,8 +40,8 @@ fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
             panels[place].add(name, (*row).clone());
         }
         for row in together.iter().filter(|r| r.metric == metric) {
-            let length = row.subject.rsplit_once('+').map_or("", |(_, length)| length);
-            let sides = ["+", "−"].map(|sign| format!("strength {sign}{length}"));
+            let Parts::RandomMean { strength } = row.subject.parts() else { continue };
+            let sides = [pushed(*strength), pushed(-strength)];
             panels
                 .iter_mut()
                 .filter(|p| sides.contains(&p.title))
@@ -68,14 +68,19 @@ fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
     Ok(figures)
 }
 
+/// The title of a strength's panel.
+fn pushed(strength: f64) -> String {
+    format!("strength {strength:+}").replace('-', "−")
+}
+
 /// Directions that the model was asked for: how well pairs agree on one, and what a learnt vector does.
 fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
-    let of = |metrics: &[(&str, &str)], kinds: &[&str]| {
+    let of = |metrics: &[(&str, &str)], kinds: &[RowKind]| {
         let mut lines = Rows::default();
-        for row in rows.iter().filter(|r| kinds.contains(&r.kind.as_str())) {
+        for row in rows.iter().filter(|r| kinds.contains(&r.kind)) {
             let Some((_, name)) = metrics.iter().find(|(metric, _)| *metric == row.metric) else { continue };
-            let name = if name.is_empty() { row.subject.clone() } else { (*name).to_owned() };
-            lines.add(&name, row.clone());
+            let name = if name.is_empty() { row.subject.as_str() } else { name };
+            lines.add(name, row.clone());
         }
         lines
     };
@@ -84,7 +89,7 @@ fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
             ("consistency", "cosine of a pair's difference with the others' mean"),
             ("explained", "share along the first component"),
         ],
-        &["steer-pairs"],
+        &[RowKind::SteerPairs],
     );
     let mut figures = Vec::new();
     if !pairs.lines.is_empty() {
@@ -101,7 +106,7 @@ fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
         ("recovered", "How much of the sentence the model says by itself", "share of the tokens"),
         ("push_length", "Length of the learnt vector", "in mean lengths of the stream"),
     ] {
-        let lines = of(&[(metric, "")], &["steer-sentence", "steer-random"]);
+        let lines = of(&[(metric, "")], &[RowKind::SteerSentence, RowKind::SteerRandom]);
         if lines.lines.is_empty() {
             continue;
         }
@@ -117,23 +122,22 @@ fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
 /// The logit lens under every schedule, and the blocks left out one by one.
 fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     for metric in ["kl", "agreement", "ce"] {
-        let own = |r: &&MetricRow| r.metric == metric && r.unit != "bits/byte" && r.kind != "model";
-        let model = rows.iter().find(|r| r.metric == metric && r.kind == "model" && r.unit != "bits/byte");
+        let own = |r: &&MetricRow| r.metric == metric && r.unit != "bits/byte" && r.kind != RowKind::Model;
+        let model =
+            rows.iter().find(|r| r.metric == metric && r.kind == RowKind::Model && r.unit != "bits/byte");
         let level: Vec<_> =
             model.filter(|_| metric == "ce").map(|r| ("model".to_owned(), r.clone())).into_iter().collect();
         let (mut single, mut lines) = (Rows::default(), Rows::default());
         for row in rows.iter().filter(own) {
-            let schedule = row.subject.split('|').next().unwrap_or_default(); // SCHEDULE|LENS
-            let block = schedule.strip_prefix("skip:").and_then(|b| b.parse::<i32>().ok());
-            match block {
+            match row.subject.parts() {
                 // Drawn, and in its CSV, where the block was.
-                Some(block) if row.kind == "schedule" => {
-                    single.add("left out", MetricRow { layer: block, ..row.clone() });
+                Parts::Scheduled { skipped: Some(block), .. } if row.kind == RowKind::Schedule => {
+                    single.add("left out", MetricRow { layer: *block as i32, ..row.clone() });
                 }
-                Some(_) => (),
-                None => lines.add(&row.subject.clone(), row.clone()),
+                Parts::Scheduled { skipped: Some(_), .. } => (),
+                _ => lines.add(&row.subject, row.clone()),
             }
         }
         let (_, label) =
@@ -174,10 +178,10 @@ fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
 /// Layers by positions, a map per hook and measure.
 fn maps(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    for rows in run.groups(&run.frame, &["hook", "metric"])? {
-        let own: Vec<&MetricRow> = rows.iter().filter(|r| r.kind != "model").collect();
+    for rows in groups(&run.rows, |r| (r.hook.as_str(), r.metric.as_str())) {
+        let own: Vec<&MetricRow> = rows.iter().filter(|r| r.kind != RowKind::Model).collect();
         let Some(first) = own.first() else { continue };
-        let (mut places, mut layers): (Vec<String>, Vec<i32>) = (Vec::new(), Vec::new());
+        let (mut places, mut layers): (Vec<Subject>, Vec<i32>) = (Vec::new(), Vec::new());
         for row in &own {
             if !places.contains(&row.subject) {
                 places.push(row.subject.clone());
@@ -186,12 +190,14 @@ fn maps(run: &Run) -> Result<Vec<Figure>, ReportError> {
         }
         layers.sort_unstable();
         layers.dedup();
-        let find = |(layer, place): (i32, &String)| {
+        let find = |(layer, place): (i32, &Subject)| {
             own.iter().find(|r| r.layer == layer && r.subject == *place).map(|r| (*r).clone())
         };
         let values = layers.iter().flat_map(|l| places.iter().map(|p| (*l, p))).map(find).collect();
-        let token =
-            |place: &String| place.split_once(':').map_or(place.clone(), |(_, token)| token.to_owned());
+        let token = |place: &Subject| match place.parts() {
+            Parts::Token { token, .. } => token.clone(),
+            _ => place.to_string(),
+        };
         let negative = own.iter().any(|r| r.estimate < -0.1);
         let (hook, metric) = (&first.hook, first.metric.replace('_', " "));
         let said = Said::new(

@@ -20,7 +20,7 @@ pub struct Caveat {
 
 /// All of a run.
 pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     let mut texts = Vec::new();
     if !run.traces.is_empty() {
         texts.push("A prompt is an example: what holds for it need not hold for others.".to_owned());

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use polars::error::PolarsError;
-
 use crate::{figure::FigureError, run::RunError};
 
 /// A report could not be made.
@@ -38,10 +36,6 @@ pub enum ReportError {
     /// A file cannot be written.
     #[error(transparent)]
     Output(RunError),
-    /// The numbers do not fit together.
-    #[error("cannot group the numbers of {}: {source}", path.display())]
-    #[allow(missing_docs)]
-    Frame { path: PathBuf, source: PolarsError },
     /// A figure cannot be drawn.
     #[error("figure {name}: {source}")]
     #[allow(missing_docs)]
@@ -59,7 +53,7 @@ impl ReportError {
         };
         match self {
             Self::Input(error) | Self::Folder(error) => !damaged(error),
-            _ => !matches!(self, Self::Output(_) | Self::Frame { .. } | Self::Figure { .. }),
+            _ => !matches!(self, Self::Output(_) | Self::Figure { .. }),
         }
     }
 }

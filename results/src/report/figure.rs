@@ -89,8 +89,8 @@ impl Figure {
         let rows = self.rows.iter().map(|r| {
             let source = r.source_layer.map_or_else(String::new, |l| l.to_string());
             vec![
-                r.subject.clone(),
-                r.kind.clone(),
+                r.subject.to_string(),
+                r.kind.to_string(),
                 r.hook.clone(),
                 r.layer.to_string(),
                 source,
@@ -173,7 +173,7 @@ impl Rows {
     pub(super) fn by_subject(rows: &[MetricRow]) -> Self {
         let mut lines = Self::default();
         for row in rows {
-            lines.add(&row.subject.clone(), row.clone());
+            lines.add(&row.subject, row.clone());
         }
         lines
     }
@@ -285,7 +285,7 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
     // A symmetric matrix shows a row twice; its file has it once.
     let mut seen = std::collections::BTreeSet::new();
     let mut rows: Vec<MetricRow> = matrix.values.iter().flatten().cloned().collect();
-    rows.retain(|r| seen.insert((r.subject.clone(), r.layer, r.source_layer)));
+    rows.retain(|r| seen.insert((r.subject.to_string(), r.layer, r.source_layer)));
     let caption = words::caption(run, &rows, &said.more);
     // Likeness has no diagonal: a layer is itself.
     let own = matrix.rows == matrix.columns && matrix.values.first().is_some_and(Option::is_some);

@@ -6,6 +6,7 @@ use super::{
     ReportError, Run,
     figure::{Figure, Rows, Said, curves},
     lens::{hooks, is_lens, named, of_methods},
+    run::groups,
     words,
 };
 use crate::run::MetricRow;
@@ -13,7 +14,7 @@ use crate::run::MetricRow;
 /// One figure per metric that is there beyond the next token.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let groups = run.groups(&run.frame, &["metric", "unit"])?;
+    let groups = groups(&run.rows, |r| (r.metric.as_str(), r.unit.as_str()));
     for rows in &groups {
         let ahead = rows.iter().any(|r| is_lens(run, r) && r.horizon > 1);
         let (metric, unit) = (rows[0].metric.clone(), rows[0].unit.clone());
@@ -22,8 +23,9 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         }
         let own: Vec<MetricRow> = rows.iter().filter(|r| is_lens(run, r)).cloned().collect();
         // Lenses of the next token alone have figures of their own.
-        let far: BTreeSet<String> = own.iter().filter(|r| r.horizon > 1).map(|r| r.subject.clone()).collect();
-        let own: Vec<MetricRow> = own.into_iter().filter(|r| far.contains(&r.subject)).collect();
+        let far: BTreeSet<String> =
+            own.iter().filter(|r| r.horizon > 1).map(|r| r.subject.to_string()).collect();
+        let own: Vec<MetricRow> = own.into_iter().filter(|r| far.contains(r.subject.as_str())).collect();
         let horizons: BTreeSet<i32> = own.iter().map(|r| r.horizon).collect();
         let hooks = hooks(&own);
         for hook in &hooks {
@@ -31,9 +33,9 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
                 let at = |r: &&MetricRow| r.horizon == *k && r.hook == *hook;
                 let mut lines = Rows::by_subject(&own.iter().filter(at).cloned().collect::<Vec<_>>());
                 lines.title = if *k == 1 { "next token".into() } else { format!("{k} tokens ahead") };
-                let fixed =
-                    |r: &&MetricRow| r.horizon == *k && ["model", "baseline"].contains(&r.kind.as_str());
-                lines.levels = rows.iter().filter(fixed).map(|r| (r.subject.clone(), r.clone())).collect();
+                let fixed = |r: &&MetricRow| r.horizon == *k && r.kind.is_level();
+                lines.levels =
+                    rows.iter().filter(fixed).map(|r| (r.subject.to_string(), r.clone())).collect();
                 lines
             };
             let panels: Vec<Rows> = horizons.iter().map(panel).collect();

@@ -6,13 +6,13 @@ use super::{
     ReportError, Run,
     figure::{FITTED, Figure, Rows, Said, curves},
 };
-use crate::run::MetricRow;
+use crate::run::{MetricRow, Parts, RowKind};
 
 const LABEL: &str = "prediction residual (share of variance)";
 
 /// The law itself, and its controls.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
-    let (pr, held) = (run.of("law", "pr")?, run.of("law", "pr_held_out")?);
+    let (pr, held) = (run.of(RowKind::Law, "pr"), run.of(RowKind::Law, "pr_held_out"));
     if pr.is_empty() {
         return Ok(Vec::new());
     }
@@ -33,9 +33,9 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         .filter(|(_, rows)| !rows.is_empty())
         .map(|(name, rows)| (name.to_owned(), rows))
         .collect();
-    let law = |metric: &str| run.of("law", metric).map(|rows| of(&rows, "next").first().map(|r| r.estimate));
+    let law = |metric: &str| of(&run.of(RowKind::Law, metric), "next").first().map(|r| r.estimate);
     // Shuffled ids fall in as straight a line: what tells is the factor beside theirs, and not how straight it is.
-    let (rho, less) = (law("law_rho_held_out")?, law("law_rho_less_shuffled_held_out")?);
+    let (rho, less) = (law("law_rho_held_out"), law("law_rho_less_shuffled_held_out"));
     let found = rho.map_or_else(String::new, |rho| {
         let less = less.map_or_else(String::new, |less| format!(", {less:+.4} beside that of shuffled ids"));
         format!("Held out: factor {rho:.4} a layer{less}. ").replace('-', "−")
@@ -46,7 +46,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         format!("{found}Logarithmic scale."),
     );
     let mut figures = vec![curves(run, said, (LABEL, true), &[lines])];
-    let own: Vec<MetricRow> = held.into_iter().filter(|r| !r.subject.ends_with(":shared")).collect();
+    let own: Vec<MetricRow> = held.into_iter().filter(|r| *r.subject.parts() == Parts::Name).collect();
     if !own.is_empty() {
         let said = Said::new(
             "law-controls",

@@ -3,21 +3,22 @@
 use super::{
     ReportError, Run,
     figure::{Figure, Rows, Said, curves},
+    run::groups,
     words,
 };
-use crate::run::MetricRow;
+use crate::run::{MetricRow, Parts};
 
 /// Whether a row of `lens eval` or `future` is a lens's own number at a layer, rather than the model's or a baseline's.
 pub(super) fn is_lens(run: &Run, row: &MetricRow) -> bool {
     ["lens eval", "future"].contains(&run.manifest.kind.as_str())
-        && !["model", "baseline", "difference"].contains(&row.kind.as_str())
+        && row.kind.is_read()
         && !one_of_several(run, row)
 }
 
 /// A fixed prompt of `future` whose mean over prompts is shown.
 fn one_of_several(run: &Run, row: &MetricRow) -> bool {
-    let number = row.subject.strip_prefix("fixed:").is_some_and(|n| n.parse::<usize>().is_ok());
-    run.manifest.kind == "future" && number
+    let one = matches!(row.subject.parts(), Parts::Variant { prompt: Some(_), variant: None, .. });
+    run.manifest.kind == "future" && one
 }
 
 /// What figures of `future` do not show; those of `lens eval` have a script of their own on the page.
@@ -39,7 +40,7 @@ pub(super) fn is_depth(metric: &str) -> bool {
 /// One figure for every metric of the next token.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let groups = run.groups(&run.frame, &["metric", "unit"])?;
+    let groups = groups(&run.rows, |r| (r.metric.as_str(), r.unit.as_str()));
     for rows in &groups {
         let own: Vec<MetricRow> =
             rows.iter().filter(|r| is_lens(run, r) && r.horizon == 1).cloned().collect();
@@ -51,9 +52,8 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         for hook in &hooks {
             let own: Vec<MetricRow> = own.iter().filter(|r| r.hook == *hook).cloned().collect();
             let mut lines = Rows::by_subject(&own);
-            let fixed =
-                rows.iter().filter(|r| ["model", "baseline"].contains(&r.kind.as_str()) && r.horizon == 1);
-            lines.levels = fixed.map(|r| (r.subject.clone(), r.clone())).collect();
+            let fixed = rows.iter().filter(|r| r.kind.is_level() && r.horizon == 1);
+            lines.levels = fixed.map(|r| (r.subject.to_string(), r.clone())).collect();
             let (title, label) = words::metric(&first.metric, &first.unit);
             let site = if hooks.len() > 1 { format!("-{hook}") } else { String::new() };
             let log = words::wants_log(&first.metric, &own);

@@ -1,7 +1,7 @@
 //! From finished runs to a folder people read: figures, tables, and what to be careful about.
 //!
 //! ```text
-//! RUN/manifest.json + metrics.parquet -> Run (a polars frame) -> sections -> Figure, Table, Caveat -> DIR
+//! RUN/manifest.json + metrics.parquet -> Run -> sections -> Figure, Table, Caveat -> DIR
 //! RUN/trajectory.parquet -> Trace ----------------------------------^               report.html <- page::Page
 //! ```
 //!

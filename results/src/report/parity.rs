@@ -4,7 +4,10 @@ use super::{
     ReportError, Run,
     figure::{Figure, Rows, Said, curves},
 };
-use crate::{page::parity, run::MetricRow};
+use crate::{
+    page::parity,
+    run::{MetricRow, RowKind},
+};
 
 /// The hooks with a line of their own; of the others the largest error of a layer is shown.
 const HOOKS: [(&str, &str); 4] = [
@@ -16,7 +19,7 @@ const HOOKS: [(&str, &str); 4] = [
 
 /// Errors by layer, beside the tolerance.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
-    let rows = run.of("parity", "relative_error")?;
+    let rows = run.of(RowKind::Parity, "relative_error");
     let Some(first) = rows.first() else { return Ok(Vec::new()) };
     let mut lines = Rows::default();
     for (hook, name) in HOOKS {

@@ -6,12 +6,13 @@ use super::{
     ReportError, Run,
     figure::{Figure, Matrix, Rows, Said, curves, matrix},
     lens::hooks,
+    run::groups,
     transfer::square,
     words,
 };
 use crate::{
     figure::{Colours, Labels},
-    run::MetricRow,
+    run::{MetricRow, Parts, RowKind},
 };
 
 /// Of every probe, one line each in one figure.
@@ -33,8 +34,8 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     figures.extend(compared(run)?);
     figures.extend(generalisation(run)?);
     for metric in ["accuracy", "r2"] {
-        let rows = run.select(&[("kind", "probe-transfer"), ("metric", metric)])?;
-        for rows in run.groups(&rows, &["subject", "hook"])? {
+        let rows = run.of(RowKind::ProbeTransfer, metric);
+        for rows in groups(&rows, |r| (r.subject.as_str(), r.hook.as_str())) {
             let (_, label) = words::metric(metric, &rows[0].unit);
             let (subject, hook) = (&rows[0].subject, &rows[0].hook);
             let said = Said::new(
@@ -57,26 +58,26 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
 }
 
 /// What the rows of this run's probes are called: of a sweep `probe`, of `probe apply` `applied`.
-fn kind(run: &Run) -> Result<&'static str, ReportError> {
-    Ok(if run.select(&[("kind", "applied")])?.height() > 0 { "applied" } else { "probe" })
+fn kind(run: &Run) -> RowKind {
+    if run.rows.iter().any(|row| row.kind == RowKind::Applied) { RowKind::Applied } else { RowKind::Probe }
 }
 
 /// One figure per probe and hook: the measure that chooses the best layer, its control and its baselines.
 fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let kind = kind(run)?;
-    let (part, on) = if kind == "applied" {
+    let kind = kind(run);
+    let (part, on) = if kind == RowKind::Applied {
         ("other data", "data it was not made for")
     } else {
         ("test part", "the test part")
     };
     for metric in ["accuracy", "r2"] {
-        let rows = run.select(&[("kind", kind), ("metric", metric)])?;
-        let several = hooks(&run.rows(&rows)?).len() > 1;
-        for own in run.groups(&rows, &["subject", "hook"])? {
+        let rows = run.of(kind, metric);
+        let several = hooks(&rows).len() > 1;
+        for own in groups(&rows, |r| (r.subject.as_str(), r.hook.as_str())) {
             let (subject, hook) = (own[0].subject.clone(), own[0].hook.clone());
             let same = |metric: &str| -> Result<Vec<MetricRow>, ReportError> {
-                let rows = run.of(kind, metric)?;
+                let rows = run.of(kind, metric);
                 Ok(rows.into_iter().filter(|r| r.subject == subject && r.hook == hook).collect())
             };
             let mut lines = Rows { lines: vec![(part.into(), own.clone())], ..Rows::default() };
@@ -90,7 +91,7 @@ fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
                     lines.lines.push((shown.into(), rows));
                 }
             }
-            lines.levels = baselines(run, metric)?;
+            lines.levels = baselines(run, metric);
             let best = same(&format!("best_{metric}"))?;
             lines.best = best.first().map(|r| r.layer);
             lines.tied =
@@ -124,23 +125,23 @@ fn quoted(nested: &[MetricRow], best: &[MetricRow]) -> String {
 }
 
 /// What the tokens alone give.
-fn baselines(run: &Run, metric: &str) -> Result<Vec<(String, MetricRow)>, ReportError> {
-    let rows = run.rows(&run.select(&[("kind", "baseline")])?)?;
-    let of = rows.into_iter().filter(|r| r.metric == metric || r.metric == format!("majority_{metric}"));
-    Ok(of.map(|r| (r.subject.clone(), r)).collect())
+fn baselines(run: &Run, metric: &str) -> Vec<(String, MetricRow)> {
+    let own = |r: &&MetricRow| r.metric == metric || r.metric == format!("majority_{metric}");
+    let rows = run.rows.iter().filter(|r| r.kind == RowKind::Baseline).filter(own);
+    rows.map(|r| (r.subject.to_string(), r.clone())).collect()
 }
 
 /// One figure per further metric and hook: a line per probe.
 fn compared(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let kind = kind(run)?;
+    let kind = kind(run);
     for metric in COMPARED {
-        let rows = run.select(&[("kind", kind), ("metric", metric)])?;
-        let several = hooks(&run.rows(&rows)?).len() > 1;
-        for own in run.groups(&rows, &["hook"])? {
+        let rows = run.of(kind, metric);
+        let several = hooks(&rows).len() > 1;
+        for own in groups(&rows, |r| r.hook.as_str()) {
             let hook = own[0].hook.clone();
             let mut lines = Rows::by_subject(&own);
-            lines.levels = baselines(run, metric)?;
+            lines.levels = baselines(run, metric);
             let site = if several { format!("-{hook}") } else { String::new() };
             let (title, label) = words::metric(metric, &own[0].unit);
             let said = Said::new(format!("probe-{metric}{site}"), format!("{title}, by layer of {hook}"), "");
@@ -154,9 +155,9 @@ fn compared(run: &Run) -> Result<Vec<Figure>, ReportError> {
 fn generalisation(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     for metric in ["accuracy", "r2"] {
-        let rows = run.select(&[("kind", "generalisation"), ("metric", metric)])?;
-        let several = hooks(&run.rows(&rows)?).len() > 1;
-        for rows in run.groups(&rows, &["hook"])? {
+        let rows = run.of(RowKind::Generalisation, metric);
+        let several = hooks(&rows).len() > 1;
+        for rows in groups(&rows, |r| r.hook.as_str()) {
             let sets = sets(&rows);
             if sets.is_empty() {
                 continue;
@@ -166,7 +167,7 @@ fn generalisation(run: &Run) -> Result<Vec<Figure>, ReportError> {
             let panel = |on: &String| {
                 let mut lines = Rows { title: format!("tested on {on}"), ..Rows::default() };
                 for row in &rows {
-                    if let Some((from, _)) = parts(&row.subject, &sets).filter(|(_, to)| to == on) {
+                    if let Some((from, _)) = pair(row).filter(|(_, to)| to == on) {
                         lines.add(&format!("fitted on {from}"), row.clone());
                     }
                 }
@@ -194,14 +195,13 @@ fn across_sets(
     rows: &[MetricRow],
     sets: &[String],
 ) -> Option<Figure> {
-    let own = |r: &&MetricRow| parts(&r.subject, sets).is_some_and(|(from, to)| from == to);
+    let own = |r: &&MetricRow| pair(r).is_some_and(|(from, to)| from == to);
     let layers: BTreeSet<i32> = rows.iter().map(|r| r.layer).collect();
     let sum =
         |layer: i32| rows.iter().filter(own).filter(|r| r.layer == layer).map(|r| r.estimate).sum::<f64>();
     let best = layers.into_iter().max_by(|a, b| sum(*a).total_cmp(&sum(*b)).then(b.cmp(a)))?;
     let cell = |from: &String, to: &String| {
-        let same =
-            |r: &&MetricRow| r.layer == best && parts(&r.subject, sets) == Some((from.clone(), to.clone()));
+        let same = |r: &&MetricRow| r.layer == best && pair(r) == Some((from, to));
         rows.iter().find(same).cloned()
     };
     let values = sets.iter().flat_map(|from| sets.iter().map(move |to| cell(from, to))).collect();
@@ -223,45 +223,21 @@ fn across_sets(
     Some(matrix(run, said, of))
 }
 
-/// The names of sets: those of which `A>A` is a subject; a name may have a `>` of its own.
+/// The sets that a probe was fitted and is tested on.
+fn pair(row: &MetricRow) -> Option<(&str, &str)> {
+    match row.subject.parts() {
+        Parts::Set { trained_on, tested_on: Some(tested_on), .. } => Some((trained_on, tested_on)),
+        _ => None,
+    }
+}
+
+/// The names of sets that probes are tested on, in the order of the rows.
 fn sets(rows: &[MetricRow]) -> Vec<String> {
     let mut sets: Vec<String> = Vec::new();
-    for row in rows {
-        let pair = row.subject.split_once(':').map_or("", |(_, pair)| pair);
-        let same =
-            pair.match_indices('>').map(|(i, _)| (&pair[..i], &pair[i + 1..])).find(|(from, to)| from == to);
-        if let Some((name, _)) = same.filter(|(name, _)| !sets.iter().any(|s| s == name)) {
-            sets.push(name.to_owned());
+    for (_, on) in rows.iter().filter_map(pair) {
+        if !sets.iter().any(|set| set == on) {
+            sets.push(on.to_owned());
         }
     }
     sets
-}
-
-/// `A` and `B` of `probe:A>B`.
-fn parts(subject: &str, sets: &[String]) -> Option<(String, String)> {
-    let pair = subject.split_once(':')?.1;
-    let known = |name: &str| sets.iter().any(|set| set == name);
-    let mut splits = pair.match_indices('>').map(|(i, _)| (&pair[..i], &pair[i + 1..]));
-    splits.find(|(from, to)| known(from) && known(to)).map(|(from, to)| (from.to_owned(), to.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::statistics::Estimate;
-
-    #[test]
-    fn sets_are_found_even_with_arrows_in_their_names() {
-        let number = Estimate::alone(0.5, "a test", 1);
-        let row = |subject: &str| MetricRow {
-            subject: subject.into(),
-            ..MetricRow::of("accuracy", "share", number)
-        };
-        let rows = ["lda:a>b>a>b", "lda:c>a>b", "lda:a>b>c", "lda:c>c"].map(row);
-        let sets = sets(&rows);
-        assert_eq!(sets, ["a>b", "c"]);
-        assert_eq!(parts("lda:c>a>b", &sets), Some(("c".into(), "a>b".into())));
-        assert_eq!(parts("lda:a>b>c", &sets), Some(("a>b".into(), "c".into())));
-        assert_eq!(parts("lda:x>c", &sets), None);
-    }
 }

@@ -5,6 +5,7 @@ use super::{
     figure::{Along, Figure, Rows, Said, curves},
     words,
 };
+use crate::run::RowKind;
 
 /// The figures of `generate`, `patch` and of nothing else.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
@@ -22,10 +23,10 @@ fn generated(run: &Run) -> Result<Vec<Figure>, ReportError> {
         ("ce", "−log p of the token said"),
         ("surprisal", "−log p of it, model left alone"),
     ];
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     let edited = rows.iter().any(|r| r.metric == "kl");
     let (mut said, mut moved) = (Rows::default(), Rows::default());
-    for row in &rows {
+    for row in rows {
         if let Some((_, name)) = LINES.iter().find(|(metric, _)| *metric == row.metric) {
             let name = if !edited && row.metric == "surprisal" { LINES[1].1 } else { name };
             said.add(name, row.clone());
@@ -55,11 +56,11 @@ fn generated(run: &Run) -> Result<Vec<Figure>, ReportError> {
 
 /// By the layer that the state comes from: what the target's answer has of the source's own.
 fn patched(run: &Run) -> Result<Vec<Figure>, ReportError> {
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     let mut figures = Vec::new();
     for metric in ["precision_at_1", "surprisal", "kl"] {
         let own: Vec<_> =
-            rows.iter().filter(|r| r.metric == metric && r.kind == "patchscope").cloned().collect();
+            rows.iter().filter(|r| r.metric == metric && r.kind == RowKind::Patchscope).cloned().collect();
         let Some(first) = own.first() else { continue };
         let label = match metric {
             "kl" => "KL(source ‖ patched), nats".to_owned(),

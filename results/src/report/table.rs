@@ -6,7 +6,10 @@ use super::{
     Figure, ReportError, Run,
     lens::{is_depth, is_lens},
 };
-use crate::{figure::clean, run::MetricRow};
+use crate::{
+    figure::clean,
+    run::{MetricRow, RowKind},
+};
 
 /// What stands in a cell.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,10 +66,10 @@ pub struct Table {
 /// The tables of a run: one for every figure of lines, and those of numbers that no layer has.
 pub(super) fn of(run: &Run, figures: &[Figure]) -> Result<Vec<Table>, ReportError> {
     let mut tables: Vec<Table> = figures.iter().filter(|f| !f.lines.is_empty()).map(by_layer).collect();
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     let depth = |r: &&MetricRow| is_lens(run, r) && is_depth(&r.metric);
     let depth: Vec<MetricRow> = rows.iter().filter(depth).cloned().collect();
-    let law = |r: &&MetricRow| r.kind == "law" && r.metric.starts_with("law_");
+    let law = |r: &&MetricRow| r.kind == RowKind::Law && r.metric.starts_with("law_");
     let law: Vec<MetricRow> = rows.iter().filter(law).cloned().collect();
     tables.extend(crossed(run, "lens-depth", "Prediction depth and early exit", &depth));
     tables.extend(crossed(run, "law-decay", "Decay of the residual over layers 1 to L", &law));
@@ -109,7 +112,7 @@ fn crossed(run: &Run, name: &str, title: &str, rows: &[MetricRow]) -> Option<Tab
     let (mut subjects, mut metrics): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     for row in rows {
         if !subjects.contains(&row.subject.as_str()) {
-            subjects.push(&row.subject);
+            subjects.push(row.subject.as_str());
         }
         if !metrics.contains(&row.metric.as_str()) {
             metrics.push(&row.metric);
@@ -135,7 +138,7 @@ fn crossed(run: &Run, name: &str, title: &str, rows: &[MetricRow]) -> Option<Tab
 /// The best layer of every probe and hook.
 fn best(run: &Run, rows: &[MetricRow]) -> Option<Table> {
     let own: Vec<&MetricRow> =
-        rows.iter().filter(|r| r.kind == "probe" && r.metric.starts_with("best_")).collect();
+        rows.iter().filter(|r| r.kind == RowKind::Probe && r.metric.starts_with("best_")).collect();
     let line = |r: &&MetricRow| {
         let tied = rows
             .iter()

@@ -5,7 +5,7 @@ use super::{
     figure::{Along, Figure, Rows, Said, curves},
     words,
 };
-use crate::run::MetricRow;
+use crate::run::{MetricRow, Parts, RowKind};
 
 /// Below the figures of all thoughts.
 const EXPLAINED: &str = "Mean: over prompts; other: another prompt's thoughts; random: vectors as long; greedy: embeddings of \
@@ -29,7 +29,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
 /// All thoughts replaced together, then one at a time.
 fn thoughts(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let rows = run.rows(&run.frame)?;
+    let rows = &run.rows;
     for (metric, name, title, label) in [
         ("kl", "kl", "The answer's first token without its thoughts", "KL(true ‖ replaced), nats"),
         (
@@ -42,15 +42,13 @@ fn thoughts(run: &Run) -> Result<Vec<Figure>, ReportError> {
         let (mut all, mut names) = (Rows::default(), Vec::new());
         let mut each = ["the others as they were", "later ones thought anew"]
             .map(|title| Rows { title: title.into(), ..Rows::default() });
-        for row in rows.iter().filter(|r| r.kind == "replacement" && r.metric == metric) {
+        for row in rows.iter().filter(|r| r.kind == RowKind::Replacement && r.metric == metric) {
             // Drawn, and in its CSV, where the replacement or the thought is.
-            if let Some((name, step)) = row.subject.split_once('@') {
-                let (anew, step) = (step.ends_with('+'), step.trim_end_matches('+'));
-                let Ok(layer) = step.parse() else { continue };
-                each[usize::from(anew)].add(name, MetricRow { layer, ..row.clone() });
+            if let Parts::Step { of, step, anew } = row.subject.parts() {
+                each[usize::from(*anew)].add(of, MetricRow { layer: *step as i32, ..row.clone() });
             } else {
                 all.add(&row.subject, MetricRow { layer: names.len() as i32, ..row.clone() });
-                names.push(row.subject.clone());
+                names.push(row.subject.to_string());
             }
         }
         if !all.lines.is_empty() {
@@ -73,7 +71,7 @@ fn thoughts(run: &Run) -> Result<Vec<Figure>, ReportError> {
 /// Likeness to embeddings by layer, and shares of variance in their principal components.
 fn space(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    let mut rows = run.rows(&run.frame)?;
+    let mut rows = run.rows.clone();
     rows.retain(|r| r.hook == "resid_pre");
     let more = match run.manifest.config.get("tied").and_then(serde_json::Value::as_bool) {
         Some(true) => "The unembedding is tied to the embedding.",
@@ -101,13 +99,13 @@ fn space(run: &Run) -> Result<Vec<Figure>, ReportError> {
     }
     let mut panels: Vec<Rows> = Vec::new();
     for row in rows.into_iter().filter(|r| r.metric == "variance_share") {
-        let percent = row.subject.rsplit('-').next().unwrap_or_default();
-        let title = format!("components of {percent} % of the embeddings' variance");
+        let Parts::Share { share, .. } = row.subject.parts() else { continue };
+        let title = format!("components of {} % of the embeddings' variance", share * 100.0);
         let place = panels.iter().position(|p| p.title == title).unwrap_or_else(|| {
             panels.push(Rows { title, ..Rows::default() });
             panels.len() - 1
         });
-        let name = if row.kind == "space" { "first components" } else { "random subspaces" };
+        let name = if row.kind == RowKind::Space { "first components" } else { "random subspaces" };
         panels[place].add(name, row);
     }
     if !panels.is_empty() {

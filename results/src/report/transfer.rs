@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     ReportError, Run,
     figure::{Figure, Matrix, Rows, Said, curves, matrix},
+    run::groups,
     words,
 };
 use crate::{
     figure::{Colours, Labels},
-    run::MetricRow,
+    run::{MetricRow, Parts, RowKind},
 };
 
 /// Drawn of a transfer; of corrected states only the first two.
@@ -19,16 +20,16 @@ const GEOMETRY: [&str; 4] = ["cka", "covariance_cosine", "cosine", "procrustes_d
 /// Matrices of penalties, of likeness, and the readers' curves.
 pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
-    for (kind, metrics) in [("transfer", &METRICS[..]), ("transfer-corrected", &METRICS[..2])] {
+    for (kind, metrics) in [(RowKind::Transfer, &METRICS[..]), (RowKind::TransferCorrected, &METRICS[..2])] {
         for metric in metrics {
-            let rows = run.select(&[("kind", kind), ("metric", metric)])?;
-            for rows in run.groups(&rows, &["subject"])? {
+            let rows = run.of(kind, metric);
+            for rows in groups(&rows, |r| r.subject.as_str()) {
                 figures.push(penalties(run, metric, &rows));
             }
         }
     }
     for metric in GEOMETRY {
-        let rows = run.of("geometry", metric)?;
+        let rows = run.of(RowKind::Geometry, metric);
         if !rows.is_empty() {
             figures.push(likeness(run, metric, &rows));
         }
@@ -40,8 +41,11 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
 fn penalties(run: &Run, metric: &str, rows: &[MetricRow]) -> Figure {
     let (title, label) = words::metric(metric, &rows[0].unit);
     let subject = &rows[0].subject;
-    let correction = subject.rsplit_once('+').filter(|_| rows[0].kind == "transfer-corrected");
-    let site = correction.map_or_else(String::new, |(_, name)| format!("-{name}"));
+    let correction = match subject.parts() {
+        Parts::Corrected { correction, .. } => Some(correction),
+        _ => None,
+    };
+    let site = correction.map_or_else(String::new, |name| format!("-{name}"));
     let more = format!(
         "Lens i = row, state j = column; lens: {subject}{}. Outlined: a layer's own lens.",
         if correction.is_some() { ", on states made to look like the lens's layer" } else { "" }
@@ -112,13 +116,14 @@ pub(super) fn square(
 fn readers(run: &Run) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     for metric in ["kl", "agreement"] {
-        let own = run.of("transfer", metric)?.into_iter().filter(|r| r.source_layer == Some(r.layer));
-        let rows: Vec<MetricRow> = own.chain(run.of("reader", metric)?).collect();
-        if !rows.iter().any(|r| r.kind == "reader") {
+        let own = run.of(RowKind::Transfer, metric).into_iter().filter(|r| r.source_layer == Some(r.layer));
+        let rows: Vec<MetricRow> = own.chain(run.of(RowKind::Reader, metric)).collect();
+        if !rows.iter().any(|r| r.kind == RowKind::Reader) {
             continue;
         }
         let mut lines = Rows::by_subject(&rows);
-        lines.levels = run.of("baseline", metric)?.into_iter().map(|r| (r.subject.clone(), r)).collect();
+        lines.levels =
+            run.of(RowKind::Baseline, metric).into_iter().map(|r| (r.subject.to_string(), r)).collect();
         let (title, label) = words::metric(metric, &rows[0].unit);
         let log = words::wants_log(metric, &rows);
         let said = Said::new(

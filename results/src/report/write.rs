@@ -85,7 +85,6 @@ impl Report {
 
     /// The offline page of all runs.
     fn page(&self) -> Result<String, ReportError> {
-        let rows = self.runs.iter().map(|run| run.rows(&run.frame)).collect::<Result<Vec<_>, _>>()?;
         let caveats = |run: &Run| {
             let own = self.caveats.iter().filter(|caveat| caveat.run == run.name);
             own.map(|caveat| caveat.text.clone()).collect()
@@ -111,13 +110,13 @@ impl Report {
                 trace,
             })
         });
-        let runs = self.runs.iter().zip(&rows).filter(|(_, rows)| !rows.is_empty());
+        let runs = self.runs.iter().filter(|run| !run.rows.is_empty());
         let runs = runs
-            .map(|(run, rows)| RunPart {
+            .map(|run| RunPart {
                 name: run.name.clone(),
                 manifest: &run.manifest,
                 caveats: caveats(run),
-                rows,
+                rows: &run.rows,
                 figures: figures(run),
             })
             .collect();
@@ -128,7 +127,7 @@ impl Report {
     /// The same runs and the same program give the same report.
     fn manifest(&self, from: Manifest) -> Result<Manifest, ReportError> {
         let record = |run: &Run| {
-            let path = run.path.join(if run.frame.height() > 0 { METRICS } else { TRAJECTORY });
+            let path = run.path.join(if !run.rows.is_empty() { METRICS } else { TRAJECTORY });
             let failed = |e| ReportError::Input(RunError::io("read", &path, e));
             let bytes = std::fs::metadata(&path).map_err(failed)?.len();
             let sha256 = sha256_file(&path, &|_| ()).map_err(failed)?;

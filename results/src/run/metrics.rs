@@ -15,7 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use super::{RunError, Written, read_output, write_atomic};
+use super::{RowKind, RunError, Subject, Written, earlier, parts::Columns, read_output, write_atomic};
 use crate::guard::quietly;
 use crate::statistics::Estimate;
 
@@ -26,9 +26,9 @@ pub const METRICS: &str = "metrics.parquet";
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricRow {
     /// Whose number: `logit`, a lens folder's name, `model`, a probe.
-    pub subject: String,
-    /// What the subject is: `logit`, `tuned`, `future`, `probe` …
-    pub kind: String,
+    pub subject: Subject,
+    /// What the subject is: a tuned lens, a probe, the model.
+    pub kind: RowKind,
     /// Hook it reads, by its short name.
     pub hook: String,
     /// Layer it reads.
@@ -61,8 +61,8 @@ impl MetricRow {
     /// A number of the next token without saying yet whose it is: for `MetricRow { subject, kind, hook, layer, ..of }`.
     pub fn of(metric: &str, unit: &str, number: Estimate) -> Self {
         Self {
-            subject: String::new(),
-            kind: String::new(),
+            subject: Subject::default(),
+            kind: RowKind::Model,
             hook: String::new(),
             layer: 0,
             source_layer: None,
@@ -155,22 +155,46 @@ pub fn read_metrics(dir: &Path) -> Result<Vec<MetricRow>, RunError> {
 fn rows_of(file: Vec<u8>) -> Result<Vec<MetricRow>, String> {
     let broken = |e: ParquetError| e.to_string();
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(broken)?;
-    // Earlier files end with n_clusters.
+    // Earlier files end with n_clusters, or with reason.
     let (found, all) = (builder.schema().fields().clone(), schema());
-    if found != *all.fields() && found[..] != all.fields()[..EARLIER] {
+    if ![EARLIER, WITHOUT_PARTS, all.fields().len()].iter().any(|width| found[..] == all.fields()[..*width]) {
         let names: Vec<_> = builder.schema().fields().iter().map(ToString::to_string).collect();
         return Err(format!("its columns are {}", names.join(", ")));
     }
     let mut rows = Vec::new();
     for batch in builder.build().map_err(broken)? {
         let batch = batch.map_err(|e| e.to_string())?;
-        rows.extend((0..batch.num_rows()).map(|row| row_of(&batch, row)));
+        let subjects = subjects(&batch)?;
+        let all = subjects.into_iter().enumerate();
+        rows.extend(all.map(|(row, whose)| row_of(&batch, row, whose)));
     }
     Ok(rows)
 }
 
+/// Whose numbers the rows are; the parts of a subject make its text.
+fn subjects(batch: &RecordBatch) -> Result<Vec<(Subject, RowKind)>, String> {
+    let text = |column: usize, row: usize| batch.column(column).as_string::<i32>().value(row).to_owned();
+    let texts: Vec<(String, RowKind)> = (0..batch.num_rows())
+        .map(|row| Ok((text(0, row), text(1, row).parse::<RowKind>()?)))
+        .collect::<Result<_, String>>()?;
+    let found = if batch.num_columns() <= WITHOUT_PARTS {
+        earlier::subjects(&texts)
+    } else {
+        (0..batch.num_rows()).map(|row| Columns::read(batch, row).subject()).collect()
+    };
+    match found.iter().zip(&texts).find(|(subject, (text, _))| **subject != *text) {
+        Some((subject, (text, _))) => {
+            Err(format!("a row is of {text:?} and its parts of {:?}", subject.as_str()))
+        }
+        None => Ok(found.into_iter().zip(texts).map(|(subject, (_, kind))| (subject, kind)).collect()),
+    }
+}
+
 /// Columns of the files of versions before `n_eff` and `reason`.
 const EARLIER: usize = 13;
+
+/// Columns of the files of versions before the parts of a subject had columns.
+const WITHOUT_PARTS: usize = 15;
 
 /// Names and types, in the file's order.
 fn schema() -> SchemaRef {
@@ -192,11 +216,12 @@ fn schema() -> SchemaRef {
         ("n_eff", DataType::Float64, false),
         ("reason", DataType::Utf8, true),
     ];
-    Arc::new(Schema::new(fields.map(field).to_vec()))
+    let parts = Columns::ALL.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true));
+    Arc::new(Schema::new(fields.map(field).into_iter().chain(parts).collect::<Vec<_>>()))
 }
 
 fn columns(rows: &[MetricRow]) -> Vec<ArrayRef> {
-    let text = |get: fn(&MetricRow) -> &String| -> ArrayRef {
+    let text = |get: fn(&MetricRow) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.iter().map(get)))
     };
     let i32s = |get: fn(&MetricRow) -> Option<i32>| -> ArrayRef {
@@ -208,9 +233,10 @@ fn columns(rows: &[MetricRow]) -> Vec<ArrayRef> {
     let i64s = |get: fn(&MetricRow) -> i64| -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(rows.iter().map(get)))
     };
-    vec![
+    let parts: Vec<Columns> = rows.iter().map(|row| Columns::from(&row.subject)).collect();
+    let mut all = vec![
         text(|r| &r.subject),
-        text(|r| &r.kind),
+        text(|r| r.kind.as_str()),
         text(|r| &r.hook),
         i32s(|r| Some(r.layer)),
         i32s(|r| r.source_layer),
@@ -224,11 +250,13 @@ fn columns(rows: &[MetricRow]) -> Vec<ArrayRef> {
         i64s(|r| r.n_clusters),
         f64s(|r| Some(r.n_eff)),
         Arc::new(rows.iter().map(|r| r.reason.as_deref()).collect::<StringArray>()),
-    ]
+    ];
+    all.extend(Columns::arrays(&parts));
+    all
 }
 
 /// A row of a batch whose columns are those of [`schema`].
-fn row_of(batch: &RecordBatch, row: usize) -> MetricRow {
+fn row_of(batch: &RecordBatch, row: usize, (subject, kind): (Subject, RowKind)) -> MetricRow {
     let text = |i: usize| batch.column(i).as_string::<i32>().value(row).to_owned();
     let i32 = |i: usize| batch.column(i).as_primitive::<Int32Type>().value(row);
     let i64 = |i: usize| batch.column(i).as_primitive::<Int64Type>().value(row);
@@ -237,8 +265,8 @@ fn row_of(batch: &RecordBatch, row: usize) -> MetricRow {
     // How unequal documents were was not kept then.
     let (earlier, n_clusters) = (batch.num_columns() == EARLIER, i64(12));
     MetricRow {
-        subject: text(0),
-        kind: text(1),
+        subject,
+        kind,
         hook: text(2),
         layer: i32(3),
         source_layer: some(4).then(|| i32(4)),
@@ -274,11 +302,12 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::run::{Parts, parts::tests::every_shape};
 
     fn row(layer: i32, estimate: f64) -> MetricRow {
         MetricRow {
             subject: "tünéd".into(),
-            kind: "tuned".into(),
+            kind: RowKind::Tuned,
             hook: "resid_pre".into(),
             layer,
             source_layer: (layer > 1).then_some(layer - 1),
@@ -312,7 +341,10 @@ mod tests {
         assert_eq!(
             types.collect::<Vec<_>>().join(" "),
             "subject:Utf8 kind:Utf8 hook:Utf8 layer:Int32 source_layer:Int32? horizon:Int32 metric:Utf8 unit:Utf8 \
-             estimate:Float64 lower:Float64? upper:Float64? n:Int64 n_clusters:Int64 n_eff:Float64 reason:Utf8?"
+             estimate:Float64 lower:Float64? upper:Float64? n:Int64 n_clusters:Int64 n_eff:Float64 reason:Utf8? \
+             of:Utf8? rung:Utf8? less:Utf8? direction:Utf8? direction_number:Int32? strength:Float64? correction:Utf8? schedule:Utf8? \
+             skipped_block:Int32? step:Int32? position:Int32? token:Utf8? trained_on:Utf8? tested_on:Utf8? prompt:Int32? \
+             variant:Utf8? share:Float64?"
         );
         let batch = builder.with_batch_size(8192).build().unwrap().next().unwrap().unwrap();
         assert_eq!(batch.column(8).as_primitive::<Float64Type>().value(3), 0.25);
@@ -334,6 +366,33 @@ mod tests {
             MetricRow { n_eff: 7.0, ..with },
         ];
         assert_eq!(read_metrics(dir.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn subjects_of_before_parts_had_columns_are_read_and_parts_make_the_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows: Vec<MetricRow> = every_shape()
+            .into_iter()
+            .map(|(subject, _)| MetricRow { subject, kind: RowKind::Steer, ..row(1, 1.0) })
+            .collect();
+        write_metrics(dir.path(), &rows).unwrap();
+        assert_eq!(read_metrics(dir.path()).unwrap(), rows);
+        let some = [MetricRow { subject: "v@-0.5".into(), kind: RowKind::Steer, ..row(1, 1.0) }];
+        let fields = Schema::new(schema().fields()[..WITHOUT_PARTS].to_vec());
+        let batch = RecordBatch::try_new(Arc::new(fields), columns(&some)[..WITHOUT_PARTS].to_vec()).unwrap();
+        write_table(&dir.path().join(METRICS), &batch).unwrap();
+        let pushed = Parts::Pushed { of: "v".into(), strength: -0.5 };
+        assert_eq!(read_metrics(dir.path()).unwrap()[0].subject, Subject::from(pushed));
+        let mut whole = columns(&some);
+        whole[0] = Arc::new(StringArray::from(vec!["another"]));
+        write_table(&dir.path().join(METRICS), &RecordBatch::try_new(schema(), whole).unwrap()).unwrap();
+        let message = read_metrics(dir.path()).unwrap_err().to_string();
+        assert!(message.ends_with("a row is of \"another\" and its parts of \"v@-0.5\""), "{message}");
+        let mut unknown = columns(&some);
+        unknown[1] = Arc::new(StringArray::from(vec!["jacobian"]));
+        write_table(&dir.path().join(METRICS), &RecordBatch::try_new(schema(), unknown).unwrap()).unwrap();
+        let message = read_metrics(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("the kind `jacobian` is not known to this version"), "{message}");
     }
 
     #[test]

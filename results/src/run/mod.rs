@@ -8,15 +8,18 @@
 mod atomic;
 mod compute;
 mod dir;
+mod earlier;
 mod error;
 #[doc(hidden)]
 pub mod fault;
+mod kind;
 mod leakage;
 mod lock;
 mod manifest;
 mod metrics;
 mod outputs;
 mod over;
+mod parts;
 mod subject;
 mod sweep;
 
@@ -24,6 +27,7 @@ pub use atomic::{AtomicFile, Written, hash_bytes, hash_file, write_atomic, write
 pub use compute::Compute;
 pub use dir::{Claim, Found, Owns, RunDir};
 pub use error::RunError;
+pub use kind::RowKind;
 pub use leakage::{Basis, Leakage, Overlap};
 pub use manifest::{
     BosRecord, Counts, DataFile, FORMAT_VERSION, LIBTORCH, LensRecord, MANIFEST, Manifest, ModelRecord,
@@ -32,5 +36,5 @@ pub use manifest::{
 pub use metrics::{METRICS, MetricRow, read_metrics, write_metrics, write_table};
 pub use outputs::{Output, Outputs, check_file, read_output};
 pub use over::over;
-pub use subject::{DIRECTION, TOGETHER, basis_name, split_direction};
+pub use subject::{Direction, Parts, Subject, TOGETHER, basis_name};
 pub use sweep::sweep;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::MetricRow;
+use super::{MetricRow, RowKind};
 use crate::statistics::{Intervals, ScoreError, Tally};
 
 /// What makes two rows the same number of different prompts.
-type Key<'a> = (&'a str, &'a str, &'a str, i32, Option<i32>, i32, &'a str, &'a str);
+type Key<'a> = (&'a str, RowKind, &'a str, i32, Option<i32>, i32, &'a str, &'a str);
 
 fn key(row: &MetricRow) -> Key<'_> {
-    (&row.subject, &row.kind, &row.hook, row.layer, row.source_layer, row.horizon, &row.metric, &row.unit)
+    (&row.subject, row.kind, &row.hook, row.layer, row.source_layer, row.horizon, &row.metric, &row.unit)
 }
 
 /// The mean of every number over the prompts that have it, each prompt counted once, with an interval over prompts; in the order in which

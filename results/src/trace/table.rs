@@ -182,7 +182,7 @@ mod tests {
         manifest.write(dir.path()).unwrap();
         write_metrics(dir.path(), &[]).unwrap();
         fs::rename(dir.path().join(METRICS), &path).unwrap();
-        assert!(message().contains("it has no column prompt of type Int32"), "{}", message());
+        assert!(message().contains("it has no column lens of type Utf8"), "{}", message());
         let trace = trace(0);
         let write = |rows: &[Row<'_>]| write_table(&path, &batch(rows).unwrap()).unwrap();
         let mut torn = rows(std::slice::from_ref(&trace));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use layerscope::results::run::MetricRow;
+use layerscope::results::run::{MetricRow, Parts, RowKind};
 use serde_json::{Value, json};
 
 use super::super::{
@@ -13,8 +13,9 @@ use super::super::{
 /// Subjects in the order they came, without single fixed prompts, which are in the file.
 fn subjects(rows: &[MetricRow]) -> Vec<&str> {
     let mut subjects: Vec<&str> = Vec::new();
-    let single = |name: &str| name.strip_prefix("fixed:").is_some_and(|n| n.parse::<usize>().is_ok());
-    for row in rows.iter().filter(|r| r.kind != "baseline" && !single(&r.subject)) {
+    let single =
+        |r: &MetricRow| matches!(r.subject.parts(), Parts::Variant { prompt: Some(_), variant: None, .. });
+    for row in rows.iter().filter(|r| r.kind != RowKind::Baseline && !single(r)) {
         if !subjects.contains(&row.subject.as_str()) {
             subjects.push(&row.subject);
         }
@@ -26,7 +27,8 @@ fn subjects(rows: &[MetricRow]) -> Vec<&str> {
 pub(super) fn table(rows: &[MetricRow]) -> String {
     let subjects = subjects(rows);
     let horizons: BTreeSet<i32> = rows.iter().map(|r| r.horizon).collect();
-    let layers: BTreeSet<i32> = rows.iter().filter(|r| r.kind != "baseline").map(|r| r.layer).collect();
+    let layers: BTreeSet<i32> =
+        rows.iter().filter(|r| r.kind != RowKind::Baseline).map(|r| r.layer).collect();
     let mut text =
         format!("precision at 1 ({LEGEND}): how often the first token is the model's own greedy one\n");
     for &k in &horizons {
@@ -58,7 +60,7 @@ pub(super) fn table(rows: &[MetricRow]) -> String {
         }
         let baselines: Vec<String> = rows
             .iter()
-            .filter(|r| r.kind == "baseline" && r.horizon == k)
+            .filter(|r| r.kind == RowKind::Baseline && r.horizon == k)
             .map(|r| format!("{} {}", r.subject, with_interval(r)))
             .collect();
         let _ = write!(text, "\n+{k}: {}\n{table}", baselines.join(", "));

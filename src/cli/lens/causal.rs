@@ -8,8 +8,7 @@ use layerscope::{
         Job as _,
         lens::{BASES, Causal, by_layer},
     },
-    lens::causal::split_direction,
-    results::run::MetricRow,
+    results::run::{Direction, MetricRow, Parts},
 };
 use serde_json::json;
 
@@ -96,9 +95,9 @@ impl<'a> Numbers<'a> {
     fn sets(&self) -> Vec<&'a str> {
         let mut sets: Vec<&str> = Vec::new();
         for row in self.0.iter().filter(|r| r.metric == "effect") {
-            let set = split_direction(&row.subject).map_or("", |(_, set)| set);
-            let one = set.rsplit_once('-').is_some_and(|(_, i)| i.parse::<usize>().is_ok());
-            if !one && !sets.contains(&set) {
+            if let Parts::Without { direction: Direction { set, number: None }, .. } = row.subject.parts()
+                && !sets.contains(&set.as_str())
+            {
                 sets.push(set);
             }
         }
@@ -130,7 +129,7 @@ impl<'a> Numbers<'a> {
             let readers = lenses.iter().map(|lens| (*lens, "energy")).chain([("model", "effect")]);
             for (reader, metric) in readers {
                 let cells: Vec<String> =
-                    sets.iter().map(|set| number(&format!("{reader}@{set}"), metric, layer)).collect();
+                    sets.iter().map(|set| number(&without(reader, set), metric, layer)).collect();
                 if cells.iter().any(|cell| !cell.is_empty()) {
                     table.row([layer.to_string(), reader.to_owned()].into_iter().chain(cells));
                 }
@@ -159,6 +158,11 @@ impl<'a> Numbers<'a> {
         }
         table
     }
+}
+
+/// The subject of a set's mean.
+fn without(reader: &str, set: &str) -> String {
+    Parts::Without { of: reader.into(), direction: Direction { set: set.into(), number: None } }.to_string()
 }
 
 fn gain(row: &MetricRow, lens: &str) -> bool {

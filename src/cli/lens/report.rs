@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use layerscope::results::run::MetricRow;
+use layerscope::results::run::{MetricRow, RowKind};
 
 use super::super::{
     numbers::{LEGEND, with_interval},
@@ -12,10 +12,7 @@ use super::super::{
 /// CE, KL and agreement by layer and lens; of future lenses the accuracy by layer and horizon, beside their baselines.
 pub(crate) fn layers(rows: &[MetricRow]) -> String {
     let mut subjects: Vec<&str> = Vec::new();
-    for row in rows
-        .iter()
-        .filter(|r| !["model", "baseline", "difference"].contains(&r.kind.as_str()) && r.horizon == 1)
-    {
+    for row in rows.iter().filter(|r| r.kind.is_read() && r.horizon == 1) {
         if !subjects.contains(&row.subject.as_str()) {
             subjects.push(&row.subject);
         }
@@ -27,7 +24,7 @@ pub(crate) fn layers(rows: &[MetricRow]) -> String {
         };
         rows.iter().find(same).map_or_else(String::new, with_interval)
     };
-    let all: BTreeSet<i32> = rows.iter().filter(|r| r.kind != "baseline").map(|r| r.layer).collect();
+    let all: BTreeSet<i32> = rows.iter().filter(|r| r.kind != RowKind::Baseline).map(|r| r.layer).collect();
     let mut text = String::new();
     let titles = [
         ("ce", "cross-entropy of the next token, nats"),
@@ -42,7 +39,7 @@ pub(crate) fn layers(rows: &[MetricRow]) -> String {
                 table.row(std::iter::once(layer.to_string()).chain(cells));
             }
         }
-        if let Some(model) = rows.iter().find(|r| r.kind == "model" && r.metric == metric) {
+        if let Some(model) = rows.iter().find(|r| r.kind == RowKind::Model && r.metric == metric) {
             table.row(["model".to_owned(), with_interval(model)]);
         }
         let _ = write!(text, "{title} ({LEGEND})\n{table}\n");
@@ -83,7 +80,9 @@ fn ahead(rows: &[MetricRow], horizons: &BTreeSet<i32>) -> String {
     let headers = horizons.iter().map(|k| format!("+{k}"));
     let mut table = Table::new([String::new(), "layer".to_owned()].into_iter().chain(headers));
     let mut seen: Vec<(&str, i32)> = Vec::new();
-    for row in rows.iter().filter(|r| r.metric == "accuracy" && (r.kind == "future" || r.kind == "baseline"))
+    for row in rows
+        .iter()
+        .filter(|r| r.metric == "accuracy" && (r.kind == RowKind::Future || r.kind == RowKind::Baseline))
     {
         if !seen.contains(&(row.subject.as_str(), row.layer)) {
             seen.push((&row.subject, row.layer));
@@ -96,7 +95,7 @@ fn ahead(rows: &[MetricRow], horizons: &BTreeSet<i32>) -> String {
         let cells = horizons
             .iter()
             .map(|k| rows.iter().find(|r| same(r, *k)).map_or_else(String::new, with_interval));
-        let baseline = rows.iter().any(|r| r.subject == subject && r.kind == "baseline");
+        let baseline = rows.iter().any(|r| r.subject == subject && r.kind == RowKind::Baseline);
         let place = if baseline { String::new() } else { layer.to_string() };
         table.row([subject.to_owned(), place].into_iter().chain(cells));
     }

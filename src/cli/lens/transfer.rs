@@ -3,7 +3,7 @@
 use clap::Args;
 use layerscope::{
     job::{Job as _, lens::Transfer},
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
 };
 use serde_json::json;
 
@@ -43,7 +43,7 @@ impl TransferArgs {
 
 /// `penalty_state` by lens layer (rows) and state layer (columns).
 fn matrix(rows: &[MetricRow]) -> String {
-    let of = |r: &&MetricRow| r.kind == "transfer" && r.metric == "penalty_state";
+    let of = |r: &&MetricRow| r.kind == RowKind::Transfer && r.metric == "penalty_state";
     let mut layers: Vec<i32> = rows.iter().filter(of).map(|r| r.layer).collect();
     layers.sort_unstable();
     layers.dedup();

@@ -4,6 +4,7 @@ use clap::Args;
 use layerscope::{
     job::{Job as _, probe::Apply},
     probe::SCORES,
+    results::run::RowKind,
 };
 use serde_json::json;
 
@@ -30,7 +31,7 @@ impl ApplyArgs {
         let output = Output::stoppable(&self.output)?;
         let rows = self.job.run(&output)?.rows;
         let out = &self.job.out;
-        output.print(&report::table(&rows, "applied"))?;
+        output.print(&report::table(&rows, RowKind::Applied))?;
         output.note(format!("{}: what every probe says of every item", out.join(SCORES).display()));
         output.result(json!({ "out": shown(out), "rows": rows.len() }))?;
         Ok(())

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use layerscope::{
     probe::{Nested, Summary},
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
 };
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ const COLUMNS: [(&str, &str); 12] = [
 
 /// A table per probe and hook of the rows of a kind, a row per layer; a star marks layers that cannot be told from the best.
 /// Baselines below.
-pub(super) fn table(rows: &[MetricRow], kind: &str) -> String {
+pub(super) fn table(rows: &[MetricRow], kind: RowKind) -> String {
     let mut text = String::new();
     let probes = || rows.iter().filter(|r| r.kind == kind);
     let mut seen: Vec<(&str, &str)> = Vec::new();
@@ -55,12 +55,12 @@ pub(super) fn table(rows: &[MetricRow], kind: &str) -> String {
                 columns.iter().map(|(metric, _)| find(metric).map_or_else(String::new, with_interval));
             table.row(std::iter::once(label).chain(cells));
         }
-        let star = if kind == "probe" { "; * cannot be told from the best" } else { "" };
+        let star = if kind == RowKind::Probe { "; * cannot be told from the best" } else { "" };
         let _ = write!(text, "{subject}, {hook} ({LEGEND}{star})\n{table}");
         text.extend(below(&own));
         text.push('\n');
     }
-    for row in rows.iter().filter(|r| r.kind == "baseline" && r.metric.ends_with("accuracy")) {
+    for row in rows.iter().filter(|r| r.kind == RowKind::Baseline && r.metric.ends_with("accuracy")) {
         let _ = writeln!(text, "baseline {}: accuracy {}", row.subject, with_interval(row));
     }
     text.trim_end().to_owned()

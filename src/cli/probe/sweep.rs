@@ -1,7 +1,10 @@
 //! `probe sweep`.
 
 use clap::Args;
-use layerscope::job::{Job as _, probe::Sweep};
+use layerscope::{
+    job::{Job as _, probe::Sweep},
+    results::run::RowKind,
+};
 use serde_json::json;
 
 use super::report;
@@ -26,7 +29,7 @@ impl SweepArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::stoppable(&self.output)?;
         let found = self.job.run(&output)?;
-        output.print(&report::table(&found.rows, "probe"))?;
+        output.print(&report::table(&found.rows, RowKind::Probe))?;
         let out = shown(&self.job.out);
         let Some(new) = found.new else {
             output.result(json!({ "out": out, "complete": true }))?;

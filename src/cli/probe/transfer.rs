@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use layerscope::{
     job::{Job as _, probe::Transfer},
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
 };
 use serde_json::json;
 
@@ -43,10 +43,10 @@ impl TransferArgs {
 
 /// At every layer, every set's probe on every set.
 fn across(rows: &[MetricRow], metric: &str) -> String {
-    let across = || rows.iter().filter(|r| r.kind == "generalisation" && r.metric == metric);
+    let across = || rows.iter().filter(|r| r.kind == RowKind::Generalisation && r.metric == metric);
     let pairs = subjects(across());
     let mut table = Table::new(["layer"].into_iter().chain(pairs.iter().copied()));
-    for (hook, layer) in &layers(rows.iter().filter(|r| r.kind == "generalisation")) {
+    for (hook, layer) in &layers(rows.iter().filter(|r| r.kind == RowKind::Generalisation)) {
         let cell = |pair: &&str| {
             let row = across().find(|r| r.subject == *pair && (r.hook.as_str(), r.layer) == (hook, *layer));
             row.map_or_else(String::new, with_interval)
@@ -58,7 +58,7 @@ fn across(rows: &[MetricRow], metric: &str) -> String {
 
 /// Of each set every layer's probe on every layer.
 fn within(rows: &[MetricRow], metric: &str) -> String {
-    let within = || rows.iter().filter(|r| r.kind == "probe-transfer");
+    let within = || rows.iter().filter(|r| r.kind == RowKind::ProbeTransfer);
     let mut text = String::new();
     for subject in subjects(within()) {
         let own = || within().filter(|r| r.subject == subject);

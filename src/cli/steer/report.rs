@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use layerscope::{intervene::steer::TOGETHER, results::run::MetricRow, results::words::counted};
+use layerscope::{
+    intervene::steer::TOGETHER,
+    results::run::{MetricRow, Parts, RowKind},
+    results::words::counted,
+};
 use serde_json::{Value, json};
 
 use super::super::{
@@ -15,21 +19,20 @@ use super::super::{
 /// A table per measure: a row per layer and direction, a column per strength.
 pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
     let mut text = String::new();
-    for (kind, title) in [
+    for (kinds, title) in [
         (
-            "steer-pairs",
+            [RowKind::SteerPairs; 2],
             "what the pairs differ in: cosine of a pair's difference with the others' mean, and the share along the first component",
         ),
         (
-            "steer-sentence",
+            [RowKind::SteerSentence, RowKind::SteerRandom],
             "vectors that make the model say the sentence, and random ones as long: nats per token, share said greedily, length",
         ),
     ] {
-        let found: Vec<&MetricRow> = rows
-            .iter()
-            .filter(|r| r.kind == kind || (kind == "steer-sentence" && r.subject.ends_with("-random")))
-            .collect();
-        if found.iter().any(|r| r.kind == kind) {
+        let pushed =
+            |r: &MetricRow| matches!(r.subject.parts(), Parts::Pushed { .. } | Parts::RandomMean { .. });
+        let found: Vec<&MetricRow> = rows.iter().filter(|r| kinds.contains(&r.kind) && !pushed(r)).collect();
+        if !found.is_empty() {
             text.extend([title, "\n", &by_metric(&found).to_string(), "\n"]);
         }
     }
@@ -76,23 +79,23 @@ fn placed(rows: &[MetricRow], metric: &str) -> Option<String> {
 
 /// One of the random directions, which stand in the table together.
 fn is_one_of_many(row: &MetricRow) -> bool {
-    row.kind == "steer-random" && !row.subject.starts_with(TOGETHER)
+    row.kind == RowKind::SteerRandom && !matches!(row.subject.parts(), Parts::RandomMean { .. })
 }
 
 /// A line per layer and direction. Random directions are pushed to one side, which stands for the other.
 fn table(found: &[&MetricRow], rows: &[MetricRow]) -> Table {
-    let parts = |row: &MetricRow| {
-        row.subject
-            .rsplit_once('@')
-            .map_or((row.subject.clone(), String::new()), |(a, b)| (a.to_owned(), b.to_owned()))
+    let parts = |row: &MetricRow| match row.subject.parts() {
+        Parts::Pushed { of, strength } => (of.clone(), *strength),
+        Parts::RandomMean { strength } => (TOGETHER.to_owned(), *strength),
+        _ => (row.subject.to_string(), 0.0),
     };
-    let (mut lines, mut strengths): (Vec<(String, i32)>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut lines, mut strengths): (Vec<(String, i32)>, Vec<f64>) = (Vec::new(), Vec::new());
     for row in found.iter().filter(|row| !is_one_of_many(row)) {
         let (name, strength) = parts(row);
         if !lines.contains(&(name.clone(), row.layer)) {
             lines.push((name, row.layer));
         }
-        if row.kind == "steer" && !strengths.contains(&strength) {
+        if row.kind == RowKind::Steer && !strengths.contains(&strength) {
             strengths.push(strength);
         }
     }
@@ -100,14 +103,15 @@ fn table(found: &[&MetricRow], rows: &[MetricRow]) -> Table {
     let metric = found.first().map_or("", |r| r.metric.as_str());
     let response = metric == "response";
     let more: &[&str] = if response { &["slope", "Pearson's r"] } else { &[] };
-    let headers = ["layer", "direction"].into_iter().chain(strengths.iter().map(String::as_str));
-    let mut table = Table::new(headers.chain(more.iter().copied()));
+    let headers = ["layer", "direction"].into_iter().map(str::to_owned);
+    let headers = headers.chain(strengths.iter().map(|strength| format!("{strength:+}")));
+    let mut table = Table::new(headers.chain(more.iter().map(|name| (*name).to_owned())));
     for (name, layer) in lines {
-        let cell = |strength: &String| {
-            let at = |strength: &str| {
-                found.iter().find(|r| r.layer == layer && parts(r) == (name.clone(), strength.to_owned()))
+        let cell = |strength: &f64| {
+            let at = |strength: f64| {
+                found.iter().find(|r| r.layer == layer && parts(r) == (name.clone(), strength))
             };
-            let own = at(strength).or_else(|| at(&strength.replace('-', "+")));
+            let own = at(*strength).or_else(|| at(strength.abs()));
             own.map_or_else(String::new, |r| with_interval(r) + &place(rows, r))
         };
         let line = |metric: &str| {

@@ -8,7 +8,7 @@ use layerscope::{
         think::{Case, Thought},
     },
     job::intervene::Thinking,
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind},
     results::words::counted,
     sources::text::{TextError, Tokenizer, show},
 };
@@ -52,7 +52,11 @@ fn example(text: &mut String, thinking: &Thinking, i: usize) -> Result<(), TextE
     answers.row(["its thoughts".to_owned(), words(&found.thinkers[i].answer)?]);
     for effect in &found.effects[i] {
         if let Some(ids) = &effect.answer {
-            let name = if effect.case == Case::None { "no thoughts".into() } else { effect.case.to_string() };
+            let name = if effect.case == Case::None {
+                "no thoughts".into()
+            } else {
+                effect.case.subject().to_string()
+            };
             answers.row([name, words(ids)?]);
         }
     }
@@ -112,7 +116,7 @@ fn means(rows: &[MetricRow], steps: usize) -> Table {
     ];
     let mut table = Table::new(std::iter::once("thought").chain(columns.map(|(name, _)| name)));
     for step in 1..=steps {
-        let subject = format!("thought@{step}");
+        let subject = Parts::Step { of: "thought".into(), step, anew: false }.to_string();
         let cells = columns.iter().map(|(_, metric)| cell(rows, &subject, metric));
         table.row(std::iter::once(step.to_string()).chain(cells));
     }
@@ -122,8 +126,8 @@ fn means(rows: &[MetricRow], steps: usize) -> Table {
 /// A row per replacement: all thoughts together, then the KL of each alone.
 fn replaced(rows: &[MetricRow], steps: usize) -> String {
     let mut names: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|r| r.kind == "replacement" && r.metric == "kl" && !r.subject.contains('@'))
-    {
+    let all = |r: &&MetricRow| *r.subject.parts() == Parts::Name;
+    for row in rows.iter().filter(|r| r.kind == RowKind::Replacement && r.metric == "kl").filter(all) {
         names.push(&row.subject);
     }
     let columns = [
@@ -146,9 +150,9 @@ fn replaced(rows: &[MetricRow], steps: usize) -> String {
     }
     let mut text =
         format!("KL(with its thoughts ‖ with others) of the answer's first token, and the answer\n{table}");
-    for (title, more, until) in [
-        ("the same KL, one thought replaced, the others as they were", "", steps),
-        ("the same KL, one thought replaced, later ones thought anew", "+", steps.saturating_sub(1)),
+    for (title, anew, until) in [
+        ("the same KL, one thought replaced, the others as they were", false, steps),
+        ("the same KL, one thought replaced, later ones thought anew", true, steps.saturating_sub(1)),
     ] {
         if steps < 2 {
             break;
@@ -156,7 +160,8 @@ fn replaced(rows: &[MetricRow], steps: usize) -> String {
         let headers = (1..=until).map(|step| format!("thought {step}"));
         let mut each = Table::new(std::iter::once("one replaced by".to_owned()).chain(headers));
         for name in names.iter().filter(|name| **name != "none") {
-            let cells = (1..=until).map(|step| cell(rows, &format!("{name}@{step}{more}"), "kl"));
+            let at = |step| Parts::Step { of: (*name).to_owned(), step, anew }.to_string();
+            let cells = (1..=until).map(|step| cell(rows, &at(step), "kl"));
             each.row(std::iter::once((*name).to_owned()).chain(cells));
         }
         let _ = write!(text, "\n{title}\n{each}");

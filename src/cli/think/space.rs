@@ -6,7 +6,7 @@ use layerscope::{
         Job as _,
         intervene::{SpaceMeasured, ThinkSpace},
     },
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind},
 };
 use serde_json::{Value, json};
 
@@ -100,18 +100,24 @@ fn likeness(rows: &[MetricRow], subject: &str) -> Table {
     table
 }
 
+/// The share of the embeddings' variance that a row is of.
+fn share(row: &MetricRow) -> f64 {
+    match row.subject.parts() {
+        Parts::Share { share, .. } => *share,
+        _ => 1.0,
+    }
+}
+
 fn shares(rows: &[MetricRow]) -> Table {
     let counts: Vec<&MetricRow> = rows.iter().filter(|r| r.metric == "components").collect();
-    let header = |r: &&MetricRow| {
-        format!("{} ({} dimensions)", r.subject.replace("components-", "for ") + " %", r.estimate)
-    };
+    let header = |r: &&MetricRow| format!("for {} % ({} dimensions)", share(r) * 100.0, r.estimate);
     let mut table = Table::new(std::iter::once("layer".to_owned()).chain(counts.iter().map(header)));
     for place in places(rows) {
         let cell = |count: &&MetricRow| {
-            let random = count.subject.replace("components", "random");
+            let random = Parts::Share { of: "random".into(), share: share(count) }.to_string();
             let value = |subject: &str| {
                 let row = find(rows, subject, "variance_share", &place);
-                let random = |r: &MetricRow| r.kind == "space-random"; // its range comes behind
+                let random = |r: &MetricRow| r.kind == RowKind::SpaceRandom; // its range comes behind
                 let shown =
                     |r: &MetricRow| if random(r) { format!("{:.3}", r.estimate) } else { with_interval(r) };
                 row.map_or_else(|| "–".into(), shown)

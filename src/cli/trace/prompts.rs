@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use layerscope::{
     intervene::patch::{MEASURES, Role},
     job::intervene::{ROUNDING, Trace},
-    results::{run::MetricRow, words::counted},
+    results::{
+        run::{MetricRow, RowKind},
+        words::counted,
+    },
 };
 
 use crate::cli::{
@@ -26,7 +29,9 @@ pub(super) fn means(job: &Trace, rows: &[MetricRow], prompts: usize) -> String {
         run("clean"),
         run("corrupted")
     );
-    for (hook, kind) in job.hooks().iter().flat_map(|hook| ["patch", "trace"].map(|kind| (hook, kind))) {
+    for (hook, kind) in
+        job.hooks().iter().flat_map(|hook| [RowKind::Patch, RowKind::Trace].map(|kind| (hook, kind)))
+    {
         let own = |r: &&MetricRow| r.hook == hook.short_name() && r.kind == kind && r.metric == metric;
         let own: Vec<&MetricRow> = rows.iter().filter(own).collect();
         let mut layers: Vec<i32> = own.iter().map(|r| r.layer).collect();
@@ -44,7 +49,7 @@ pub(super) fn means(job: &Trace, rows: &[MetricRow], prompts: usize) -> String {
             table.row(std::iter::once(layer.to_string()).chain(names.iter().map(cell)));
         }
         if !own.is_empty() {
-            let what = if kind == "trace" { ", noise on the subject" } else { "" };
+            let what = if kind == RowKind::Trace { ", noise on the subject" } else { "" };
             let _ = write!(text, "\n{}{what}\n{table}", hook.short_name());
         }
     }

@@ -34,5 +34,5 @@ pub use recipe::Recipe;
 pub use score::METRICS;
 pub use sources::Sources;
 pub use spoken::Spoken;
-pub use table::{Control, Table};
+pub use table::{Control, PromptName, Table};
 pub use train::{Cell, Trained, kl, train};

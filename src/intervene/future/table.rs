@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     lens::evaluate::Baselines,
+    lens::subject_of,
     model::Model,
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind, Subject},
     results::statistics::{Intervals, Scores, Tally},
     sources::text::Window,
 };
@@ -40,23 +41,44 @@ impl Control {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Own, Self::None, Self::Mean, Self::Shuffled, Self::Free];
 
-    /// What is put behind the subject's name.
-    pub fn suffix(self) -> &'static str {
+    /// What it is called; the context's own state goes without saying.
+    pub fn name(self) -> Option<&'static str> {
         match self {
-            Self::Own => "",
-            Self::None => ":none",
-            Self::Mean => ":mean",
-            Self::Shuffled => ":shuffled",
-            Self::Free => ":free",
+            Self::Own => None,
+            Self::None => Some("none"),
+            Self::Mean => Some("mean"),
+            Self::Shuffled => Some("shuffled"),
+            Self::Free => Some("free"),
+        }
+    }
+
+    /// A prompt given the states of this control.
+    fn subject(self, prompt: &str) -> Subject {
+        match self.name() {
+            None => prompt.into(),
+            Some(name) => {
+                Parts::Variant { of: prompt.to_owned(), prompt: None, variant: Some(name.to_owned()) }.into()
+            }
         }
     }
 }
 
+/// What the numbers of a prompt are called.
+#[derive(Debug, Clone, Copy)]
+pub struct PromptName<'a> {
+    /// The lens, or `fixed`.
+    pub of: &'a str,
+    /// Which of several prompts it is, from 1, where each is reported by itself as well.
+    pub number: Option<usize>,
+    /// A fixed prompt or a learned one.
+    pub kind: RowKind,
+}
+
 /// Whose numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Key {
-    subject: String,
-    kind: String,
+    subject: Subject,
+    kind: RowKind,
     layer: usize,
     horizon: usize,
 }
@@ -108,15 +130,15 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// When the lens does not fit the states.
-    pub fn lens(&mut self, lens: &dyn Lens, kind: &str) -> Result<(), FutureError> {
+    pub fn lens(&mut self, lens: &dyn Lens, kind: RowKind) -> Result<(), FutureError> {
         let horizon = lens.horizon().0;
         let Some(truth) = self.truths.get(horizon - 1) else { return Ok(()) };
         for (&layer, states) in &self.sources.states {
             if lens.reads(LayerIndex(layer)) {
                 let states = states.to_kind(self.readout.weight().kind());
                 let scored = truth.score(self.readout, &lens.transform(LayerIndex(layer), &states)?)?;
-                let subject = lens.name().to_owned();
-                self.readings.push((Key { subject, kind: kind.to_owned(), layer, horizon }, scored));
+                let subject = subject_of(lens);
+                self.readings.push((Key { subject, kind, layer, horizon }, scored));
             }
         }
         Ok(())
@@ -137,19 +159,19 @@ impl<'a> Table<'a> {
             return Ok(());
         };
         let scored = truth.score_normalized(self.readout, &map.forward(states)?)?;
-        let key = Key { subject: subject.to_owned(), kind: "future-vocab".into(), layer, horizon };
+        let key = Key { subject: subject.into(), kind: RowKind::FutureVocab, layer, horizon };
         self.readings.push((key, scored));
         Ok(())
     }
 
     /// Puts the states of each of `layers` into a prompt, as `controls` say, and reads at `horizons`. Several calls with one subject
-    /// are averaged row by row; the context's own states are recorded under the name `also` as well.
+    /// are averaged row by row; the context's own states are recorded under the prompt's number as well.
     ///
     /// # Errors
     /// When a layer was not kept, or what the network says.
     pub fn prompt(
         &mut self,
-        (subject, also, kind): (&str, Option<&str>, &str),
+        name: PromptName<'_>,
         prompt: &Prompt,
         layers: &[usize],
         horizons: &[usize],
@@ -172,11 +194,13 @@ impl<'a> Table<'a> {
                     Control::Free => self.free(prompt, layer, own, horizons)?,
                 };
                 for (horizon, scored) in all {
-                    let key = |subject| Key { subject, kind: kind.to_owned(), layer, horizon };
-                    if let Some(also) = also.filter(|_| control == Control::Own) {
-                        self.readings.push((key(also.to_owned()), scored.clone()));
+                    let key = |subject| Key { subject, kind: name.kind, layer, horizon };
+                    if let (Some(number), Control::Own) = (name.number, control) {
+                        let of = name.of.to_owned();
+                        let own = Parts::Variant { of, prompt: Some(number), variant: None };
+                        self.readings.push((key(own.into()), scored.clone()));
                     }
-                    self.readings.push((key(format!("{subject}{}", control.suffix())), scored));
+                    self.readings.push((key(control.subject(name.of)), scored));
                 }
             }
         }
@@ -281,7 +305,7 @@ impl<'a> Table<'a> {
                 let right = |i: usize| guess(i)[b].map(i64::from) == Some(targets[k - 1][i]);
                 let scored =
                     (0..self.sources.rows()).map(|i| [f64::from(u8::from(right(i))), 0., 0., 0., 0.]);
-                let key = Key { subject: subject.into(), kind: "baseline".into(), layer: 0, horizon: k };
+                let key = Key { subject: subject.into(), kind: RowKind::Baseline, layer: 0, horizon: k };
                 all.push((key, scored.collect(), 1.0));
             }
         }
@@ -296,7 +320,7 @@ fn to_rows(keys: &[Key], guesses: usize, scores: &Scores) -> Vec<MetricRow> {
     for (place, key) in keys.iter().enumerate() {
         let row = |metric: &str, unit: &str, estimate| MetricRow {
             subject: key.subject.clone(),
-            kind: key.kind.clone(),
+            kind: key.kind,
             hook: if place < guesses { "tokens" } else { "resid_pre" }.into(),
             layer: key.layer as i32,
             horizon: key.horizon as i32,
@@ -306,8 +330,7 @@ fn to_rows(keys: &[Key], guesses: usize, scores: &Scores) -> Vec<MetricRow> {
         for (m, (metric, unit)) in metrics.iter().enumerate() {
             rows.push(row(metric, unit, scores.in_unit(column(place, m), unit)));
         }
-        let shuffled =
-            Key { subject: format!("{}{}", key.subject, Control::Shuffled.suffix()), ..key.clone() };
+        let shuffled = Key { subject: Control::Shuffled.subject(&key.subject), ..key.clone() };
         if let Some(other) = keys.iter().position(|k| *k == shuffled) {
             let precision = scores.contrast(|mean| mean(column(place, 0)) - mean(column(other, 0)));
             let kl = scores.contrast(|mean| mean(column(other, 4)) - mean(column(place, 4)));

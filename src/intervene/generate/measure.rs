@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::{GenerateError, Generated, Prompt};
 use crate::{
     model::{Model, ModelError},
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
     results::statistics::{Estimate, Intervals, Tally},
 };
 
@@ -75,7 +75,7 @@ pub fn metric_rows(
         let number: Estimate = scores.estimate(step * NAMES.len() + i);
         MetricRow {
             subject: "generate".into(),
-            kind: "generate".into(),
+            kind: RowKind::Generate,
             hook: "logits".into(),
             layer: n_layers as i32,
             horizon: step as i32 + 1,

@@ -16,7 +16,7 @@ use crate::{
     hook::{Capture, HookPoint, Selection},
     lens::evaluate::{EvalError, Evaluation, Metric},
     model::{Model, ModelError, Schedule},
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind},
     results::statistics::Intervals,
     sources::text::Window,
     states::States,
@@ -44,6 +44,17 @@ pub struct Named {
     pub schedule: Schedule,
 }
 
+impl Named {
+    /// The block that is left out, where the others run as they do in the model.
+    fn skipped(&self, n_layers: usize) -> Option<usize> {
+        let order = self.schedule.to_string();
+        let others = |block: usize| {
+            (0..n_layers).filter(move |b| *b != block).map(|b| b.to_string()).collect::<Vec<_>>()
+        };
+        (0..n_layers).find(|block| others(*block).join(",") == order)
+    }
+}
+
 /// Schedules being compared, and the sums so far.
 pub struct Comparison<'a> {
     schedules: &'a [Named],
@@ -69,7 +80,7 @@ impl<'a> Comparison<'a> {
     /// When the columns do not fit.
     pub fn new(
         readout: &'a Readout,
-        (lenses, kinds): (&'a [Box<dyn Lens>], &'a [String]),
+        (lenses, kinds): (&'a [Box<dyn Lens>], &'a [RowKind]),
         schedules: &'a [Named],
         points: &'a [Vec<HookPoint>],
         n_layers: usize,
@@ -117,17 +128,17 @@ impl<'a> Comparison<'a> {
         let (mut rows, mut own) = (Vec::new(), Vec::new());
         for (named, evaluation) in self.schedules.iter().zip(&mut self.evaluations) {
             let (model, of): (Vec<_>, Vec<_>) =
-                evaluation.finish().into_iter().partition(|row| row.kind == "model");
+                evaluation.finish().into_iter().partition(|row| row.kind == RowKind::Model);
             own = model;
             // Prediction depth and early exit are of a stream whose layers are the model's.
             let known = |row: &MetricRow| Metric::ALL.iter().any(|metric| metric.name() == row.metric);
             let of = of.into_iter().filter(known);
             rows.extend(of.map(|row| {
-                let own = row.subject == "logit";
-                let end = own && row.layer as usize == self.n_layers;
-                let subject =
-                    if own { named.name.clone() } else { format!("{}|{}", named.name, row.subject) };
-                MetricRow { subject, kind: if end { "schedule".into() } else { row.kind.clone() }, ..row }
+                let of = (row.kind != RowKind::Logit).then(|| row.subject.to_string());
+                let end = of.is_none() && row.layer as usize == self.n_layers;
+                let (schedule, skipped) = (named.name.clone(), named.skipped(self.n_layers));
+                let subject = Parts::Scheduled { of, schedule, skipped }.into();
+                MetricRow { subject, kind: if end { RowKind::Schedule } else { row.kind }, ..row }
             }));
         }
         rows.extend(own);

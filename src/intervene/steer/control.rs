@@ -5,7 +5,7 @@ use super::{
     measure::{DIFFERENCE, WIDTH},
 };
 use crate::{
-    results::run::{MetricRow, TOGETHER},
+    results::run::{MetricRow, Parts, RowKind, Subject},
     results::statistics::{Estimate, Scores},
 };
 
@@ -66,18 +66,19 @@ pub(super) fn control(
         let of = &directions[setting.direction];
         let measures = MEASURES.into_iter().filter(|m| contrast || m.column != DIFFERENCE);
         if !of.random {
-            let subject = format!("{}@{:+}", of.name, setting.strength);
+            let pushed = Parts::Pushed { of: of.name.clone(), strength: setting.strength };
+            let subject = Subject::from(pushed);
             rows.extend(
                 measures.filter(|m| m.ranked).flat_map(|m| ranks(m, place, &random, scores)).map(|row| {
-                    MetricRow { subject: subject.clone(), kind: "steer".into(), ..at(layer, row) }
+                    MetricRow { subject: subject.clone(), kind: RowKind::Steer, ..at(layer, row) }
                 }),
             );
         } else if !done.contains(&(layer, strength)) {
             done.push((layer, strength));
-            let subject = format!("{TOGETHER}@{strength:+}");
+            let subject = Subject::from(Parts::RandomMean { strength });
             rows.extend(measures.flat_map(|m| together(m, &random, scores)).map(|row| MetricRow {
                 subject: subject.clone(),
-                kind: "steer-random".into(),
+                kind: RowKind::SteerRandom,
                 ..at(layer, row)
             }));
         }

@@ -8,7 +8,7 @@ use crate::{
     hook::HookPoint,
     lens::causal::replay,
     model::Model,
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind},
     results::statistics::{Estimate, Intervals, Tally},
     sources::text::Window,
     states::States,
@@ -195,8 +195,8 @@ impl<'a> Sweep<'a> {
             let column = |metric: usize| (place + 1) * WIDTH + metric;
             let of = &directions[setting.direction];
             let row = |metric: &str, unit: &str, number: Estimate| MetricRow {
-                subject: format!("{}@{:+}", of.name, setting.strength),
-                kind: if of.random { "steer-random" } else { "steer" }.into(),
+                subject: Parts::Pushed { of: of.name.clone(), strength: setting.strength }.into(),
+                kind: if of.random { RowKind::SteerRandom } else { RowKind::Steer },
                 hook: "resid_pre".into(),
                 layer: setting.layer as i32,
                 ..MetricRow::of(metric, unit, number)
@@ -218,7 +218,7 @@ impl<'a> Sweep<'a> {
         rows.extend(control(directions, settings, contrast, scores));
         let own = |layer: usize, metric: &str, unit: &str, number: Estimate| MetricRow {
             subject: "model".into(),
-            kind: "model".into(),
+            kind: RowKind::Model,
             hook: "resid_pre".into(),
             layer: layer as i32,
             ..MetricRow::of(metric, unit, number)

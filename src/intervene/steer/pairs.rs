@@ -9,7 +9,7 @@ use super::SteerError;
 use crate::{
     hook::HookPoint,
     model::Model,
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
     results::statistics::{Blocks, Estimate, Intervals, MOST_APART, Method, NO_BOOTSTRAP, Tally},
     results::words::counted,
     sources::text::{
@@ -198,7 +198,7 @@ impl Differences {
         let explained = Estimate { estimate: self.explained, interval, n, n_clusters: n, n_eff };
         let row = |metric: &str, unit: &str, number: Estimate| MetricRow {
             subject: "pairs".into(),
-            kind: "steer-pairs".into(),
+            kind: RowKind::SteerPairs,
             hook: "resid_pre".into(),
             layer: self.layer as i32,
             ..MetricRow::of(metric, unit, number)

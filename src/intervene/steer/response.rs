@@ -5,7 +5,7 @@ use super::{
     measure::{DIFFERENCE, WIDTH},
 };
 use crate::{
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
     results::statistics::{Estimate, Scores},
 };
 
@@ -26,8 +26,8 @@ pub(super) fn lines(directions: &[Direction], settings: &[Setting], scores: &Sco
                 mine.iter().map(|(column, strength)| (*strength, mean(*column) - own)).collect()
             };
             let row = |metric: &str, unit: &str, number: Estimate| MetricRow {
-                subject: of.name.clone(),
-                kind: "steer".into(),
+                subject: of.name.as_str().into(),
+                kind: RowKind::Steer,
                 hook: "resid_pre".into(),
                 layer: layer as i32,
                 ..MetricRow::of(metric, unit, number)

@@ -11,7 +11,7 @@ use crate::{
     intervene::adamw::AdamW,
     intervene::generate::{Prompt, Settings, TapSteps, generate},
     model::{Model, ModelError, wide},
-    results::run::{MetricRow, over},
+    results::run::{MetricRow, Parts, RowKind, Subject, over},
     results::statistics::{Estimate, Intervals},
 };
 
@@ -180,15 +180,19 @@ impl Sentence<'_> {
 
     /// `ce`, `recovered` and `push_length` (in mean lengths of the stream) by layer, of what was learnt and of its control.
     pub fn rows(&self, learnt: &Learnt, control: &Learnt) -> Vec<MetricRow> {
-        let kinds = [(learnt, "steer-sentence", ""), (control, "steer-random", "-random")];
-        let of = |(learnt, kind, ending): (&Learnt, &str, &str)| -> Vec<MetricRow> {
+        let twin = Parts::RandomTwin { of: self.name.to_owned() };
+        let kinds = [
+            (learnt, RowKind::SteerSentence, Subject::from(self.name)),
+            (control, RowKind::SteerRandom, Subject::from(twin)),
+        ];
+        let of = |(learnt, kind, subject): (&Learnt, RowKind, Subject)| -> Vec<MetricRow> {
             let lengths = Vec::<f64>::try_from(learnt.lengths()).unwrap_or_default();
             let row = |place: usize, metric: &str, unit: &str, estimate: f64| {
                 let n = self.ids.len() as u64 - 1;
                 let alone = Estimate::alone(estimate, "one sentence", n);
                 MetricRow {
-                    subject: format!("{}{ending}", self.name),
-                    kind: kind.into(),
+                    subject: subject.clone(),
+                    kind,
                     hook: "resid_pre".into(),
                     layer: self.layers[place] as i32,
                     ..MetricRow::of(metric, unit, alone)
@@ -227,8 +231,11 @@ pub fn over_sentences(
         return Ok(Vec::new());
     }
     for row in rows.iter_mut().flatten() {
-        let random = row.kind == "steer-random";
-        row.subject = if random { "sentences-random" } else { "sentences" }.into();
+        let of = "sentences".to_owned();
+        row.subject = match row.kind {
+            RowKind::SteerRandom => Parts::RandomTwin { of }.into(),
+            _ => of.into(),
+        };
     }
     Ok(over(&rows, intervals)?)
 }

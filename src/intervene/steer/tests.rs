@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     model::{Model, Weights},
-    results::statistics::Intervals,
+    results::{
+        run::{MetricRow, RowKind},
+        statistics::Intervals,
+    },
     sources::text::Window,
 };
 
@@ -96,7 +99,7 @@ fn a_sweeps_numbers_are_those_of_transformers() {
         sweep.add(&golden.model, &[&window((0, tokens(9, 8)))], None, || Ok(())).unwrap();
         let rows = sweep.finish();
         let of = |metric: &str| {
-            let own = rows.iter().filter(|r| r.metric == metric && r.kind == "steer");
+            let own = rows.iter().filter(|r| r.metric == metric && r.kind == RowKind::Steer);
             Tensor::from_slice(&own.map(|r| r.estimate).collect::<Vec<_>>())
         };
         golden.close("kl", &of("kl"), 2e-4); // the readout is f32
@@ -239,9 +242,7 @@ fn a_direction_is_ranked_among_random_ones() {
     assert_eq!(passes, 6 * settings.len());
     let rows = sweep.finish();
     let find = |subject: &str, metric: &str, layer: usize| {
-        let own = |r: &&crate::results::run::MetricRow| {
-            r.subject == subject && r.metric == metric && r.layer == layer as i32
-        };
+        let own = |r: &&MetricRow| r.subject == subject && r.metric == metric && r.layer == layer as i32;
         rows.iter().find(own).unwrap_or_else(|| panic!("no {metric} of {subject} at {layer}"))
     };
     for (layer, metric) in
@@ -251,7 +252,7 @@ fn a_direction_is_ranked_among_random_ones() {
             (1..=6).map(|i| find(&format!("random-{i}@+0.5"), metric, layer).estimate).collect();
         let mean = find("random-mean@+0.5", metric, layer);
         assert!((mean.estimate - random.iter().sum::<f64>() / 6.0).abs() < 1e-12);
-        assert!(mean.kind == "steer-random" && mean.n_eff == 6.0 && mean.lower.is_some(), "{mean:?}");
+        assert!(mean.kind == RowKind::SteerRandom && mean.n_eff == 6.0 && mean.lower.is_some(), "{mean:?}");
         let ends =
             ["least", "most"].map(|end| find("random-mean@+0.5", &format!("{metric}_{end}"), layer).estimate);
         assert_eq!(
@@ -270,7 +271,7 @@ fn a_direction_is_ranked_among_random_ones() {
             assert!((p.estimate - beyond as f64 / 7.0).abs() < 1e-12 && p.reason.is_some());
         }
     }
-    assert!(rows.iter().all(|r| r.kind != "steer-random" || !r.metric.starts_with("response_s")));
+    assert!(rows.iter().all(|r| r.kind != RowKind::SteerRandom || !r.metric.starts_with("response_s")));
     let stopped =
         sweep.add(&golden.model, &[&window((9, tokens(9, 8)))], None, || Err(SteerError::Interrupted));
     assert!(matches!(stopped, Err(SteerError::Interrupted)));
@@ -293,10 +294,9 @@ fn several_sentences_have_means_and_intervals() {
         .collect();
     assert!(rows.iter().flatten().all(|r| r.reason.as_deref() == Some("one sentence")));
     let found = over_sentences(rows.clone(), Intervals::default()).unwrap();
-    for (subject, kind) in [("sentences", "steer-sentence"), ("sentences-random", "steer-random")] {
-        let own = |r: &&crate::results::run::MetricRow| {
-            r.subject == subject && r.metric == "sentence_ce" && r.layer == 1
-        };
+    for (subject, kind) in [("sentences", RowKind::SteerSentence), ("sentences-random", RowKind::SteerRandom)]
+    {
+        let own = |r: &&MetricRow| r.subject == subject && r.metric == "sentence_ce" && r.layer == 1;
         let row = found.iter().find(own).unwrap();
         assert!((row.estimate - ce.iter().sum::<f64>() / 5.0).abs() < 1e-12);
         assert!(row.lower.is_some() && row.n == 5 && row.kind == kind, "{row:?}");

@@ -7,7 +7,7 @@ use super::{Case, Embeddings, Feedback, Replacements, ThinkError, answers, ends,
 use crate::{
     intervene::generate::Settings,
     model::Model,
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind, Subject},
     results::statistics::{Intervals, Tally},
 };
 
@@ -160,19 +160,20 @@ impl<'a> Effects<'a> {
     pub fn finish(&mut self, layer: usize) -> Vec<MetricRow> {
         let cases = self.cases.clone();
         let scores = self.tally.scores();
-        let row = |subject: String, kind: &str, metric: &str, unit: &str, number| MetricRow {
+        let row = |subject: Subject, kind: RowKind, metric: &str, unit: &str, number| MetricRow {
             subject,
-            kind: kind.into(),
+            kind,
             hook: "embed".into(),
             layer: layer as i32,
             ..MetricRow::of(metric, unit, number)
         };
-        let own =
-            |metric, unit, column| row("thoughts".into(), "model", metric, unit, scores.estimate(column));
+        let own = |metric, unit, column| {
+            row("thoughts".into(), RowKind::Model, metric, unit, scores.estimate(column))
+        };
         let mut rows = vec![own("entropy", "nats", 0), own("surprisal", "nats", 3)];
         for (i, case) in cases.iter().enumerate() {
             let column = |metric: usize| (i + 1) * WIDTH + metric;
-            let of = |metric, unit, number| row(case.to_string(), "replacement", metric, unit, number);
+            let of = |metric, unit, number| row(case.subject(), RowKind::Replacement, metric, unit, number);
             rows.extend([
                 of("kl", "nats", scores.estimate(column(0))),
                 of("agreement", "share", scores.share(column(1))),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::Model,
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind, Subject},
     results::statistics::{Intervals, Tally},
 };
 
@@ -148,7 +148,7 @@ pub fn thought_rows(
     let scores = tally.scores();
     let row = |(i, name): (usize, Named)| MetricRow {
         subject: name.subject,
-        kind: name.kind.into(),
+        kind: name.kind,
         hook: if name.after { "logits" } else { "resid_pre" }.into(),
         layer: if name.after { n_layers } else { layer } as i32,
         horizon: name.horizon,
@@ -159,8 +159,8 @@ pub fn thought_rows(
 
 /// Whose number of a thought it is.
 struct Named {
-    subject: String,
-    kind: &'static str,
+    subject: Subject,
+    kind: RowKind,
     metric: &'static str,
     unit: &'static str,
     horizon: i32,
@@ -170,8 +170,8 @@ struct Named {
 /// Every number of a thought; those of one step have one set of names.
 fn numbers(thought: &Thought, mean_norm: f64) -> Vec<(Named, f64)> {
     let own = |metric, unit, value, after| {
-        let subject = format!("thought@{}", thought.step);
-        (Named { subject, kind: "thought", metric, unit, horizon: 1, after }, value)
+        let subject = Parts::Step { of: "thought".into(), step: thought.step, anew: false }.into();
+        (Named { subject, kind: RowKind::Thought, metric, unit, horizon: 1, after }, value)
     };
     let nearest = thought.nearest.first().map_or(0.0, |(_, cosine)| *cosine);
     let same = thought.nearest.first().is_some_and(|(id, _)| *id == thought.greedy.0);
@@ -186,9 +186,10 @@ fn numbers(thought: &Thought, mean_norm: f64) -> Vec<(Named, f64)> {
     ];
     all.extend(thought.previous.map(|cosine| own("cosine_previous", "cosine", cosine, false)));
     all.extend(thought.lenses.iter().map(|lens| {
-        let subject = format!("{}@{}", lens.lens, thought.step);
+        let subject = Parts::Step { of: lens.lens.clone(), step: thought.step, anew: false }.into();
         let horizon = lens.horizon as i32;
-        let name = Named { subject, kind: "lens", metric: "entropy", unit: "nats", horizon, after: false };
+        let name =
+            Named { subject, kind: RowKind::Lens, metric: "entropy", unit: "nats", horizon, after: false };
         (name, lens.read.entropy)
     }));
     all

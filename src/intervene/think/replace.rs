@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use tch::{Kind, Tensor};
 
 use super::ThinkError;
-use crate::results::draw::{derangement, draw, normal};
+use crate::results::{
+    draw::{derangement, draw, normal},
+    run::{Parts, Subject},
+};
 
 /// A thing that is not the thought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,13 +97,17 @@ impl Case {
 }
 
 /// `zero`, `zero@3`, `zero@3+`, `none`.
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Case {
+    /// Whose numbers the case's are.
+    pub fn subject(self) -> Subject {
+        let at = |replacement: Replacement, step, anew| {
+            Parts::Step { of: replacement.to_string(), step, anew }.into()
+        };
         match self {
-            Self::All(replacement) => replacement.fmt(f),
-            Self::One(replacement, step) => write!(f, "{replacement}@{step}"),
-            Self::Anew(replacement, step) => write!(f, "{replacement}@{step}+"),
-            Self::None => f.write_str("none"),
+            Self::All(replacement) => replacement.name().into(),
+            Self::One(replacement, step) => at(replacement, step, false),
+            Self::Anew(replacement, step) => at(replacement, step, true),
+            Self::None => "none".into(),
         }
     }
 }

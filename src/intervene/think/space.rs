@@ -17,7 +17,7 @@ use crate::{
     hook::HookPoint,
     model::Model,
     results::draw::normal,
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind, Subject},
     results::statistics::{Blocks, Estimate, Interval, Intervals, MOST_APART, Method, NoInterval, Tally},
     sources::text::Window,
     states::States,
@@ -45,8 +45,8 @@ pub struct Share {
 
 impl Share {
     /// `components-90`.
-    fn name(&self, what: &str) -> String {
-        format!("{what}-{}", self.of_embeddings * 100.0)
+    fn named(&self, what: &str) -> Subject {
+        Parts::Share { of: what.to_owned(), share: self.of_embeddings }.into()
     }
 }
 
@@ -256,35 +256,36 @@ impl Space {
             let number = Estimate::alone(share.components as f64, "of the embedding matrix", 0);
             let row = MetricRow::of("components", "dimensions", number);
             rows.push(MetricRow {
-                subject: share.name("components"),
-                kind: "space".into(),
+                subject: share.named("components"),
+                kind: RowKind::Space,
                 hook: "embed".into(),
                 ..row
             });
         }
         for (i, point) in self.points.iter().enumerate() {
             let n = self.all.states[i].n() as u64;
-            let mut add = |subject: &str, kind: &str, (metric, unit): (&str, &str), number: Estimate| {
-                rows.push(MetricRow {
-                    subject: subject.into(),
-                    kind: kind.into(),
-                    hook: point.short_name().into(),
-                    layer: point.layer(self.n_layers) as i32,
-                    ..MetricRow::of(metric, unit, Estimate { n_clusters, ..number })
-                });
-            };
+            let mut add =
+                |subject: Subject, kind: RowKind, (metric, unit): (&str, &str), number: Estimate| {
+                    rows.push(MetricRow {
+                        subject,
+                        kind,
+                        hook: point.short_name().into(),
+                        layer: point.layer(self.n_layers) as i32,
+                        ..MetricRow::of(metric, unit, Estimate { n_clusters, ..number })
+                    });
+                };
             for (t, subject) in TARGETS.into_iter().enumerate() {
                 for (metric, unit, number) in self.likeness(i, t)? {
-                    add(subject, "space", (metric, unit), number);
+                    add(subject.into(), RowKind::Space, (metric, unit), number);
                 }
-                add(subject, "space", ("cosine", "cosine"), cosines[2 * i + t]);
+                add(subject.into(), RowKind::Space, ("cosine", "cosine"), cosines[2 * i + t]);
             }
             let metric = ("variance_share", "share");
             for (share, own, [estimate, lower, upper]) in self.inside(i, &randoms)? {
-                add(&share.name("components"), "space", metric, own);
+                add(share.named("components"), RowKind::Space, metric, own);
                 let interval = Ok(Interval { lower, upper });
                 let number = Estimate { interval, ..Estimate::alone(estimate, "random subspaces", n) };
-                add(&share.name("random"), "space-random", metric, number);
+                add(share.named("random"), RowKind::SpaceRandom, metric, number);
             }
         }
         Ok(rows)

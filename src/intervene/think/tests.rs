@@ -227,11 +227,11 @@ fn effects_are_dense_divergences() {
             let kl = Vec::<f64>::try_from(kl).unwrap();
             let more = (p.gather(1, &answer, false) - q.gather(1, &answer, false)).mean(Kind::Double);
             // The readout computes in f32.
-            assert!((effect.kl - kl[0]).abs() < 1e-5, "{case} {} {}", effect.kl, kl[0]);
-            assert!((effect.kl_answer - kl.iter().sum::<f64>() / NEW as f64).abs() < 1e-5, "{case}");
-            assert!((effect.surprisal_increase - more.double_value(&[])).abs() < 1e-5, "{case}");
+            assert!((effect.kl - kl[0]).abs() < 1e-5, "{case:?} {} {}", effect.kl, kl[0]);
+            assert!((effect.kl_answer - kl.iter().sum::<f64>() / NEW as f64).abs() < 1e-5, "{case:?}");
+            assert!((effect.surprisal_increase - more.double_value(&[])).abs() < 1e-5, "{case:?}");
             let first = q.select(0, 0).argmax(-1, false).int64_value(&[]) == i64::from(thinker.answer[0]);
-            assert_eq!(effect.agrees, first, "{case}");
+            assert_eq!(effect.agrees, first, "{case:?}");
             assert_eq!(effect.answer.is_some(), case.is_whole());
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     job::{
         AllWindows, Job, JobError, Layers, ModelSettings, PassSettings, Session, Setting, Source,
         TextSettings, Watch, claimed, counts,
-        lens::{Asked, check_shapes, open, read, site_of},
+        lens::{Asked, check_shapes, open, read, records, site_of},
     },
     results::run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
 };
@@ -112,7 +112,7 @@ impl Job for Schedule {
         let text = source.windows(&options, watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
-        manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
+        manifest.lenses = records(asked)?;
         let own = json!({ "schedules": named(&schedules), "layers": layers });
         manifest.config = self.pass.config(own, &source, &self.text, &options);
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Asked, Lenses, block_hook, check_shapes, open, read, site_of};
+use super::{Asked, Lenses, block_hook, check_shapes, open, read, records, site_of};
 use crate::{
     hook::HookPoint,
     job::{
@@ -137,7 +137,7 @@ impl Job for Eval {
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
         self.leakage.of_lenses(&asked, &text.windows, &source, &mut manifest, watch)?;
-        manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
+        manifest.lenses = records(asked)?;
         manifest.config = self.config(&source, &points, &options);
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {

@@ -6,7 +6,7 @@ use crate::{
     lens::artifact::{ArtifactError, LensFolder, check, check_shape, lens_sha256, unembed_sha256},
     lenses::{Lens, LogitLens},
     model::{Model, Spec},
-    results::run::{LensRecord, MANIFEST},
+    results::run::{LensRecord, MANIFEST, RowKind},
 };
 use tch::Device;
 
@@ -19,8 +19,8 @@ const SITE: &str = "resid_pre";
 pub struct Lenses {
     /// The lenses.
     pub all: Vec<Box<dyn Lens>>,
-    /// `logit`, `tuned` … per lens.
-    pub kinds: Vec<String>,
+    /// The logit lens, a tuned lens … per lens.
+    pub kinds: Vec<RowKind>,
 }
 
 /// A lens as it was asked for, before the model is loaded.
@@ -115,7 +115,7 @@ impl Asked {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn record(&self) -> Result<Option<LensRecord>, JobError> {
+    fn record(&self) -> Result<Option<LensRecord>, JobError> {
         let Some((dir, _)) = &self.folder else { return Ok(None) };
         Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(dir)? }))
     }
@@ -144,6 +144,14 @@ impl Asked {
     }
 }
 
+/// What the manifest says of all lenses that have a folder.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn records(asked: &[Asked]) -> Result<Vec<LensRecord>, JobError> {
+    asked.iter().filter_map(|lens| lens.record().transpose()).collect()
+}
+
 /// Puts the lenses on the model's device. One that was made for another unembedding is refused, unless `other` allows it.
 ///
 /// # Errors
@@ -155,7 +163,7 @@ pub fn open(asked: &[Asked], model: &Model, other: bool, watch: &dyn Watch) -> R
     for lens in asked {
         let Some((dir, folder)) = &lens.folder else {
             lenses.all.push(Box::new(LogitLens));
-            lenses.kinds.push("logit".into());
+            lenses.kinds.push(RowKind::Logit);
             continue;
         };
         let config = &folder.config;
@@ -175,7 +183,7 @@ pub fn open(asked: &[Asked], model: &Model, other: bool, watch: &dyn Watch) -> R
         }
         for one in folder.lenses(&lens.name, model.device())? {
             lenses.all.push(one);
-            lenses.kinds.push(config.kind.to_string());
+            lenses.kinds.push(config.kind.into());
         }
     }
     Ok(lenses)

@@ -9,7 +9,7 @@ use crate::{
     intervene::future::{Prompt as Soft, Spoken},
     job::{
         JobError, Session, SetTo, Setting, Watch,
-        lens::{Asked, Lenses, open},
+        lens::{Asked, Lenses, open, records},
     },
     lens::{
         artifact::lens_sha256,
@@ -153,7 +153,7 @@ impl View {
     ) -> Result<Manifest, JobError> {
         let mut manifest = session.manifest(self, tokenizer, watch)?;
         manifest.seed = self.seed;
-        manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
+        manifest.lenses = records(asked)?;
         manifest.config = json!({
             "model_name": session.name(),
             "n_layers": session.spec.n_layers,

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::results::run::RowKind;
+
 use super::wire;
 
 /// The kinds of lens that have a folder.
@@ -40,6 +42,19 @@ impl fmt::Display for LensKind {
             Self::FutureVocab => "future-vocab",
             Self::FuturePrompt => "future-prompt",
         })
+    }
+}
+
+impl From<LensKind> for RowKind {
+    fn from(kind: LensKind) -> Self {
+        match kind {
+            LensKind::Tuned => Self::Tuned,
+            LensKind::Shared => Self::Shared,
+            LensKind::Linear => Self::Linear,
+            LensKind::Future => Self::Future,
+            LensKind::FutureVocab => Self::FutureVocab,
+            LensKind::FuturePrompt => Self::FuturePrompt,
+        }
     }
 }
 

@@ -124,8 +124,13 @@ impl Maps<'_> {
             LensKind::Shared => {
                 let rungs = self.rungs()?;
                 let mut one = |rung: &String| -> Result<Box<dyn Lens>, ArtifactError> {
-                    let name = if rungs.len() == 1 { name.to_owned() } else { format!("{name}:{rung}") };
-                    Ok(Box::new(TunedLens::new(name, self.take(&format!("{rung}."), "")?)))
+                    let maps = self.take(&format!("{rung}."), "")?;
+                    let alone = rungs.len() == 1;
+                    Ok(Box::new(if alone {
+                        TunedLens::new(name, maps)
+                    } else {
+                        TunedLens::of_rung(name, rung, maps)
+                    }))
                 };
                 rungs.iter().map(&mut one).collect::<Result<_, _>>()?
             }

@@ -12,6 +12,7 @@ use crate::{
     hook::HookPoint,
     model::{Model, ModelError},
     results::draw::{derangement, draw},
+    results::run::RowKind,
     results::statistics::{Intervals, Tally},
     sources::text::Window,
     states::States,
@@ -57,7 +58,7 @@ impl Places {
 pub struct Measurement<'a> {
     pub(super) readout: &'a Readout,
     pub(super) lenses: &'a [Box<dyn Lens>],
-    pub(super) kinds: &'a [String],
+    pub(super) kinds: &'a [RowKind],
     pub(super) plans: &'a [Plan],
     pub(super) removal: Removal,
     pub(super) tallies: Vec<Tally>,
@@ -78,7 +79,7 @@ impl<'a> Measurement<'a> {
     /// When the columns do not fit.
     pub fn new(
         readout: &'a Readout,
-        (lenses, kinds): (&'a [Box<dyn Lens>], &'a [String]),
+        (lenses, kinds): (&'a [Box<dyn Lens>], &'a [RowKind]),
         plans: &'a [Plan],
         removal: Removal,
         intervals: Intervals,

@@ -31,7 +31,7 @@ pub use extract::{Basis, EVALUATIONS, TOLERANCE, extract};
 pub use ground::{Ground, Sample, grounds};
 pub use layer::Plan;
 use layerscope_lenses::LayerIndex;
-pub use layerscope_results::run::{basis_name, split_direction};
+pub use layerscope_results::run::basis_name;
 pub use measure::Measurement;
 pub use remove::{Removal, remove};
 pub use replay::replay;

@@ -2,7 +2,7 @@
 
 use super::{Measurement, Plan, measure::Places};
 use crate::{
-    results::run::{DIRECTION, MetricRow},
+    results::run::{Direction, MetricRow, Parts, RowKind},
     results::statistics::spearman,
     results::statistics::{Estimate, Item, Scores},
 };
@@ -20,9 +20,9 @@ struct Table<'a> {
 
 /// Somebody that directions are removed from.
 #[derive(Clone, Copy)]
-struct Subject<'a> {
+struct Reader<'a> {
     name: &'a str,
-    kind: &'a str,
+    kind: RowKind,
     /// Place among the lenses that read the layer; none: the model.
     lens: Option<usize>,
 }
@@ -34,22 +34,22 @@ impl Measurement<'_> {
         for (plan, tally) in self.plans.iter().zip(&mut self.tallies) {
             let places = Places::of(plan);
             let mut table = Table { plan, places, scores: tally.scores(), rows: Vec::new() };
-            table.directions(Subject { name: "model", kind: "model", lens: None });
+            table.directions(Reader { name: "model", kind: RowKind::Model, lens: None });
             let mut logit = None;
             for (place, &lens) in plan.lenses.iter().enumerate() {
-                let (name, kind) = (self.lenses[lens].name(), self.kinds[lens].as_str());
-                let subject = Subject { name, kind, lens: Some(place) };
-                table.directions(subject);
-                table.correlations(subject, lens);
-                table.alignment(subject);
-                if kind == "logit" {
+                let (name, kind) = (self.lenses[lens].name(), self.kinds[lens]);
+                let reader = Reader { name, kind, lens: Some(place) };
+                table.directions(reader);
+                table.correlations(reader, lens);
+                table.alignment(reader);
+                if kind == RowKind::Logit {
                     logit = Some(place);
                 }
             }
             for (place, &lens) in plan.lenses.iter().enumerate() {
-                let (name, kind) = (self.lenses[lens].name(), self.kinds[lens].as_str());
+                let (name, kind) = (self.lenses[lens].name(), self.kinds[lens]);
                 if let Some(logit) = logit.filter(|logit| *logit != place) {
-                    table.gains(Subject { name, kind, lens: Some(place) }, logit);
+                    table.gains(Reader { name, kind, lens: Some(place) }, logit);
                 }
             }
             rows.append(&mut table.rows);
@@ -60,16 +60,23 @@ impl Measurement<'_> {
 
 impl Table<'_> {
     /// A number that is none, such as a correlation of constants, has no row.
-    fn push(&mut self, subject: Subject<'_>, direction: &str, (metric, unit): (&str, &str), of: Estimate) {
+    fn push(
+        &mut self,
+        reader: Reader<'_>,
+        direction: Option<Direction>,
+        (metric, unit): (&str, &str),
+        of: Estimate,
+    ) {
         if !of.estimate.is_finite() {
             return;
         }
-        let name = subject.name;
-        let name =
-            if direction.is_empty() { name.to_owned() } else { format!("{name}{DIRECTION}{direction}") };
+        let subject = match direction {
+            Some(direction) => Parts::Without { of: reader.name.to_owned(), direction }.into(),
+            None => reader.name.into(),
+        };
         self.rows.push(MetricRow {
-            subject: name,
-            kind: subject.kind.to_owned(),
+            subject,
+            kind: reader.kind,
             hook: "resid_pre".into(),
             layer: self.plan.layer() as i32,
             ..MetricRow::of(metric, unit, of)
@@ -77,32 +84,33 @@ impl Table<'_> {
     }
 
     /// Place of a direction's number.
-    fn column(&self, subject: Subject<'_>, direction: usize) -> usize {
-        subject.lens.map_or_else(|| self.places.effect(direction), |lens| self.places.energy(direction, lens))
+    fn column(&self, reader: Reader<'_>, direction: usize) -> usize {
+        reader.lens.map_or_else(|| self.places.effect(direction), |lens| self.places.energy(direction, lens))
     }
 
     /// Energies, or effects on the model, by direction and on average over each set.
-    fn directions(&mut self, subject: Subject<'_>) {
-        let metric = if subject.lens.is_some() { "energy" } else { "effect" };
+    fn directions(&mut self, reader: Reader<'_>) {
+        let metric = if reader.lens.is_some() { "energy" } else { "effect" };
         let plan = self.plan;
         let mut first = 0;
         for set in &plan.sets {
             let columns: Vec<usize> =
-                (first..first + set.len()).map(|direction| self.column(subject, direction)).collect();
+                (first..first + set.len()).map(|direction| self.column(reader, direction)).collect();
             for (i, column) in columns.iter().enumerate() {
-                let direction = format!("{}-{}", set.name, i + 1);
-                self.push(subject, &direction, (metric, "nats"), self.scores.estimate(*column));
-                let own = subject.lens.is_some_and(|lens| Some(plan.lenses[lens]) == set.lens);
+                let direction = || Some(Direction { set: set.name.clone(), number: Some(i + 1) });
+                self.push(reader, direction(), (metric, "nats"), self.scores.estimate(*column));
+                let own = reader.lens.is_some_and(|lens| Some(plan.lenses[lens]) == set.lens);
                 if let Some(energy) = set.energies.get(i).filter(|_| own) {
                     let n = plan.ground.states.size()[0] as u64;
                     let found = Estimate::alone(*energy, "what the search reached", n);
-                    self.push(subject, &direction, ("energy_fit", "nats"), found);
+                    self.push(reader, direction(), ("energy_fit", "nats"), found);
                 }
             }
             let items: Vec<[usize; 1]> = columns.iter().map(|column| [*column]).collect();
             let mean =
                 self.scores.crossed(&items, |all| all.iter().flatten().sum::<f64>() / all.len() as f64);
-            self.push(subject, &set.name, (metric, "nats"), mean);
+            let all = Some(Direction { set: set.name.clone(), number: None });
+            self.push(reader, all, (metric, "nats"), mean);
             first += set.len();
         }
     }
@@ -116,8 +124,8 @@ impl Table<'_> {
     }
 
     /// How the lens's energies go with the model's effects: over its own basis, over each control, over all directions.
-    fn correlations(&mut self, subject: Subject<'_>, lens: usize) {
-        let Some(place) = subject.lens else { return };
+    fn correlations(&mut self, reader: Reader<'_>, lens: usize) {
+        let Some(place) = reader.lens else { return };
         let own = self.plan.sets.iter().position(|set| set.lens == Some(lens));
         let named = |name: &str| self.plan.sets.iter().position(|set| set.lens.is_none() && set.name == name);
         let over = [
@@ -130,33 +138,33 @@ impl Table<'_> {
             let pairs = self.pairs(place, set);
             if pairs.len() >= FEW {
                 let of = self.scores.crossed_correlation(&pairs, |all| spearman(&values(all, 0, 1)));
-                self.push(subject, "", (metric, "correlation"), of);
+                self.push(reader, None, (metric, "correlation"), of);
             }
         }
         let pairs = self.pairs(place, own);
         if pairs.len() >= FEW {
             let of = self.scores.crossed(&pairs, |all| log_slope(&values(all, 0, 1)));
-            self.push(subject, "", ("loglog_slope", "slope"), of);
+            self.push(reader, None, ("loglog_slope", "slope"), of);
         }
     }
 
-    fn alignment(&mut self, subject: Subject<'_>) {
-        let Some(place) = subject.lens else { return };
+    fn alignment(&mut self, reader: Reader<'_>) {
+        let Some(place) = reader.lens else { return };
         let columns = [
             ("alignment", self.places.alignment(place)),
             ("alignment_shuffled", self.places.shuffled(place)),
         ];
         for (metric, column) in columns {
-            self.push(subject, "", (metric, "cosine"), self.scores.estimate(column));
+            self.push(reader, None, (metric, "cosine"), self.scores.estimate(column));
         }
     }
 
     /// What a lens has over the logit lens, paired by document and direction.
-    fn gains(&mut self, subject: Subject<'_>, logit: usize) {
-        let Some(place) = subject.lens else { return };
+    fn gains(&mut self, reader: Reader<'_>, logit: usize) {
+        let Some(place) = reader.lens else { return };
         let (own, other) = (self.places.alignment(place), self.places.alignment(logit));
         let of = self.scores.contrast(|mean| mean(own) - mean(other));
-        self.push(subject, "", ("alignment_gain", "cosine"), of);
+        self.push(reader, None, ("alignment_gain", "cosine"), of);
         // Both lenses' energies, and the effect.
         let items: Vec<[usize; 3]> = self
             .pairs(place, None)
@@ -166,7 +174,7 @@ impl Table<'_> {
             .collect();
         let rank = |all: &[Item<3>], lens| spearman(&values(all, lens, 2));
         let of = self.scores.crossed(&items, |all| rank(all, 0) - rank(all, 1));
-        self.push(subject, "", ("spearman_all_gain", "correlation"), of);
+        self.push(reader, None, ("spearman_all_gain", "correlation"), of);
     }
 }
 

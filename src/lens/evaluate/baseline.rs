@@ -14,7 +14,7 @@ use layerscope_lenses::{Ask, Readout, Teacher};
 
 use super::EvalError;
 use crate::{
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
     results::statistics::{Estimate, Intervals, Tally},
     sources::text::Window,
 };
@@ -203,7 +203,7 @@ fn runs(window: &Window) -> impl Iterator<Item = (u64, &[u32])> {
 fn row(subject: &str, horizon: usize, metric: &str, unit: &str, estimate: Estimate) -> MetricRow {
     MetricRow {
         subject: subject.into(),
-        kind: "baseline".into(),
+        kind: RowKind::Baseline,
         hook: "tokens".into(),
         layer: 0,
         horizon: horizon as i32,

@@ -2,7 +2,10 @@
 //! difference itself, which two overlapping intervals of the sides do not tell.
 
 use super::{Cell, Evaluation, columns, metric::Metric};
-use crate::{results::run::MetricRow, results::statistics::Scores};
+use crate::{
+    results::run::{MetricRow, Parts, RowKind, Subject},
+    results::statistics::Scores,
+};
 
 /// What is compared.
 const COMPARED: [Metric; 3] = [Metric::Kl, Metric::Ce, Metric::Agreement];
@@ -24,7 +27,8 @@ impl Evaluation<'_> {
             for (other, versus) in self.cells[..place].iter().enumerate() {
                 let same = (versus.layer, versus.horizon) == (cell.layer, cell.horizon);
                 if let (Some(lens), Some(less), true) = (cell.lens, versus.lens, same) {
-                    let subject = format!("{} less {}", self.lenses[lens].name(), self.lenses[less].name());
+                    let [of, less] = [lens, less].map(|place| self.lenses[place].name().to_owned());
+                    let subject = Subject::from(Parts::Less { of, less });
                     let rows = self.compared(scores, place, other, "difference");
                     out.extend(rows.map(|row| MetricRow { subject: subject.clone(), ..row }));
                 }
@@ -45,7 +49,7 @@ impl Evaluation<'_> {
             let number = scores.contrast(|mean| mean(column.index) - mean(less.index));
             let metric = format!("{}_{what}", column.metric.name());
             let row = self.row(&self.cells[place], &metric, column.metric.unit(), number);
-            (number.n > 0).then(|| MetricRow { kind: "difference".into(), ..row })
+            (number.n > 0).then(|| MetricRow { kind: RowKind::Difference, ..row })
         })
     }
 

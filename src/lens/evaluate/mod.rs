@@ -24,6 +24,7 @@ pub use reading::Reading;
 use crate::{
     hook::HookPoint,
     model::ModelError,
+    results::run::RowKind,
     results::statistics::{Intervals, ScoreError, Tally},
     sources::text::Window,
     states::States,
@@ -86,7 +87,7 @@ pub type Watch<'w> = dyn FnMut(&Cell, &States, &Reading) -> Result<(), EvalError
 pub struct Evaluation<'a> {
     readout: &'a Readout,
     lenses: &'a [Box<dyn Lens>],
-    kinds: &'a [String],
+    kinds: &'a [RowKind],
     points: &'a [HookPoint],
     cells: Vec<Cell>,
     exits: Vec<Exits>,
@@ -107,7 +108,7 @@ impl<'a> Evaluation<'a> {
     pub fn new(
         readout: &'a Readout,
         lenses: &'a [Box<dyn Lens>],
-        kinds: &'a [String],
+        kinds: &'a [RowKind],
         points: &'a [HookPoint],
         n_layers: usize,
         intervals: Intervals,

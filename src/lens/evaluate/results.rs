@@ -2,7 +2,8 @@
 
 use super::{Cell, Evaluation, columns, layer_of};
 use crate::{
-    results::run::MetricRow,
+    lens::subject_of,
+    results::run::{MetricRow, RowKind},
     results::statistics::{Estimate, NoInterval, Scores},
 };
 
@@ -62,15 +63,20 @@ impl Evaluation<'_> {
 
     pub(super) fn row(&self, cell: &Cell, metric: &str, unit: &str, estimate: Estimate) -> MetricRow {
         let (subject, kind, hook, layer) = match cell.lens {
-            None => ("model", "model", "resid_pre", self.n_layers),
+            None => ("model".into(), RowKind::Model, "resid_pre", self.n_layers),
             Some(lens) => {
                 let point = self.points[cell.layer];
-                (self.lenses[lens].name(), self.kinds[lens].as_str(), point.short_name(), layer_of(point).0)
+                (
+                    subject_of(self.lenses[lens].as_ref()),
+                    self.kinds[lens],
+                    point.short_name(),
+                    layer_of(point).0,
+                )
             }
         };
         MetricRow {
-            subject: subject.into(),
-            kind: kind.into(),
+            subject,
+            kind,
             hook: hook.into(),
             layer: layer as i32,
             horizon: cell.horizon as i32,

@@ -15,7 +15,7 @@ use layerscope_probes::interval::FEWEST;
 use tch::{Device, Tensor};
 
 use crate::{
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
     results::statistics::{Blocks, Estimate, Intervals, MOST_APART, NoInterval},
     states::States,
 };
@@ -176,7 +176,7 @@ impl Layers {
                     let measured = self.measured((from, to), of, without, intervals)?;
                     rows.extend(measured.into_iter().map(|(name, number)| MetricRow {
                         subject: "layers".into(),
-                        kind: "geometry".into(),
+                        kind: RowKind::Geometry,
                         hook: hook.into(),
                         layer: to.0 as i32,
                         source_layer: Some(from.0 as i32),

@@ -4,7 +4,8 @@ use layerscope_lenses::LayerIndex;
 
 use super::{Constants, Correction, Transfer, places::CE};
 use crate::{
-    results::run::MetricRow,
+    lens::subject_of,
+    results::run::{MetricRow, Parts, RowKind, Subject},
     results::statistics::{Estimate, Scores},
 };
 
@@ -23,8 +24,8 @@ struct Table<'a> {
 /// Of whom a number is.
 #[derive(Clone, Copy)]
 struct Of<'a> {
-    subject: &'a str,
-    kind: &'a str,
+    subject: &'a Subject,
+    kind: RowKind,
     /// Places of the state's layer and the lens's.
     layer: usize,
     source: Option<usize>,
@@ -33,8 +34,8 @@ struct Of<'a> {
 impl Table<'_> {
     fn push(&mut self, of: Of<'_>, (metric, unit): (&str, &str), e: Estimate) {
         self.rows.push(MetricRow {
-            subject: of.subject.into(),
-            kind: of.kind.into(),
+            subject: of.subject.clone(),
+            kind: of.kind,
             hook: self.hook.into(),
             layer: self.layers[of.layer].0 as i32,
             source_layer: of.source.map(|i| self.layers[i].0 as i32),
@@ -59,8 +60,11 @@ impl Transfer<'_> {
         let mut table = Table { hook, layers: &self.layers, scores, rows: Vec::new() };
         for m in 0..at.matrices {
             let (subject, kind) = match m.checked_sub(1) {
-                None => (name.to_owned(), "transfer"),
-                Some(c) => (format!("{name}+{}", Correction::ALL[c].name()), "transfer-corrected"),
+                None => (subject_of(self.subjects.lens), RowKind::Transfer),
+                Some(c) => {
+                    let correction = Correction::ALL[c].name().to_owned();
+                    (Parts::Corrected { of: name.to_owned(), correction }.into(), RowKind::TransferCorrected)
+                }
             };
             for (i, j) in (0..at.layers).flat_map(|i| (0..at.layers).map(move |j| (i, j))) {
                 let of = Of { subject: &subject, kind, layer: j, source: Some(i) };
@@ -73,14 +77,16 @@ impl Transfer<'_> {
             }
         }
         for (o, other) in self.subjects.others.iter().enumerate() {
+            let subject = subject_of(other.as_ref());
             for j in 0..at.layers {
                 table.cell(
-                    Of { subject: other.name(), kind: "reader", layer: j, source: None },
+                    Of { subject: &subject, kind: RowKind::Reader, layer: j, source: None },
                     at.reader(o, j),
                 );
             }
         }
-        let of = Of { subject: "constant", kind: "baseline", layer: at.layers - 1, source: None };
+        let constant = "constant".into();
+        let of = Of { subject: &constant, kind: RowKind::Baseline, layer: at.layers - 1, source: None };
         let spread = self.constants.spread(|which| scores.mean(at.constant() + which));
         let documents = self.constants.documents();
         table.push(of, ("kl", "nats"), scores.contrast_over_two(|m| m(at.constant()), spread, documents));

@@ -4,7 +4,13 @@ use std::fmt::Write as _;
 
 use layerscope_lenses::LayerIndex;
 
-use crate::{results::run::MetricRow, results::statistics::Estimate};
+use crate::{
+    lenses::Rung,
+    results::{
+        run::{MetricRow, Parts, RowKind, Subject},
+        statistics::Estimate,
+    },
+};
 
 use crate::results::statistics::spearman;
 
@@ -14,8 +20,8 @@ const FEWEST_DOCUMENTS: u64 = 20;
 /// How well one shared lens does.
 #[derive(Debug, Clone)]
 pub struct Sharing {
-    /// Its name.
-    pub name: String,
+    /// Its name, with its rung where the folder has several.
+    pub subject: Subject,
     /// Score `G` over all layers: 0 is as good as a lens per layer, 1 no better than a constant prediction.
     pub score: Estimate,
     /// `G` per layer.
@@ -34,8 +40,8 @@ impl Sharing {
             [("sharing_all_layers_rotated", last, *control), ("sharing_index", last, *index)]
         });
         let row = |(metric, layer, e): (&str, LayerIndex, Estimate)| MetricRow {
-            subject: self.name.clone(),
-            kind: "sharing".into(),
+            subject: self.subject.clone(),
+            kind: RowKind::Sharing,
             hook: hook.into(),
             layer: layer.0 as i32,
             ..MetricRow::of(metric, "ratio", e)
@@ -46,7 +52,7 @@ impl Sharing {
 
 /// The mean penalty over pairs of layers at a distance, in CE.
 fn at_distance(rows: &[MetricRow], near: bool, penalty: &str) -> Option<f64> {
-    let of = |r: &&MetricRow| r.kind == "transfer" && r.metric == penalty;
+    let of = |r: &&MetricRow| r.kind == RowKind::Transfer && r.metric == penalty;
     let layers: Vec<i32> = {
         let mut all: Vec<i32> = rows.iter().filter(of).map(|r| r.layer).collect();
         all.sort_unstable();
@@ -104,7 +110,7 @@ pub fn verdict(rows: &[MetricRow], sharing: &[Sharing], twin: Option<f64>) -> St
         let _ = writeln!(
             text,
             "  {}: {}; worst layer {worst:.3}{}",
-            s.name,
+            s.subject,
             with(&s.score),
             s.control
                 .as_ref()
@@ -131,7 +137,7 @@ fn penalty_and_cosine(rows: &[MetricRow]) -> Vec<(f64, f64)> {
         rows.iter().find(same).map(|r| r.estimate)
     };
     let off = |r: &&MetricRow| {
-        r.kind == "transfer" && r.metric == "penalty_state" && r.source_layer != Some(r.layer)
+        r.kind == RowKind::Transfer && r.metric == "penalty_state" && r.source_layer != Some(r.layer)
     };
     rows.iter().filter(off).filter_map(|r| Some((r.estimate, cosine(r.layer, r.source_layer?)?))).collect()
 }
@@ -139,8 +145,11 @@ fn penalty_and_cosine(rows: &[MetricRow]) -> Vec<(f64, f64)> {
 fn conclusion(sharing: &[Sharing]) -> String {
     // Rungs with a matrix, a bias or moments of each layer's own are not one lens.
     let one_lens = |s: &&Sharing| {
-        let rung = s.name.rsplit(':').next().unwrap_or(&s.name);
-        !["layer-bias", "gain", "standardised"].contains(&rung) && !rung.starts_with("rank-")
+        let rung = match s.subject.parts() {
+            Parts::Rung { rung, .. } => rung.parse().ok(),
+            _ => None,
+        };
+        rung.is_none_or(|rung| matches!(rung, Rung::Bias | Rung::Affine))
     };
     let best = sharing.iter().filter(one_lens).min_by(|a, b| a.score.estimate.total_cmp(&b.score.estimate));
     let Some(best) = best else {
@@ -178,7 +187,7 @@ fn conclusion(sharing: &[Sharing]) -> String {
     };
     format!(
         "{answer}: one lens ({}) leaves open {:.0} % of what a lens per layer gains over a constant prediction{more}.",
-        best.name,
+        best.subject,
         100.0 * best.score.estimate
     )
 }
@@ -199,7 +208,7 @@ mod tests {
             let (control, index) = (estimate(control, 0.01), estimate(0.5, 0.1));
             let score = estimate(score, 0.01);
             vec![Sharing {
-                name: "affine".into(),
+                subject: "affine".into(),
                 score,
                 layers: vec![score],
                 control: Some((control, index)),

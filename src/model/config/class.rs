@@ -116,6 +116,9 @@ mod tests {
         assert_eq!(gemma2.refuses("eos_token_id", &json!("a")).unwrap(), "a whole number, a list or null");
         assert_eq!(gemma2.refuses("sliding_window", &json!(null)), None);
         assert_eq!(gemma2.refuses("a_foreign_key", &json!([])), None);
+        // Whole numbers below and above what 63 bits hold.
+        assert_eq!(gemma2.refuses("bos_token_id", &json!(-1)), None);
+        assert_eq!(gemma2.refuses("bos_token_id", &json!(u64::MAX)), None);
     }
 
     #[test]

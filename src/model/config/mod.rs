@@ -7,6 +7,8 @@ mod class;
 mod json;
 mod layers;
 mod rope;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

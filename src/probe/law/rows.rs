@@ -7,7 +7,7 @@ use super::{
     decay::{Sample, decay, less_shuffled},
     measure::Over,
 };
-use crate::results::run::MetricRow;
+use crate::results::run::{MetricRow, Parts, RowKind, Subject};
 
 /// A number of a decay, by its name, with the least and the most that it can be.
 type Number = (&'static str, fn(&Decay) -> f64, [f64; 2]);
@@ -46,22 +46,28 @@ impl Residuals {
     pub fn metrics(&self) -> Vec<MetricRow> {
         let mut out = Vec::new();
         for row in &self.rows {
-            let name = row.control.name();
+            let own = Subject::from(row.control.name());
             let same = |rows: &[LawRow]| {
                 rows.iter().find(|r| (r.layer, r.control) == (row.layer, row.control)).copied()
             };
-            let mut put = |subject: &str, metric: &str, over: Over, of: fn(&LawRow) -> f64| {
+            let mut put = |subject: &Subject, metric: &str, over: Over, of: fn(&LawRow) -> f64| {
                 let value = |rows: &[LawRow]| same(rows).map_or(f64::NAN, |r| of(&r));
                 out.extend(
                     self.number(row.control, over, &value)
                         .map(|number| law(subject, row.layer, metric, number)),
                 );
             };
-            put(name, "pr", Over::Fit, |r| r.in_sample);
-            put(name, "pr_adjusted", Over::Fit, |r| r.adjusted);
-            put(name, "pr_held_out", Over::Both, |r| r.held_out);
-            put(name, "pr_cross_validated", Over::All, |r| r.cross_validated);
-            put(&format!("{name}:shared"), "pr_held_out", Over::Both, |r| r.shared);
+            let shared = Parts::Variant {
+                of: row.control.name().into(),
+                prompt: None,
+                variant: Some("shared".into()),
+            };
+            let shared = Subject::from(shared);
+            put(&own, "pr", Over::Fit, |r| r.in_sample);
+            put(&own, "pr_adjusted", Over::Fit, |r| r.adjusted);
+            put(&own, "pr_held_out", Over::Both, |r| r.held_out);
+            put(&own, "pr_cross_validated", Over::All, |r| r.cross_validated);
+            put(&shared, "pr_held_out", Over::Both, |r| r.shared);
         }
         let last = self.rows.iter().map(|r| r.layer).max().unwrap_or(0);
         for control in SETS.iter().flat_map(|set| set.iter().copied()) {
@@ -73,12 +79,12 @@ impl Residuals {
                 let metric = format!("law_{metric}{}", of.suffix());
                 let within = |n: Estimate| Estimate { interval: n.interval.map(|i| i.within(range)), ..n };
                 let number = self.number(control, of.over(), &value).map(within);
-                out.extend(number.map(|n| law(control.name(), last, &metric, n)));
+                out.extend(number.map(|n| law(&control.name().into(), last, &metric, n)));
             }
         }
         for of in Sample::ALL {
             let metric = format!("law_rho_less_shuffled{}", of.suffix());
-            out.extend(self.less_shuffled(of).map(|n| law(Control::Next.name(), last, &metric, n)));
+            out.extend(self.less_shuffled(of).map(|n| law(&Control::Next.name().into(), last, &metric, n)));
         }
         out
     }
@@ -114,10 +120,10 @@ impl Residuals {
     }
 }
 
-fn law(subject: &str, layer: usize, metric: &str, number: Estimate) -> MetricRow {
+fn law(subject: &Subject, layer: usize, metric: &str, number: Estimate) -> MetricRow {
     MetricRow {
-        subject: subject.into(),
-        kind: "law".into(),
+        subject: subject.clone(),
+        kind: RowKind::Law,
         hook: "resid_pre".into(),
         layer: layer as i32,
         ..MetricRow::of(metric, "share", number)

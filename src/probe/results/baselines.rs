@@ -9,7 +9,7 @@ use super::{
     numbers::{Named, Number, mean_over_seeds, metrics, row_of},
     seeds::{Seed, Seeds},
 };
-use crate::results::run::MetricRow;
+use crate::results::run::{MetricRow, RowKind};
 
 /// Layer of what reads no layer.
 const NO_LAYER: i32 = -1;
@@ -47,7 +47,13 @@ pub(super) fn baseline_rows(measured: &Measured<'_>, seeds: &Seeds) -> Result<Ve
         }
         for (metric, number) in mean_over_seeds(&all, seeds.groups)? {
             let name = if baseline.name == "majority" { format!("majority_{metric}") } else { metric };
-            rows.push(row_of(baseline.name, "baseline", ("none", NO_LAYER), &name, number.estimate()?));
+            rows.push(row_of(
+                &baseline.name.into(),
+                RowKind::Baseline,
+                ("none", NO_LAYER),
+                &name,
+                number.estimate()?,
+            ));
         }
     }
     Ok(rows)

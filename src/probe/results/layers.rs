@@ -9,7 +9,7 @@ use super::{
     numbers::{compared, row, row_of},
     seeds::{Seed, Seeds},
 };
-use crate::results::run::MetricRow;
+use crate::results::run::{MetricRow, RowKind};
 
 /// What layers are compared by, at one layer.
 pub(super) struct At {
@@ -74,25 +74,32 @@ impl Summary {
         let (name, hook) = (self.estimator.name(), self.hook.as_str());
         let tied = |(place, at): (usize, &At)| {
             let value = at.draws.alone(f64::from(u8::from(self.best.tied[place])), "a verdict");
-            row(name, "probe", (hook, at.layer as i32), "tied_with_best", &value)
+            row(&name.into(), RowKind::Probe, (hook, at.layer as i32), "tied_with_best", &value)
         };
         let mut rows: Vec<MetricRow> = layers.iter().enumerate().map(tied).collect();
         for pair in layers.windows(2) {
             // Layers are read at the same items, so that their difference has an interval of its own.
             if let Ok(step) = pair[1].draws.minus(&pair[0].draws) {
                 let at = (hook, pair[1].layer as i32);
-                let step = row(name, "difference", at, &format!("{}_step", self.metric), &step);
+                let step =
+                    row(&name.into(), RowKind::Difference, at, &format!("{}_step", self.metric), &step);
                 rows.push(MetricRow { source_layer: Some(pair[0].layer as i32), ..step });
             }
         }
         if let Some(Nested { chosen, test }) = &self.nested {
             let metric = format!("nested_{}", self.metric);
-            rows.extend(
-                chosen.first().map(|(layer, _)| row_of(name, "probe", (hook, *layer as i32), &metric, *test)),
-            );
+            rows.extend(chosen.first().map(|(layer, _)| {
+                row_of(&name.into(), RowKind::Probe, (hook, *layer as i32), &metric, *test)
+            }));
         }
         let at = (hook, self.layers[self.best.place] as i32);
-        rows.push(row_of(name, "probe", at, &format!("best_{}", self.metric), self.best.corrected));
+        rows.push(row_of(
+            &name.into(),
+            RowKind::Probe,
+            at,
+            &format!("best_{}", self.metric),
+            self.best.corrected,
+        ));
         rows
     }
 }

@@ -24,7 +24,7 @@ use self::{
     seeds::Seeds,
 };
 use super::{Estimator, ProbeError, Round, Target, Task, baseline::Baseline, cell::Cell};
-use crate::results::run::MetricRow;
+use crate::results::run::{MetricRow, RowKind};
 
 pub use self::layers::{Nested, Summary};
 pub(super) use self::numbers::{metrics, row};
@@ -65,7 +65,13 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
             let numbers = seeds.numbers(cells, estimator).map_err(at())?;
             for (metric, number) in &numbers {
                 let estimate = number.estimate().map_err(at())?;
-                rows.push(row_of(estimator.name(), "probe", (hook, *layer as i32), metric, estimate));
+                rows.push(row_of(
+                    &estimator.name().into(),
+                    RowKind::Probe,
+                    (hook, *layer as i32),
+                    metric,
+                    estimate,
+                ));
             }
             let converged = cells.iter().all(|c| c.readings[&estimator].fitted.converged);
             if let Some((_, Number::Plain(draws))) =
@@ -74,7 +80,13 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
                 if let Some(majority) = &majority {
                     let over = draws.minus(majority).map_err(at())?;
                     let at = (hook.as_str(), *layer as i32);
-                    rows.push(row(estimator.name(), "probe", at, "accuracy_over_majority", &over));
+                    rows.push(row(
+                        &estimator.name().into(),
+                        RowKind::Probe,
+                        at,
+                        "accuracy_over_majority",
+                        &over,
+                    ));
                 }
                 by_hook.entry(hook).or_default().push(At { place, layer: *layer, draws, converged });
             }

@@ -7,7 +7,7 @@ use layerscope_probes::{
 use ndarray::Array2;
 
 use super::super::Target;
-use crate::results::run::MetricRow;
+use crate::results::run::{MetricRow, RowKind, Subject};
 
 /// A number of a probe.
 #[derive(Debug, Clone)]
@@ -91,8 +91,8 @@ pub(super) fn mean_over_seeds(all: &[Named], groups: u64) -> Result<Named, Error
 
 /// A row of `metrics.parquet`.
 pub(in crate::probe) fn row(
-    subject: &str,
-    kind: &str,
+    subject: &Subject,
+    kind: RowKind,
     point: (&str, i32),
     metric: &str,
     draws: &Draws,
@@ -102,8 +102,8 @@ pub(in crate::probe) fn row(
 
 /// The same of a number whose interval is known.
 pub(super) fn row_of(
-    subject: &str,
-    kind: &str,
+    subject: &Subject,
+    kind: RowKind,
     (hook, layer): (&str, i32),
     metric: &str,
     estimate: Estimate,
@@ -117,8 +117,8 @@ pub(super) fn row_of(
         _ => "share",
     };
     MetricRow {
-        subject: subject.into(),
-        kind: kind.into(),
+        subject: subject.clone(),
+        kind,
         hook: hook.into(),
         layer,
         horizon: 0,

@@ -4,7 +4,7 @@ use layerscope_probes::{Error, max_p_values, p_value};
 use ndarray::Array2;
 
 use super::{super::Estimator, Measured, layers::At, numbers::row};
-use crate::results::run::MetricRow;
+use crate::results::run::{MetricRow, RowKind};
 
 /// What permuted labels say: p of every probe, hook and layer, and p corrected for looking at all of them.
 pub(super) fn p_rows(
@@ -30,7 +30,13 @@ pub(super) fn p_rows(
     for (test, (name, (hook, layer), counts, values)) in tested.iter().enumerate() {
         let own = p_value(observed[test], &values[1..])?;
         for (metric, p) in [("p_value", own), ("p_value_corrected", corrected[test])] {
-            rows.push(row(name, "probe", (hook, *layer), metric, &counts.alone(p, "a p-value")));
+            rows.push(row(
+                &(*name).into(),
+                RowKind::Probe,
+                (hook, *layer),
+                metric,
+                &counts.alone(p, "a p-value"),
+            ));
         }
     }
     Ok(rows)

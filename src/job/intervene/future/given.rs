@@ -7,7 +7,7 @@ use tch::Device;
 use crate::{
     job::{
         JobError, Watch,
-        lens::{Asked, Lenses, check_shapes, folder_name, is_logit, open, read, site_of},
+        lens::{Asked, Lenses, check_shapes, folder_name, is_logit, open, read, records, site_of},
     },
     lens::artifact::{LensFolder, LensKind, check, check_shape, lens_sha256, unembed_sha256},
     model::{Model, Spec},
@@ -88,7 +88,7 @@ impl Given {
     /// What the manifest says of them.
     pub(super) fn records(&self) -> Result<Vec<LensRecord>, JobError> {
         let mut records: Vec<LensRecord> =
-            self.asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
+            records(&self.asked)?;
         for lens in self.direct() {
             records.push(LensRecord { name: lens.name.clone(), sha256: lens_sha256(&lens.dir)? });
         }

@@ -229,7 +229,7 @@ impl Future {
         drop(progress);
         let mut table = Table::new(model, &readout, &sources, self.seed, batch_tokens).map_err(ended)?;
         for (lens, kind) in lenses.all.iter().zip(&lenses.kinds) {
-            table.lens(lens.as_ref(), kind)?;
+            table.lens(lens.as_ref(), *kind)?;
         }
         for lens in &given.vocabs {
             for (cell, map) in lens.folder.vocab_maps(model.device())? {

@@ -2,8 +2,9 @@
 
 use super::{Fixed, Future, given::Learned, stopped};
 use crate::{
-    intervene::future::{Control, Prompt, Table, fits},
+    intervene::future::{Control, Prompt, PromptName, Table, fits},
     job::{JobError, Watch},
+    results::run::RowKind,
 };
 
 impl Future {
@@ -24,15 +25,14 @@ impl Future {
         );
         for (i, one) in fixed.iter().enumerate() {
             stopped(watch)?;
-            let own = format!("fixed:{}", i + 1);
-            let names = ("fixed", Some(own.as_str()), "future-fixed");
-            table.prompt(names, &one.prompt, layers, &all, &Control::ALL)?;
+            let name = PromptName { of: "fixed", number: Some(i + 1), kind: RowKind::FutureFixed };
+            table.prompt(name, &one.prompt, layers, &all, &Control::ALL)?;
             progress.inc(layers.len() as u64);
         }
         for &layer in layers {
             for lens in learned {
                 let prompts = lens.folder.prompts()?;
-                let names = (lens.name.as_str(), None, "future-prompt");
+                let name = PromptName { of: &lens.name, number: None, kind: RowKind::FuturePrompt };
                 for (&(_, horizon), tensor) in
                     prompts.iter().filter(|((l, k), _)| *l == layer && *k <= self.horizons)
                 {
@@ -40,11 +40,11 @@ impl Future {
                     let prompt = Prompt::Soft(tensor.shallow_clone());
                     fits(prompt.tokens() as usize, self.horizons, table.context())
                         .map_err(JobError::usage)?;
-                    table.prompt(names, &prompt, &[layer], &[horizon], &Control::ALL[..4])?;
+                    table.prompt(name, &prompt, &[layer], &[horizon], &Control::ALL[..4])?;
                     // Free running takes one prompt for all tokens: that of the paper's N = 1, else the first.
                     let leader = if prompts.contains_key(&(layer, 2)) { 2 } else { 1 };
                     if horizon == leader {
-                        table.prompt(names, &prompt, &[layer], &all, &[Control::Free])?;
+                        table.prompt(name, &prompt, &[layer], &all, &[Control::Free])?;
                     }
                 }
                 progress.inc(1);

@@ -10,7 +10,10 @@ use crate::{
     job::{JobError, SetTo, Setting, lines::Lines, read_stdin},
     lenses::{Ask, LayerIndex, Lens, Readout, Teacher},
     model::Model,
-    results::{run::MetricRow, statistics::Estimate},
+    results::{
+        run::{MetricRow, RowKind},
+        statistics::Estimate,
+    },
     sources::text::Tokenizer,
     states::check_prompt,
 };
@@ -132,8 +135,8 @@ impl Source {
             let estimate = values.iter().sum::<f64>() / values.len() as f64;
             let one = Estimate::alone(estimate, "one pair of prompts", values.len() as u64);
             MetricRow {
-                subject: subject.to_owned(),
-                kind: "patchscope".into(),
+                subject: subject.into(),
+                kind: RowKind::Patchscope,
                 hook: "resid_pre".into(),
                 layer: to as i32,
                 source_layer: Some(layer as i32),

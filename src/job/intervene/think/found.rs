@@ -109,7 +109,7 @@ fn thought_line(t: &Thought, tokenizer: &Tokenizer) -> Value {
 fn effect_line(effect: &Effect, thinker: &Thinker, tokenizer: &Tokenizer) -> Result<Value, JobError> {
     let answer = effect.answer.as_ref();
     let answer = answer.map(|ids| continuation(tokenizer, &thinker.ids, ids)).transpose()?;
-    Ok(json!({ "replacement": effect.case.to_string(), "kl": effect.kl, "agrees": effect.agrees,
+    Ok(json!({ "replacement": effect.case.subject(), "kl": effect.kl, "agrees": effect.agrees,
                "surprisal_increase": effect.surprisal_increase, "kl_answer": effect.kl_answer,
                "token_ids": effect.answer, "generated": answer }))
 }

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::{Think, Thinking};
-use crate::job::shown;
+use crate::{job::shown, results::run::RowKind};
 
 impl Think {
     /// Everything, for programs. Of one prompt `token_ids` and `generated` are at the top too.
     pub fn json(&self, thinking: Thinking) -> Value {
         let rows = &thinking.thoughts.rows;
-        let effects = rows.iter().filter(|r| r.kind == "replacement").map(|r| {
+        let effects = rows.iter().filter(|r| r.kind == RowKind::Replacement).map(|r| {
             json!({ "replacement": r.subject, "metric": r.metric, "unit": r.unit, "estimate": r.estimate,
                     "lower": r.lower, "upper": r.upper, "n_prompts": r.n_clusters })
         });

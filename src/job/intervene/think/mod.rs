@@ -24,7 +24,7 @@ use crate::{
     intervene::think::Replacement,
     job::{
         Job, JobError, Session, SetTo, Setting, Watch, bos_line, claimed,
-        lens::{Asked, check_shapes, read, site_of},
+        lens::{Asked, check_shapes, read, records, site_of},
         shown,
     },
     results::run::{Claim, RunDir},
@@ -111,8 +111,7 @@ impl Think {
         let mut manifest = session.manifest(self, tokenizer, watch)?;
         manifest.seed = self.seed;
         manifest.data.clone_from(&plan.data);
-        manifest.lenses =
-            asked.iter().filter_map(|lens| lens.record().transpose()).collect::<Result<_, _>>()?;
+        manifest.lenses = records(asked)?;
         manifest.config = settings.clone();
         Ok(Some(claimed(RunDir::claim(out, manifest, self.force)?, watch)))
     }

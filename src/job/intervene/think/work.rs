@@ -17,7 +17,10 @@ use crate::{
     },
     lenses::{Lens, Precision, Readout},
     model::Model,
-    results::{run::MetricRow, statistics::Estimate},
+    results::{
+        run::{MetricRow, RowKind},
+        statistics::Estimate,
+    },
 };
 
 /// A prompt after its thoughts.
@@ -191,7 +194,7 @@ fn norm_row(embeddings: &Embeddings, vocab: usize) -> MetricRow {
     let number = Estimate::alone(embeddings.mean_norm(), "the whole embedding matrix", vocab as u64);
     MetricRow {
         subject: "embeddings".into(),
-        kind: "model".into(),
+        kind: RowKind::Model,
         hook: "embed".into(),
         ..MetricRow::of("norm", "length", number)
     }

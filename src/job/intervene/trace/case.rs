@@ -2,6 +2,7 @@
 
 use crate::{
     intervene::patch::{PatchError, places},
+    results::run::RowKind,
     sources::text::Tokenizer,
 };
 use serde::Deserialize;
@@ -72,8 +73,8 @@ impl Case {
 
 impl Prompts {
     /// What its effects are called: causal tracing adds noise.
-    pub fn kind(&self) -> &'static str {
-        if self.subject.is_empty() { "patch" } else { "trace" }
+    pub fn kind(&self) -> RowKind {
+        if self.subject.is_empty() { RowKind::Patch } else { RowKind::Trace }
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use tch::Tensor;
 
 pub use self::{directions::Directions, json::by_layer};
-use super::{Asked, Halves, check_shapes, is_logit, open, read, site_of};
+use super::{Asked, Halves, check_shapes, is_logit, open, read, records, site_of};
 use crate::{
     job::{
         AllWindows, Job, JobError, Layers, LeakageSettings, ModelSettings, PassSettings, Session, SetTo,
@@ -211,7 +211,7 @@ impl Causal {
     ) -> Result<Manifest, JobError> {
         let mut manifest = source.manifest(self, (&setup.text.lead, settings.pack), self.seed, watch)?;
         self.leakage.of_lenses(asked, &setup.text.windows, source, &mut manifest, watch)?;
-        manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
+        manifest.lenses = records(asked)?;
         let own = json!({
             "lenses": asked.len(),
             "logit": !self.no_logit,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::readers::Readers;
-use super::{Asked, Halves, block_hook, check_shapes, open, read, site_of};
+use super::{Asked, Halves, block_hook, check_shapes, open, read, records, site_of};
 use crate::{
     hook::BlockHook,
     job::{
@@ -206,7 +206,7 @@ impl Transfer {
     ) -> Result<Manifest, JobError> {
         let mut manifest = source.manifest(self, (&plan.text.lead, self.text.pack), self.seed, watch)?;
         self.leakage.of_lenses(asked, &plan.text.windows, source, &mut manifest, watch)?;
-        manifest.lenses = asked.iter().filter_map(|a| a.record().transpose()).collect::<Result<_, _>>()?;
+        manifest.lenses = records(asked)?;
         manifest.config = json!({
             "layers": self.layers.as_ref().map(|l| l.0.clone()),
             "corrections": !self.no_corrections,

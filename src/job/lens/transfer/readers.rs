@@ -2,9 +2,10 @@
 
 use super::super::{Lenses, fit::ROTATED};
 use crate::{
+    lens::subject_of,
     lens::transfer::{Sharing, Transfer as Matrix},
     lenses::{Lens, LogitLens},
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
 };
 
 /// The readers of a run, by their part in it.
@@ -35,12 +36,12 @@ impl Readers {
         readers.others.push(Box::new(LogitLens));
         for (lens, kind) in all {
             let place = readers.others.len();
-            match kind.as_str() {
-                "shared" if lens.name().ends_with(ROTATED) => {
-                    readers.rotated.push((folder_of(lens.name()), place));
+            match (kind, lens.rung()) {
+                (RowKind::Shared, Some((folder, ROTATED))) => {
+                    readers.rotated.push((folder.to_owned(), place))
                 }
-                "shared" => readers.shared.push(place),
-                "tuned" => readers.twin = Some(place),
+                (RowKind::Shared, _) => readers.shared.push(place),
+                (RowKind::Tuned, _) => readers.twin = Some(place),
                 _ => {}
             }
             readers.others.push(lens);
@@ -52,11 +53,11 @@ impl Readers {
     pub(super) fn sharing(&self, matrix: &mut Matrix<'_>) -> Vec<Sharing> {
         let one = |&place: &usize| {
             let (layers, score) = matrix.sharing(place);
-            let name = self.others[place].name().to_owned();
-            let same = |(folder, _): &&(String, usize)| *folder == folder_of(&name);
+            let lens = self.others[place].as_ref();
+            let same = |(folder, _): &&(String, usize)| lens.rung().is_some_and(|(own, _)| own == folder);
             let rotated = self.rotated.iter().find(same).map(|(_, rotated)| *rotated);
             let control = rotated.map(|rotated| (matrix.sharing(rotated).1, matrix.index(place, rotated)));
-            Sharing { name, score, layers, control }
+            Sharing { subject: subject_of(lens), score, layers, control }
         };
         self.shared.iter().map(one).collect()
     }
@@ -66,18 +67,16 @@ impl Readers {
         let name = self.others[self.twin?].name();
         let own = |layer: i32| {
             let diagonal = |r: &&MetricRow| {
-                r.kind == "transfer" && r.metric == "ce" && r.layer == layer && r.source_layer == Some(layer)
+                r.kind == RowKind::Transfer
+                    && r.metric == "ce"
+                    && r.layer == layer
+                    && r.source_layer == Some(layer)
             };
             rows.iter().find(diagonal)
         };
-        let twin = rows.iter().filter(|r| r.subject == name && r.kind == "reader" && r.metric == "ce");
+        let twin = rows.iter().filter(|r| r.subject == name && r.kind == RowKind::Reader && r.metric == "ce");
         let apart: Vec<f64> =
             twin.filter_map(|r| Some((r.estimate - own(r.layer)?.estimate).abs())).collect();
         Some(apart.iter().sum::<f64>() / apart.len().max(1) as f64)
     }
-}
-
-/// `folder` of `folder:rung`.
-fn folder_of(name: &str) -> String {
-    name.rsplit_once(':').map_or(name, |(folder, _)| folder).to_owned()
 }

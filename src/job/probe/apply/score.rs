@@ -11,7 +11,7 @@ use crate::{
     },
     probe::{Applied, Features, ProbeError, Target, Task, saved::Facts, side_by_side, write_scores},
     probes::{Weightings, majority},
-    results::run::MetricRow,
+    results::run::{MetricRow, RowKind},
 };
 
 /// A probe with its scores of every item.
@@ -66,7 +66,7 @@ fn commonest(task: &Task, weightings: &Weightings) -> Result<Option<MetricRow>, 
     let draws = weightings.mean(&right).map_err(JobError::failed)?;
     Ok(Some(MetricRow {
         subject: "majority".into(),
-        kind: "baseline".into(),
+        kind: RowKind::Baseline,
         hook: "none".into(),
         layer: -1,
         horizon: 0,

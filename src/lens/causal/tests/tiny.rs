@@ -7,7 +7,7 @@ use super::{super::*, MODELS, far, model, readout};
 use crate::{
     hook::{BlockHook, HookPoint},
     model::Model,
-    results::run::MetricRow,
+    results::run::{MetricRow, Parts, RowKind},
     results::statistics::Intervals,
     sources::text::{Segment, Window},
 };
@@ -40,7 +40,7 @@ fn a_replay_from_any_layer_is_the_model() {
 /// Everything from text to rows on a tiny model, with batches of `batch` tokens.
 fn measured(
     model: &Model,
-    (lenses, kinds): (&[Box<dyn Lens>], &[String]),
+    (lenses, kinds): (&[Box<dyn Lens>], &[RowKind]),
     (batch, keep_first): (usize, bool),
 ) -> Vec<MetricRow> {
     let readout = readout(model);
@@ -71,7 +71,7 @@ fn at_the_last_layer_the_logit_lens_is_the_model_and_an_identity_is_the_logit_le
         let maps = (0..n_layers).map(|l| (LayerIndex(l), Affine::identity(d, Device::Cpu)));
         let identity = TunedLens::new("id@", maps.collect());
         let lenses: Vec<Box<dyn Lens>> = vec![Box::new(LogitLens), Box::new(identity)];
-        let kinds = ["logit".to_owned(), "tuned".to_owned()];
+        let kinds = [RowKind::Logit, RowKind::Tuned];
         let rows = measured(&model, (&lenses, &kinds), (6, false));
         let find = |subject: &str, metric: &str, layer: usize| {
             let own = |r: &&MetricRow| r.subject == subject && r.metric == metric && r.layer == layer as i32;
@@ -86,7 +86,10 @@ fn at_the_last_layer_the_logit_lens_is_the_model_and_an_identity_is_the_logit_le
                 (effect.estimate, effect.lower, &effect.reason)
             );
             assert_eq!((energy.n, energy.n_clusters), (10, 2));
-            assert_eq!(split_direction(&energy.subject), Some(("logit", direction)));
+            let Parts::Without { of, direction: parted } = energy.subject.parts() else {
+                panic!("{energy:?}")
+            };
+            assert_eq!((of.as_str(), parted.to_string().as_str()), ("logit", direction));
         }
         assert!((find("logit", "spearman", n_layers).estimate - 1.0).abs() < 1e-12);
         assert!((find("logit", "spearman_all", n_layers).estimate - 1.0).abs() < 1e-12);
@@ -113,7 +116,7 @@ fn at_the_last_layer_the_logit_lens_is_the_model_and_an_identity_is_the_logit_le
 fn batches_change_nothing() {
     let model = model("families/llama");
     let lenses: Vec<Box<dyn Lens>> = vec![Box::new(LogitLens)];
-    let kinds = ["logit".to_owned()];
+    let kinds = [RowKind::Logit];
     let (a, b) = ([1, 100].map(|batch| measured(&model, (&lenses, &kinds), (batch, false)))).into();
     assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(&b) {
@@ -129,7 +132,7 @@ fn batches_change_nothing() {
 fn first_positions_can_stay_as_they_are() {
     let model = model("families/gpt2");
     let lenses: Vec<Box<dyn Lens>> = vec![Box::new(LogitLens)];
-    let kinds = ["logit".to_owned()];
+    let kinds = [RowKind::Logit];
     let rows = measured(&model, (&lenses, &kinds), (6, true));
     let of = |metric: &str| rows.iter().find(|r| r.metric == metric && r.layer == 1).unwrap();
     // Documents 1 and 2: 10 positions, 3 of them first; of the other 7 all have partners, and 5 or 6 one that moves.
