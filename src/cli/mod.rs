@@ -29,6 +29,7 @@ mod think;
 mod trace;
 mod verify;
 mod view;
+mod work;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ enum Command {
     Report(report::ReportArgs),
     Run(run::RunArgs),
     Rerun(rerun::RerunArgs),
+    Work(work::WorkArgs),
     Selftest(selftest::Selftest),
     Demo(demo::Demo),
     Completions(completions::Completions),
@@ -106,6 +108,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Report(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Rerun(command) => command.run(),
+        Command::Work(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::{Job, JobError, Layers, ModelSettings, Progress, Watch, new_manifest};
+use super::{Job, JobError, Layers, ModelSettings, Progress, Watch, kept, new_manifest};
 
 /// A model that can be loaded, and what was found out about it. Its weights are read when a job first needs them, and stay.
 ///
@@ -50,7 +51,7 @@ pub struct Session {
     pub parameters: u64,
     /// Threads of libtorch, and of rayon.
     pub threads: usize,
-    model: OnceCell<Model>,
+    model: Rc<OnceCell<Model>>,
 }
 
 impl Session {
@@ -76,6 +77,7 @@ impl Session {
         if let Some(warning) = kind.warning {
             watch.warn(warning);
         }
+        let model = kept::model(&dir.path, choice.device, kind.kind);
         Ok(Self {
             settings: settings.clone(),
             dir,
@@ -86,7 +88,7 @@ impl Session {
             stored,
             parameters,
             threads,
-            model: OnceCell::new(),
+            model,
         })
     }
 
