@@ -159,10 +159,14 @@ fn what_cannot_be_meant_is_an_event_and_not_the_end() {
 #[test]
 fn a_check_that_does_not_hold_is_an_error() {
     let (mut worker, model) = (Worker::start(), gpt2());
-    let reference = path(Path::new(&model).join("reference.safetensors"));
-    let job = |tolerance: f64| json!({ "model": model, "reference": reference, "tolerance": tolerance });
-    assert_eq!(worker.run(1, "verify", &job(1e-4)).last().unwrap()["result"]["verdict"], "pass");
-    let (code, line) = worker.refusal("verify", &job(1e-30));
+    let (dir, reference) = (tempfile::tempdir().unwrap(), Path::new(&model).join("reference.safetensors"));
+    let job = |reference: &Path| json!({ "model": model, "reference": reference });
+    assert_eq!(worker.run(1, "verify", &job(&reference)).last().unwrap()["result"]["verdict"], "pass");
+    let (other, mut bytes) = (dir.path().join("other.safetensors"), std::fs::read(&reference).unwrap());
+    let end = bytes.len();
+    bytes[end - 4096..].fill(0); // the end of an activation
+    std::fs::write(&other, bytes).unwrap();
+    let (code, line) = worker.refusal("verify", &job(&other));
     assert_eq!(code, 3, "{line}");
     assert_eq!(worker.end(), Some(0));
 }

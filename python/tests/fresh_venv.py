@@ -65,7 +65,17 @@ def main() -> int:
         work.mkdir(exist_ok=True)
         wheel = asked.wheel
         if wheel is None:
-            build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(work / "dist"), str(ROOT / "python")]
+            build = [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "--quiet",
+                "--no-deps",
+                "-w",
+                str(work / "dist"),
+                str(ROOT / "python"),
+            ]
             subprocess.run(build, check=True)
             (wheel,) = (work / "dist").glob("layerscope-*.whl")
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB", flush=True)

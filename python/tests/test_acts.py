@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import layerscope as ls
@@ -124,3 +127,31 @@ def test_torch_takes_rows(acts: ls.Activations, wanted: np.ndarray[Any, Any]) ->
     assert torch.equal(acts[3].torch(), torch.from_numpy(wanted))
     x, _ = next(acts.loader(3, batch=10, torch=True))
     assert x.shape == (10, 128)
+
+
+def test_a_layer_of_100_mb_is_mapped_in_2_ms(tmp_path: Path) -> None:
+    """As the program writes it: record batches of 16 MB. The best of many, since others may be at work here."""
+    rows, width, batch = 6250, 4096, 1024
+    folder = tmp_path / "acts/hook=resid_pre/layer=3"
+    folder.mkdir(parents=True)
+    column = {"hook": "resid_pre", "point": "blocks.3.hook_resid_pre", "layer": 3, "width": width}
+    layout = {"columns": [column], "dtype": "f32", "format": "arrow"}
+    manifest = {"kind": "export", "status": "complete", "layout": layout, "counts": {"rows": rows}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    values = np.arange(batch * width, dtype=np.float32)
+    schema = pa.schema([("row_id", pa.uint64()), ("act", pa.list_(pa.float32(), width))])
+    with pa.OSFile(str(folder / "shard=0.arrow"), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for begin in range(0, rows, batch):
+            own = min(batch, rows - begin)
+            act = pa.FixedSizeListArray.from_arrays(pa.array(values[: own * width]), width)
+            writer.write(pa.record_batch([pa.array(np.arange(begin, begin + own, dtype=np.uint64)), act], schema))
+    acts = ls.open(tmp_path)
+    assert acts[3].shape == (rows, width)
+    assert acts[3][batch + 1, 0] == width
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        assert len(acts[3].pieces) == 7
+        return time.perf_counter() - begun
+
+    assert min(seconds() for _ in range(20)) < 2e-3

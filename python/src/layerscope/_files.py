@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["read_json", "read_table", "safetensors", "scratch"]
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1",
+}  # fmt: skip
 
 
 def read_json(path: Path) -> Any:
@@ -42,7 +45,9 @@ def safetensors(path: Path) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     for name, about in header.items():
         if name == "__metadata__":
             continue
-        dtype = np.dtype("<u2" if about["dtype"] == "BF16" else _DTYPES[about["dtype"]])
+        if about["dtype"] not in _DTYPES:
+            raise UsageError(f"{path}: {name} is {about['dtype']}, which is not read here")
+        dtype = np.dtype(_DTYPES[about["dtype"]])
         begin, end = about["data_offsets"]
         flat = np.frombuffer(mapped, dtype, (end - begin) // dtype.itemsize, 8 + length + begin)
         yield name, flat.reshape(about["shape"])

@@ -34,7 +34,7 @@ def is_model(value: Any) -> bool:
 def folder(model: Any) -> Path:
     """The folder with the weights of a transformers model."""
     name = str(model.name_or_path)
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     from huggingface_hub import try_to_load_from_cache
 

@@ -170,18 +170,18 @@ class Model:
     ) -> Evaluation:
         """CE, KL(model ‖ lens), agreement by lens and layer (nats, shares), with intervals over documents."""
         found: Evaluation = self._into(
-            "lens eval", out, data=_list(data), lens=_lenses(lens), layers=layers, tokens=_whole(tokens), **settings
+            "lens eval", out, data=_list(data), lens=_list(lens), layers=layers, tokens=_whole(tokens), **settings
         )
         return found
 
     def transfer(self, data: Paths, *, lens: Lenses, out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """How the translator of every layer reads the states of every other: the matrix, geometry, corrections."""
-        found: Run = self._into("lens transfer", out, data=_list(data), lens=_lenses(lens), **settings)
+        found: Run = self._into("lens transfer", out, data=_list(data), lens=_list(lens), **settings)
         return found
 
     def causal(self, data: Paths, *, lens: Lenses = (), out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """Whether the model goes by the directions that a lens goes by."""
-        found: Run = self._into("lens causal", out, data=_list(data), lens=_lenses(lens), **settings)
+        found: Run = self._into("lens causal", out, data=_list(data), lens=_list(lens), **settings)
         return found
 
     def view(
@@ -194,7 +194,7 @@ class Model:
         **settings: Any,
     ) -> View:
         """What lenses read at every layer and token of prompts. The last value of a notebook's cell shows the page."""
-        job = _job({"text": _list(text), "lens": _lenses(lens), "layers": layers, "top_k": top_k, **settings})
+        job = _job({"text": _list(text), "lens": _list(lens), "layers": layers, "top_k": top_k, **settings})
         return View(self, job, dict(self.run("view", **job)))
 
     def probe(
@@ -268,7 +268,7 @@ class Model:
 
     def future(self, data: Paths, *, lens: Lenses = (), out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """Later tokens read off single states: lenses, fixed and learned prompts, controls."""
-        found: Run = self._into("future", out, data=_list(data), lens=_lenses(lens), **settings)
+        found: Run = self._into("future", out, data=_list(data), lens=_list(lens), **settings)
         return found
 
     def verify(self, reference: str | PathLike[str], **settings: Any) -> Any:
@@ -296,6 +296,8 @@ def _job(settings: Mapping[str, Any]) -> dict[str, Any]:
     layers = job.get("layers")
     if layers is not None and not isinstance(layers, str):
         job["layers"] = ",".join(str(layer) for layer in ([layers] if isinstance(layers, int) else layers))
+    if "lens" in job:
+        job["lens"] = [as_path(lens) for lens in _list(job["lens"])]
     return {name: plain(value) for name, value in job.items()}
 
 
@@ -303,10 +305,6 @@ def _list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _lenses(lens: Any) -> list[str]:
-    return [as_path(one) for one in _list(lens)]
 
 
 def _whole(tokens: float | None) -> int | None:
