@@ -13,6 +13,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_page_runs_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for frames in ("polars", "pandas"):
+        pytest.importorskip(frames)
     (tmp_path / "fixtures").symlink_to(PAGE.parents[1] / "fixtures")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

@@ -15,19 +15,20 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 TEXT = "Alice was beginning to get very tired of sitting by her sister on the bank"
-# Both sides compute in f32 and add in other orders: over d_model = 128 terms (576 of SmolLM2) of a size around 10 a logit
-# is off by a few 1e-6, and its logarithm of the softmax as much. The issue asks for 1e-5; numbers larger than 1 are off
-# relative to their size.
+# On the bundled model both sides compute in f32 and add in other orders: over d_model = 128 terms a logit of around 10 is off
+# by a few 1e-6, and its logarithm of the softmax as much; numbers larger than 1 are off relative to their size. SmolLM2 has
+# single states hundreds of times the others, so that transformers' own pass in f32 is up to 2e-5 from its pass in f64: there
+# the program, in f32, is held to transformers in f64, from which it was at most 5e-6.
 TOLERANCE = 1e-5
 
 
 class Bench:
     """A model in both worlds, and its lenses."""
 
-    def __init__(self, folder: Path, data: Path, out: Path, layers: list[int], tokens: int) -> None:
+    def __init__(self, folder: Path, data: Path, out: Path, layers: list[int], tokens: int, dtype: Any) -> None:
         self.layers = layers
         self.model = ls.Model(folder, dtype="f32", progress=False)
-        self.hf = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.hf = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         few: dict[str, Any] = {"layers": layers, "tokens": tokens}
         self.lenses: dict[str, ls.Lens] = {
             "tuned": self.model.fit(data, kind="tuned", out=out / "tuned", **few),
@@ -50,9 +51,9 @@ def bench(
     """The bundled model, and SmolLM2-135M where LAYERSCOPE_SMOLLM2 names its folder."""
     out = tmp_path_factory.mktemp(request.param)
     if request.param == "bundled":
-        one = Bench(folder, stories, out, [2, 6], 3000)
+        one = Bench(folder, stories, out, [2, 6], 3000, torch.float32)
     elif os.environ.get("LAYERSCOPE_SMOLLM2"):
-        one = Bench(Path(os.environ["LAYERSCOPE_SMOLLM2"]), stories, out, [5, 25], 1500)
+        one = Bench(Path(os.environ["LAYERSCOPE_SMOLLM2"]), stories, out, [5, 25], 600, torch.float64)
     else:
         pytest.skip("LAYERSCOPE_SMOLLM2 names no folder of SmolLM2-135M")
     yield one
@@ -105,7 +106,7 @@ def test_a_future_lens_reads_further_ahead(bench: Bench) -> None:
 def test_gradients_flow_to_the_users_own_input(bench: Bench) -> None:
     ids, _ = bench.view("logit")
     layer = bench.layers[0]
-    embedded = bench.hf.get_input_embeddings()(ids).detach().double().float().requires_grad_()
+    embedded = bench.hf.get_input_embeddings()(ids).detach().requires_grad_()
     lens = bench.lenses["tuned"]
 
     def loss(inputs: Any) -> Any:

@@ -96,6 +96,15 @@ def test_words_of_the_model(model: ls.Model) -> None:
     assert model.verify("fixtures/gpt2-alice-8l/reference.safetensors")["verdict"] == "pass"
 
 
+def test_what_the_page_says_beside_other_packages(model: ls.Model, stories: Path) -> None:
+    theirs = model.evaluate(stories, lens="fixtures/lenses/package-gpt2-alice", tokens=200, layers=[3], replicates=20)
+    assert {row["subject"] for row in theirs.rows()} >= {"package-gpt2-alice"}
+    assert "blocks.3.hook_resid_pre" in model.hooks
+    plain = model.generate("Alice was", max_new_tokens=2)["generated"]
+    zeroed = model.generate("Alice was", max_new_tokens=2, edit=["blocks.5.hook_resid_pre:zero"], edit_steps="all")
+    assert zeroed["generated"] != plain
+
+
 def test_runs_without_a_folder_go_to_a_temporary_one(model: ls.Model, stories: Path) -> None:
     first, second = (model.schedule(stories, schedule=["skip:3"], tokens=100, layers=[8]) for _ in range(2))
     assert first.path != second.path

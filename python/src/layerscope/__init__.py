@@ -65,18 +65,20 @@ _PLACES = {
     "Answer": "results", "Evaluation": "results", "Figure": "results", "Probe": "results", "Run": "results",
     "Sweep": "results", "View": "results",
     "Trace": "tracing", "trace": "tracing",
-    "probes": "",
 }  # fmt: skip
 """Read when they are first asked for, so that `layerscope …` in a shell does not wait for numpy."""
 
 
+_MODULES = {"probes", "stats"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "probes":
-        return import_module(".probes", __name__)
     return getattr(import_module(f".{_PLACES[name]}", __name__), {"open": "open_run"}.get(name, name))
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "probes"})
+    return sorted({*__all__, *_MODULES})

@@ -44,8 +44,8 @@ class Reading:
         return self._read(self.states(layer))
 
     def log_probs(self, layer: int) -> Any:
-        """Its log-probabilities `[batch, seq, vocab]`, nats, in f32."""
-        return self.logits(layer).float().log_softmax(-1)
+        """Its log-probabilities `[batch, seq, vocab]`, nats, in f32 (f64 of a model in f64)."""
+        return _wide(self.logits(layer)).log_softmax(-1)
 
     @property
     def model_log_probs(self) -> Any:
@@ -53,7 +53,7 @@ class Reading:
         if self._last is None:
             logits = self._read(self._trace[self._trace.n_layers])
             self._check_head(logits)
-            self._last = logits.float().log_softmax(-1)
+            self._last = _wide(logits).log_softmax(-1)
         return self._last
 
     def _check_head(self, logits: Any) -> None:
@@ -175,12 +175,13 @@ class Lens(Run, LogitLens):
         return self._maps[f"{names[0]}.weight"], self._maps[f"{names[0]}.bias"]
 
     def translate(self, state: Any, layer: int, *, horizon: int = 1, rung: str | None = None) -> Any:
-        """The state of the last layer that the lens makes of one of `layer`: `h + A h + b` `[..., d_model]`, f32."""
+        """The state of the last layer that the lens makes of one of `layer`: `h + A h + b` `[..., d_model]`, in f32
+        (f64 of a state in f64)."""
         if layer == self.config["n_layers"] and self.kind != "future":
             return state
         weight, bias = self._map(layer, horizon, rung)
-        h = state.to(weight.dtype)
-        return h + h @ weight.to(h.device).T + bias.to(h.device)
+        h = _wide(state)
+        return h + h @ weight.to(h).T + bias.to(h)
 
     def _check(self, model: Any) -> None:
         if self.config["site"] != "resid_pre":
@@ -193,6 +194,12 @@ class Lens(Run, LogitLens):
 
     def __repr__(self) -> str:
         return f"Lens({str(self.path)!r})"
+
+
+def _wide(tensor: Any) -> Any:
+    import torch
+
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _unembed_sha256(model: Any) -> set[str]:
