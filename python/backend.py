@@ -7,12 +7,14 @@ installed beside it (RUNPATH), and is stripped.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +40,29 @@ def _build_program() -> Path:
     return target / "release" / "layerscope"
 
 
-def _stage() -> None:
-    """Puts the program, and the script that fetches libtorch, into the package."""
-    program = _PACKAGE / "bin" / "layerscope"
-    program.parent.mkdir(exist_ok=True)
-    program.unlink(missing_ok=True)
-    shutil.copy2(_build_program(), program)
-    shutil.copy2(_TOOLKIT / "scripts" / "bootstrap.py", _PACKAGE / "_bootstrap.py")
+@contextlib.contextmanager
+def _staged() -> Iterator[None]:
+    """The package with the program, and the script that fetches libtorch, in it; in a checkout neither would be kept up."""
+    program, script = _PACKAGE / "bin" / "layerscope", _PACKAGE / "_bootstrap.py"
+    try:
+        program.parent.mkdir(exist_ok=True)
+        shutil.copy2(_build_program(), program)
+        shutil.copy2(_TOOLKIT / "scripts" / "bootstrap.py", script)
+        _finish(program)
+        yield
+    finally:
+        shutil.rmtree(program.parent)
+        script.unlink(missing_ok=True)
+
+
+def _finish(program: Path) -> None:
+    """Strips the program and tells it where torch's libraries lie from there."""
     subprocess.run(["strip", str(program)], check=True)
     if platform.system() == "Linux":
         patchelf = shutil.which("patchelf") or "patchelf"
         subprocess.run([patchelf, "--set-rpath", "$ORIGIN/../../torch/lib", str(program)], check=True)
     else:
-        for place in ("@loader_path/../../torch/lib",):
-            subprocess.run(["install_name_tool", "-add_rpath", place, str(program)], check=True)
+        subprocess.run(["install_name_tool", "-add_rpath", "@loader_path/../../torch/lib", str(program)], check=True)
 
 
 def _compatibility() -> str:
@@ -64,11 +75,16 @@ def _compatibility() -> str:
 
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
     """PEP 517."""
-    _stage()
-    tag = _compatibility()
-    if tag:
-        os.environ["MATURIN_PEP517_ARGS"] = f"--compatibility {tag} --auditwheel skip"
-    return str(maturin.build_wheel(wheel_directory, config_settings, metadata_directory))
+    with _staged():
+        tag = _compatibility()
+        if tag:
+            os.environ["MATURIN_PEP517_ARGS"] = f"--compatibility {tag} --auditwheel skip"
+        return str(maturin.build_wheel(wheel_directory, config_settings, metadata_directory))
+
+
+def build_editable(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
+    """PEP 660: the package where it lies, without the program; `LAYERSCOPE_BIN` names that of the checkout."""
+    return str(maturin.build_editable(wheel_directory, config_settings, metadata_directory))
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
@@ -76,6 +92,12 @@ def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     return list(maturin.get_requires_for_build_wheel(config_settings))
 
 
+get_requires_for_build_editable = get_requires_for_build_wheel
+
+
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Any = None) -> str:
     """PEP 517."""
     return str(maturin.prepare_metadata_for_build_wheel(metadata_directory, config_settings))
+
+
+prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
