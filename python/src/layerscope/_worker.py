@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 from . import _program
@@ -170,28 +169,6 @@ class Worker:
         if self._finalizer is not None:
             self._finalizer()
         self._process = self._finalizer = None
-
-
-def plain(value: Any) -> Any:
-    """A setting as JSON has it: paths and objects with a folder as text, tuples, ranges and sets as lists.
-
-    >>> plain({"data": (Path("a"), "b"), "seed": 1})
-    {'data': ['a', 'b'], 'seed': 1}
-    """
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, range)):
-        return [plain(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return [plain(item) for item in sorted(value)]
-    path = getattr(value, "path", value)
-    if isinstance(path, Path) or hasattr(path, "__fspath__"):
-        return os.fspath(path)
-    if hasattr(value, "item"):
-        return value.item()  # a number of numpy
-    raise TypeError(f"{value!r} is no setting: a number, text, path, or list of these")
 
 
 _SHARED: Worker | None = None

@@ -26,6 +26,10 @@ class Rows(NDArrayOperatorsMixin):
 
     Behaves as a numpy array. Slices within a piece are views of the mapped file; what spans pieces (`numpy.asarray` of
     all rows, gathered rows) is copied once. `pieces` are the mapped arrays themselves.
+
+    >>> rows = Rows([np.zeros((2, 3), np.float32), np.ones((4, 3), np.float32)])
+    >>> rows.shape, rows[1:4].sum(), (rows @ np.ones(3)).tolist()
+    ((6, 3), np.float32(6.0), [0.0, 0.0, 3.0, 3.0, 3.0, 3.0])
     """
 
     def __init__(self, pieces: list[npt.NDArray[Any]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _hf
@@ -224,12 +223,3 @@ def _hash(parts: list[Any]) -> str:
             rows = part[begin : begin + _ROWS].detach().to("cpu", torch.bfloat16).contiguous()
             digest.update(rows.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
-
-
-def as_path(lens: str | Path | LogitLens) -> str:
-    """A lens as the program's settings name it: `logit`, or its folder."""
-    if isinstance(lens, Lens):
-        return str(lens.path)
-    if isinstance(lens, LogitLens):
-        return "logit"
-    return str(lens)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _hf
 from ._files import scratch
-from ._worker import Worker, plain
+from ._settings import job as as_job
+from ._settings import listed, model_name, whole
+from ._worker import Worker
 from .acts import Activations
-from .lens import Lens, LogitLens, as_path
+from .lens import Lens, LogitLens
 from .results import Answer, Evaluation, Probe, Run, Sweep, View
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Model:
             model = _hf.source(model)
         given = {"revision": revision, "threads": threads}
         self.settings: dict[str, Any] = {
-            "model": _name(model),
+            "model": model_name(model),
             "device": device,
             "dtype": dtype,
             "bos": bos,
@@ -85,10 +86,14 @@ class Model:
     def run(self, command: str, /, **settings: Any) -> Any:
         """Runs any command of the program: `run("lens transfer", data=["held.jsonl"], lens=["tuned"], out="transfer")`.
 
-        Settings have the names of the command's options with underscores (`docs/cli`), `layers` may be numbers. Gives
-        the result of the run folder, or what the program says where it writes none. Unknown settings are refused.
+        Settings have the names of the command's options with underscores (`layerscope COMMAND --help`), `layers` may be
+        numbers. Gives the result of the run folder, or what the program says where it writes none. Unknown settings are
+        refused.
+
+        >>> Model("fixtures/gpt2-alice-8l").run("info")["family"]
+        'gpt2'
         """
-        done = self._worker.run(command, {**self.settings, **_job(settings)})
+        done = self._worker.run(command, {**self.settings, **as_job(settings)})
         out = done["out"]
         if out is None:
             return done["result"] if not isinstance(done["result"], dict) else Answer(done["result"])
@@ -133,10 +138,10 @@ class Model:
         found: Activations = self._into(
             "export",
             out,
-            data=_list(data),
-            hooks=_list(hooks),
+            data=listed(data),
+            hooks=listed(hooks),
             layers=layers,
-            tokens=_whole(tokens),
+            tokens=whole(tokens),
             format=format,
             **settings,
         )
@@ -154,7 +159,7 @@ class Model:
     ) -> Lens:
         """Fits a lens on a text (or on `activations=`, an export). Ctrl-C leaves a checkpoint; call again to go on."""
         found: Lens = self._into(
-            "lens fit", out, data=_list(data), kind=kind, layers=layers, tokens=_whole(tokens), **settings
+            "lens fit", out, data=listed(data), kind=kind, layers=layers, tokens=whole(tokens), **settings
         )
         return found
 
@@ -170,18 +175,18 @@ class Model:
     ) -> Evaluation:
         """CE, KL(model ‖ lens), agreement by lens and layer (nats, shares), with intervals over documents."""
         found: Evaluation = self._into(
-            "lens eval", out, data=_list(data), lens=_list(lens), layers=layers, tokens=_whole(tokens), **settings
+            "lens eval", out, data=listed(data), lens=listed(lens), layers=layers, tokens=whole(tokens), **settings
         )
         return found
 
     def transfer(self, data: Paths, *, lens: Lenses, out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """How the translator of every layer reads the states of every other: the matrix, geometry, corrections."""
-        found: Run = self._into("lens transfer", out, data=_list(data), lens=_list(lens), **settings)
+        found: Run = self._into("lens transfer", out, data=listed(data), lens=listed(lens), **settings)
         return found
 
     def causal(self, data: Paths, *, lens: Lenses = (), out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """Whether the model goes by the directions that a lens goes by."""
-        found: Run = self._into("lens causal", out, data=_list(data), lens=_list(lens), **settings)
+        found: Run = self._into("lens causal", out, data=listed(data), lens=listed(lens), **settings)
         return found
 
     def view(
@@ -193,8 +198,13 @@ class Model:
         top_k: int = 10,
         **settings: Any,
     ) -> View:
-        """What lenses read at every layer and token of prompts. The last value of a notebook's cell shows the page."""
-        job = _job({"text": _list(text), "lens": _list(lens), "layers": layers, "top_k": top_k, **settings})
+        """What lenses read at every layer and token of prompts. The last value of a notebook's cell shows the page.
+
+        >>> view = Model("fixtures/gpt2-alice-8l", progress=False).view("The old man looked at", layers=[0, 8])
+        >>> [token for token, probability in view.top(layer=8)[-1][:2]]
+        [' him', ' me']
+        """
+        job = as_job({"text": listed(text), "lens": listed(lens), "layers": layers, "top_k": top_k, **settings})
         return View(self, job, dict(self.run("view", **job)))
 
     def probe(
@@ -210,7 +220,7 @@ class Model:
 
         `group` is the column whose rows stay on one side of every split (`group_column`).
         """
-        found: Sweep = self._into("probe sweep", out, data=_list(data), group_column=group, layers=layers, **settings)
+        found: Sweep = self._into("probe sweep", out, data=listed(data), group_column=group, layers=layers, **settings)
         return found
 
     def steer(
@@ -236,10 +246,10 @@ class Model:
         found: Run = self._into(
             "steer",
             out,
-            direction=_list(direction),
+            direction=listed(direction),
             toward=toward,
             away=away,
-            data=_list(data),
+            data=listed(data),
             layers=layers,
             **settings,
         )
@@ -247,7 +257,7 @@ class Model:
 
     def generate(self, text: str | Sequence[str], *, max_new_tokens: int | None = None, **settings: Any) -> Any:
         """Continues prompts, greedily or sampled, also under edits: `["generated"]`, `["prompts"]`."""
-        return self.run("generate", text=_list(text), max_new_tokens=max_new_tokens, **settings)
+        return self.run("generate", text=listed(text), max_new_tokens=max_new_tokens, **settings)
 
     def patch(self, source: str | None = None, **settings: Any) -> Any:
         """States of one prompt put into another (Patchscopes): `["answers"]`."""
@@ -259,16 +269,16 @@ class Model:
 
     def think(self, text: str | Sequence[str] = (), **settings: Any) -> Any:
         """Hidden states fed back as input embeddings (Coconut)."""
-        return self.run("think", text=_list(text), **settings)
+        return self.run("think", text=listed(text), **settings)
 
     def schedule(self, data: Paths, *, out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """The model's blocks in another order, compared with the model as it is."""
-        found: Run = self._into("schedule", out, data=_list(data), **settings)
+        found: Run = self._into("schedule", out, data=listed(data), **settings)
         return found
 
     def future(self, data: Paths, *, lens: Lenses = (), out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """Later tokens read off single states: lenses, fixed and learned prompts, controls."""
-        found: Run = self._into("future", out, data=_list(data), lens=_list(lens), **settings)
+        found: Run = self._into("future", out, data=listed(data), lens=listed(lens), **settings)
         return found
 
     def verify(self, reference: str | PathLike[str], **settings: Any) -> Any:
@@ -282,33 +292,6 @@ class Model:
 def _again(settings: dict[str, Any], progress: Any) -> Model:
     given = {name: value for name, value in settings.items() if name != "model"}
     return Model(settings["model"], progress=progress, **given)
-
-
-def _name(model: str | PathLike[str]) -> str:
-    """A folder as an absolute path, so that it stays the same one wherever Python goes; else the id as it is."""
-    path = Path(model)
-    return str(path.absolute()) if path.exists() else str(model)
-
-
-def _job(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a job has them; those that are None keep their default."""
-    job = {name: value for name, value in settings.items() if value is not None}
-    layers = job.get("layers")
-    if layers is not None and not isinstance(layers, str):
-        job["layers"] = ",".join(str(layer) for layer in ([layers] if isinstance(layers, int) else layers))
-    if "lens" in job:
-        job["lens"] = [as_path(lens) for lens in _list(job["lens"])]
-    return {name: plain(value) for name, value in job.items()}
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _whole(tokens: float | None) -> int | None:
-    return None if tokens is None else int(tokens)
 
 
 def open_run(path: str | PathLike[str]) -> Any:
