@@ -116,6 +116,19 @@ fn a_second_job_on_the_same_model_reads_no_weights() {
     half["dtype"] = "bf16".into();
     assert!(loads(&worker.run(3, "view", &half)));
     assert!(loads(&worker.run(4, "view", &view)), "one model is kept");
+    // A run's manifest has the hash of the weights, which is that of files that have not changed since.
+    let dir = tempfile::tempdir().unwrap();
+    let hashes = |id: u32, worker: &mut Worker| {
+        let out = dir.path().join(id.to_string());
+        let mut job = view.clone();
+        job["out"] = path(&out).into();
+        let events = worker.run(id, "view", &job);
+        let hashing = events.iter().any(|event| event["what"] == "hashing");
+        (hashing, Manifest::read(&out).unwrap().unwrap().model.unwrap().sha256)
+    };
+    let (first, second) = (hashes(5, &mut worker), hashes(6, &mut worker));
+    assert_eq!((first.0, second.0), (true, false));
+    assert_eq!(first.1, second.1);
     assert_eq!(worker.end(), Some(0));
 }
 

@@ -133,9 +133,10 @@ def test_a_model_pickles(model: ls.Model) -> None:
     assert again.settings == model.settings
 
 
-def test_warnings_are_warnings(model: ls.Model, stories: Path) -> None:
-    with pytest.warns(ls.LayerscopeWarning):
-        model.view("a" * 3 + "😀", layers=[8], dtype="f16")
+def test_warnings_name_the_callers_line(model: ls.Model) -> None:
+    with pytest.warns(ls.LayerscopeWarning) as caught:
+        model.view("Alice", layers=[8], dtype="f16")
+    assert caught[0].filename == __file__
 
 
 def test_a_script_of_that_name_is_not_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

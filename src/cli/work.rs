@@ -24,7 +24,7 @@ use super::{
 /// Take jobs as lines of JSON and answer in lines of JSON; a model that was loaded stays in memory
 #[derive(Debug, Args)]
 pub(crate) struct WorkArgs {
-    /// Jobs come from stdin, one in a line: {"id": 1, "command": "view", "job": {"model": "gpt2", "text": ["…"]}}
+    /// Jobs come from stdin, one in a line: {"id": 1, "command": "info", "job": {"model": "gpt2"}}
     #[arg(long, required = true)]
     stdin: bool,
     /// Models kept in memory, those of the latest jobs

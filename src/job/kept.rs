@@ -1,6 +1,6 @@
 //! Models that stay in memory between the jobs of one thread.
 //!
-//! Every job opens its model anew, and everything cheap is checked anew. A worker only spares the reading of weights: where the same
+//! Every job opens its model anew, and everything cheap is checked anew. A worker only spares the reading and hashing of weights: where the same
 //! files are to compute in the same numbers at the same place, the next session finds them loaded.
 
 use std::{
@@ -26,11 +26,20 @@ struct Key {
     kind: Kind,
 }
 
+/// What was read of a model's files so far.
+#[derive(Default)]
+pub(super) struct Read {
+    /// The weights.
+    pub(super) model: OnceCell<Model>,
+    /// Their SHA-256, as manifests have it.
+    pub(super) sha256: OnceCell<String>,
+}
+
 /// The models of this thread, the one that was asked for last at the end.
 #[derive(Default)]
 struct Kept {
     most: usize,
-    models: Vec<(Key, Rc<OnceCell<Model>>)>,
+    models: Vec<(Key, Rc<Read>)>,
 }
 
 thread_local! {
@@ -46,19 +55,19 @@ pub(super) fn keep(most: usize) {
     });
 }
 
-/// Where the model of a folder stands or will stand. One that has to go for it goes first, so that both are never in memory.
-pub(super) fn model(folder: &Path, device: Device, kind: Kind) -> Rc<OnceCell<Model>> {
+/// What was or will be read of the model in a folder. One that has to go for it goes first, so that both are never in memory.
+pub(super) fn of(folder: &Path, device: Device, kind: Kind) -> Rc<Read> {
     KEPT.with_borrow_mut(|kept| {
         if kept.most == 0 {
             return Rc::default();
         }
         let key = Key { folder: folder.to_owned(), files: stamps(folder), device, kind };
         let found = kept.models.iter().position(|(other, _)| *other == key);
-        let cell = found.map_or_else(Rc::default, |place| kept.models.remove(place).1);
+        let read = found.map_or_else(Rc::default, |place| kept.models.remove(place).1);
         let old = (kept.models.len() + 1).saturating_sub(kept.most);
         kept.models.drain(..old);
-        kept.models.push((key, Rc::clone(&cell)));
-        cell
+        kept.models.push((key, Rc::clone(&read)));
+        read
     })
 }
 
@@ -80,8 +89,8 @@ fn stamps(folder: &Path) -> Vec<Stamp> {
 mod tests {
     use super::*;
 
-    fn at(folder: &Path, kind: Kind) -> Rc<OnceCell<Model>> {
-        model(folder, Device::Cpu, kind)
+    fn at(folder: &Path, kind: Kind) -> Rc<Read> {
+        of(folder, Device::Cpu, kind)
     }
 
     #[test]

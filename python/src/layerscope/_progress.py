@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -22,6 +23,14 @@ class _Bar(Protocol):
     def refresh(self) -> object: ...
     def set_postfix_str(self, s: str = ...) -> object: ...
     def close(self) -> object: ...
+
+
+def _callers_level() -> int:
+    """How far up the first caller outside this package is, so that a warning names the user's own line."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "layerscope":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class Reporter:
@@ -43,7 +52,7 @@ class Reporter:
         if kind == "note":
             _LOG.info(event["line"])
         elif kind == "warning":
-            warnings.warn(event["line"], LayerscopeWarning, stacklevel=6)
+            warnings.warn(event["line"], LayerscopeWarning, stacklevel=_callers_level())
         elif kind == "stage":
             self._begin(event)
         elif kind == "progress":
