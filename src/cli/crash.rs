@@ -72,6 +72,12 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
     format!("{place}: {}", cut(first.trim(), MESSAGE))
 }
 
+/// Where the latest panic was and what it said.
+pub(crate) fn last() -> String {
+    let [_, last] = latest();
+    last
+}
+
 fn latest() -> [String; 2] {
     LATEST.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

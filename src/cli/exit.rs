@@ -2,7 +2,8 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use layerscope::job::{Ending, JobError, ending_of};
+pub(crate) use layerscope::job::one_line;
+use layerscope::job::{JobError, ending_of};
 
 use super::output::say;
 
@@ -48,41 +49,11 @@ impl Failure {
     }
 }
 
-/// Messages quote files that somebody else wrote: control and bidirectional characters must not reach the terminal.
-pub(crate) fn one_line(message: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let safe = |c: char| match c {
-        '\n' => " ".to_owned(),
-        c if hidden(c) => c.escape_unicode().to_string(),
-        c => c.to_string(),
-    };
-    message.chars().map(safe).collect()
-}
-
 /// What the user named and is not there, and folders that hold other work: exit 2. Everything else failed on the way: exit 1.
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = anyhow::Error::from(error);
         let ending = error.downcast_ref::<JobError>().map_or_else(|| ending_of(&*error), JobError::ending);
-        let code = match ending {
-            Ending::Failed => 1,
-            Ending::Usage => 2,
-            Ending::Check => 3,
-            Ending::Interrupted => 4,
-        };
-        Self { code, error }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_cannot_draw_on_the_terminal() {
-        assert_eq!(one_line("a\nb\u{1b}[31m\u{202e}"), "a b\\u{1b}[31m\\u{202e}");
+        Self { code: ending.code(), error }
     }
 }

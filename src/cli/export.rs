@@ -9,13 +9,8 @@ use layerscope::{
     results::words::{counted, human},
     states::store::Format,
 };
-use serde_json::json;
 
-use super::{
-    args::OutputArgs,
-    exit::Failure,
-    output::{Output, shown},
-};
+use super::{args::OutputArgs, exit::Failure, output::Output};
 
 /// Write activations of a corpus to Parquet, Arrow, npy or safetensors
 ///
@@ -32,14 +27,11 @@ impl ExportArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::stoppable(&self.output)?;
         let exported = self.job.run(&output)?;
-        let plan = &exported.plan;
         match exported.cost {
-            Some(cost) => {
-                output.print(&self.describe(plan, cost))?;
-                output.result(plan.json(cost))?;
-            }
-            None => self.report(plan, output)?,
+            Some(cost) => output.print(&self.describe(&exported.plan, cost))?,
+            None => self.report(&exported.plan, output)?,
         }
+        output.result(exported.json(&self.job.out))?;
         Ok(())
     }
 
@@ -73,16 +65,6 @@ impl ExportArgs {
                 first.hook, first.layer
             ));
         }
-        output.result(json!({
-            "out": shown(&self.job.out),
-            "rows": plan.counts.rows,
-            "documents": plan.counts.documents,
-            "empty_documents": plan.counts.empty_documents,
-            "tokens": plan.counts.tokens,
-            "text_bytes": plan.counts.text_bytes,
-            "shards": plan.size.shards,
-            "columns": plan.layout.columns,
-        }))?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use layerscope::{
     job::{
-        Session, bos_line,
+        Job as _, Session, bos_line,
         info::{Info, hook_shapes, positions, residual, windows},
         kind_name,
     },

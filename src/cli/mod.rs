@@ -30,6 +30,7 @@ mod think;
 mod trace;
 mod verify;
 mod view;
+mod work;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ enum Command {
     Query(query::QueryArgs),
     Run(run::RunArgs),
     Rerun(rerun::RerunArgs),
+    Work(work::WorkArgs),
     Selftest(selftest::Selftest),
     Demo(demo::Demo),
     Completions(completions::Completions),
@@ -109,6 +111,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Query(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Rerun(command) => command.run(),
+        Command::Work(command) => command.run(),
         Command::Selftest(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -4,14 +4,13 @@ mod prompts;
 
 use clap::Args;
 use layerscope::{
-    intervene::patch::{Asked, Word},
+    intervene::patch::Asked,
     job::{
         Job as _,
         intervene::{Answer, Patch, Patched},
     },
     results::show::show,
 };
-use serde_json::{Value, json};
 
 use super::{args::OutputArgs, exit::Failure, output::Output, table::Table};
 
@@ -32,6 +31,7 @@ impl PatchArgs {
             Some((ids, positions, answers)) => report(&found, (ids, positions), answers, output)?,
             None => prompts::report(&found.rows, found.sources, output)?,
         }
+        output.result(found.json()?)?;
         if let Some(out) = &self.job.out {
             output.wrote(out, "what the answers have of the source's own");
         }
@@ -48,13 +48,11 @@ fn report(
 ) -> Result<(), Failure> {
     let tokenizer = &found.tokenizer;
     let piece = |id: i64| tokenizer.piece(id as u32).shown;
-    let whole = |id: i64| tokenizer.piece(id as u32).whole();
     let text = |said: &Asked| {
         let ids: Vec<u32> = said.words.iter().map(|w| w.token as u32).collect();
         tokenizer.decode(&ids)
     };
     let mut table = Table::new(["layer", "into", "position", "token", "says", "first", "relevance"]);
-    let mut all: Vec<Value> = Vec::new();
     for Answer { layer, target_layer: to, said } in answers.iter().rev() {
         for (said, position) in said.iter().zip(positions) {
             let (words, token) = (text(said)?, piece(ids[*position as usize]));
@@ -69,15 +67,10 @@ fn report(
                 format!("{first:.3}"),
                 format!("{relevance:+.3}"),
             ]);
-            let word = |w: &Word| json!({ "token_id": w.token, "token": whole(w.token), "probability": w.probability, "relevance": w.relevance });
-            all.push(json!({ "layer": layer, "target_layer": to, "position": position,
-                             "source_token": whole(ids[*position as usize]), "text": words,
-                             "tokens": said.words.iter().map(word).collect::<Vec<_>>() }));
         }
     }
     output.print(
         format!("what the target says (probability of its first token, mean relevance)\n{table}").trim_end(),
     )?;
-    output.result(json!({ "answers": all, "rows": found.rows.len() }))?;
     Ok(())
 }

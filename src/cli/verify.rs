@@ -7,13 +7,8 @@ use layerscope::{
     job::{Job as _, Verify},
     model::verify::Difference,
 };
-use serde_json::json;
 
-use super::{
-    args::OutputArgs,
-    exit::Failure,
-    output::{Output, shown},
-};
+use super::{args::OutputArgs, exit::Failure, output::Output};
 
 /// Compare every activation with a reference somebody else computed; exit 3 when they differ
 #[derive(Debug, Args)]
@@ -29,14 +24,7 @@ impl VerifyArgs {
         let output = Output::new(&self.output);
         let found = self.job.run(&output)?;
         output.print(&self.table(&found.differences))?;
-        output.result(json!({
-            "verdict": if found.failure.is_none() { "pass" } else { "fail" },
-            "tolerance": self.job.tolerance,
-            "reference": self.job.reference,
-            "skipped": found.unknown,
-            "out": self.job.out.as_ref().map(shown),
-            "hooks": found.differences.iter().map(|d| d.json(self.job.tolerance)).collect::<Vec<_>>(),
-        }))?;
+        output.result(self.job.json(&found))?;
         if let Some(failure) = found.failure {
             return Err(Failure::check(failure));
         }

@@ -4,8 +4,23 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Job, JobError, Report, Verify, Watch, intervene, lens, view};
+use super::{Job, JobError, Report, Verify, Watch, info, intervene, lens, view};
 use crate::results::run::Manifest;
+
+/// From which likeness on a name may have been meant for another.
+const ALIKE: f64 = 0.8;
+
+/// What a JSON value is, in words.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
 
 /// Names every command once, with the job that it is.
 macro_rules! jobs {
@@ -61,11 +76,28 @@ macro_rules! jobs {
             pub fn run(&self, watch: &dyn Watch) -> Result<(), JobError> {
                 match self { $(Self::$variant(job) => job.run(watch).map(drop)),* }
             }
+
+            /// Does the work, and says what a program is told beside the folder: [`Job::answer`].
+            ///
+            /// # Errors
+            /// Those of the job, and a check of it that does not hold.
+            pub fn answer(&self, watch: &dyn Watch) -> Result<Value, JobError> {
+                match self { $(Self::$variant(job) => job.answer(job.run(watch)?)),* }
+            }
+
+            /// Every setting with its value.
+            ///
+            /// # Errors
+            /// A path in it that is no text.
+            pub fn settings(&self) -> serde_json::Result<Value> {
+                match self { $(Self::$variant(job) => serde_json::to_value(job)),* }
+            }
         }
     };
 }
 
 jobs! {
+    Info: info::Info,
     Verify: Verify,
     View: view::View,
     Export: super::export::Export,
@@ -89,6 +121,32 @@ jobs! {
 }
 
 impl AnyJob {
+    /// As [`AnyJob::new`], from somebody who writes settings by hand: one that the command does not have is refused, since a
+    /// misspelt setting would otherwise be one that keeps its default.
+    ///
+    /// # Errors
+    /// Those of [`AnyJob::new`]; settings that the command does not have.
+    pub fn checked(command: &str, settings: Value) -> Result<Self, JobError> {
+        let named: Vec<String> = match &settings {
+            Value::Object(settings) => settings.keys().cloned().collect(),
+            other => {
+                return Err(JobError::usage(format!(
+                    "{command}: settings are an object, not {}",
+                    kind(other)
+                )));
+            }
+        };
+        let job = Self::new(command, settings)?;
+        let known = job.settings()?;
+        let Some(name) = named.iter().find(|name| known.get(name.as_str()).is_none()) else { return Ok(job) };
+        let near = known.as_object().into_iter().flatten().map(|(known, _)| known);
+        let near =
+            near.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+        let near = near.filter(|near| strsim::jaro_winkler(near, name) > ALIKE);
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        Err(JobError::usage(format!("{command} has no setting {name:?}{hint}")))
+    }
+
     /// The job that made a run.
     ///
     /// # Errors

@@ -52,6 +52,18 @@ pub enum Ending {
     Interrupted,
 }
 
+impl Ending {
+    /// The exit code of a program that ends so.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Check => 3,
+            Self::Interrupted => 4,
+        }
+    }
+}
+
 impl JobError {
     /// Settings or inputs that cannot be meant.
     pub fn usage(error: impl Into<BoxError>) -> Self {
@@ -211,6 +223,20 @@ pub fn ending_of(error: &(dyn Error + 'static)) -> Ending {
     if causes(error).any(is_configuration) { Ending::Usage } else { Ending::Failed }
 }
 
+/// Messages quote files that somebody else wrote: control and bidirectional characters must not reach a terminal.
+pub fn one_line(message: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let safe = |c: char| match c {
+        '\n' => " ".to_owned(),
+        c if hidden(c) => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    };
+    message.chars().map(safe).collect()
+}
+
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (**error).source())
 }
@@ -279,6 +305,11 @@ mod tests {
         assert_eq!(ending(RunError::Locked { path: path() }.into()), Ending::Failed);
         let json = TextError::Json { place: "a".into(), message: "b".into() };
         assert_eq!(ending(json.into()), Ending::Failed);
+    }
+
+    #[test]
+    fn messages_cannot_draw_on_the_terminal() {
+        assert_eq!(one_line("a\nb\u{1b}[31m\u{202e}"), "a b\\u{1b}[31m\\u{202e}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! `info`: what a model is, without its weights.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{JobError, ModelSettings, Session, Watch, kind_name, shown};
+use super::{Job, JobError, ModelSettings, Session, Watch, kind_name, shown};
 use crate::{
     hook::HookPoint,
     model::{Positions, ResidualKind, hook_points, width},
@@ -33,15 +35,25 @@ pub struct Known {
     pub tokenizer: Result<Tokenizer, TextError>,
 }
 
-impl Info {
-    /// Reads configuration, tokenizer and the table of tensors.
-    ///
-    /// # Errors
-    /// When there is no such model, or it is of no family that is known.
-    pub fn run(&self, watch: &dyn Watch) -> Result<Known, JobError> {
+/// It writes no folder.
+impl Job for Info {
+    const COMMAND: &'static str = "info";
+    type Outcome = Known;
+
+    fn out(&self) -> Option<&Path> {
+        None
+    }
+
+    fn set_out(&mut self, _out: PathBuf) {}
+
+    fn run(&self, watch: &dyn Watch) -> Result<Known, JobError> {
         let session = Session::open(&self.model, watch)?;
         let tokenizer = session.tokenizer(watch);
         Ok(Known { session, tokenizer })
+    }
+
+    fn answer(&self, known: Known) -> Result<Value, JobError> {
+        Ok(known.json())
     }
 }
 

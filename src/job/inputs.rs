@@ -9,7 +9,7 @@ use crate::{
 };
 use tempfile::TempDir;
 
-use super::{JobError, TextSettings};
+use super::{JobError, TextSettings, stdin};
 
 /// The inputs of a command, checked.
 pub struct Inputs {
@@ -34,11 +34,11 @@ impl Inputs {
         if stdins > 1 {
             return Err(JobError::usage(TextError::StdinTwice));
         }
-        if let Some(stdin) = paths.iter_mut().find(|p| p.as_os_str() == "-") {
+        if let Some(spooled) = paths.iter_mut().find(|p| p.as_os_str() == "-") {
             let dir = tempfile::tempdir()?;
-            *stdin = dir.path().join(format!("stdin.{}", extension(args.stdin_format)));
-            let mut file = std::fs::File::create(&*stdin)?;
-            io::copy(&mut io::stdin().lock(), &mut file).map_err(|e| JobError::usage(e).at("stdin"))?;
+            *spooled = dir.path().join(format!("stdin.{}", extension(args.stdin_format)));
+            let mut file = std::fs::File::create(&*spooled)?;
+            io::copy(&mut stdin()?.lock(), &mut file).map_err(|e| JobError::usage(e).at("stdin"))?;
             spool = Some(dir);
         }
         let inputs = Self { paths, names, text_column: args.text_column.clone(), _spool: spool };

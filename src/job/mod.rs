@@ -17,6 +17,7 @@ pub mod info;
 mod inputs;
 mod intervals;
 pub mod intervene;
+mod kept;
 mod layers;
 mod leakage;
 pub mod lens;
@@ -30,17 +31,20 @@ mod rerun;
 pub mod selftest;
 mod session;
 mod setting;
+mod stdin;
 mod text;
 pub mod verify;
 pub mod view;
 mod watch;
+pub mod worker;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 pub use any::AnyJob;
-pub use error::{BoxError, Ending, JobError, ending_of};
+pub use error::{BoxError, Ending, JobError, ending_of, one_line};
 pub use inputs::{Inputs, hashes};
 pub use intervals::{Cluster, IntervalMethod, IntervalSettings};
 pub use layers::Layers;
@@ -51,7 +55,8 @@ pub use readout::{PrecisionSetting, audit_note};
 pub use report::{Report, Reported};
 pub use rerun::{Rerun, rerun};
 pub use session::{Session, bos_line, device_name, kind_name};
-pub use setting::{SetTo, Setting, spell_as_flags};
+pub use setting::{SetTo, Setting, spell_as_fields, spell_as_flags};
+pub(crate) use stdin::{read_stdin, stdin};
 pub use text::{AllWindows, Source, TextSettings, counts};
 pub use verify::{Verified, Verify};
 pub use watch::{Progress, Stage, Watch};
@@ -70,6 +75,15 @@ pub trait Job: Serialize + DeserializeOwned {
     /// # Errors
     /// [`JobError`], which says whether settings were wrong, the work failed, a check did not hold, or somebody stopped it.
     fn run(&self, watch: &dyn Watch) -> Result<Self::Outcome, JobError>;
+
+    /// What a program is told of the outcome beside the run folder; null where the folder says everything.
+    ///
+    /// # Errors
+    /// [`JobError::Check`] where the job checked something that does not hold.
+    fn answer(&self, outcome: Self::Outcome) -> Result<Value, JobError> {
+        drop(outcome);
+        Ok(Value::Null)
+    }
 
     /// The folder that the job writes; none where it was not asked to write one.
     fn out(&self) -> Option<&Path>;
@@ -92,11 +106,6 @@ pub fn claimed(claim: Claim, watch: &dyn Watch) -> Claim {
         watch.note(&format!("{}; made again", damage.finding()));
     }
     claim
-}
-
-/// All of stdin as text.
-pub(crate) fn read_stdin() -> Result<String, JobError> {
-    std::io::read_to_string(std::io::stdin()).map_err(|e| JobError::usage(e).at("stdin"))
 }
 
 /// A path in JSON and messages, in which nothing but UTF-8 can stand.

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{Job, JobError, Watch, new_manifest};
-use crate::results::report::{Report as Drawn, ReportError, Written};
+use super::{Job, JobError, Watch, new_manifest, shown};
+use crate::results::report::{Caveat, Figure, Report as Drawn, ReportError, Table, Written};
 
 /// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,6 +32,23 @@ pub struct Reported {
     pub written: Written,
 }
 
+impl Reported {
+    /// What was drawn and written, for programs.
+    pub fn json(&self, out: &Path) -> Value {
+        let Self { drawn, written } = self;
+        let figure = |f: &Figure| json!({ "name": f.name, "title": f.title, "caption": f.caption });
+        let table = |t: &Table| json!({ "name": t.name, "title": t.title });
+        let caveat = |c: &Caveat| json!({ "run": c.run, "text": c.text, "metrics": c.metrics });
+        json!({
+            "out": shown(out),
+            "figures": drawn.figures.iter().map(figure).collect::<Vec<_>>(),
+            "tables": drawn.tables.iter().map(table).collect::<Vec<_>>(),
+            "caveats": drawn.caveats.iter().map(caveat).collect::<Vec<_>>(),
+            "files": written.files,
+        })
+    }
+}
+
 impl Job for Report {
     const COMMAND: &'static str = "report";
     type Outcome = Reported;
@@ -41,6 +59,10 @@ impl Job for Report {
 
     fn set_out(&mut self, out: PathBuf) {
         self.out = out;
+    }
+
+    fn answer(&self, found: Reported) -> Result<Value, JobError> {
+        Ok(found.json(&self.out))
     }
 
     fn run(&self, watch: &dyn Watch) -> Result<Reported, JobError> {

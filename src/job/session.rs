@@ -1,10 +1,10 @@
 //! From the name of a model to a loaded one: everything cheap is checked before weights are read.
 
 use std::{
-    cell::OnceCell,
     ffi::OsStr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::{Job, JobError, Layers, ModelSettings, Progress, Watch, new_manifest};
+use super::{Job, JobError, Layers, ModelSettings, Progress, Watch, kept, new_manifest};
 
 /// A model that can be loaded, and what was found out about it. Its weights are read when a job first needs them, and stay.
 ///
@@ -50,7 +50,7 @@ pub struct Session {
     pub parameters: u64,
     /// Threads of libtorch, and of rayon.
     pub threads: usize,
-    model: OnceCell<Model>,
+    read: Rc<kept::Read>,
 }
 
 impl Session {
@@ -76,6 +76,7 @@ impl Session {
         if let Some(warning) = kind.warning {
             watch.warn(warning);
         }
+        let read = kept::of(&dir.path, choice.device, kind.kind);
         Ok(Self {
             settings: settings.clone(),
             dir,
@@ -86,7 +87,7 @@ impl Session {
             stored,
             parameters,
             threads,
-            model: OnceCell::new(),
+            read,
         })
     }
 
@@ -140,12 +141,22 @@ impl Session {
     /// # Errors
     /// When weights are missing, damaged, or not finite.
     pub fn load(&self, watch: &dyn Watch) -> Result<&Model, JobError> {
-        if let Some(model) = self.model.get() {
+        if let Some(model) = self.read.model.get() {
             return Ok(model);
         }
         let progress = watch.begin("loading", "blocks", Some(self.spec.n_layers as u64));
         let model = Model::load(&self.dir.path, self.kind, self.device, |done, _| progress.set(done as u64))?;
-        Ok(self.model.get_or_init(|| model))
+        Ok(self.read.model.get_or_init(|| model))
+    }
+
+    /// SHA-256 of its weights.
+    fn sha256(&self, watch: &dyn Watch) -> Result<&str, JobError> {
+        if let Some(sha256) = self.read.sha256.get() {
+            return Ok(sha256);
+        }
+        let progress = watch.begin("hashing", "bytes", None);
+        let sha256 = hub::model_sha256(self.path(), |bytes| progress.inc(bytes))?;
+        Ok(self.read.sha256.get_or_init(|| sha256))
     }
 
     /// The lens in a folder (of a future lens one per horizon), or `logit`, checked against this model and on its device.
@@ -186,9 +197,7 @@ impl Session {
     /// # Errors
     /// A file that cannot be read.
     pub fn model_manifest<J: Job>(&self, job: &J, watch: &dyn Watch) -> Result<Manifest, JobError> {
-        let progress = watch.begin("hashing", "bytes", None);
-        let sha256 = hub::model_sha256(self.path(), |bytes| progress.inc(bytes))?;
-        drop(progress);
+        let sha256 = self.sha256(watch)?.to_owned();
         let mut manifest = new_manifest(job);
         manifest.runtime = json!({ "threads": self.threads });
         manifest.model = Some(ModelRecord {

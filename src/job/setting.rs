@@ -16,6 +16,11 @@ pub fn spell_as_flags() {
     FLAGS.store(true, Ordering::Relaxed);
 }
 
+/// From now on, settings are spelled as fields again: whoever gives a worker its jobs writes fields.
+pub fn spell_as_fields() {
+    FLAGS.store(false, Ordering::Relaxed);
+}
+
 /// The name of a job's field, for a message: `layers`, or `--layers` on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting(pub &'static str);

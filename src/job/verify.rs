@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::Kind;
 
-use super::{Job, JobError, ModelSettings, Session, Setting, Watch, claimed};
+use super::{Job, JobError, ModelSettings, Session, Setting, Watch, claimed, shown};
 use crate::{
     model::{
         Model,
@@ -88,6 +88,11 @@ impl Job for Verify {
         self.out = Some(out);
     }
 
+    fn answer(&self, found: Verified) -> Result<Value, JobError> {
+        let answer = self.json(&found);
+        found.failure.map_or(Ok(answer), |failure| Err(JobError::check(failure)))
+    }
+
     fn run(&self, watch: &dyn Watch) -> Result<Verified, JobError> {
         let session = Session::open(&self.model, watch)?;
         session.announce(watch);
@@ -107,6 +112,18 @@ impl Job for Verify {
 }
 
 impl Verify {
+    /// Verdict and every difference, for programs.
+    pub fn json(&self, found: &Verified) -> Value {
+        json!({
+            "verdict": if found.failure.is_none() { "pass" } else { "fail" },
+            "tolerance": self.tolerance,
+            "reference": self.reference,
+            "skipped": found.unknown,
+            "out": self.out.as_ref().map(shown),
+            "hooks": found.differences.iter().map(|d| d.json(self.tolerance)).collect::<Vec<_>>(),
+        })
+    }
+
     fn claim(&self, session: &Session, out: &Path, watch: &dyn Watch) -> Result<Claim, JobError> {
         let bytes = std::fs::metadata(&self.reference)
             .map_err(|e| JobError::usage(format!("{}: {e}", self.reference.display())))?

@@ -1,7 +1,6 @@
 //! `patch --prompts`: numbers as means over sources.
 
 use layerscope::{results::run::MetricRow, results::words::counted};
-use serde_json::{Value, json};
 
 use crate::cli::{
     exit::Failure,
@@ -28,12 +27,5 @@ pub(super) fn report(rows: &[MetricRow], sources: usize, output: Output) -> Resu
         format!("the target's first token against the model's own, mean over {}", counted(sources, "source"));
     output.print(format!("{title} ({LEGEND})\n{table}").trim_end())?;
     say_why_none(rows, output);
-    let listed = |r: &MetricRow| -> Value {
-        json!({
-            "target_layer": r.layer, "layer": r.source_layer, "metric": r.metric, "estimate": r.estimate,
-            "lower": r.lower, "upper": r.upper, "n": r.n, "reason": r.reason,
-        })
-    };
-    output.result(json!({ "prompts": sources, "rows": rows.iter().map(listed).collect::<Vec<_>>() }))?;
     Ok(())
 }

@@ -15,14 +15,9 @@ use layerscope::{
     results::words::counted,
     sources::text::Tokenizer,
 };
-use serde_json::json;
 
 use self::color::{ColorDepth, ColorWhen};
-use super::{
-    args::OutputArgs,
-    exit::Failure,
-    output::{Output, shown},
-};
+use super::{args::OutputArgs, exit::Failure, output::Output};
 
 /// Show what a lens reads at every layer and token of a prompt
 #[derive(Debug, Args)]
@@ -86,12 +81,7 @@ impl ViewArgs {
         match &found.readings {
             Read::Trajectories(read) => self.tables(&found, read, output),
             Read::Grids(grids) => self.grids(&found, grids, output),
-            Read::Saved => {
-                let job = &self.job;
-                let [html, out, kit] =
-                    [&job.html, &job.out, &job.logitlenskit].map(|p| p.as_ref().map(shown));
-                Ok(output.result(json!({ "html": html, "out": out, "logitlenskit": kit }))?)
-            }
+            Read::Saved => Ok(output.result(self.job.json(&found))?),
         }
     }
 

@@ -9,9 +9,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Job, JobError, Layers, ModelSettings, Session, Source, TextSettings, Watch, verify};
+use super::{Job, JobError, Layers, ModelSettings, Session, Source, TextSettings, Watch, shown, verify};
 use crate::{
     results::run::{Claim, Manifest},
     states::store::{ActDtype, Format, Positions, StoreWriter},
@@ -108,6 +108,26 @@ pub struct Exported {
     pub cost: Option<Cost>,
 }
 
+impl Exported {
+    /// What was written, for programs; of a dry run, what would be.
+    pub fn json(&self, out: &Path) -> Value {
+        let plan = &self.plan;
+        match self.cost {
+            Some(cost) => plan.json(cost),
+            None => json!({
+                "out": shown(out),
+                "rows": plan.counts.rows,
+                "documents": plan.counts.documents,
+                "empty_documents": plan.counts.empty_documents,
+                "tokens": plan.counts.tokens,
+                "text_bytes": plan.counts.text_bytes,
+                "shards": plan.size.shards,
+                "columns": plan.layout.columns,
+            }),
+        }
+    }
+}
+
 impl Job for Export {
     const COMMAND: &'static str = "export";
     type Outcome = Exported;
@@ -118,6 +138,10 @@ impl Job for Export {
 
     fn set_out(&mut self, out: PathBuf) {
         self.out = out;
+    }
+
+    fn answer(&self, found: Exported) -> Result<Value, JobError> {
+        Ok(found.json(&self.out))
     }
 
     fn run(&self, watch: &dyn Watch) -> Result<Exported, JobError> {

@@ -2,11 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::{Prompt, Readings as Read, Viewed};
+use super::{Prompt, Readings as Read, View, Viewed};
 use crate::{
-    intervene::future::GridCell, lens::trajectory::Trajectory, lenses::stats::Readings,
+    intervene::future::GridCell, job::shown, lens::trajectory::Trajectory, lenses::stats::Readings,
     sources::text::Tokenizer,
 };
+
+impl View {
+    /// What was read, for programs; of a view into files, where they are.
+    pub fn json(&self, found: &Viewed) -> Value {
+        match found.readings {
+            Read::Saved => {
+                let [html, out, kit] =
+                    [&self.html, &self.out, &self.logitlenskit].map(|path| path.as_ref().map(shown));
+                json!({ "html": html, "out": out, "logitlenskit": kit })
+            }
+            _ => found.json(),
+        }
+    }
+}
 
 /// One lens: every layer, every position. Logarithms are natural (nats), ranks count from 0.
 fn lens(trajectory: &Trajectory, tokenizer: &Tokenizer) -> Value {

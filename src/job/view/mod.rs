@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use self::{json::loss, prompt::Prompt};
 use super::{
@@ -136,6 +137,10 @@ impl Job for View {
 
     fn set_out(&mut self, out: PathBuf) {
         self.out = Some(out);
+    }
+
+    fn answer(&self, found: Viewed) -> Result<Value, JobError> {
+        Ok(self.json(&found))
     }
 
     fn run(&self, watch: &dyn Watch) -> Result<Viewed, JobError> {

@@ -6,12 +6,15 @@ use super::{Generate, Generation};
 use crate::{intervene::generate::Measured, job::shown};
 
 impl Generate {
-    /// Everything that was said and measured, for programs. Of one prompt `token_ids` and `generated` are at the top too.
+    /// Everything that was said and measured, for programs. Of one prompt `token_ids` and `generated` are at the top too. What was not
+    /// measured has no `steps`.
     pub fn json(&self, found: &Generation, measured: &[Measured]) -> Value {
-        let prompts = found.prompts.iter().zip(measured).map(|(prompt, m)| {
+        let prompts = found.prompts.iter().enumerate().map(|(i, prompt)| {
             let mut prompt = json!(prompt);
-            prompt["steps"] =
-                json!({ "entropy": m.entropy, "surprisal": m.surprisal, "ce": m.ce, "kl": m.kl });
+            if let Some(m) = measured.get(i) {
+                prompt["steps"] =
+                    json!({ "entropy": m.entropy, "surprisal": m.surprisal, "ce": m.ce, "kl": m.kl });
+            }
             prompt
         });
         let prompts: Vec<Value> = prompts.collect();

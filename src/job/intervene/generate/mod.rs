@@ -130,6 +130,10 @@ impl Job for Generate {
         self.out = Some(out);
     }
 
+    fn answer(&self, found: Generation) -> Result<Value, JobError> {
+        Ok(self.json(&found, found.measured.as_deref().unwrap_or_default()))
+    }
+
     fn run(&self, watch: &dyn Watch) -> Result<Generation, JobError> {
         self.run_with(watch, &mut ())
     }

@@ -1,5 +1,6 @@
 //! `patch`: what a target prompt says of a state that was put into it.
 
+mod json;
 mod source;
 
 use std::{
@@ -8,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use self::source::Line;
 use self::source::{Source, Texts};
@@ -155,6 +156,10 @@ impl Job for Patch {
 
     fn set_out(&mut self, out: PathBuf) {
         self.out = Some(out);
+    }
+
+    fn answer(&self, found: Patched) -> Result<Value, JobError> {
+        Ok(found.json()?)
     }
 
     fn run(&self, watch: &dyn Watch) -> Result<Patched, JobError> {

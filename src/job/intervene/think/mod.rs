@@ -63,6 +63,10 @@ impl Job for Think {
         self.out = Some(out);
     }
 
+    fn answer(&self, thinking: Thinking) -> Result<Value, JobError> {
+        Ok(self.json(thinking))
+    }
+
     fn run(&self, watch: &dyn Watch) -> Result<Thinking, JobError> {
         self.check()?;
         let asked = read(&self.lens)?;

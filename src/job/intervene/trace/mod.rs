@@ -237,6 +237,10 @@ impl Job for Trace {
         self.out = Some(out);
     }
 
+    fn answer(&self, found: Traced) -> Result<Value, JobError> {
+        Ok(found.json())
+    }
+
     fn run(&self, watch: &dyn Watch) -> Result<Traced, JobError> {
         self.check()?;
         let lines = self.prompts.as_deref().map(Lines::read).transpose()?;
