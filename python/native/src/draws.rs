@@ -129,6 +129,7 @@ impl Draws {
     }
 
     /// There is nothing in a file that these numbers could be paired with again.
+    #[allow(clippy::unused_self)] // Python calls it on the object
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err(
             "draws belong to their weightings and are not pickled: pickle their estimate()",

@@ -68,7 +68,9 @@ pub(crate) fn poisson_weights<'py>(
     bearable(ids.len(), replicates)?;
     let drawn = run(py, || {
         let mut all = Vec::with_capacity(ids.len() * replicates);
-        ids.iter().for_each(|id| Resamples::new(seed, replicates).append_weights(*id, &mut all));
+        for id in ids {
+            Resamples::new(seed, replicates).append_weights(*id, &mut all);
+        }
         Ok(ndarray::Array2::from_shape_vec((ids.len(), replicates), all))
     })?;
     Ok(drawn.map_err(|why| ProbeError::new_err(why.to_string()))?.into_pyarray(py))

@@ -141,6 +141,7 @@ class Weightings:
         if groups is None and n is None:
             raise ProbeError("groups or n: one of them says how many rows there are")
         rows = len(groups) if n is None else n
+        seed, replicates = _arrays.count(seed, "seed"), _arrays.count(replicates, "replicates")
         self._how = {"method": method, "seed": seed, "replicates": replicates, "serial": serial}
         self._groups = _arrays.ids(groups, rows)
         self._native = _probes.Weightings(self._groups, method, seed, replicates, serial)
@@ -152,8 +153,8 @@ class Weightings:
         return len(self._groups)
 
     def part(self, rows: Any) -> Weightings:
-        """Of some of these rows (places or a mask), in the same blocks, so that numbers of several parts can be put together
-        (`mean_of_parts`)."""
+        """Of some of these rows (places or a mask), in the same blocks, so that numbers of several parts can be put
+        together (`mean_of_parts`)."""
         part = object.__new__(Weightings)
         part._how = self._how
         part._groups = np.ascontiguousarray(self._groups[np.asarray(rows)])
@@ -167,9 +168,9 @@ class Weightings:
         return Draws(self._native.mean(_arrays.vector(outcomes, "outcomes")))
 
     def metrics(self, scores: Any, y: Any) -> dict[str, Draws]:
-        """Every metric of scores `(n, k)` beside the true classes `(n,)`, whole numbers below k: accuracy, macro_f1, auroc, nll
-        (nats), ece, ece_debiased, ece_calibrated, brier, brier_reliability, brier_resolution and brier_uncertainty.
-        Softmax makes probabilities of the scores."""
+        """Every metric of scores `(n, k)` beside the true classes `(n,)`, whole numbers below k: accuracy, macro_f1,
+        auroc, nll (nats), ece, ece_debiased, ece_calibrated, brier, brier_reliability, brier_resolution and
+        brier_uncertainty. Softmax makes probabilities of the scores."""
         table = np.ascontiguousarray(scores, dtype=np.float64)
         number = np.asarray(y)
         if number.dtype.kind not in "biu" or (number.size and number.min() < 0):
@@ -206,14 +207,15 @@ class Best:
 
 
 def best(draws: Iterable[Draws]) -> Best:
-    """The highest of several numbers of one `Weightings`, such as an accuracy at each layer; of losses give `-draws`."""
+    """The highest of several numbers of one `Weightings`, such as an accuracy at each layer; of losses give
+    `-draws`."""
     place, tied, corrected = _probes.best([draw._native for draw in draws])
     return Best(place, tied, Estimate._of(corrected))
 
 
 def over_draws(draws: Iterable[Draws]) -> Estimate:
-    """The mean of one number over several draws of labels (control tasks, shuffles), with an interval that has both the sampling of
-    rows and the draw in it."""
+    """The mean of one number over several draws of labels (control tasks, shuffles), with an interval that has both
+    the sampling of rows and the draw in it."""
     return Estimate._of(_probes.over_draws([draw._native for draw in draws]))
 
 
@@ -223,7 +225,8 @@ def mean_of_parts(draws: Iterable[Draws], n_clusters: int) -> Draws:
 
 
 def jackknife(estimate: float, left_out: Any, n_eff: float | None = None) -> Estimate:
-    """The interval of an estimate by its values without each group in turn `(groups,)`; `n_eff` effective groups, by default all.
+    """The interval of an estimate by its values without each group in turn `(groups,)`; `n_eff` effective groups, by
+    default all.
 
     >>> print(jackknife(2.0, [1.9, 2.0, 2.1, 2.05, 1.95, 2.0]))
     2.0000 [1.6290, 2.3710]
@@ -235,8 +238,8 @@ def jackknife(estimate: float, left_out: Any, n_eff: float | None = None) -> Est
 
 
 def wilson(p: float, n: int, *, variance: float = 0.0, n_eff: float | None = None) -> Estimate:
-    """Wilson's interval of a share `p` of `n` rows in `n_eff` effective groups (by default every row its own), with the jackknife's
-    `variance` of p as the design effect; without one, `n_eff` rows are what it rests on.
+    """Wilson's interval of a share `p` of `n` rows in `n_eff` effective groups (by default every row its own), with
+    the jackknife's `variance` of p as the design effect; without one, `n_eff` rows are what it rests on.
 
     >>> print(wilson(1.0, 10))
     1.0000 [0.6615, 1.0000]
@@ -262,7 +265,9 @@ def effective(sizes: Sequence[float]) -> float:
 
 
 def poisson_weights(doc_ids: Any, *, seed: int = 0, replicates: int = 1000) -> NDArray[np.uint8]:
-    """How often each document is drawn in each replicate `(documents, replicates)`: a function of (seed, document id) alone."""
+    """How often each document is drawn in each replicate `(documents, replicates)`: a function of (seed, document id)
+    alone."""
     from .probes import _arrays
 
+    seed, replicates = _arrays.count(seed, "seed"), _arrays.count(replicates, "replicates")
     return _probes.poisson_weights(_arrays.ids(doc_ids, len(doc_ids), "doc_ids"), seed, replicates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import warnings
 from typing import Any, cast
@@ -153,6 +154,23 @@ def same_length(n: int, y: AnyArray) -> None:
         raise ProbeError(f"{n} rows but {len(y)} labels: inconsistent numbers of samples")
 
 
+def count(value: Any, name: str) -> int:
+    """A whole number not below 0 that the native module can hold.
+
+    >>> count(-1, "seed")
+    Traceback (most recent call last):
+        ...
+    layerscope._probes.ProbeError: seed is -1, expected a whole number from 0 to 2^64 - 1
+    """
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = -1
+    if not 0 <= whole < 2**64:
+        raise ProbeError(f"{name} is {value!r}, expected a whole number from 0 to 2^64 - 1")
+    return whole
+
+
 def penalties(l2: Any) -> list[float]:
     """One penalty or several."""
     values = [float(value) for value in np.atleast_1d(np.asarray(l2, dtype=np.float64)).tolist()]
@@ -234,7 +252,10 @@ def _numeric(array: AnyArray, name: str) -> AnyArray:
 
 def _settled(array: AnyArray, name: str) -> AnyArray:
     """Labels of objects as strings, whole numbers or booleans."""
-    kinds = {type(value) for value in array.tolist()}
+    values = array.tolist()
+    if None in values:
+        raise ProbeError(f"{name}[{values.index(None)}] is None")
+    kinds = {type(value) for value in values}
     if kinds <= {str}:
         return array.astype(str)
     if kinds <= {bool}:

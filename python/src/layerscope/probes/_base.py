@@ -1,4 +1,5 @@
-"""What every estimator has: parameters, states of being fitted, and scikit-learn's manner without needing scikit-learn."""
+"""What every estimator has: parameters, states of being fitted, and scikit-learn's manner without needing
+scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,14 +22,18 @@ class NotFitted(ProbeError, AttributeError):
     """An estimator was asked before it was fitted."""
 
 
-def _not_fitted(estimator: Estimator) -> Exception:
-    text = f"This {type(estimator).__name__} is not fitted yet: call fit first"
-    exceptions = sys.modules.get("sklearn.exceptions")
-    return cast(Exception, exceptions.NotFittedError(text)) if exceptions else NotFitted(text)
+def _not_fitted(estimator: Estimator) -> NotFitted:
+    """Of scikit-learn's kind as well where scikit-learn is in use."""
+    kinds: tuple[type, ...] = (NotFitted,)
+    if "sklearn.exceptions" in sys.modules:
+        kinds += (sys.modules["sklearn.exceptions"].NotFittedError,)
+    kind = NotFitted if len(kinds) == 1 else type("NotFitted", kinds, {})
+    return cast(NotFitted, kind(f"This {type(estimator).__name__} is not fitted yet: call fit first"))
 
 
 class Estimator:
-    """Parameters by name, as scikit-learn has them: what `__init__` takes is kept as it is, what `fit` finds ends in `_`."""
+    """Parameters by name, as scikit-learn has them: what `__init__` takes is kept as it is, what `fit` finds ends in
+    `_`."""
 
     _kind = "classifier"
 
@@ -86,7 +91,8 @@ class LinearProbe(Estimator):
 
     @property
     def directions(self) -> F64:
-        """The rows of `coef_` at length 1, `(k, d)`: what to project on, steer along or ablate. Zeros where the probe has none."""
+        """The rows of `coef_` at length 1, `(k, d)`: what to project on, steer along or ablate. Zeros where the probe
+        has none."""
         self._fitted()
         rows = np.atleast_2d(self.coef_)
         length = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -112,8 +118,8 @@ class LinearProbe(Estimator):
         return weights, np.ascontiguousarray(np.atleast_1d(self.intercept_), dtype=np.float64)
 
     def scores(self, x: Any) -> F64:
-        """Scores of the rows `x` `(n, d)`: `(n, k)`. Of classes, higher is likelier, and log-probabilities (nats) where the
-        probe has them; of numbers, the predicted values."""
+        """Scores of the rows `x` `(n, d)`: `(n, k)`. Of classes, higher is likelier, and log-probabilities (nats)
+        where the probe has them; of numbers, the predicted values."""
         x = self._rows(x)
         return _probes.scores(*self._parts(), self._link, x)
 
@@ -141,13 +147,13 @@ class Classifier(LinearProbe):
         return float(np.mean(predicted == y))
 
     def metrics(self, x: Any, y: Any, weightings: Weightings) -> dict[str, Draws]:
-        """Every metric by name under the weightings of these rows: accuracy, macro_f1, auroc, nll (nats), ece, brier and their
-        parts. Metrics of several probes under one `Weightings` are paired, and subtract."""
+        """Every metric by name under the weightings of these rows: accuracy, macro_f1, auroc, nll (nats), ece, brier
+        and their parts. Metrics of several probes under one `Weightings` are paired, and subtract."""
         return weightings.metrics(self.scores(x), _arrays.known(y, self.classes_))
 
     def evaluate(self, x: Any, y: Any, groups: Any = None, **how: Any) -> dict[str, Estimate]:
-        """Every metric of the rows `x` `(n, d)` with the labels `y` `(n,)` and its 95 % interval over `groups` `(n,)`. Further
-        arguments are those of `layerscope.stats.Weightings`."""
+        """Every metric of the rows `x` `(n, d)` with the labels `y` `(n,)` and its 95 % interval over `groups`
+        `(n,)`. Further arguments are those of `layerscope.stats.Weightings`."""
         x = self._rows(x)
         draws = self.metrics(x, y, Weightings(groups, n=len(x), **how))
         return {name: draw.estimate() for name, draw in draws.items()}

@@ -25,7 +25,8 @@ def majority(y: Any) -> Any:
 
 
 class TypeMajority:
-    """Gives every word type the label it has most often in training, and types it has not seen the most frequent label of all.
+    """Gives every word type the label it has most often in training, and types it has not seen the most frequent
+    label of all.
 
     >>> TypeMajority().fit([1, 1, 2, 3], ["N", "N", "V", "N"]).predict([1, 2, 9]).tolist()
     ['N', 'V', 'N']

@@ -15,7 +15,8 @@ from .splits import folds
 
 
 class Ridge(LinearProbe):
-    """The least `Σ ‖y - (x W + b)‖² + l2 ‖W‖²` for numbers, with a bias that is not penalised: scikit-learn's `Ridge(alpha=l2)`.
+    """The least `Σ ‖y - (x W + b)‖² + l2 ‖W‖²` for numbers, with a bias that is not penalised: scikit-learn's
+    `Ridge(alpha=l2)`.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ class Ridge(LinearProbe):
         self.seed = seed
 
     def fit(self, x: Any, y: Any, groups: Any = None) -> Ridge:
-        """Fits to the rows `x` `(n, d)` and the numbers `y` `(n,)` or `(n, k)`; `groups` as in `LogisticRegression.fit`."""
+        """Fits to the rows `x` `(n, d)` and the numbers `y` `(n,)` or `(n, k)`; `groups` as in
+        `LogisticRegression.fit`."""
         x = _arrays.rows(x)
         y = _arrays.numbers(y)
         _arrays.same_length(len(x), y)
@@ -94,8 +96,8 @@ class _Closed(Classifier):
     """Fits in one call of the native module."""
 
     def fit(self, x: Any, y: Any, groups: Any = None) -> Any:
-        """Fits to the rows `x` `(n, d)` and the labels `y` `(n,)`. `groups` is taken for the sake of one manner of calling and
-        changes nothing: there is no penalty to choose."""
+        """Fits to the rows `x` `(n, d)` and the labels `y` `(n,)`. `groups` is taken for the sake of one manner of
+        calling and changes nothing: there is no penalty to choose."""
         x = _arrays.rows(x)
         number, kinds = _arrays.classes(y)
         _arrays.same_length(len(x), number)

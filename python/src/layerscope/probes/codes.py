@@ -34,7 +34,8 @@ class CodeLength:
         return float(len(self.bits) * self.log2_classes / self.bits.sum())
 
     def estimate(self, groups: Any = None, **how: Any) -> Estimate:
-        """The compression with its 95 % interval over `groups` `(n,)`; further arguments are those of `stats.Weightings`."""
+        """The compression with its 95 % interval over `groups` `(n,)`; further arguments are those of
+        `stats.Weightings`."""
         weightings = Weightings(groups, n=len(self.bits), **how)
         return weightings.mean(self.bits).map(lambda bits: self.log2_classes / bits).estimate()
 
@@ -51,7 +52,8 @@ def online_code(
     seed: int = 0,
     order: int = 0,
 ) -> CodeLength:
-    """The code length of the labels `y` `(n,)` given the rows `x` `(n, d)`, with logistic probes of every penalty mixed.
+    """The code length of the labels `y` `(n,)` given the rows `x` `(n, d)`, with logistic probes of every penalty
+    mixed.
 
     Blocks of whole groups are sent in order number `order`, each coded with probes fitted to all blocks before it.
 
@@ -64,7 +66,7 @@ def online_code(
     number, kinds = _arrays.classes(y)
     _arrays.same_length(len(x), number)
     group = _arrays.ids(groups, len(x))
-    penalties = _arrays.penalties(l2)
+    penalties, seed, order = _arrays.penalties(l2), _arrays.count(seed, "seed"), _arrays.count(order, "order")
     found = _probes.online_code(x, number, len(kinds), group, penalties, standardise, balanced, tolerance, seed, order)
     return CodeLength(*found)
 
@@ -81,13 +83,13 @@ def shuffled_codes(
     seed: int = 0,
     orders: int = 1,
 ) -> list[CodeLength]:
-    """The code lengths of shuffled labels, another shuffle in each order below `orders`: what labels that mean nothing cost.
-    There are fewer where shuffles keep losing a class."""
+    """The code lengths of shuffled labels, another shuffle in each order below `orders`: what labels that mean
+    nothing cost. There are fewer where shuffles keep losing a class."""
     x = _arrays.rows(x)
     number, kinds = _arrays.classes(y)
     _arrays.same_length(len(x), number)
     group = _arrays.ids(groups, len(x))
-    penalties = _arrays.penalties(l2)
+    penalties, seed, orders = _arrays.penalties(l2), _arrays.count(seed, "seed"), _arrays.count(orders, "orders")
     found = _probes.shuffled_codes(
         x, number, len(kinds), group, penalties, standardise, balanced, tolerance, seed, orders
     )

@@ -29,11 +29,12 @@ class ControlTask:
 
     def __init__(self, y: Any, *, seed: int = 0, draw: int = 0) -> None:
         self._y, self._kinds = _arrays.classes(y)
-        self.seed = seed
-        self.draw = draw
+        self.seed = _arrays.count(seed, "seed")
+        self.draw = _arrays.count(draw, "draw")
 
     def labels(self, types: Any) -> AnyArray:
-        """The labels of rows of these types `(n,)`. Types must be whole numbers: words numbered once for training and test."""
+        """The labels of rows of these types `(n,)`. Types must be whole numbers: words numbered once for training and
+        test."""
         number = _types(types)
         drawn = _probes.control_labels(self._y, len(self._kinds), number, self.seed, self.draw)
         labels: AnyArray = self._kinds[drawn]
@@ -50,6 +51,7 @@ def _types(types: Any) -> Any:
 def shuffled_labels(y: Any, groups: Any = None, *, seed: int = 0, draw: int = 0) -> AnyArray:
     """The labels `(n,)` shuffled, by whole groups where each has one label: what is found with them is chance."""
     number, kinds = _arrays.classes(y)
+    seed, draw = _arrays.count(seed, "seed"), _arrays.count(draw, "draw")
     shuffled: AnyArray = kinds[_probes.shuffled_labels(number, _arrays.ids(groups, len(number)), seed, draw)]
     return shuffled
 
@@ -92,8 +94,8 @@ def selectivity(
 
 
 class Permutations:
-    """Labels of grouped rows, permuted as the null hypothesis allows: whole groups exchange theirs where each has one, rows within
-    their group where all groups have the same, else both.
+    """Labels of grouped rows, permuted as the null hypothesis allows: whole groups exchange theirs where each has
+    one, rows within their group where all groups have the same, else both.
 
     >>> Permutations([0, 0, 1, 1], groups=[0, 0, 1, 1]).exchange
     'whole groups exchange their labels'
@@ -102,7 +104,7 @@ class Permutations:
     def __init__(self, y: Any, groups: Any = None, *, seed: int = 0) -> None:
         of = np.asarray(y)
         self._y = of
-        group = _arrays.ids(groups, len(of))
+        group, seed = _arrays.ids(groups, len(of)), _arrays.count(seed, "seed")
         if of.dtype.kind == "f" and (of.ndim > 1 or (of != np.trunc(of)).any()):
             table = _arrays.numbers(of).reshape(len(of), -1)
             self._native = _probes.Permutations.of_numbers(table, group, seed)
@@ -112,7 +114,7 @@ class Permutations:
 
     def rows(self, round: int) -> I64:
         """Permutation number `round`: for each row, the row whose label it gets `(n,)`."""
-        return self._native.rows(round)
+        return self._native.rows(_arrays.count(round, "round"))
 
     def labels(self, round: int) -> AnyArray:
         """The labels of permutation number `round` `(n,)`."""
@@ -174,8 +176,9 @@ def p_value(observed: float, null: Any) -> float:
 
 
 def max_p_values(observed: Sequence[float] | F64, null: Any) -> F64:
-    """p of each of several statistics, one per layer `(layers,)`, such that the chance of any false one is at most p: the step-down
-    maximum of Westfall and Young. A row of `null` `(permutations, layers)` is one permutation of the labels."""
+    """p of each of several statistics, one per layer `(layers,)`, such that the chance of any false one is at most p:
+    the step-down maximum of Westfall and Young. A row of `null` `(permutations, layers)` is one permutation of the
+    labels."""
     table = np.ascontiguousarray(null, dtype=np.float64)
     if table.ndim != 2:
         raise _probes.ProbeError(f"null has shape {table.shape}, expected (permutations, layers)")

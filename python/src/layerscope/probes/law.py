@@ -1,4 +1,5 @@
-"""The law of next-token prediction (He and Su 2024): the residual of a linear regression of the next token's id, by layer."""
+"""The law of next-token prediction (He and Su 2024): the residual of a linear regression of the next token's id, by
+layer."""
 
 from __future__ import annotations
 
@@ -27,12 +28,14 @@ class Residual:
 
 
 def prediction_residual(x: Any, y: Any, held_x: Any, held_y: Any) -> Residual:
-    """Least squares of the numbers `y` `(n,)` or `(n, k)` on the rows `x` `(n, d)`, scored on them and on held-out ones."""
+    """Least squares of the numbers `y` `(n,)` or `(n, k)` on the rows `x` `(n, d)`, scored on them and on held-out
+    ones."""
     return Residual(*_probes.residual(_arrays.rows(x), _table(y), _arrays.rows(held_x), _table(held_y)))
 
 
 def cross_validated_residual(x: Any, y: Any, folds: Any) -> F64:
-    """The residual `(k,)` where every row is predicted from the rows of the other folds; `folds` `(n,)` numbers each row's fold."""
+    """The residual `(k,)` where every row is predicted from the rows of the other folds; `folds` `(n,)` numbers each
+    row's fold."""
     x, table, fold = _arrays.rows(x), _table(y), np.asarray(folds)
     _arrays.same_length(len(x), table)
     _arrays.same_length(len(x), fold)

@@ -85,8 +85,8 @@ class LogisticRegression(ProbabilityClassifier):
         self.seed = seed
 
     def fit(self, x: Any, y: Any, groups: Any = None) -> LogisticRegression:
-        """Fits to the rows `x` `(n, d)` and the labels `y` `(n,)`. `groups` `(n,)` keeps rows of one document or pair in one
-        fold while a penalty is chosen; with one penalty it changes nothing."""
+        """Fits to the rows `x` `(n, d)` and the labels `y` `(n,)`. `groups` `(n,)` keeps rows of one document or pair
+        in one fold while a penalty is chosen; with one penalty it changes nothing."""
         x = _arrays.rows(x)
         number, kinds = _arrays.classes(y)
         _arrays.same_length(len(x), number)
@@ -97,8 +97,9 @@ class LogisticRegression(ProbabilityClassifier):
         return self._take(self._path(x, number, len(kinds), l2, True)[0], kinds, l2[0], x.shape[1])
 
     def path(self, x: Any, y: Any, l2: Sequence[float]) -> list[LogisticRegression]:
-        """A probe for each penalty, in their order. Each starts where the next larger one ended, on one decomposition of the rows, so
-        that ten cost little more than one. Look at `convergence_.converged`: here it raises nothing."""
+        """A probe for each penalty, in their order. Each starts where the next larger one ended, on one decomposition
+        of the rows, so that ten cost little more than one. Look at `convergence_.converged`: here it raises
+        nothing."""
         x = _arrays.rows(x)
         number, kinds = _arrays.classes(y)
         _arrays.same_length(len(x), number)
@@ -108,9 +109,8 @@ class LogisticRegression(ProbabilityClassifier):
         return [probe._take(one, kinds, at, x.shape[1]) for probe, one, at in zip(make, found, l2, strict=True)]
 
     def _path(self, x: F32, y: U32, k: int, l2: list[float], must_converge: bool) -> list[Any]:
-        return _probes.logistic_path(
-            x, y, k, l2, self.standardise, self.balanced, self.tolerance, self.max_iterations, must_converge
-        )
+        most = _arrays.count(self.max_iterations, "max_iterations")
+        return _probes.logistic_path(x, y, k, l2, self.standardise, self.balanced, self.tolerance, most, must_converge)
 
     def _take(self, found: Any, kinds: AnyArray, l2: float, width: int) -> LogisticRegression:
         (self.coef_, self.intercept_), ending = found

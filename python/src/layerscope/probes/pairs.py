@@ -16,8 +16,8 @@ Self = TypeVar("Self", bound="_Pairs")
 
 
 class _Pairs(LinearProbe):
-    """`coef_` `(2, d)` and `intercept_` `(2,)`: for statements and for negations, on raw rows. `loss_` is that of CCS on the pairs
-    of the fit, `oriented_` whether labels have settled the sign."""
+    """`coef_` `(2, d)` and `intercept_` `(2,)`: for statements and for negations, on raw rows. `loss_` is that of CCS
+    on the pairs of the fit, `oriented_` whether labels have settled the sign."""
 
     _steps = 0
     _seed = 0
@@ -26,8 +26,8 @@ class _Pairs(LinearProbe):
         raise NotImplementedError
 
     def fit(self: Self, positive: Any, negative: Any, truth: Any = None) -> Self:
-        """Fits to the states of statements `(n, d)` and of their negations `(n, d)`, row by row. `truth` `(n,)`, where it is known,
-        settles the sign alone, as `orient` does later."""
+        """Fits to the states of statements `(n, d)` and of their negations `(n, d)`, row by row. `truth` `(n,)`,
+        where it is known, settles the sign alone, as `orient` does later."""
         positive, negative = self._sides(positive, negative)
         found = _probes.pair_direction(positive, negative, self._restarts(), self._steps, self._seed)
         self.coef_, self.intercept_, self.loss_ = found
@@ -38,8 +38,8 @@ class _Pairs(LinearProbe):
         return self
 
     def orient(self, positive: Any, negative: Any, truth: Any) -> float:
-        """Turns the direction so that true statements score above ½ on these pairs; returns the accuracy, which is then at least
-        ½ and no estimate of anything."""
+        """Turns the direction so that true statements score above ½ on these pairs; returns the accuracy, which is
+        then at least ½ and no estimate of anything."""
         self._fitted()
         positive, negative = self._sides(positive, negative)
         found = _probes.pair_orient(*self._parts(), positive, negative, _truth(truth, len(positive)))
@@ -85,8 +85,8 @@ def _truth(truth: Any, n: int) -> list[bool]:
 
 
 class CCS(_Pairs):
-    """Contrast-consistent search (Burns et al. 2022): the least `mean[(p⁺ - (1 - p⁻))² + min(p⁺, p⁻)²]`, by AdamW from `restarts`
-    random starts at once, of which the best is kept. The defaults are those of the published code.
+    """Contrast-consistent search (Burns et al. 2022): the least `mean[(p⁺ - (1 - p⁻))² + min(p⁺, p⁻)²]`, by AdamW
+    from `restarts` random starts at once, of which the best is kept. The defaults are those of the published code.
 
     >>> import numpy as np
     >>> truth = np.array([1, 0] * 20)
@@ -104,7 +104,7 @@ class CCS(_Pairs):
     def _restarts(self) -> int | None:
         if not 1 <= self.restarts <= 100_000:
             raise _probes.ProbeError(f"restarts is {self.restarts}, expected 1 to 100000")
-        self._steps, self._seed = self.steps, self.seed
+        self._steps, self._seed = _arrays.count(self.steps, "steps"), _arrays.count(self.seed, "seed")
         return self.restarts
 
 

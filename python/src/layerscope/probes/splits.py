@@ -31,13 +31,15 @@ def split(y: Any, groups: Any = None, *, shares: tuple[float, float, float] = (0
     """
     number, names = _labels(y, groups)
     group = _arrays.ids(groups, len(number))
-    return Split(*_probes.split(number, names, group, shares, seed))
+    return Split(*_probes.split(number, names, group, shares, _arrays.count(seed, "seed")))
 
 
 def folds(y: Any, groups: Any = None, n_folds: int = 5, *, seed: int = 0) -> list[tuple[I64, I64]]:
     """`(train, test)` rows of `n_folds` folds of whole groups, alike in size and classes; every row is tested once."""
     number, names = _labels(y, groups)
-    return _probes.folds(number, names, _arrays.ids(groups, len(number)), n_folds, seed)
+    group = _arrays.ids(groups, len(number))
+    n_folds, seed = _arrays.count(n_folds, "n_folds"), _arrays.count(seed, "seed")
+    return _probes.folds(number, names, group, n_folds, seed)
 
 
 def _labels(y: Any, groups: Any) -> tuple[U32, list[str]]:
