@@ -70,7 +70,8 @@ impl Shrinkage {
             Self::Oas => {
                 let square = s.iter().map(|v| v * v).sum::<f64>() / (d * d);
                 let (over, under) = (square + mean * mean, (n + 1.0) * (square - mean * mean / d));
-                if under == 0.0 { 1.0 } else { (over / under).min(1.0) }
+                // Of a sphere `under` is 0, and rounding may leave it on either side: below it γ would be any negative number.
+                if under <= 0.0 { 1.0 } else { (over / under).min(1.0) }
             }
             Self::Fixed(gamma) if (0.0..=1.0).contains(&gamma) => gamma,
             Self::Fixed(got) => {

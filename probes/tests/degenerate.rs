@@ -92,8 +92,13 @@ fn classifiers<'a>(
     all
 }
 
+/// 400 cases of each property, or as many more as `PROPTEST_CASES` asks for.
+fn cases() -> u32 {
+    ProptestConfig::default().cases.max(400)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn classifiers_give_finite_numbers_or_say_why((x, y, k, _) in set()) {
@@ -304,5 +309,47 @@ fn the_scale_of_the_states_changes_no_probability() {
     for scale in [2f32.powi(-100), 2f32.powi(120)] {
         let other: Array1<f64> = fitted(scale).into_iter().collect();
         assert!((&other - &one).mapv(f64::abs).sum() < 1e-5, "{scale:e}: {other} and {one}");
+    }
+}
+
+/// Within classes, z-scores of one variance in every dimension: OAS divides by what rounding leaves of 0.
+#[test]
+fn a_covariance_that_is_a_sphere_is_shrunk_to_itself() {
+    let (tiny, low) = (1e-40f32, f32::MIN);
+    let found = ndarray::array![
+        [0.0, tiny],
+        [0.0, tiny],
+        [0.0, tiny],
+        [0.0, tiny],
+        [0.0, 0.0],
+        [0.0, 0.0],
+        [0.0, 0.0],
+        [tiny, low],
+        [tiny, low],
+        [1e30, -1e30]
+    ];
+    let y = [0, 2, 0, 1, 2, 1, 1, 0, 0, 2];
+    for scale in [1.0, 0.1, 1e-30] {
+        let x = found.mapv(|v| v * scale);
+        let data = Labelled { x: x.view(), y: Labels::Classes { y: &y, n_classes: 3 } };
+        for standardise in [false, true] {
+            let probe = Lda { standardise, shrinkage: Shrinkage::Oas }.fit(&data).unwrap();
+            assert!(finite(&probe.scores(x.view()).unwrap()), "{scale} {standardise}: {probe:?}");
+        }
+    }
+    let x = ndarray::array![[tiny, 0.0], [0.0, 1e6 + 0.0625], [1e30, 0.0], [0.0, 0.0]];
+    let data = Labelled { x: x.view(), y: Labels::Classes { y: &[0, 1, 0, 1], n_classes: 2 } };
+    let probe = Lda::default().fit(&data).unwrap();
+    assert!(finite(&probe.scores(x.view()).unwrap()), "{probe:?}");
+    // Two columns that vary alike within classes: ±1 about the means, uncorrelated, times numbers that f64 rounds.
+    for scale in [0.1f32, 0.3, 1.1, 7.7, 1e-38, 1e30] {
+        let corners = [[1f32, 1.], [1., -1.], [-1., 1.], [-1., -1.]];
+        let x = Array2::from_shape_fn((8, 2), |(i, j)| scale * (corners[i % 4][j] + 3.0 * (i / 4) as f32));
+        let data =
+            Labelled { x: x.view(), y: Labels::Classes { y: &[0, 0, 0, 0, 1, 1, 1, 1], n_classes: 2 } };
+        let probe = Lda::default().fit(&data).unwrap();
+        let right =
+            Classified::new(probe.scores(x.view()).unwrap().view(), &[0, 0, 0, 0, 1, 1, 1, 1]).unwrap();
+        assert_eq!(right.correct().iter().sum::<f64>(), 8.0, "{scale}");
     }
 }

@@ -10,6 +10,7 @@ mod export;
 mod fault;
 mod future;
 mod generate;
+mod import;
 mod info;
 mod interrupt;
 mod lens;
@@ -54,6 +55,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     View(Box<view::ViewArgs>),
     Export(Box<export::ExportArgs>),
+    Import(Box<import::ImportArgs>),
     Generate(Box<generate::GenerateArgs>),
     Lens(lens::LensCommand),
     Future(Box<future::FutureArgs>),
@@ -98,6 +100,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Verify(command) => command.run(),
         Command::View(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Lens(command) => command.run(),
         Command::Future(command) => command.run(),

@@ -101,6 +101,7 @@ jobs! {
     Verify: Verify,
     View: view::View,
     Export: super::export::Export,
+    Import: super::import::Import,
     ProbeSweep: super::probe::Sweep,
     ProbeLaw: super::probe::Law,
     ProbeTransfer: super::probe::Transfer,

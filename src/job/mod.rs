@@ -13,6 +13,7 @@ mod any;
 pub mod bundled;
 mod error;
 pub mod export;
+pub mod import;
 pub mod info;
 mod inputs;
 mod intervals;

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod compute_tests;
 pub mod export;
+pub mod foreign;
 mod rows;
 pub mod store;
 mod tensors;

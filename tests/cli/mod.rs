@@ -3,6 +3,7 @@
 mod basics;
 mod export;
 mod generate;
+mod import;
 mod resume;
 mod schedule;
 mod snapshots;

@@ -2,7 +2,7 @@
 //!
 //! Such a file is a zip of stored entries: `NAME/data.pkl`, a pickle that says which tensors there are, and one
 //! `NAME/data/KEY` per storage with the raw numbers. A pickle is a program. The machine here knows only the opcodes and
-//! the six names that a dictionary of float tensors needs, calls nothing by name, and refuses everything else.
+//! the seven names that a dictionary of tensors needs, calls nothing by name, and refuses everything else.
 
 mod archive;
 mod error;
@@ -15,7 +15,7 @@ mod write;
 
 use std::collections::HashSet;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use self::{archive::Archive, rebuild::Storages};
 pub use self::{error::TorchFileError, write::write};
@@ -26,6 +26,20 @@ pub use self::{error::TorchFileError, write::write};
 /// # Errors
 /// When the bytes are not such a file, name anything but tensors, or a tensor reaches outside its storage.
 pub fn read(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, TorchFileError> {
+    let tensors = read_numbers(bytes)?;
+    match tensors.iter().find(|(_, tensor)| tensor.kind() == Kind::Int64) {
+        Some((name, _)) => {
+            Err(TorchFileError::Tensor { name: name.clone(), reason: "Int64 is no float".into() })
+        }
+        None => Ok(tensors),
+    }
+}
+
+/// As [`read`], of whole numbers (i64) too: token ids beside activations.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_numbers(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, TorchFileError> {
     let mut archive = Archive::open(bytes)?;
     let pickle = archive.pickle()?;
     let specs = machine::run(&pickle)?;

@@ -51,6 +51,7 @@ impl Global {
             "torch.HalfStorage" => Self::Storage(Kind::Half),
             "torch.BFloat16Storage" => Self::Storage(Kind::BFloat16),
             "torch.DoubleStorage" => Self::Storage(Kind::Double),
+            "torch.LongStorage" => Self::Storage(Kind::Int64),
             _ => return None,
         })
     }

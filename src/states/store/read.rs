@@ -66,7 +66,8 @@ impl ActivationStore {
     pub fn open_finished_part(dir: &Path) -> Result<Self, StoreError> {
         let not = |reason: &str| StoreError::NotAnExport { path: dir.into(), reason: reason.into() };
         let manifest = Manifest::read(dir)?.ok_or_else(|| not("it has no manifest.json"))?;
-        let layout = manifest.layout.clone().filter(|_| manifest.kind == "export");
+        let layout =
+            manifest.layout.clone().filter(|_| ["export", "import"].contains(&manifest.kind.as_str()));
         let layout = layout.ok_or_else(|| not(&format!("it is a run of `{}`", manifest.kind)))?;
         let layout: Layout =
             serde_json::from_value(layout).map_err(|e| StoreError::corrupt(&dir.join(MANIFEST), e))?;
