@@ -46,3 +46,4 @@ mod steer_cli;
 mod text_formats;
 mod text_numbers;
 mod think_cli;
+mod weights;

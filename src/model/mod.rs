@@ -32,7 +32,7 @@ pub use config::Config;
 pub(crate) use config::parse_python;
 pub use error::ModelError;
 pub use families::spec;
-pub use files::{INDEX, WEIGHTS, shard_names, weight_files};
+pub use files::{INDEX, WEIGHTS, first_weights, shard_names, weight_files};
 use layerscope_lenses::Unembed;
 pub use load::settle;
 pub(crate) use nn::wide;
@@ -40,7 +40,7 @@ pub use rope::{RopeScaling, RopeSpec};
 pub use schedule::{Combine, Schedule, Step};
 pub use spec::{NormPlacement, Positions, ResidualKind, Spec};
 use tch::{Device, Kind, Tensor};
-pub use weights::Weights;
+pub use weights::{StoredAs, Weights};
 
 use self::decoder::Decoder;
 use crate::hook::{BlockHook, HookPoint, Tap};
