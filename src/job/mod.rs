@@ -11,6 +11,7 @@
 
 mod any;
 pub mod bundled;
+mod chat;
 mod error;
 pub mod export;
 pub mod info;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use any::AnyJob;
+pub use chat::{ChatPrompts, ChatSettings};
 pub use error::{BoxError, Ending, JobError, ending_of};
 pub use inputs::{Inputs, hashes};
 pub use intervals::{Cluster, IntervalMethod, IntervalSettings};

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::ModelError;
+use super::{ModelError, gguf::Gguf};
 
 /// Name of the single weights file.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -21,6 +21,7 @@ const VARIANTS: [&str; 4] = ["fp32", "bf16", "fp16", "non_ema"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WeightFormat {
     Safetensors,
+    Gguf,
     /// A zip with a pickle, as `torch.save` writes it.
     Pickle,
 }
@@ -30,6 +31,7 @@ impl WeightFormat {
     pub(super) fn of(path: &Path) -> Self {
         match path.extension().and_then(|e| e.to_str()) {
             Some("bin") => Self::Pickle,
+            Some(gguf) if gguf.eq_ignore_ascii_case("gguf") => Self::Gguf,
             _ => Self::Safetensors,
         }
     }
@@ -43,17 +45,21 @@ struct Index {
 /// The files of a model folder's weights, sorted by name: the single file, or those that the index names.
 ///
 /// `model.safetensors` comes before `pytorch_model.bin`, whole names before variants (`model.fp16.safetensors`). Where none of
-/// these is there, the `*.safetensors` that are count, if they are one file or all shards of one model.
+/// these is there, the `*.safetensors` that are count, if they are one file or all shards of one model. A path that is a file is that
+/// file, a GGUF.
 ///
 /// # Errors
 /// When there are none, or the index is not valid or names a file outside the folder.
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    if dir.is_file() {
+        return Ok(vec![dir.to_owned()]);
+    }
     match first_weights(|name| dir.join(name).is_file()) {
         Some(index) if index.ends_with(".json") => {
             Ok(shard_names(&dir.join(index))?.into_iter().map(|name| dir.join(name)).collect())
         }
         Some(file) => Ok(vec![dir.join(file)]),
-        None => without_index(dir),
+        None => Gguf::file_of(dir).map_or_else(|| without_index(dir), |file| Ok(vec![file])),
     }
 }
 

@@ -6,12 +6,17 @@ use std::{
 };
 
 use memmap2::{Mmap, MmapOptions};
+use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
-use crate::model::ModelError;
+use super::packed::Packed;
+use crate::model::{ModelError, gguf::Block};
+
+/// Numbers that are made at a time.
+const AT_ONCE: usize = 1 << 21;
 
 /// One tensor of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) file: PathBuf,
     /// Its first byte.
@@ -20,6 +25,8 @@ pub(super) struct Entry {
     pub(super) len: usize,
     pub(super) shape: Vec<i64>,
     pub(super) coding: Coding,
+    /// Heads whose rows stand in neighbouring pairs, not in halves, as llama.cpp rotates them.
+    pub(super) paired_heads: Option<i64>,
 }
 
 /// How bytes are numbers.
@@ -29,6 +36,10 @@ pub(super) enum Coding {
     Plain(Kind),
     /// With these steps between them (a view in a file of `torch.save`).
     Strided(Kind, Vec<i64>),
+    /// In blocks of few bits.
+    Blocks(Block),
+    /// With scales and more in other tensors.
+    Packed(Box<Packed>),
     /// In a way that is not read here; its name.
     Unknown(String),
 }
@@ -38,14 +49,23 @@ impl Coding {
     pub(super) fn float(&self) -> Option<Kind> {
         match self {
             Self::Plain(kind) | Self::Strided(kind, _) => is_float(*kind).then_some(*kind),
+            Self::Blocks(_) => Some(Kind::Float),
+            Self::Packed(packed) => Some(packed.float()),
             Self::Unknown(_) => None,
         }
+    }
+
+    /// Whether the numbers have to be made from fewer bits.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self, Self::Blocks(_) | Self::Packed(_))
     }
 
     /// Its name, as files spell it.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Plain(kind) | Self::Strided(kind, _) => kind_name(*kind).into(),
+            Self::Blocks(block) => block.name().into(),
+            Self::Packed(packed) => packed.name(),
             Self::Unknown(name) => name.clone(),
         }
     }
@@ -57,11 +77,20 @@ impl Entry {
         map(&self.file, self.start, Some(self.len))
     }
 
-    /// Copies the tensor out of its file, as it is stored.
+    /// Copies the tensor out of its file: as it is stored, blocks as f32.
     pub(super) fn read(&self, name: &str) -> Result<Tensor, ModelError> {
+        let tensor = self.stored(name)?;
+        let Some(heads) = self.paired_heads else { return Ok(tensor) };
+        let halves = tensor.f_view([heads, self.shape[0] / heads / 2, 2, -1])?.f_transpose(1, 2)?;
+        Ok(halves.f_reshape(&self.shape)?)
+    }
+
+    fn stored(&self, name: &str) -> Result<Tensor, ModelError> {
         let (kind, stride) = match &self.coding {
             Coding::Plain(kind) => (*kind, None),
             Coding::Strided(kind, stride) => (*kind, Some(stride)),
+            Coding::Blocks(block) => return self.dequantised(*block),
+            Coding::Packed(packed) => return packed.read(name, self),
             Coding::Unknown(_) => return Err(self.unread(name)),
         };
         if self.len == 0 {
@@ -73,6 +102,28 @@ impl Entry {
         Ok(flat.f_as_strided(&self.shape, stride, 0)?.f_contiguous()?)
     }
 
+    /// Blocks as f32, some at a time: beside the file's pages there is one copy.
+    fn dequantised(&self, block: Block) -> Result<Tensor, ModelError> {
+        let (numbers, size) = block.size();
+        let all = Tensor::f_zeros(&self.shape, (Kind::Float, tch::Device::Cpu))?;
+        if self.len == 0 {
+            return Ok(all);
+        }
+        let (flat, bytes) = (all.f_view(-1)?, self.bytes()?);
+        let at_once = AT_ONCE / numbers;
+        let mut out = vec![0_f32; AT_ONCE];
+        for (i, part) in bytes.chunks(at_once * size).enumerate() {
+            let out = &mut out[..part.len() / size * numbers];
+            let some = at_once / 64;
+            out.par_chunks_mut(some * numbers)
+                .zip(part.par_chunks(some * size))
+                .for_each(|(out, blocks)| block.dequantise(blocks, out));
+            let mut place = flat.f_narrow(0, (i * AT_ONCE) as i64, out.len() as i64)?;
+            place.f_copy_(&Tensor::f_from_slice(out)?)?;
+        }
+        Ok(all)
+    }
+
     /// The error of a type that is not read here.
     pub(super) fn unread(&self, name: &str) -> ModelError {
         ModelError::TensorType { name: name.into(), path: self.file.clone(), dtype: self.coding.name() }
@@ -81,7 +132,7 @@ impl Entry {
 
 /// Maps `len` bytes of a file from `start` on, or all of it.
 #[allow(unsafe_code)]
-pub(super) fn map(path: &Path, start: u64, len: Option<usize>) -> Result<Mmap, ModelError> {
+pub(in crate::model) fn map(path: &Path, start: u64, len: Option<usize>) -> Result<Mmap, ModelError> {
     let io = |source| ModelError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let mut options = MmapOptions::new();

@@ -2,6 +2,8 @@
 //! of the model.
 
 mod entry;
+mod gguf;
+mod packed;
 mod pickle;
 mod safetensors;
 
@@ -11,9 +13,10 @@ use std::{
 };
 
 use entry::Entry;
+pub(super) use entry::map;
 use tch::{Device, Kind, Tensor};
 
-use super::{ModelError, files::WeightFormat, nn::wide, weight_files};
+use super::{ModelError, files::WeightFormat, nn::wide, packing::Packing, weight_files};
 
 type Table = HashMap<String, Entry>;
 
@@ -45,7 +48,15 @@ impl Weights {
         for file in weight_files(dir)? {
             match WeightFormat::of(&file) {
                 WeightFormat::Safetensors => safetensors::read_table(&file, &mut tensors)?,
+                WeightFormat::Gguf => gguf::read_table(&file, &mut tensors)?,
                 WeightFormat::Pickle => pickle::read_table(&file, &mut tensors)?,
+            }
+        }
+        if let Some(packing) = Packing::read(dir) {
+            packed::pack(&mut tensors, packing);
+            if !tensors.values().any(|entry| entry.coding.is_packed()) {
+                let reason = "`quantization_config` says that weights have few bits, but none is stored so".into();
+                return Err(ModelError::Config { path: dir.join("config.json"), reason });
             }
         }
         Ok(Self { dir: dir.to_owned(), tensors, kind, device })
@@ -80,6 +91,11 @@ impl Weights {
             one.numbers += entry.shape.iter().product::<i64>() as u64;
         }
         types
+    }
+
+    /// Whether some tensors have to be made into floats.
+    pub fn quantised(&self) -> bool {
+        self.tensors.values().any(|entry| entry.coding.is_packed())
     }
 
     /// The number type most of the weights are stored in, and how many numbers there are.
@@ -143,7 +159,7 @@ impl Weights {
     /// When one is missing, or its file cannot be read.
     pub fn same(&self, a: &str, b: &str) -> Result<bool, ModelError> {
         let (a, b) = (self.entry(a)?, self.entry(b)?);
-        if (&a.shape, &a.coding) != (&b.shape, &b.coding) {
+        if (&a.shape, &a.coding, a.paired_heads) != (&b.shape, &b.coding, b.paired_heads) {
             return Ok(false);
         }
         // An empty range cannot be mapped.

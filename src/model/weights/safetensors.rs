@@ -37,6 +37,7 @@ pub(super) fn read_table(path: &Path, tensors: &mut Table) -> Result<(), ModelEr
             len: end - start,
             shape: info.shape.iter().map(|&n| n as i64).collect(),
             coding: coding(info.dtype),
+            paired_heads: None,
         };
         tensors.insert(name, entry);
     }
