@@ -8,6 +8,7 @@
 
 mod cached_fit;
 mod causal_cli;
+mod chat;
 mod cli;
 mod config_keys;
 mod damage;
@@ -16,6 +17,7 @@ mod docs;
 mod future_cli;
 mod fuzz_corpus;
 mod generate_golden;
+mod gguf;
 mod hostile;
 mod hub;
 mod job_defaults;
@@ -47,3 +49,4 @@ mod text_formats;
 mod text_numbers;
 mod think_cli;
 mod work_cli;
+mod weights;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tch::{Device, Kind};
 
 use super::{Job, JobError, ModelSettings, Session, Watch, kind_name, shown};
 use crate::{
     hook::HookPoint,
-    model::{Positions, ResidualKind, hook_points, width},
+    model::{Positions, ResidualKind, Weights, hook_points, needed, width},
     results::words::counted,
     sources::text::{TextError, Tokenizer},
 };
@@ -33,7 +35,34 @@ pub struct Known {
     pub session: Session,
     /// Its tokenizer, or why there is none.
     pub tokenizer: Result<Tokenizer, TextError>,
+    /// Its tensors.
+    pub tensors: Tensors,
 }
+
+/// What the table of tensors says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tensors {
+    /// Tensors that are missing or not as they must be, a line each.
+    pub faults: Vec<String>,
+    /// Tensors of eyes and ears, which are not read.
+    pub other_senses: usize,
+    /// Tensors that no part of the model asks for.
+    pub unused: usize,
+}
+
+impl Tensors {
+    fn of(session: &Session) -> Result<Self, JobError> {
+        let weights = Weights::open(session.path(), Kind::Float, Device::Cpu)?;
+        let needed = needed(&weights, &session.spec)?;
+        let others: Vec<&str> = weights.shapes().map(|(name, _)| name).filter(|name| !needed.has(name)).collect();
+        let senses = others.iter().filter(|name| SENSES.iter().any(|word| name.contains(word))).count();
+        let faults = needed.faults().iter().map(ToString::to_string).collect();
+        Ok(Self { faults, other_senses: senses, unused: others.len() - senses })
+    }
+}
+
+/// Words in the names of tensors that see or hear.
+const SENSES: [&str; 6] = ["vision", "visual", "image", "audio", "multi_modal", "connector"];
 
 /// It writes no folder.
 impl Job for Info {
@@ -49,7 +78,8 @@ impl Job for Info {
     fn run(&self, watch: &dyn Watch) -> Result<Known, JobError> {
         let session = Session::open(&self.model, watch)?;
         let tokenizer = session.tokenizer(watch);
-        Ok(Known { session, tokenizer })
+        let tensors = Tensors::of(&session)?;
+        Ok(Known { session, tokenizer, tensors })
     }
 
     fn answer(&self, known: Known) -> Result<Value, JobError> {
@@ -60,7 +90,9 @@ impl Job for Info {
 impl Known {
     /// Everything, for programs.
     pub fn json(&self) -> Value {
-        object(&self.session, &self.tokenizer)
+        let mut object = object(&self.session, &self.tokenizer);
+        object["tensors"] = json!(self.tensors);
+        object
     }
 }
 
@@ -127,6 +159,11 @@ fn object(session: &Session, tokenizer: &Result<Tokenizer, TextError>) -> Value 
         "family": s.family,
         "parameters": session.parameters,
         "stored_dtype": session.stored.map(kind_name),
+        "stored_as": session.stored_as.iter().map(|(name, n)| (name.clone(), n.tensors)).collect::<BTreeMap<_, _>>(),
+        "experts": s.experts.map(|e| json!({
+            "n": e.n, "top_k": e.top_k, "d_expert": e.d_expert, "d_shared": e.d_shared,
+            "layers": s.layers.iter().filter(|layer| layer.sparse).count(),
+        })),
         "n_layers": s.n_layers,
         "d_model": s.d_model,
         "n_heads": s.n_heads,

@@ -1,11 +1,14 @@
 //! Data files, read more than once: stdin is kept in a temporary file.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use crate::{
     results::hash::sha256_file,
     results::run::DataFile,
-    sources::text::{Corpus, Format, TextError, data_files},
+    sources::{
+        chat::Chats,
+        text::{Corpus, Format, TextError, data_files},
+    },
 };
 use tempfile::TempDir;
 
@@ -17,6 +20,8 @@ pub struct Inputs {
     /// As the user wrote them, for the record.
     names: Vec<String>,
     text_column: Option<String>,
+    /// What makes texts of chats.
+    chats: Option<Arc<Chats>>,
     /// Holds what came from stdin until the command ends.
     _spool: Option<TempDir>,
 }
@@ -41,7 +46,7 @@ impl Inputs {
             io::copy(&mut stdin()?.lock(), &mut file).map_err(|e| JobError::usage(e).at("stdin"))?;
             spool = Some(dir);
         }
-        let inputs = Self { paths, names, text_column: args.text_column.clone(), _spool: spool };
+        let inputs = Self { paths, names, text_column: args.text_column.clone(), chats: None, _spool: spool };
         if !inputs.paths.is_empty() {
             inputs.corpus()?;
         }
@@ -53,7 +58,19 @@ impl Inputs {
     /// # Errors
     /// A file that cannot be opened.
     pub fn corpus(&self) -> Result<Corpus, TextError> {
-        Corpus::open(&self.paths, self.text_column.as_deref(), None)
+        let corpus = Corpus::open(&self.paths, self.text_column.as_deref(), None)?;
+        Ok(corpus.with_chats(self.chats.clone()))
+    }
+
+    /// The same, with a model whose template makes texts of chats.
+    #[must_use]
+    pub fn with_chats(self, chats: Chats) -> Self {
+        Self { chats: Some(Arc::new(chats)), ..self }
+    }
+
+    /// What the text of chats depends on, where there were any.
+    pub fn chat_identity(&self) -> Option<serde_json::Value> {
+        self.chats.as_ref().and_then(|chats| chats.identity())
     }
 
     /// The files.

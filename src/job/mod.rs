@@ -11,6 +11,7 @@
 
 mod any;
 pub mod bundled;
+mod chat;
 mod error;
 pub mod export;
 pub mod import;
@@ -45,6 +46,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use any::AnyJob;
+pub use chat::{ChatPrompts, ChatSettings};
 pub use error::{BoxError, Ending, JobError, ending_of, one_line};
 pub use inputs::{Inputs, hashes};
 pub use intervals::{Cluster, IntervalMethod, IntervalSettings};

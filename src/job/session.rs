@@ -1,6 +1,7 @@
 //! From the name of a model to a loaded one: everything cheap is checked before weights are read.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use std::{
 
 use crate::{
     lenses::Lens,
-    model::{Config, Model, Spec, Weights, settle, spec},
+    model::{Config, Model, Spec, StoredAs, Weights, settle, spec},
     results::run::{BosRecord, Compute, Manifest, ModelRecord},
     results::words::{counted, human},
     sources::device::set_threads,
@@ -46,6 +47,10 @@ pub struct Session {
     pub kind: Kind,
     /// Number type that its weights are stored in.
     pub stored: Option<Kind>,
+    /// Tensors and numbers by the type that they are stored in.
+    pub stored_as: BTreeMap<String, StoredAs>,
+    /// Whether weights are made into floats when they are read.
+    pub quantised: bool,
     /// Numbers in its weights.
     pub parameters: u64,
     /// Threads of libtorch, and of rayon.
@@ -85,6 +90,8 @@ impl Session {
             device_note: choice.note,
             kind: kind.kind,
             stored,
+            stored_as: weights.types(),
+            quantised: weights.quantised(),
             parameters,
             threads,
             read,
@@ -204,6 +211,7 @@ impl Session {
             path: self.path().display().to_string(),
             family: self.spec.family.into(),
             sha256,
+            stored: self.quantised.then(|| self.stored_as.iter().map(|(name, n)| (name.clone(), n.tensors)).collect()),
         });
         manifest.dtype = kind_name(self.kind).into();
         manifest.device = device_name(self.device);

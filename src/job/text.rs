@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{Inputs, Job, JobError, Session, Watch};
 use crate::{
     results::run::{Counts, Manifest},
-    sources::text::{Format, TextStats, Tokenizer, Window, WindowOptions, open_windows, resolve_seq_len},
+    sources::{
+        chat::{Chats, TemplateSettings},
+        text::{Format, TextStats, Tokenizer, Window, WindowOptions, open_windows, resolve_seq_len},
+    },
 };
 
 /// Which text, and how it is cut.
@@ -33,6 +36,10 @@ pub struct TextSettings {
     /// Join documents with EOS and cut equal chunks; attention then crosses documents
     #[cfg_attr(feature = "cli", arg(long))]
     pub pack: bool,
+    /// How chats become text.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Chats"))]
+    pub template: TemplateSettings,
 }
 
 impl Default for TextSettings {
@@ -44,6 +51,7 @@ impl Default for TextSettings {
             tokens: None,
             seq_len: None,
             pack: false,
+            template: TemplateSettings::default(),
         }
     }
 }
@@ -83,7 +91,8 @@ impl<'s> Source<'s> {
     /// When a file is not there, or is not what its name says.
     pub fn open(session: &'s Session, text: &TextSettings, watch: &dyn Watch) -> Result<Self, JobError> {
         let tokenizer = session.tokenizer(watch)?;
-        Ok(Self { session, tokenizer, inputs: Inputs::open(text)? })
+        let chats = Chats::new(session.path(), &text.template);
+        Ok(Self { session, tokenizer, inputs: Inputs::open(text)?.with_chats(chats) })
     }
 
     /// How the text is cut.
@@ -136,6 +145,7 @@ impl<'s> Source<'s> {
                 (bos.id, bos.token, bos.prefix) = (None, None, Vec::new());
             }
         }
+        manifest.chat = self.inputs.chat_identity();
         manifest.seed = seed;
         manifest.data = self.inputs.hashes()?;
         Ok(manifest)

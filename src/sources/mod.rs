@@ -1,5 +1,6 @@
-//! Where models and texts come from: folders, the hub, files of every format, labelled sets, and the device they run on.
+//! Where models and texts come from: folders, the hub, files of every format, chats, labelled sets, and the device they run on.
 
+pub mod chat;
 pub mod device;
 pub mod hub;
 pub mod labelled;

@@ -10,6 +10,7 @@ use crate::{
     hook::{HookPoint, Selection, Tap, TapError},
     model::{Model, ModelError, Spec, width},
     sources::text::{TextError, Tokenizer, Window, batches},
+    sources::chat::TurnPositions,
     states::store::{Column, Positions, ShardBuffer, StoreError, StoreWriter},
 };
 
@@ -63,7 +64,7 @@ pub struct Export<'a> {
     /// Hook points with their columns, as [`columns`] gives them and the writer's layout has them.
     pub points: &'a [(HookPoint, Column)],
     /// Which tokens become rows.
-    pub positions: &'a Positions,
+    pub positions: &'a Chosen,
     /// Most tokens in a batch.
     pub batch_tokens: usize,
 }
@@ -79,13 +80,32 @@ struct Part {
 /// A token that becomes a row: its place in the window, its document and its place there.
 pub type Row = (u32, u64, u32);
 
+/// Which tokens become rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chosen {
+    /// By their place in the document.
+    Places(Positions),
+    /// By role and turn.
+    Turns(TurnPositions),
+}
+
+impl Chosen {
+    /// Whether position `pos` of a document of `len` tokens is chosen.
+    fn selects(&self, document: u64, pos: u32, len: u32) -> bool {
+        match self {
+            Self::Places(positions) => positions.selects(pos, len),
+            Self::Turns(turns) => turns.selects(document, pos),
+        }
+    }
+}
+
 /// The tokens of a window that become rows, in order.
-pub fn rows(window: &Window, positions: &Positions) -> impl Iterator<Item = Row> {
+pub fn rows(window: &Window, positions: &Chosen) -> impl Iterator<Item = Row> {
     let all = window
         .segments
         .iter()
         .flat_map(|s| (0..s.len).map(move |i| (s.offset + i, s.doc_id, s.doc_pos + i, s.doc_len)));
-    let chosen = all.filter(|&(_, _, pos, len)| positions.selects(pos, len));
+    let chosen = all.filter(|&(_, doc, pos, len)| positions.selects(doc, pos, len));
     chosen.map(|(offset, doc, pos, _)| (offset, doc, pos))
 }
 

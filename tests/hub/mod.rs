@@ -433,11 +433,26 @@ fn repositories_that_lack_a_needed_file() {
         assert_eq!(w.server.requests(), 1, "nothing is fetched before the plan stands");
         error
     };
-    let error = without(&["model.safetensors"]);
-    assert!(error.contains("only as a pickle (pytorch_model.bin)"), "{error}");
     assert_eq!(without(&["tokenizer.json"]), format!("{ID} (main) has no tokenizer.json on the hub"));
     let error = without(&["model.safetensors", "pytorch_model.bin"]);
     assert_eq!(error, format!("{ID} (main) has no model.safetensors on the hub"));
+    let mut files = single();
+    files.retain(|name, _| !["model.safetensors", "pytorch_model.bin"].contains(&name.as_str()));
+    files.insert("model.ckpt".into(), b"pickle".to_vec());
+    let error = world(files).get().unwrap_err().to_string();
+    assert!(error.contains("only as a pickle (model.ckpt)"), "{error}");
+}
+
+#[test]
+fn a_repository_of_pickles_is_fetched_like_any_other() {
+    let mut files = single();
+    files.remove("model.safetensors");
+    let w = world(files);
+    let dir = w.get().unwrap().path;
+    assert_eq!(std::fs::read(dir.join("pytorch_model.bin")).unwrap(), b"pickle");
+    let requests = w.server.requests();
+    w.get().unwrap();
+    assert_eq!(w.server.requests(), requests, "it is whole in the cache");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(super) struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     /// The folder all entries are in; torch names it after the file.
     root: String,
+    bytes: u64,
 }
 
 impl<'a> Archive<'a> {
@@ -30,7 +31,7 @@ impl<'a> Archive<'a> {
             )));
         }
         let root = root(&zip)?;
-        let mut archive = Self { zip, root };
+        let mut archive = Self { zip, root, bytes: bytes.len() as u64 };
         archive.check_byte_order()?;
         Ok(archive)
     }
@@ -43,6 +44,17 @@ impl<'a> Archive<'a> {
     /// The bytes of the storage `key`, at most `limit` of them.
     pub(super) fn storage(&mut self, key: &str, limit: u64) -> Result<Vec<u8>, TorchFileError> {
         self.entry(&format!("data/{key}"), limit)
+    }
+
+    /// Where in the file the storage `key` begins, and its bytes.
+    pub(super) fn place(&mut self, key: &str) -> Result<(u64, u64), TorchFileError> {
+        let name = format!("{}/data/{key}", self.root);
+        let (index, size) = self.stored(&name)?;
+        let start = self.zip.by_index_raw(index)?.data_start();
+        match start {
+            Some(start) if start.checked_add(size).is_some_and(|end| end <= self.bytes) => Ok((start, size)),
+            _ => Err(TorchFileError::Entry { entry: name, reason: format!("of {size} bytes ends outside the file") }),
+        }
     }
 
     /// Files of old versions of torch do not say; they are little-endian.
@@ -62,10 +74,10 @@ impl<'a> Archive<'a> {
         })
     }
 
-    fn entry(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, TorchFileError> {
-        let name = format!("{}/{name}", self.root);
-        let bad = |reason: String| TorchFileError::Entry { entry: name.clone(), reason };
-        let Some(index) = self.zip.index_for_name(&name) else { return Err(bad("is missing".into())) };
+    /// The number of an entry that is stored as it is, and its size.
+    fn stored(&mut self, name: &str) -> Result<(usize, u64), TorchFileError> {
+        let bad = |reason: String| TorchFileError::Entry { entry: name.into(), reason };
+        let Some(index) = self.zip.index_for_name(name) else { return Err(bad("is missing".into())) };
         let raw = self.zip.by_index_raw(index)?;
         if raw.encrypted() {
             return Err(bad("is encrypted".into()));
@@ -73,8 +85,13 @@ impl<'a> Archive<'a> {
         if raw.compression() != CompressionMethod::Stored {
             return Err(bad(format!("is compressed ({}); torch.save stores", raw.compression())));
         }
-        let size = raw.size();
-        drop(raw);
+        Ok((index, raw.size()))
+    }
+
+    fn entry(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, TorchFileError> {
+        let name = format!("{}/{name}", self.root);
+        let (index, size) = self.stored(&name)?;
+        let bad = |reason: String| TorchFileError::Entry { entry: name.clone(), reason };
         if size > limit {
             return Err(bad(format!("has {size} bytes, at most {limit} can be right")));
         }

@@ -17,8 +17,8 @@ pub enum TorchFileError {
         /// What is wrong.
         reason: String,
     },
-    /// The pickle names something that is no part of a dictionary of float tensors.
-    #[error("global `{0}` is not allowed in params.pt")]
+    /// The pickle names something that is no part of a dictionary of tensors.
+    #[error("global `{0}` is not allowed in a file of tensors")]
     Global(String),
     /// The pickle is damaged or does what `torch.save` never does.
     #[error("pickle, byte {at}: {reason}")]

@@ -178,7 +178,7 @@ impl<'a> Machine<'a> {
         Err(self.ops.error("sets another attribute than _metadata"))
     }
 
-    /// The two calls there are.
+    /// The three calls there are.
     fn reduce(&mut self) -> Result<Value<'a>, TorchFileError> {
         let [function, Value::Tuple(args)] = self.pop_many(2)?[..] else {
             return Err(self.ops.error("a call without arguments"));
@@ -190,6 +190,12 @@ impl<'a> Machine<'a> {
                     self.tensor(args).ok_or_else(|| self.ops.error("not the description of a tensor"))?;
                 self.tensors.push(spec);
                 Ok(Value::Tensor(self.tensors.len() - 1))
+            }
+            // `(tensor, requires_grad, backward_hooks)`: a parameter is its tensor.
+            (Value::Global(Global::RebuildParameter), [Value::Tensor(i), Value::Bool, Value::Dict(hooks)])
+                if self.dicts[*hooks].is_empty() =>
+            {
+                Ok(Value::Tensor(*i))
             }
             _ => Err(self.ops.error("a call of something that is no function, or with unknown arguments")),
         }

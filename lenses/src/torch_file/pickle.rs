@@ -39,6 +39,7 @@ pub(super) enum Op<'a> {
 pub(super) enum Global {
     OrderedDict,
     RebuildTensor,
+    RebuildParameter,
     Storage(Kind),
 }
 
@@ -47,11 +48,18 @@ impl Global {
         Some(match name {
             "collections.OrderedDict" => Self::OrderedDict,
             "torch._utils._rebuild_tensor_v2" => Self::RebuildTensor,
+            "torch._utils._rebuild_parameter" => Self::RebuildParameter,
             "torch.FloatStorage" => Self::Storage(Kind::Float),
             "torch.HalfStorage" => Self::Storage(Kind::Half),
             "torch.BFloat16Storage" => Self::Storage(Kind::BFloat16),
             "torch.DoubleStorage" => Self::Storage(Kind::Double),
+            // Checkpoints hold masks and positions beside their weights.
             "torch.LongStorage" => Self::Storage(Kind::Int64),
+            "torch.IntStorage" => Self::Storage(Kind::Int),
+            "torch.ShortStorage" => Self::Storage(Kind::Int16),
+            "torch.CharStorage" => Self::Storage(Kind::Int8),
+            "torch.ByteStorage" => Self::Storage(Kind::Uint8),
+            "torch.BoolStorage" => Self::Storage(Kind::Bool),
             _ => return None,
         })
     }
@@ -120,7 +128,7 @@ impl<'a> Ops<'a> {
             b'b' => Op::Build,
             b'.' => Op::Stop,
             other => {
-                return Err(self.error(format!("opcode 0x{other:02x} is not allowed in params.pt")));
+                return Err(self.error(format!("opcode 0x{other:02x} is not allowed in a file of tensors")));
             }
         })
     }
@@ -198,6 +206,6 @@ mod tests {
     #[test]
     fn a_foreign_name_is_refused_by_its_name() {
         let message = Ops::new(b"cposix\nsystem\n").op().unwrap_err().to_string();
-        assert_eq!(message, "global `posix.system` is not allowed in params.pt");
+        assert_eq!(message, "global `posix.system` is not allowed in a file of tensors");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::TorchFileError;
+use super::{Placed, TorchFileError};
 use super::archive::Archive;
 use super::machine::{StorageSpec, TensorSpec};
 
@@ -32,6 +32,9 @@ impl<'a, 'b> Storages<'a, 'b> {
     pub(super) fn tensor(&mut self, name: &str, spec: &TensorSpec<'_>) -> Result<Tensor, TorchFileError> {
         let StorageSpec { kind, numel, .. } = spec.storage;
         let bad = |reason: String| TorchFileError::Tensor { name: name.into(), reason };
+        if !matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
+            return Err(bad(format!("{kind:?} is no float")));
+        }
         let elements = check(spec).map_err(bad)?;
         let bytes = elements as u64 * kind.elt_size_in_bytes() as u64;
         self.tensor_left = self
@@ -62,6 +65,26 @@ impl<'a, 'b> Storages<'a, 'b> {
         }
         Ok(&self.read[key])
     }
+}
+
+/// Where the tensor `name` is in the file.
+pub(super) fn place(archive: &mut Archive<'_>, name: &str, spec: &TensorSpec<'_>) -> Result<Placed, TorchFileError> {
+    let StorageSpec { kind, numel, key } = spec.storage;
+    let bad = |reason: String| TorchFileError::Tensor { name: name.into(), reason };
+    let elements = check(spec).map_err(bad)?;
+    let (start, bytes) = archive.place(key)?;
+    let width = kind.elt_size_in_bytes();
+    if (numel as u64).checked_mul(width as u64) != Some(bytes) {
+        return Err(bad(format!("storage {key:?}: {numel} numbers of {kind:?} expected, {bytes} bytes found")));
+    }
+    let (size, stride) = (spec.size.clone(), spec.stride.clone());
+    if elements == 0 {
+        return Ok(Placed { name: name.into(), kind, start, len: 0, size, stride });
+    }
+    // Checked above: the last number lies inside the storage.
+    let reach: i64 = size.iter().zip(&stride).map(|(d, s)| (d - 1) * s).sum();
+    let start = start + spec.offset as u64 * width as u64;
+    Ok(Placed { name: name.into(), kind, start, len: (reach as usize + 1) * width, size, stride })
 }
 
 /// A copy that does not keep the whole storage alive.

@@ -57,6 +57,9 @@ pub struct Manifest {
     pub lenses: Vec<LensRecord>,
     /// What was done about a beginning-of-sequence token.
     pub bos: Option<BosRecord>,
+    /// What the text of chats depends on: the template, its options and the day; none where there were no chats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Value>,
     /// Dtype of the forward pass: `f32`, `bf16`, `f16`.
     pub dtype: String,
     /// Device: `cpu`, `cuda:0`.
@@ -117,6 +120,9 @@ pub struct ModelRecord {
     pub path: String,
     pub family: String,
     pub sha256: String,
+    /// Tensors by the type that they are stored in, where some had to be made into floats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Value>,
 }
 
 /// A lens's name and content.
@@ -182,6 +188,7 @@ impl Manifest {
             tokenizer_sha256: None,
             lenses: Vec::new(),
             bos: None,
+            chat: None,
             dtype: String::new(),
             device: String::new(),
             seed: 0,

@@ -69,6 +69,7 @@ impl Rows<'_> {
         let columns = Columns {
             text: self.text_column.unwrap_or(DEFAULT_COLUMN).to_owned(),
             others: self.document_column.iter().map(|c| (*c).to_owned()).collect(),
+            chats: false,
         };
         let (mut contexts, mut documents) = (Vec::new(), HashMap::new());
         for path in self.paths {

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use serde_json::Value;
 
@@ -15,7 +15,8 @@ pub fn stop_ids(dir: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, GenerateE
         let bad = |reason: String| GenerateError::Config { path: path.clone(), reason };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            // Nothing is beside a model that is one file.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
             Err(error) => return Err(bad(error.to_string())),
         };
         let json: Value = serde_json::from_str(&text).map_err(|e| bad(format!("not JSON: {e}")))?;

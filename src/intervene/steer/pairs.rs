@@ -51,7 +51,7 @@ impl Pairs {
     /// # Errors
     /// [`SteerError::Text`], [`SteerError::Pairs`] naming the row: a missing or empty text, fewer than three pairs.
     pub fn open(path: &Path) -> Result<Self, SteerError> {
-        let columns = Columns { text: "positive".into(), others: vec!["negative".into()] };
+        let columns = Columns { text: "positive".into(), others: vec!["negative".into()], chats: false };
         let mut texts = Vec::new();
         for row in open_file(path, Format::of(path)?, &columns)? {
             let row = row?;

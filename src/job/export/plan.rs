@@ -8,9 +8,9 @@ use crate::{
     job::{JobError, Session, SetTo, Source, Watch, counts},
     model::{hook_points, width},
     results::{run::Counts, words::counted},
-    sources::text::{WindowOptions, open_windows},
+    sources::text::{WindowOptions, open_windows, turn_positions},
     states::{
-        export::{self, ExportError, flops_per_token, needs_logits},
+        export::{self, Chosen, ExportError, flops_per_token, needs_logits},
         store::{Column, Layout, Plan, choose_shard_rows},
     },
 };
@@ -20,6 +20,8 @@ use crate::{
 pub struct Planned {
     /// What is exported, and the column that it becomes.
     pub points: Vec<(HookPoint, Column)>,
+    /// Which tokens.
+    pub chosen: Chosen,
     /// How the files are laid out.
     pub layout: Layout,
     /// How the text is cut.
@@ -64,7 +66,8 @@ impl Export {
         watch: &dyn Watch,
     ) -> Result<Planned, JobError> {
         let windows = source.window_options(&self.text)?;
-        let (counts, lead) = self.count(source, &windows, watch)?;
+        let chosen = self.chosen(source)?;
+        let (counts, lead) = self.count(source, &windows, &chosen, watch)?;
         let columns: Vec<_> = points.iter().map(|(_, column)| column.clone()).collect();
         let shard_rows = choose_shard_rows(&columns, self.act_dtype, self.shard_mb.get() << 20);
         let layout = Layout {
@@ -76,7 +79,14 @@ impl Export {
         };
         let size = Plan::new(&layout, counts.rows);
         let batch_tokens = source.session.batch_tokens(self.batch_tokens);
-        Ok(Planned { points, layout, windows, batch_tokens, counts, lead, size })
+        Ok(Planned { points, chosen, layout, windows, batch_tokens, counts, lead, size })
+    }
+
+    /// Which tokens become rows; by role and turn, the chats are read for it.
+    fn chosen(&self, source: &Source<'_>) -> Result<Chosen, JobError> {
+        let Some(selector) = self.positions.turns() else { return Ok(Chosen::Places(self.positions.clone())) };
+        let (corpus, pack) = (source.inputs.corpus()?, self.text.pack);
+        Ok(Chosen::Turns(turn_positions(corpus, &source.tokenizer, selector, pack)?))
     }
 
     /// What is in the text, and what is put in front of its documents and why.
@@ -84,6 +94,7 @@ impl Export {
         &self,
         source: &Source<'_>,
         windows: &WindowOptions,
+        chosen: &Chosen,
         watch: &dyn Watch,
     ) -> Result<(Counts, String), JobError> {
         let mut stream =
@@ -95,7 +106,7 @@ impl Export {
                 return Err(JobError::interrupted(ExportError::Interrupted));
             }
             let window = window?;
-            rows += export::rows(&window, &self.positions).count() as u64;
+            rows += export::rows(&window, chosen).count() as u64;
             progress.inc(window.ids.len() as u64);
         }
         let stats = stream.stats();

@@ -29,7 +29,7 @@ impl Export {
             model: source.session.load(watch)?,
             tokenizer: &source.tokenizer,
             points: &plan.points,
-            positions: &self.positions,
+            positions: &plan.chosen,
             batch_tokens: plan.batch_tokens,
         };
         let progress = watch.begin("exporting", "tokens", Some(plan.counts.tokens));

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use self::{json::loss, prompt::Prompt};
 use super::{
-    Job, JobError, Layers, ModelSettings, Session, Watch, bos_line,
+    ChatSettings, Job, JobError, Layers, ModelSettings, Session, Watch, bos_line,
     lens::{Lenses, check_shapes, open, read, site_of},
 };
 use crate::{
@@ -35,8 +35,12 @@ pub struct View {
     #[cfg_attr(feature = "cli", command(flatten))]
     pub model: ModelSettings,
     /// The prompt; `-` reads it from stdin; repeat for several, which --html can compare
-    #[cfg_attr(feature = "cli", arg(long, required = true, value_name = "STR"))]
+    #[cfg_attr(feature = "cli", arg(long, required_unless_present = "chat", value_name = "STR"))]
     pub text: Vec<String>,
+    /// Chats to answer.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub chat: ChatSettings,
     /// Lens to read with, `logit` or a lens folder; repeat for several
     #[cfg_attr(feature = "cli", arg(long, default_value = "logit", value_name = "logit|LENSDIR"))]
     pub lens: Vec<PathBuf>,
@@ -84,6 +88,7 @@ impl Default for View {
         Self {
             model: ModelSettings::default(),
             text: Vec::new(),
+            chat: ChatSettings::default(),
             lens: vec!["logit".into()],
             other_unembedding: false,
             top_k: NonZeroUsize::MIN.saturating_add(9),

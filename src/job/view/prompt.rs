@@ -33,15 +33,20 @@ impl View {
         if self.text.iter().filter(|text| *text == "-").count() > 1 {
             return Err(JobError::setting("text", "stdin (`-`) can be read once"));
         }
-        self.text.iter().map(|text| self.prompt(text, session, tokenizer)).collect()
+        let read = |text: &String| if text == "-" { read_stdin() } else { Ok(text.clone()) };
+        let plain = self.text.iter().map(|text| self.prompt(read(text)?, false, session, tokenizer));
+        let mut prompts = plain.collect::<Result<Vec<_>, _>>()?;
+        for text in self.chat.prompts(session)?.texts {
+            prompts.push(self.prompt(text, true, session, tokenizer)?);
+        }
+        Ok(prompts)
     }
 
-    fn prompt(&self, text: &str, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, JobError> {
-        let text = if text == "-" { read_stdin()? } else { text.to_owned() };
+    fn prompt(&self, text: String, chat: bool, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, JobError> {
         if text.is_empty() {
             return Err(JobError::usage(format!("{} is empty", Setting("text"))));
         }
-        let mut ids = tokenizer.encode(&text)?;
+        let mut ids = if chat { tokenizer.encode_chat(&text)? } else { tokenizer.encode(&text)? };
         ids.truncate(self.tokens.map_or(usize::MAX, NonZeroUsize::get));
         let (n, context) = (ids.len(), session.spec.n_ctx);
         if text.is_empty() {

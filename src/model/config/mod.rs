@@ -17,7 +17,7 @@ pub(crate) use json::parse_python;
 pub(super) use rope::{RopeKeys, RopeKinds};
 use serde_json::{Map, Value};
 
-use super::ModelError;
+use super::{Gguf, ModelError};
 
 /// A model's `config.json`, beside the defaults of its family.
 #[derive(Debug)]
@@ -29,11 +29,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `dir/config.json`.
+    /// Reads `dir/config.json`, or what a GGUF file says in its place.
     ///
     /// # Errors
     /// When the file is missing, is not JSON, or is not an object.
     pub fn read(dir: &Path) -> Result<Self, ModelError> {
+        if let Some(path) = Gguf::file_of(dir) {
+            let values = Gguf::open(&path)?.config()?;
+            let class = values.get("model_type").and_then(Value::as_str).and_then(Class::of);
+            return Ok(Self { path, values, class });
+        }
         let path = dir.join("config.json");
         let text =
             std::fs::read_to_string(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;

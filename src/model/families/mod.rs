@@ -34,7 +34,7 @@ mod starcoder2;
 
 use multimodal::WRAPPERS;
 
-use super::{Activation, Config, ModelError, RopeSpec, Spec};
+use super::{Activation, Config, ModelError, RopeSpec, Spec, packing::Packing};
 
 type Reader = fn(&Config) -> Result<Spec, ModelError>;
 
@@ -202,14 +202,13 @@ fn check_foreign(config: &Config) -> Result<(), ModelError> {
     if config.stored("is_causal").is_some_and(|value| *value != serde_json::Value::Bool(true)) {
         return Err(config.unsupported("is_causal", " (tokens would see the future)"));
     }
-    for (key, hint) in [
-        ("quantization_config", " (weights must be stored as f32, f16, bf16 or f64)"),
-        ("compression_config", " (weights must be stored as f32, f16, bf16 or f64)"),
-        ("per_layer_config", " (layers with settings of their own)"),
-    ] {
-        if config.get(key).is_some() {
+    for key in ["quantization_config", "compression_config"] {
+        if let Some(Err(hint)) = config.get(key).map(Packing::of) {
             return Err(config.unsupported(key, hint));
         }
+    }
+    if config.get("per_layer_config").is_some() {
+        return Err(config.unsupported("per_layer_config", " (layers with settings of their own)"));
     }
     Ok(())
 }

@@ -47,7 +47,9 @@ impl Loader<'_> {
             stored.unwrap_or_else(|| format!("{}.{part}", spec.names.heads[0]))
         };
         let scaled = |mut weight: Tensor| -> Result<Tensor, ModelError> {
-            Ok(if let Some(scale) = spec.logit_scale { weight.f_mul_scalar_(scale)? } else { weight })
+            // A tensor of a dry run is one number in many places.
+            let scale = spec.logit_scale.filter(|_| self.dry.is_none());
+            Ok(if let Some(scale) = scale { weight.f_mul_scalar_(scale)? } else { weight })
         };
         let weight = match tied {
             Some(head) => head,

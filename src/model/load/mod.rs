@@ -2,11 +2,15 @@
 
 mod ends;
 mod experts;
+mod needed;
 
 pub use ends::settle;
+pub use needed::{Needed, needed};
+use std::cell::RefCell;
+
 use ends::{prefix, scaled_head};
 use layerscope_lenses::{Norm, NormKind};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     ModelError, Spec,
@@ -50,11 +54,13 @@ struct Loader<'a> {
     weights: &'a Weights,
     spec: &'a Spec,
     prefix: &'static str,
+    /// Where nothing is to be read: what was asked for, and what was wrong with it.
+    dry: Option<RefCell<Needed>>,
 }
 
 impl<'a> Loader<'a> {
     fn new(weights: &'a Weights, spec: &'a Spec) -> Self {
-        Self { weights, spec, prefix: prefix(weights, spec) }
+        Self { weights, spec, prefix: prefix(weights, spec), dry: None }
     }
 
     fn body(&self, name: &str) -> String {
@@ -62,7 +68,10 @@ impl<'a> Loader<'a> {
     }
 
     fn take(&self, name: &str, shape: &[i64]) -> Result<Tensor, ModelError> {
-        self.weights.take(name, shape)
+        let Some(needed) = &self.dry else { return self.weights.take(name, shape) };
+        needed.borrow_mut().add(name, self.weights.check(name, shape));
+        // Of the right shape and no size.
+        Ok(Tensor::f_zeros([1], (Kind::BFloat16, Device::Cpu))?.f_expand(shape, false)?)
     }
 
     /// The table of positions that is added to the embeddings, on their device.

@@ -15,7 +15,7 @@ use super::client::{Client, is_private};
 use super::error::Token;
 use super::transfer::{Fetcher, ignore_missing};
 use super::{FileStart, Hub, HubError, Progress, files, has_file};
-use crate::model::{INDEX, WEIGHTS, shard_names};
+use crate::model::{WEIGHTS, first_weights, shard_names};
 use crate::results::run::{RunError, write_atomic};
 
 /// A repository at a revision: its commit and its files.
@@ -104,8 +104,8 @@ pub(super) fn refused(hub: &Hub, id: &str, revision: &str, url: &str, status: u1
     }
 }
 
-/// The small files of a repository that a model needs, and whether its weights are sharded.
-fn plan(id: &str, revision: &str, info: &Info) -> Result<(Vec<&'static str>, bool), HubError> {
+/// The small files of a repository that a model needs, and its weights: a file, or the index of several.
+fn plan(id: &str, revision: &str, info: &Info) -> Result<(Vec<&'static str>, String), HubError> {
     let has = |name: &str| info.siblings.iter().any(|file| file.rfilename == name);
     let lacks = |file: &str| HubError::NotInRepo {
         id: id.to_owned(),
@@ -115,16 +115,15 @@ fn plan(id: &str, revision: &str, info: &Info) -> Result<(Vec<&'static str>, boo
     if let Some(file) = [files::CONFIG, files::TOKENIZER].into_iter().find(|file| !has(file)) {
         return Err(lacks(file));
     }
-    let sharded = !has(WEIGHTS);
-    if sharded && !has(INDEX) {
+    let weights = first_weights(has).ok_or_else(|| {
         let pickle = info.siblings.iter().map(|file| &file.rfilename).find(|name| is_pickle(name));
-        return Err(match pickle {
+        match pickle {
             Some(file) => HubError::Pickle { id: id.to_owned(), file: file.clone() },
             None => lacks(WEIGHTS),
-        });
-    }
+        }
+    })?;
     let optional = files::OPTIONAL.into_iter().filter(|name| has(name));
-    Ok(([files::CONFIG, files::TOKENIZER].into_iter().chain(optional).collect(), sharded))
+    Ok(([files::CONFIG, files::TOKENIZER].into_iter().chain(optional).collect(), weights))
 }
 
 fn is_pickle(name: &str) -> bool {
@@ -135,12 +134,12 @@ fn is_pickle(name: &str) -> bool {
 impl Fetcher<'_> {
     /// Brings every file that `snapshot` lacks: the small ones first, the index before its shards.
     fn all(&self, info: &Info, snapshot: &Path, progress: &mut dyn Progress) -> Result<(), HubError> {
-        let (small, sharded) = plan(self.id, self.revision, info)?;
+        let (small, weights) = plan(self.id, self.revision, info)?;
         let mut names: Vec<String> = small.into_iter().map(str::to_owned).collect();
-        if sharded {
-            let start = FileStart { name: INDEX, number: 1, of: 1, bytes: 0 };
+        if weights.ends_with(".json") {
+            let start = FileStart { name: &weights, number: 1, of: 1, bytes: 0 };
             self.one(start, snapshot, &mut ())?;
-            let shards = shard_names(&snapshot.join(INDEX))?;
+            let shards = shard_names(&snapshot.join(&weights))?;
             if let Some(file) =
                 shards.iter().find(|name| !info.siblings.iter().any(|s| s.rfilename == **name))
             {
@@ -152,7 +151,7 @@ impl Fetcher<'_> {
             }
             names.extend(shards);
         } else {
-            names.push(WEIGHTS.to_owned());
+            names.push(weights);
         }
         names.retain(|name| !has_file(snapshot, name));
         for (i, name) in names.iter().enumerate() {

@@ -126,7 +126,7 @@ pub enum HubError {
     },
     /// The repository has weights as pickles only.
     #[error(
-        "{id} has its weights only as a pickle ({file}), which is never loaded: convert it to safetensors"
+        "{id} has its weights only as a pickle ({file}) of no known layout: convert it to safetensors"
     )]
     Pickle {
         /// The hub id.

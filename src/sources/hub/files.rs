@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{HubError, has_file};
-use crate::model::{INDEX, WEIGHTS, weight_files};
+use crate::model::{ModelError, WEIGHTS, weight_files};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -19,16 +19,18 @@ pub fn missing_file(dir: &Path) -> Result<Option<String>, HubError> {
     if let Some(name) = [CONFIG, TOKENIZER].into_iter().find(|name| !has_file(dir, name)) {
         return Ok(Some(name.to_owned()));
     }
-    if !has_file(dir, WEIGHTS) && !has_file(dir, INDEX) {
-        return Ok(Some(WEIGHTS.to_owned()));
-    }
-    let missing = weight_files(dir)?.into_iter().find(|path| !path.is_file());
+    let files = match weight_files(dir) {
+        Err(ModelError::NoWeights { .. }) => return Ok(Some(WEIGHTS.to_owned())),
+        files => files?,
+    };
+    let missing = files.into_iter().find(|path| !path.is_file());
     Ok(missing.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::INDEX;
 
     #[test]
     fn missing_goes_from_config_to_weights() {

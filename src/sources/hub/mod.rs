@@ -23,6 +23,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::model::Gguf;
 use name::ModelName;
 
 /// A model folder on this machine.
@@ -142,11 +143,14 @@ impl Hub {
     }
 }
 
-/// A local folder needs no more than `config.json` here; whoever reads the weights or the tokenizer says what
+/// A local folder needs no more than `config.json` here, and a GGUF file is a model of its own; whoever reads the weights or the tokenizer says what
 /// they lack.
 fn local(path: PathBuf, revision: Option<&str>) -> Result<ModelDir, HubError> {
     if let Some(revision) = revision {
         return Err(HubError::LocalRevision { path, revision: revision.to_owned() });
+    }
+    if Gguf::file_of(&path).is_some() {
+        return Ok(ModelDir { path, id: None, revision: None });
     }
     if !path.is_dir() {
         return Err(if path.exists() { HubError::NotAFolder { path } } else { name::no_folder(path) });

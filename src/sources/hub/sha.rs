@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::{HubError, files};
-use crate::model::weight_files;
+use crate::model::{Gguf, ModelError, weight_files};
+use crate::sources::text::tokenizer_json;
 use crate::results::hash::{sha256, sha256_file};
 
 /// SHA-256 of a model's weights, in hex. One file: its own hash, as `sha256sum` prints it. Shards: the hash
@@ -28,11 +29,18 @@ pub fn model_sha256(dir: &Path, progress: impl Fn(u64) + Sync) -> Result<String,
     Ok(sha256(lines.as_bytes()))
 }
 
-/// SHA-256 of `tokenizer.json`, in hex.
+/// SHA-256 of `tokenizer.json`, in hex; of a GGUF file, of what stands in its place.
 ///
 /// # Errors
 /// [`HubError::Io`] when it cannot be read.
 pub fn tokenizer_sha256(dir: &Path) -> Result<String, HubError> {
+    if let Some(file) = Gguf::file_of(dir).filter(|_| !dir.join(files::TOKENIZER).is_file()) {
+        let text = Gguf::open(&file).map_err(HubError::from).and_then(|file| {
+            let json = tokenizer_json(&file);
+            json.map_err(|message| HubError::from(ModelError::Corrupt { path: file.path().to_owned(), reason: message }))
+        });
+        return Ok(sha256(text?.to_string().as_bytes()));
+    }
     file_sha256(&dir.join(files::TOKENIZER), &|_| ())
 }
 

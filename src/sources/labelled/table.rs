@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
     let (starts, ends) = options.span_columns.as_ref().map(|(start, end)| (start, end)).unzip();
     let others = [starts, ends, options.group_column.as_ref()].into_iter().flatten().cloned();
     let columns =
-        Columns { text: text.into(), others: std::iter::once(label.into()).chain(others).collect() };
+        Columns { text: text.into(), others: std::iter::once(label.into()).chain(others).collect(), chats: false };
     for row in open_file(path, Format::of(path)?, &columns)? {
         let (row, doc_id) = (row?, raw.next_id());
         let mut cells = row.cells.iter();

@@ -1,8 +1,9 @@
 //! The small JSON files beside `tokenizer.json` that name special tokens.
 
 use super::error::TextError;
-use crate::model::parse_python;
+use crate::model::{Gguf, ModelError, parse_python};
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// `tokenizer_config.json`, `special_tokens_map.json` and `config.json` of a model folder.
@@ -32,6 +33,9 @@ pub(super) enum NamedId {
 
 impl ConfigFiles {
     pub(super) fn load(dir: &Path) -> Result<Self, TextError> {
+        if let Some(path) = Gguf::file_of(dir) {
+            return Self::of_gguf(dir, &path);
+        }
         Ok(Self {
             dir: dir.into(),
             tokenizer: ConfigFile::load(dir.join("tokenizer_config.json"))?,
@@ -42,6 +46,17 @@ impl ConfigFiles {
 }
 
 impl ConfigFiles {
+    /// What the metadata of a GGUF file say in their place; a `tokenizer_config.json` beside it is read.
+    fn of_gguf(dir: &Path, path: &Path) -> Result<Self, TextError> {
+        let bad = |error: ModelError| TextError::BadConfig { path: path.into(), message: error.to_string() };
+        let file = Gguf::open(path).map_err(bad)?;
+        let own = |value: Value| ConfigFile { path: path.into(), value };
+        let model = file.config().map_err(bad)?.into();
+        let beside = ConfigFile::load(dir.join("tokenizer_config.json"))?;
+        let tokenizer = if beside.value.is_null() { own(super::gguf::tokenizer_config(&file)) } else { beside };
+        Ok(Self { dir: dir.into(), tokenizer, special: own(Value::Null), model: own(model) })
+    }
+
     /// The BOS that `config.json` names, held against its own `vocab_size`, else the tokenizer's.
     pub(super) fn model_bos(&self, tokenizer: &tokenizers::Tokenizer) -> Result<NamedId, TextError> {
         let Some(id) = self.model.token_id("bos_token_id")? else { return Ok(NamedId::None) };
@@ -67,7 +82,8 @@ impl ConfigFile {
     fn load(path: PathBuf) -> Result<Self, TextError> {
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Nothing is beside a model that is one file.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(Self { path, value: Value::Null });
             }
             Err(source) => return Err(TextError::io(path.display().to_string(), source)),

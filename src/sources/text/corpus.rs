@@ -2,9 +2,11 @@
 
 use super::error::TextError;
 use super::reader::{Columns, Format, Row, Rows, data_files, open_file, open_stream};
+use crate::sources::chat::{Chats, Turn};
 use std::collections::VecDeque;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One text: the unit of splitting, of shuffling and of every confidence interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +17,14 @@ pub struct Document {
     pub origin: String,
     /// The text.
     pub text: String,
+    /// Of a chat: where the contents of its messages are in the text.
+    pub turns: Option<Vec<Turn>>,
 }
 
 impl Document {
     /// Holds the place of another.
     pub(super) fn empty() -> Self {
-        Self { id: 0, origin: String::new(), text: String::new() }
+        Self { id: 0, origin: String::new(), text: String::new(), turns: None }
     }
 }
 
@@ -31,6 +35,7 @@ pub struct Corpus {
     inputs: VecDeque<Input>,
     current: Option<Rows>,
     columns: Columns,
+    chats: Option<Arc<Chats>>,
     names: String,
     documents: u64,
     skipped_empty: u64,
@@ -93,11 +98,36 @@ impl Corpus {
             inputs,
             current: None,
             columns,
+            chats: None,
             names: names.join(", "),
             documents: 0,
             skipped_empty: 0,
             finished: false,
         })
+    }
+
+    /// With what makes texts of chats.
+    #[must_use]
+    pub fn with_chats(self, chats: Option<Arc<Chats>>) -> Self {
+        Self { chats, ..self }
+    }
+
+    /// The document that a row is.
+    fn document(&mut self, row: Row) -> Result<Document, TextError> {
+        let Row { place: origin, text, chat, .. } = row;
+        let (text, turns) = match &self.chats {
+            _ if !chat => (text, None),
+            None => return Err(TextError::NoTemplate { place: origin }),
+            Some(chats) => {
+                let rendered = chats.render(&text);
+                let rendered = rendered.map_err(|source| TextError::Chat { place: origin.clone(), source })?;
+                (rendered.text, Some(rendered.turns))
+            }
+        };
+        let id = self.documents;
+        self.documents += 1;
+        self.skipped_empty += u64::from(text.is_empty());
+        Ok(Document { id, origin, text, turns })
     }
 
     /// Documents without text met so far. They keep their id and have no token of their own.
@@ -142,13 +172,8 @@ impl Iterator for Corpus {
         if self.finished {
             return None;
         }
-        match self.next_row() {
-            Some(Ok(Row { place, text, .. })) => {
-                let id = self.documents;
-                self.documents += 1;
-                self.skipped_empty += u64::from(text.is_empty());
-                Some(Ok(Document { id, origin: place, text }))
-            }
+        match self.next_row().map(|row| row.and_then(|row| self.document(row))) {
+            Some(Ok(document)) => Some(Ok(document)),
             Some(Err(error)) => {
                 self.finished = true;
                 Some(Err(error))

@@ -30,6 +30,8 @@ pub(super) struct Encoded {
     pub(super) added: u32,
     /// Bytes of text that the others stand for.
     pub(super) bytes: u64,
+    /// Whether it is a chat.
+    pub(super) chat: bool,
 }
 
 /// Streams encoded documents until the corpus ends or `remaining` tokens are given out; the last document is cut
@@ -94,6 +96,7 @@ impl<'a> EncodedDocuments<'a> {
     /// The lead of a document that starts with these ids.
     fn lead_of(&self, document: &Document, content: &[u32]) -> Vec<u32> {
         match self.lead {
+            Lead::Bos if document.turns.is_some() => self.tokenizer.bos_before_chat(content).to_vec(),
             Lead::Bos => self.tokenizer.bos_before(&document.text, content).to_vec(),
             Lead::Eos(eos) => vec![eos],
         }
@@ -129,7 +132,7 @@ impl<'a> EncodedDocuments<'a> {
         if let Some(left) = &mut self.remaining {
             *left -= ids.len() as u64;
         }
-        Ok(Encoded { id: document.id, ids, added: lead.len() as u32, bytes: bytes as u64 })
+        Ok(Encoded { id: document.id, ids, added: lead.len() as u32, bytes: bytes as u64, chat: document.turns.is_some() })
     }
 
     fn advance(&mut self) -> Result<Option<Encoded>, TextError> {

@@ -1,11 +1,26 @@
 //! What can go wrong between a data file and a window of token ids.
 
+use crate::sources::chat::ChatError;
 use std::path::PathBuf;
 
 /// An error of the text part: one line, with the file, the place in it and the operands.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
+    /// A chat that cannot be rendered.
+    #[error("{place}: {source}")]
+    Chat {
+        /// Where it is.
+        place: String,
+        /// Why.
+        source: ChatError,
+    },
+    /// A chat where no model's template is at hand.
+    #[error("{place}: a chat, which needs a model whose template renders it")]
+    NoTemplate {
+        /// Where it is.
+        place: String,
+    },
     /// No data file was given.
     #[error("no data file given")]
     NoInput,
@@ -293,7 +308,7 @@ fn chat(present: &[String]) -> String {
     let known = ["messages", "conversations", "conversation"];
     let found = present.iter().find(|name| known.contains(&name.as_str()));
     found.map_or_else(String::new, |name| {
-        format!("; {name:?} is a chat, which is not supported yet: give --text-column a column of text")
+        format!("; {name:?} is a chat, which is not read here: name a column of text")
     })
 }
 

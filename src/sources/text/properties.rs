@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 fn read(path: &Path, others: &[&str]) -> Result<Vec<Row>, String> {
     let others = others.iter().map(|name| (*name).to_owned()).collect();
-    let columns = Columns { text: "text".into(), others };
+    let columns = Columns { text: "text".into(), others, chats: false };
     let format = Format::of(path).map_err(|error| error.to_string())?;
     let rows = open_file(path, format, &columns).map_err(|error| error.to_string())?;
     rows.map(|row| row.map_err(|error| error.to_string())).collect()

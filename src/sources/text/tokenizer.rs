@@ -5,11 +5,13 @@ use super::config_files::ConfigFiles;
 use super::corpus::Document;
 use super::display::{Spelling, TokenText};
 use super::error::TextError;
+use super::gguf::tokenizer_json;
 use super::guarded::Guarded;
 use super::long::{Cut, LONG, Placed, encode_long};
 use super::tokenizer_file::{check_growth, notes, unknown_is_among};
+use crate::model::Gguf;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Text to ids and back, with the BOS decision made.
 ///
@@ -23,6 +25,8 @@ pub struct Tokenizer {
     /// A token of the BOS also stands for characters that the tokenizer does not know.
     bos_is_unknown: bool,
     warnings: Vec<String>,
+    /// The user asked for a BOS whatever the files say.
+    bos_always: bool,
     eos: Option<u32>,
     max_id: u32,
     spelling: Spelling,
@@ -40,12 +44,7 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file, or a BOS that cannot be had; see [`TextError`].
     pub fn load(dir: &Path, policy: BosPolicy) -> Result<Self, TextError> {
-        let path = dir.join("tokenizer.json");
-        if !path.is_file() {
-            return Err(TextError::NoTokenizer { hint: conversion_hint(dir), path });
-        }
-        let bytes =
-            std::fs::read(&path).map_err(|source| TextError::io(path.display().to_string(), source))?;
+        let (path, bytes) = tokenizer_file(dir)?;
         let bad = |message: String| TextError::BadTokenizer { path: path.clone(), message };
         let json: Value = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
         check_growth(&json).map_err(bad)?;
@@ -60,7 +59,8 @@ impl Tokenizer {
         let mut warnings = notes(&json, id_of);
         warnings.extend(files.warnings(vocabulary)?);
         let bos_is_unknown = unknown_is_among(&json, &bos.prefix, id_of);
-        Ok(Self { bos, bos_is_unknown, warnings, eos, max_id, spelling: Spelling::detect(&json), inner })
+        let bos_always = policy == BosPolicy::Always;
+        Ok(Self { bos, bos_is_unknown, warnings, bos_always, eos, max_id, spelling: Spelling::detect(&json), inner })
     }
 
     /// What `tokenizer.json` and the files beside it ask for and does not happen, a line each.
@@ -157,6 +157,21 @@ impl Tokenizer {
         if ids.starts_with(&self.bos.prefix) && spelled() { &[] } else { &self.bos.prefix }
     }
 
+    /// The BOS to put in front of a chat's own ids: its template writes what the model wants. Where BOS is asked for all the same,
+    /// it is there once.
+    pub(crate) fn bos_before_chat(&self, ids: &[u32]) -> &[u32] {
+        if self.bos_always && !ids.starts_with(&self.bos.prefix) { &self.bos.prefix } else { &[] }
+    }
+
+    /// The ids of a chat as its template renders it.
+    ///
+    /// # Errors
+    /// [`TextError::Tokenizer`].
+    pub fn encode_chat(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let ids = self.encode_content(text)?;
+        Ok([self.bos_before_chat(&ids), &ids].concat())
+    }
+
     /// The text of ids, special tokens included.
     ///
     /// # Errors
@@ -215,6 +230,23 @@ impl Tokenizer {
         without.sort_by_key(|(_, id)| *id);
         Ok(without.into_iter().map(|(token, _)| token).collect())
     }
+}
+
+/// `tokenizer.json` and its name, or what a GGUF file has in its place.
+fn tokenizer_file(dir: &Path) -> Result<(PathBuf, Vec<u8>), TextError> {
+    let path = dir.join("tokenizer.json");
+    if path.is_file() {
+        let bytes = std::fs::read(&path);
+        let bytes = bytes.map_err(|source| TextError::io(path.display().to_string(), source))?;
+        return Ok((path, bytes));
+    }
+    let Some(path) = Gguf::file_of(dir) else {
+        return Err(TextError::NoTokenizer { hint: conversion_hint(dir), path });
+    };
+    let bad = |message: String| TextError::BadTokenizer { path: path.clone(), message };
+    let file = Gguf::open(&path).map_err(|error| bad(error.to_string()))?;
+    let json = tokenizer_json(&file).map_err(bad)?;
+    Ok((path, json.to_string().into_bytes()))
 }
 
 /// What to do about a missing `tokenizer.json` when another kind of tokenizer is there.

@@ -43,6 +43,9 @@ pub struct Window {
     pub segments: Vec<Segment>,
 }
 
+/// What is said of chats before what is said of other texts.
+const CHATS: &str = "chats begin as their template writes them; texts: ";
+
 /// How to cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowOptions {
@@ -180,6 +183,9 @@ impl Iterator for Windows<'_> {
             }
             match self.documents.next()? {
                 Ok(document) => {
+                    if document.chat && !self.reason.starts_with(CHATS) {
+                        self.reason.insert_str(0, CHATS);
+                    }
                     self.current = Some(document);
                     self.pos = 0;
                 }

@@ -1,6 +1,9 @@
-//! Which token positions of a document are exported: `last`, `first`, `all`, Python slices, `stride:K`.
+//! Which token positions of a document are exported: `last`, `first`, `all`, Python slices, `stride:K`; of chats also by role and
+//! turn.
 
 use std::str::FromStr;
+
+use crate::sources::chat::TurnSelector;
 
 /// A selection of positions, as in Python: `start:end:step`, negative bounds count from the document's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,12 +11,14 @@ pub struct Positions {
     start: Option<i64>,
     end: Option<i64>,
     step: u32,
+    /// Of chats, by role and turn, in place of the others.
+    turns: Option<TurnSelector>,
     text: String,
 }
 
 /// The text is no selection of positions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("bad positions `{text}`: {reason}; use all, first, last, I, I:J, I:J:K, ::K or stride:K")]
+#[error("bad positions `{text}`: {reason}; use all, first, last, I, I:J, I:J:K, ::K or stride:K; of chats a role, turn:N or template")]
 pub struct PositionsError {
     /// What was given.
     pub text: String,
@@ -41,7 +46,11 @@ impl FromStr for Positions {
                 .filter(|k| *k > 0)
                 .ok_or_else(|| error(format!("step {k} is not positive"))),
         };
-        let make = |start, end, step| Self { start, end, step, text: text.trim().into() };
+        let make = |start, end, step| Self { start, end, step, turns: None, text: text.trim().into() };
+        if TurnSelector::is_meant(text) {
+            let turns = text.parse::<TurnSelector>().map_err(|e| error(e.to_string()))?;
+            return Ok(Self { turns: Some(turns), ..make(None, None, 1) });
+        }
         let parts: Vec<&str> = text.trim().split(':').collect();
         match parts[..] {
             ["all"] => Ok(make(None, None, 1)),
@@ -64,7 +73,7 @@ impl FromStr for Positions {
 impl Default for Positions {
     /// All of them.
     fn default() -> Self {
-        Self { start: None, end: None, step: 1, text: "all".to_owned() }
+        Self { start: None, end: None, step: 1, turns: None, text: "all".to_owned() }
     }
 }
 
@@ -77,6 +86,11 @@ impl std::fmt::Display for Positions {
 }
 
 impl Positions {
+    /// The selection by role and turn, if it is one.
+    pub fn turns(&self) -> Option<&TurnSelector> {
+        self.turns.as_ref()
+    }
+
     /// Whether position `pos` of a document of `doc_len` tokens is selected.
     pub fn selects(&self, pos: u32, doc_len: u32) -> bool {
         self.any_in(pos, 1, doc_len)

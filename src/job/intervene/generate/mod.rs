@@ -17,7 +17,7 @@ use crate::{
         edits::{EditError, EditSpec},
         generate::{Measured, TapSteps, metric_rows},
     },
-    job::{Job, JobError, ModelSettings, Session, SetTo, Watch, bos_line, claimed, hashes},
+    job::{ChatSettings, Job, JobError, ModelSettings, Session, SetTo, Watch, bos_line, claimed, hashes},
     results::{
         run::{Claim, MetricRow, RunDir},
         statistics::Intervals,
@@ -35,8 +35,12 @@ pub struct Generate {
     #[cfg_attr(feature = "cli", command(flatten))]
     pub model: ModelSettings,
     /// The prompt; `-` reads it from stdin; repeat for several
-    #[cfg_attr(feature = "cli", arg(long, required = true, value_name = "STR"))]
+    #[cfg_attr(feature = "cli", arg(long, required_unless_present = "chat", value_name = "STR"))]
     pub text: Vec<String>,
+    /// Chats to answer.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub chat: ChatSettings,
     /// Most tokens to say; by default 64, or what the context has room for
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub max_new_tokens: Option<usize>,
@@ -191,6 +195,7 @@ impl Generate {
     ) -> Result<Option<Claim>, JobError> {
         let Some(out) = &self.out else { return Ok(None) };
         let mut manifest = session.manifest(self, tokenizer, watch)?;
+        manifest.chat.clone_from(&plan.chat);
         manifest.seed = self.seed;
         let mut files: Vec<PathBuf> =
             plan.specs.iter().filter_map(EditSpec::file).map(Path::to_owned).collect();

@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) texts: Vec<String>,
     /// And as tokens.
     pub(super) prompts: Vec<Prompt>,
+    /// What the texts of chats depend on.
+    pub(super) chat: Option<serde_json::Value>,
     pub(super) settings: Settings,
     pub(super) specs: Vec<EditSpec>,
     pub(super) edits: Edits,
@@ -42,17 +44,19 @@ impl Plan {
         session: &Session,
         tokenizer: &Tokenizer,
     ) -> Result<Self, JobError> {
-        if job.text.is_empty() {
+        if job.text.is_empty() && job.chat.chat.is_none() {
             return Err(JobError::setting("text", "no prompt is given"));
         }
-        let texts = prompt_texts(&job.text)?;
-        let prompts = texts.iter().enumerate().map(|(index, text)| prompt(index, text, tokenizer));
-        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+        let (mut texts, chats) = (prompt_texts(&job.text)?, job.chat.prompts(session)?);
+        let plain = texts.len();
+        texts.extend(chats.texts);
+        let one = |(index, text): (usize, &String)| prompt(index, text, index >= plain, tokenizer);
+        let prompts = texts.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
         let new = new_tokens(job.max_new_tokens, &texts, &prompts, session.spec.n_ctx)?;
         let settings = job.settings(new, session, tokenizer)?;
         let placed = specs.iter().map(|spec| spec.resolve(&session.spec));
         let edits = Edits::new(placed.collect::<Result<_, _>>().map_err(JobError::usage)?, job.seed);
-        let plan = Self { texts, prompts, settings, specs, edits };
+        let plan = Self { texts, prompts, chat: chats.identity, settings, specs, edits };
         plan.check_edits()?;
         Ok(plan)
     }
@@ -188,9 +192,9 @@ impl Generate {
     }
 }
 
-fn prompt(index: usize, text: &str, tokenizer: &Tokenizer) -> Result<Prompt, JobError> {
+fn prompt(index: usize, text: &str, chat: bool, tokenizer: &Tokenizer) -> Result<Prompt, JobError> {
     // An empty text is what BOS alone says; without BOS it is no token.
-    let ids = tokenizer.encode(text)?;
+    let ids = if chat { tokenizer.encode_chat(text)? } else { tokenizer.encode(text)? };
     if ids.is_empty() {
         return Err(JobError::usage(format!("{} gives no tokens", SetTo("text", excerpt(text)))));
     }

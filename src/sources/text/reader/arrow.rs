@@ -82,7 +82,7 @@ mod tests {
 
     fn read(path: &Path, others: &[&str]) -> Result<Vec<Row>, String> {
         let others = others.iter().map(|name| (*name).to_owned()).collect();
-        let columns = Columns { text: "text".into(), others };
+        let columns = Columns { text: "text".into(), others, chats: false };
         let rows = open_file(path, Format::Arrow, &columns).map_err(|error| error.to_string())?;
         rows.map(|row| row.map_err(|error| error.to_string())).collect()
     }

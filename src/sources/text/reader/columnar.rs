@@ -7,6 +7,7 @@ use ::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use ::arrow::compute::cast;
 use ::arrow::datatypes::{DataType, Fields, Float64Type, Int64Type};
 use ::arrow::error::ArrowError;
+use serde_json::Value;
 
 /// Rows decoded at a time: documents can be long.
 pub(super) const BATCH_ROWS: usize = 64;
@@ -49,13 +50,19 @@ impl Chosen {
     /// Finds the columns asked for among `fields`.
     pub(super) fn of(name: &str, fields: &Fields, columns: &Columns) -> Result<Self, TextError> {
         let (mut places, mut typed) = (Vec::new(), Vec::new());
-        for column in columns.names() {
+        let text = columns.text_among(|name| fields.iter().any(|field| field.name() == name)).to_owned();
+        for column in std::iter::once(&text).chain(&columns.others) {
             let (place, column) = (name.to_owned(), column.clone());
             let Some(index) = fields.iter().position(|field| *field.name() == column) else {
                 let present = fields.iter().map(|field| field.name().clone()).collect();
                 return Err(TextError::NoColumn { place, column, present });
             };
             let found = fields[index].data_type();
+            if typed.is_empty() && columns.chats && is_chat(found) {
+                places.push(index);
+                typed.push((column, found.clone()));
+                continue;
+            }
             let wide = widest(found);
             if typed.is_empty() && !matches!(wide, Some(DataType::Utf8 | DataType::Binary)) {
                 return Err(TextError::NotText { place, column, found: found.to_string() });
@@ -67,6 +74,16 @@ impl Chosen {
             typed.push((column, wide));
         }
         Ok(Self { places, typed })
+    }
+}
+
+/// Whether a column has lists of messages.
+fn is_chat(found: &DataType) -> bool {
+    match found {
+        DataType::List(item) | DataType::LargeList(item) => {
+            matches!(item.data_type(), DataType::Struct(fields) if fields.iter().any(|field| field.name() == "role"))
+        }
+        _ => false,
     }
 }
 
@@ -115,6 +132,7 @@ impl Iterator for Columnar {
 impl Columnar {
     fn row(&self, row: usize) -> Result<Row, TextError> {
         let place = format!("{}:{}", self.name, self.done);
+        let chat = self.chosen.typed.first().is_some_and(|(_, kind)| is_chat(kind));
         let mut cells = self.batch.iter().zip(&self.chosen.typed).map(|(column, (name, _))| {
             cell(column, row).map_err(|offset| TextError::InvalidUtf8 {
                 place: format!("{place}: column {name:?}"),
@@ -127,7 +145,7 @@ impl Columnar {
             _ => String::new(),
         };
         let cells = cells.collect::<Result<_, _>>()?;
-        Ok(Row { place, text, cells })
+        Ok(Row { place, text, chat: chat && !self.batch[0].is_null(row), cells })
     }
 
     /// Decodes more rows; false when there are none.
@@ -153,6 +171,9 @@ impl Columnar {
     fn decode(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, String> {
         let column = |(name, kind): &(String, DataType)| {
             let column = batch.column_by_name(name).ok_or_else(|| format!("column {name:?} is gone"))?;
+            if is_chat(kind) {
+                return Ok(column.clone());
+            }
             let wide = cast(column, kind).map_err(|error| error.to_string())?;
             // A cast makes null of what does not fit.
             if wide.logical_null_count() > column.logical_null_count() {
@@ -161,6 +182,31 @@ impl Columnar {
             Ok(wide)
         };
         self.chosen.typed.iter().map(column).collect()
+    }
+}
+
+/// A value of lists and structures as JSON. Nulls in structures are left out: a table has every key in every message.
+fn nested(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    let list = |items: ArrayRef| (0..items.len()).map(|i| nested(&items, i)).collect();
+    match column.data_type() {
+        DataType::List(_) => list(column.as_list::<i32>().value(row)),
+        DataType::LargeList(_) => list(column.as_list::<i64>().value(row)),
+        DataType::Struct(_) => {
+            let fields = column.as_struct();
+            let pairs = fields.column_names().into_iter().zip(fields.columns());
+            let pairs = pairs.map(|(name, column)| (name.to_owned(), nested(column, row)));
+            Value::Object(pairs.filter(|(_, value)| !value.is_null()).collect())
+        }
+        found => match widest(found).and_then(|kind| cast(column, &kind).ok()).map(|wide| cell(&wide, row)) {
+            Some(Ok(Cell::Text(text))) => text.into(),
+            Some(Ok(Cell::Integer(n))) => n.into(),
+            Some(Ok(Cell::Number(x))) => x.into(),
+            Some(Ok(Cell::Bool(b))) => b.into(),
+            _ => Value::Null,
+        },
     }
 }
 
@@ -177,6 +223,9 @@ fn cell(column: &ArrayRef, row: usize) -> Result<Cell, u64> {
             let bytes = column.as_binary::<i32>().value(row);
             let text = std::str::from_utf8(bytes).map_err(|error| error.valid_up_to() as u64)?;
             Cell::Text(text.to_owned())
+        }
+        DataType::List(_) | DataType::LargeList(_) => {
+            Cell::Text(serde_json::json!({ "messages": nested(column, row) }).to_string())
         }
         _ => Cell::Text(column.as_string::<i32>().value(row).to_owned()),
     })

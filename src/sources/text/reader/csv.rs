@@ -84,7 +84,7 @@ impl<R: BufRead> Csv<R> {
         let mut fields = self.columns.iter().map(|column| self.field(column, &place));
         let text = fields.next().transpose()?.unwrap_or_default();
         let cells = fields.map(|field| field.map(Cell::Text)).collect::<Result<_, _>>()?;
-        Ok(Row { place, text, cells })
+        Ok(Row { place, text, chat: false, cells })
     }
 
     fn field(&self, (column, index): &(String, usize), place: &str) -> Result<String, TextError> {
@@ -145,13 +145,13 @@ mod tests {
     #[test]
     fn tabs_without_quoting_and_other_columns() {
         let bytes = b"n\ttext\tlabel\r\n1\t\"a, b\t0\r\n2\t\tx\r\n";
-        let columns = Columns { text: "text".into(), others: vec!["label".into(), "n".into()] };
+        let columns = Columns { text: "text".into(), others: vec!["label".into(), "n".into()], chats: false };
         let rows = rows(input("a.tsv", bytes), &columns, Dialect::Tsv).unwrap();
         let rows: Vec<_> = rows.map(Result::unwrap).collect();
         let cells = |a: &str, b: &str| vec![Cell::Text(a.into()), Cell::Text(b.into())];
         assert_eq!((rows[0].text.as_str(), &rows[0].cells), ("\"a, b", &cells("0", "1")));
         assert_eq!((rows[1].place.as_str(), &rows[1].cells), ("a.tsv:3", &cells("x", "2")));
-        let columns = Columns { text: "text".into(), others: vec!["lable".into()] };
+        let columns = Columns { text: "text".into(), others: vec!["lable".into()], chats: false };
         let error = super::rows(input("a.tsv", bytes), &columns, Dialect::Tsv).err().unwrap();
         let says = "no column \"lable\" (did you mean \"label\"?), columns here: \"n\", \"text\", \"label\"";
         assert_eq!(error.to_string(), format!("a.tsv: {says}"));

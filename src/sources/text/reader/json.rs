@@ -77,7 +77,7 @@ impl List {
         let value = scan.value().ok_or_else(|| malformed(&self.name, &self.text))?;
         match read(value) {
             Ok(serde_json::Value::String(text)) if self.columns.others.is_empty() => {
-                Ok(Some(Row { place, text, cells: Vec::new() }))
+                Ok(Some(Row { place, text, chat: false, cells: Vec::new() }))
             }
             Ok(other) => Err(TextError::NotAnObject { place, found: json_type(&other) }),
             Err(message) => Err(TextError::Json { place, message }),
@@ -93,7 +93,7 @@ mod tests {
 
     fn read(json: &'static str, others: &[&str]) -> Result<Vec<Row>, String> {
         let columns =
-            Columns { text: "text".into(), others: others.iter().map(|name| (*name).into()).collect() };
+            Columns { text: "text".into(), others: others.iter().map(|name| (*name).into()).collect(), chats: false };
         let rows = rows(input("a.json", json.as_bytes()), &columns).map_err(|error| error.to_string())?;
         rows.map(|row| row.map_err(|error| error.to_string())).collect()
     }
@@ -105,6 +105,7 @@ mod tests {
         let row = |n, text: &str, cell| Row {
             place: format!("a.json: item {n}"),
             text: text.into(),
+            chat: false,
             cells: vec![cell],
         };
         assert_eq!(rows, [row(1, "a\nb", Cell::Integer(2)), row(2, "", Cell::Missing)]);

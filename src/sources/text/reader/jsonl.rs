@@ -119,7 +119,7 @@ mod tests {
             read(nan, "label").unwrap_err(),
             "a.jsonl:1: column \"label\" must be text, got NaN, which is no JSON"
         );
-        let columns = Columns { text: "text".into(), others: vec!["label".into()] };
+        let columns = Columns { text: "text".into(), others: vec!["label".into()], chats: false };
         let error = rows(input("a.jsonl", nan), &columns).err().unwrap().to_string();
         assert_eq!(error, "a.jsonl:1: column \"label\" must be text or a number, got NaN, which is no JSON");
         let surrogate =
@@ -133,17 +133,23 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_is_no_text_yet() {
-        let chat = b"{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}";
-        let says = "a.jsonl:1: no column \"text\", columns here: \"messages\"; \"messages\" is a chat, which is not \
-                    supported yet: give --text-column a column of text";
-        assert_eq!(read(chat, "text").unwrap_err(), says);
+    fn a_chat_stands_in_place_of_a_text() {
+        let chat = b"{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"tools\": [{}]}\n{\"messages\":[],\"text\":\"a\"}";
+        let all = |columns: &Columns| {
+            let rows = rows(input("a.jsonl", chat), columns).map_err(|error| error.to_string())?;
+            rows.map(|row| row.map(|row| (row.text, row.chat)).map_err(|e| e.to_string())).collect::<Result<Vec<_>, _>>()
+        };
+        let text = "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"tools\": [{}]}".to_owned();
+        assert_eq!(all(&Columns::text(None)).unwrap(), [(text, true), ("a".to_owned(), false)]);
+        let says = "a.jsonl:1: no column \"text\", columns here: \"messages\", \"tools\"; \"messages\" is a chat, which \
+                    is not read here: name a column of text";
+        assert_eq!(all(&Columns { chats: false, ..Columns::text(None) }).unwrap_err(), says);
     }
 
     #[test]
     fn other_keys_are_scalars() {
         let read = |line: &'static str| {
-            let columns = Columns { text: "text".into(), others: vec!["y".into()] };
+            let columns = Columns { text: "text".into(), others: vec!["y".into()], chats: false };
             let rows = rows(input("a.jsonl", line.as_bytes()), &columns);
             rows.map(|mut rows| rows.next().unwrap().unwrap().cells.remove(0)).map_err(|e| e.to_string())
         };

@@ -51,11 +51,16 @@ const KNOWN: &str = ".txt, .jsonl, .ndjson, .json, .csv, .tsv, each also with .g
 /// The text column when the user names none.
 pub(crate) const DEFAULT_COLUMN: &str = "text";
 
+/// The column of chats when the user names none and there is no text.
+const CHAT_COLUMN: &str = "messages";
+
 /// One row of text and where it stands, like `stories.jsonl:12`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) place: String,
     pub(crate) text: String,
+    /// The text is a chat, as JSON: an object with `messages` and perhaps `tools`.
+    pub(crate) chat: bool,
     /// Values of the other columns asked for, in their order.
     pub(crate) cells: Vec<Cell>,
 }
@@ -65,17 +70,25 @@ pub(crate) struct Row {
 pub(crate) struct Columns {
     pub(crate) text: String,
     pub(crate) others: Vec<String>,
+    /// A list of messages may stand in place of a text.
+    pub(crate) chats: bool,
 }
 
 impl Columns {
-    /// The text alone.
+    /// The text alone, or a chat.
     pub(super) fn text(column: Option<&str>) -> Self {
-        Self { text: column.unwrap_or(DEFAULT_COLUMN).into(), others: Vec::new() }
+        Self { text: column.unwrap_or(DEFAULT_COLUMN).into(), others: Vec::new(), chats: true }
     }
 
     /// Every name, the text's first.
     fn names(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.text).chain(&self.others)
+    }
+
+    /// The text's column where these names are present: without `text`, `messages`, where chats may be.
+    fn text_among(&self, mut present: impl FnMut(&str) -> bool) -> &str {
+        let chat = self.chats && self.text == DEFAULT_COLUMN && !present(DEFAULT_COLUMN) && present(CHAT_COLUMN);
+        if chat { CHAT_COLUMN } else { &self.text }
     }
 }
 

@@ -137,11 +137,16 @@ pub(super) fn row(fields: &[(&str, &str)], columns: &Columns, place: String) -> 
                 TextError::NoColumn { place: place.clone(), column: column.clone(), present: keys.clone() }
             })
         };
-    let not_text =
-        |found: String| TextError::NotText { place: place.clone(), column: columns.text.clone(), found };
-    let text = match read(value(&columns.text)?).map_err(not_text)? {
-        Value::String(text) => text,
-        Value::Null => String::new(),
+    let name = columns.text_among(|name| keys.iter().any(|key| key == name)).to_owned();
+    let not_text = |found: String| TextError::NotText { place: place.clone(), column: name.clone(), found };
+    let written = value(&name)?;
+    let (text, chat) = match read(written).map_err(not_text)? {
+        Value::String(text) => (text, false),
+        Value::Null => (String::new(), false),
+        Value::Array(messages) if columns.chats && messages.iter().all(Value::is_object) => {
+            let tools = keys.iter().rposition(|key| key == "tools").map_or("null", |at| fields[at].1);
+            (format!("{{\"messages\": {written}, \"tools\": {tools}}}"), true)
+        }
         other => return Err(not_text(json_type(&other).into())),
     };
     let cell = |column: &String| {
@@ -151,7 +156,7 @@ pub(super) fn row(fields: &[(&str, &str)], columns: &Columns, place: String) -> 
         cell(&value).ok_or_else(|| no_cell(json_type(&value).into()))
     };
     let cells = columns.others.iter().map(cell).collect::<Result<_, _>>()?;
-    Ok(Row { place, text, cells })
+    Ok(Row { place, text, chat, cells })
 }
 
 fn cell(value: &Value) -> Option<Cell> {

@@ -6,7 +6,7 @@ use super::{Input, Row, Rows};
 pub(super) fn rows(input: Input) -> Rows {
     Box::new(std::iter::once_with(move || {
         let place = input.name.clone();
-        Ok(Row { place, text: input.read_whole()?, cells: Vec::new() })
+        Ok(Row { place, text: input.read_whole()?, chat: false, cells: Vec::new() })
     }))
 }
 
