@@ -112,7 +112,7 @@ impl Job for Schedule {
         let text = source.windows(&options, watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
-        manifest.lenses = records(asked)?;
+        manifest.lenses = records(&asked)?;
         let own = json!({ "schedules": named(&schedules), "layers": layers });
         manifest.config = self.pass.config(own, &source, &self.text, &options);
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);

@@ -137,7 +137,7 @@ impl Job for Eval {
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
         self.leakage.of_lenses(&asked, &text.windows, &source, &mut manifest, watch)?;
-        manifest.lenses = records(asked)?;
+        manifest.lenses = records(&asked)?;
         manifest.config = self.config(&source, &points, &options);
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {

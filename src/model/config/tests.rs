@@ -113,7 +113,8 @@ fn what_a_rotation_cannot_be_is_refused() {
     // In an object per layer type transformers looks for `truncate` in another place.
     let yarn = json!({ "rope_type": "yarn", "factor": 4.0, "truncate": false });
     let by_type = json!({ "full_attention": yarn, "sliding_attention": { "rope_type": "default" } });
-    let both = json!({ "model_type": "gemma3_text", "max_position_embeddings": 64, "rope_parameters": by_type });
+    let both =
+        json!({ "model_type": "gemma3_text", "max_position_embeddings": 64, "rope_parameters": by_type });
     let message = config(&both).ropes_by_type(8, [RopeKeys::USUAL; 2]).unwrap_err().to_string();
     assert!(message.contains("rope_parameters.full_attention.truncate = false"), "{message}");
     assert!(rope(&yarn, RopeKeys::USUAL).is_ok());

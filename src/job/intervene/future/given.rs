@@ -87,8 +87,7 @@ impl Given {
 
     /// What the manifest says of them.
     pub(super) fn records(&self) -> Result<Vec<LensRecord>, JobError> {
-        let mut records: Vec<LensRecord> =
-            records(&self.asked)?;
+        let mut records: Vec<LensRecord> = records(&self.asked)?;
         for lens in self.direct() {
             records.push(LensRecord { name: lens.name.clone(), sha256: lens_sha256(&lens.dir)? });
         }
