@@ -102,6 +102,18 @@ fn what_is_written_reads_back_and_has_the_same_bytes_twice() {
     assert!(back[0].1.equal(&transposed));
 }
 
+/// A cache that TransformerLens saved: token ids beside activations, some of them several names of one storage.
+#[test]
+fn whole_numbers_are_for_who_asks_for_them() {
+    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/import/tl.pt")).unwrap();
+    assert_eq!(message(&bytes), "tensor \"embed.hook_in\": Int64 is no float");
+    let tensors = super::read_numbers(&bytes).unwrap();
+    let of = |name: &str| &tensors.iter().find(|(other, _)| other == name).unwrap().1;
+    assert_eq!((of("embed.hook_in").kind(), of("embed.hook_in").size()), (Kind::Int64, vec![1, 6]));
+    assert_eq!(of("blocks.2.hook_resid_pre").kind(), Kind::Float);
+    assert!(of("blocks.2.hook_resid_pre").equal(of("blocks.2.hook_in")));
+}
+
 #[test]
 fn foreign_contents_are_refused_by_name() {
     let fixture = |name: &str| {

@@ -79,16 +79,13 @@ impl Import {
             .map(|(point, sums)| agreement(*point, &rivals, sums))
             .collect::<Vec<_>>();
         let tolerance = self.tolerance(foreign.is_half());
-        match failure(&agreement, tolerance) {
-            Some(failure) => Err(JobError::Check(failure)),
-            None => {
-                let worst = agreement.iter().map(|a| a.error).fold(0.0, f64::max);
-                let (n, columns) =
-                    (counted(documents.len() as u64, "document"), counted(points.len(), "column"));
-                watch.note(&format!("{n} run again: {columns} within {worst:.1e} of the model's"));
-                Ok(agreement)
-            }
+        if let Some(failure) = failure(&agreement, tolerance) {
+            return Err(JobError::Check(failure));
         }
+        let worst = agreement.iter().map(|a| a.error).fold(0.0, f64::max);
+        let (n, columns) = (counted(documents.len() as u64, "document"), counted(points.len(), "column"));
+        watch.note(&format!("{n} run again: {columns} within {worst:.1e} of the model's"));
+        Ok(agreement)
     }
 
     fn tolerance(&self, half: bool) -> f64 {

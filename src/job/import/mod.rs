@@ -136,7 +136,7 @@ impl Job for Import {
         }
         let session = Session::open(&self.model, watch)?;
         let tokenizer = session.tokenizer(watch)?;
-        let foreign = foreign::open(&self.request(), &session.spec).map_err(|error| self.refused(error))?;
+        let foreign = foreign::open(&self.request(), &session.spec).map_err(Self::refused)?;
         session.announce(watch);
         if let [first, rest @ ..] = foreign.left_aside() {
             let more = if rest.is_empty() { String::new() } else { format!("; and {} more", rest.len()) };
@@ -171,7 +171,7 @@ impl Import {
     }
 
     /// Files that cannot be meant; with the setting that helps.
-    fn refused(&self, error: ForeignError) -> JobError {
+    fn refused(error: ForeignError) -> JobError {
         let hint = match &error {
             ForeignError::File { reason, .. } if reason.starts_with("no token ids") => Some("token_ids"),
             ForeignError::File { reason, .. } if reason.ends_with("name them") => Some("layers"),

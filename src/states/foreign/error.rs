@@ -80,7 +80,8 @@ pub enum ForeignError {
 }
 
 impl ForeignError {
-    pub(super) fn file(path: &Path, reason: impl ToString) -> Self {
+    #[allow(clippy::needless_pass_by_value)] // a message made on the spot
+    pub(super) fn file(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: reason.to_string() }
     }
 

@@ -31,6 +31,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
+#[allow(clippy::doc_markdown)] // the help of an option
 pub enum Maker {
     /// Tensors under hook names in .safetensors, .npz or .npy files; --map renames them
     Npy,

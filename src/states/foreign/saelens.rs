@@ -1,4 +1,4 @@
-//! SAELens' activation cache: a dataset by `save_to_disk`, Arrow streams whose columns are hooks (`Array2D [context, d]`) and
+//! The activation cache of `SAELens`: a dataset by `save_to_disk`, Arrow streams whose columns are hooks (`Array2D [context, d]`) and
 //! `token_ids`.
 
 use std::{
@@ -83,7 +83,7 @@ impl Cache {
         for path in &self.files {
             for batch in reader(path)? {
                 let batch = batch.map_err(|why| ForeignError::file(path, why))?;
-                let ids = self.column(path, &batch, &self.ids)?;
+                let ids = Self::column(path, &batch, &self.ids)?;
                 for row in 0..batch.num_rows() {
                     lengths.push(tokens(path, ids, row, &self.spec)?.len());
                 }
@@ -92,12 +92,7 @@ impl Cache {
         Ok(lengths)
     }
 
-    fn column<'b>(
-        &self,
-        path: &Path,
-        batch: &'b RecordBatch,
-        name: &str,
-    ) -> Result<&'b ArrayRef, ForeignError> {
+    fn column<'b>(path: &Path, batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, ForeignError> {
         batch.column_by_name(name).ok_or_else(|| ForeignError::file(path, format!("no column `{name}`")))
     }
 
@@ -108,10 +103,10 @@ impl Cache {
         row: usize,
         number: usize,
     ) -> Result<Document, ForeignError> {
-        let ids = tokens(path, self.column(path, batch, &self.ids)?, row, &self.spec)?;
+        let ids = tokens(path, Self::column(path, batch, &self.ids)?, row, &self.spec)?;
         let mut values = Vec::new();
         for (name, width) in self.columns.iter().zip(&self.widths) {
-            let numbers = numbers(path, self.column(path, batch, name)?, row)?;
+            let numbers = numbers(path, Self::column(path, batch, name)?, row)?;
             if numbers.null_count() > 0 || numbers.len() != ids.len() * width {
                 let (name, got) = (format!("{name}, row {row}"), vec![numbers.len() as i64]);
                 let expected = format!("{} tokens of {width} numbers", ids.len());
@@ -185,8 +180,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ForeignError> {
 }
 
 fn is_half(schema: &SchemaRef, name: &str) -> bool {
-    let mut kind =
-        schema.field_with_name(name).map(|field| field.data_type().clone()).unwrap_or(DataType::Null);
+    let mut kind = schema.field_with_name(name).map_or(DataType::Null, |field| field.data_type().clone());
     while let DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) = &kind {
         kind = inner.data_type().clone();
     }

@@ -10,13 +10,15 @@ use tch::{Kind, Tensor};
 use super::{Document, Foreign, ForeignError, Maker, Request, Use, Visit, names, point, width_of};
 use crate::{hook::HookPoint, model::Spec};
 
+/// Places of a document's tokens in its row of the batch, and their ids.
+type Tokens = (Vec<i64>, Vec<u32>);
+
 /// Named tensors and the token ids that they belong to.
 pub(super) struct Table {
     points: Vec<HookPoint>,
     /// By point `[batch, pos, …]`.
     values: Vec<Tensor>,
-    /// Places of the tokens in each row of the batch, and their ids.
-    documents: Vec<(Vec<i64>, Vec<u32>)>,
+    documents: Vec<Tokens>,
     lengths: Vec<usize>,
     aside: Vec<String>,
     files: Vec<PathBuf>,
@@ -195,7 +197,7 @@ fn documents(
     ids: &Tensor,
     mask: Option<&Tensor>,
     spec: &Spec,
-) -> Result<Vec<(Vec<i64>, Vec<u32>)>, ForeignError> {
+) -> Result<Vec<Tokens>, ForeignError> {
     if let Some(mask) = mask.filter(|mask| mask.size() != ids.size()) {
         let (got, expected) = (mask.size(), format!("{:?}, as the token ids", ids.size()));
         return Err(ForeignError::Shape { path: path.into(), name: names::MASK.into(), got, expected });
