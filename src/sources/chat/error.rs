@@ -44,7 +44,9 @@ pub enum ChatError {
     #[error("the last message cannot be continued: {0}")]
     Continue(String),
     /// A message that cannot be found again in what the template made of it.
-    #[error("the chat template does not render the content of message {turn} ({role}) as it is, so its tokens cannot be told")]
+    #[error(
+        "the chat template does not render the content of message {turn} ({role}) as it is, so its tokens cannot be told"
+    )]
     LostTurn {
         /// Which message, from 0.
         turn: usize,
