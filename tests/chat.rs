@@ -130,7 +130,7 @@ fn templates_are_found_where_models_keep_them() {
     let path = |name: &str| -> PathBuf { dir.path().join(name) };
     let shown = dir.path().display();
     let none = format!(
-        "{shown}: no chat template (no chat_template.jinja, none in tokenizer_config.json); give one with --chat-template FILE"
+        "{shown}: no chat template (no chat_template.jinja, none in tokenizer_config.json); give a file that holds one"
     );
     assert_eq!(render(dir.path(), &TemplateSettings::default()).unwrap_err(), none);
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     /// The model's folder names no template.
-    #[error("{}: no chat template (no chat_template.jinja, none in tokenizer_config.json); give one with --chat-template FILE", dir.display())]
+    #[error("{}: no chat template (no chat_template.jinja, none in tokenizer_config.json); give a file that holds one", dir.display())]
     NoTemplate {
         /// The folder.
         dir: PathBuf,
