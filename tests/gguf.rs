@@ -36,7 +36,8 @@ fn models_are_those_of_transformers() {
 #[test]
 fn types_are_told_without_reading_a_number() {
     let weights = Weights::open(&fixture("llama"), Kind::Float, Device::Cpu).unwrap();
-    let types: Vec<(String, u64)> = weights.types().into_iter().map(|(name, as_)| (name, as_.tensors)).collect();
+    let types: Vec<(String, u64)> =
+        weights.types().into_iter().map(|(name, as_)| (name, as_.tensors)).collect();
     let want = [("F16", 3), ("F32", 5), ("Q4_0", 4), ("Q5_1", 4), ("Q8_0", 4)];
     assert_eq!(types.iter().map(|(name, n)| (name.as_str(), *n)).collect::<Vec<_>>(), want);
 }
@@ -47,7 +48,10 @@ fn tokens_are_those_of_transformers() {
     for (name, bos) in [("llama", Some(1)), ("qwen2", None)] {
         let tokenizer = Tokenizer::load(&fixture(name), BosPolicy::Auto).unwrap();
         let bos: Vec<u32> = bos.into_iter().collect();
-        assert_eq!((&tokenizer.bos().prefix, tokenizer.eos_id()), (&bos, Some(if name == "llama" { 2 } else { 1 })));
+        assert_eq!(
+            (&tokenizer.bos().prefix, tokenizer.eos_id()),
+            (&bos, Some(if name == "llama" { 2 } else { 1 }))
+        );
         for row in expected[name].as_array().unwrap() {
             let text = row["text"].as_str().unwrap();
             // Before a space, and behind a control token, llama.cpp still puts the space of sentencepiece, as Llama's own tokenizer
@@ -55,7 +59,8 @@ fn tokens_are_those_of_transformers() {
             if name == "llama" && (text.starts_with(' ') || text.contains("<s>")) {
                 continue;
             }
-            let ids: Vec<u32> = row["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+            let ids: Vec<u32> =
+                row["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
             assert_eq!(tokenizer.encode(text).unwrap(), [&bos[..], &ids].concat(), "{name} {text:?}");
             assert_eq!(tokenizer.decode(&ids).unwrap(), text, "{name}");
         }
@@ -69,16 +74,39 @@ fn a_file_is_a_model_for_every_command() {
     assert_eq!((info["family"].as_str(), info["n_layers"].as_u64()), (Some("llama"), Some(2)));
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("g").display().to_string();
-    let args = ["generate", "--model", &model, "--text", "the", "--max-new-tokens", "3", "--out", &out, "--json", "--quiet"];
+    let args = [
+        "generate",
+        "--model",
+        &model,
+        "--text",
+        "the",
+        "--max-new-tokens",
+        "3",
+        "--out",
+        &out,
+        "--json",
+        "--quiet",
+    ];
     let said = cli::result(&cli::succeed(&args));
     assert_eq!(said["prompts"][0]["prompt_ids"], serde_json::json!([1, 261]));
-    let manifest: Value = serde_json::from_slice(&std::fs::read(dir.path().join("g/manifest.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("g/manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["tokenizer_sha256"].as_str().unwrap().len(), 64);
     assert_eq!(manifest["model"]["stored"]["Q4_0"], 4);
     // The template in the metadata.
     let chat = dir.path().join("chat").display().to_string();
     std::fs::write(&chat, "the").unwrap();
-    let said = cli::result(&cli::succeed(&["generate", "--model", &model, "--chat", &chat, "--max-new-tokens", "1", "--json", "--quiet"]));
+    let said = cli::result(&cli::succeed(&[
+        "generate",
+        "--model",
+        &model,
+        "--chat",
+        &chat,
+        "--max-new-tokens",
+        "1",
+        "--json",
+        "--quiet",
+    ]));
     assert_eq!(said["prompts"][0]["text"], "<s>the");
 }
 
@@ -108,8 +136,14 @@ fn damaged_and_unknown_files_are_refused_by_name() {
         (&|b| b.truncate(300), "cut short"),
         (&|b| b.truncate(b.len() - 64), "ends outside the file"),
         (&|b| b.clear(), "only 0 bytes"),
-        (&|b| replace(b, b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"), "general.architecture = \"mamba\" of a GGUF file is not supported"),
-        (&|b| replace(b, b"ffn_gate.weight", b"ffn_tail.weight"), "the tensor blk.0.ffn_tail.weight of a GGUF file is not supported"),
+        (
+            &|b| replace(b, b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"),
+            "general.architecture = \"mamba\" of a GGUF file is not supported",
+        ),
+        (
+            &|b| replace(b, b"ffn_gate.weight", b"ffn_tail.weight"),
+            "the tensor blk.0.ffn_tail.weight of a GGUF file is not supported",
+        ),
     ] {
         let said = changed(change);
         assert!(said.contains(says) && !said.contains('\n'), "{says}: {said}");

@@ -41,8 +41,35 @@ Multimodal models are read by their text half; with text alone it is the whole m
 const TAIL: &str = "
 Any other `model_type` is refused by name before weights are read: among those that people ask for Gemma 3n and 4 (embeddings per
 layer, keys shared between layers), `gpt_oss`, DeepSeek 2 and 3, `phimoe`, GLM 4 MoE and other routers than a softmax, Llama 4, PaliGemma (whose
-text half sees both ways), encoders, and recurrent models. Within a family, options that are not supported are refused by their key; so are
-quantised weights.
+text half sees both ways), encoders, and recurrent models. Within a family, options that are not supported are refused by their key.
+
+## Weights
+
+`--model` takes a folder, a hub id, or a GGUF file. In a folder the weights are looked for in the order of transformers; a file that
+lies about without an index counts where it is whole. Everything is mapped and read one tensor at a time: peak memory stays near one
+copy of the model in the type asked for.
+
+| what | read as |
+|---|---|
+| `model.safetensors`, its shards | F32, F16, BF16, F64 as they are |
+| `pytorch_model.bin`, its shards | the same. The pickle goes through a machine that knows how to describe tensors and nothing else; nothing is run. Files from before torch 1.6 are refused |
+| `model.fp16.safetensors` and other variants (`fp32`, `bf16`, `fp16`, `non_ema`) | where there is no file without a variant |
+| names without prefix (`AutoModel`), a tied head stored without the embedding (`save_model`) | by either name |
+| GGUF of `llama`, `qwen2`, `qwen3` | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, bit for bit as the package `gguf` has it; metadata stand for `config.json` and `tokenizer.json` (byte-level BPE of gpt-2, smollm, starcoder, llama 3 and qwen 2; sentencepiece). IQ and other types, other architectures and split files are refused by name |
+| FP8 (`fp8` with blocks as DeepSeek has them or without, `fbgemm_fp8`, compressed-tensors `float-quantized`) | number × scale, in f32 |
+| GPTQ of 2, 4 or 8 bits, also with act-order; AWQ of 4 bits (gemm); bitsandbytes of 8 bits | scale × (number - zero point), in f32 |
+
+Weights of few bits become floats when they are read: what is computed is the model that they stand for, not what a kernel would
+also round of the activations. The manifest has the counts as `model.stored`, `info` prints them. All else in `quantization_config`
+is refused by name.
+
+`info` opens the table of tensors and asks for every tensor as loading does, without reading a number: what is missing or has another
+shape is in its line `tensors` (and `--json`), so are the tensors of vision and audio that a text model leaves alone.
+
+## Chats
+
+`generate --chat FILE`, `view --chat FILE` and data with a column `messages` are rendered by the model's own template:
+[data.md](data.md#chats).
 ";
 
 /// The measures of one family: the worst of its cases.

@@ -20,7 +20,17 @@ fn load(dir: &Path) -> Result<Model, ModelError> {
 #[test]
 fn every_kind_of_file_holds_the_same_model() {
     for name in [
-        "bin", "bin-sharded", "bin-base", "bin-head-only", "variant", "lone-shard", "fp8-blocks", "fp8-rows", "gptq", "awq", "int8",
+        "bin",
+        "bin-sharded",
+        "bin-base",
+        "bin-head-only",
+        "variant",
+        "lone-shard",
+        "fp8-blocks",
+        "fp8-rows",
+        "gptq",
+        "awq",
+        "int8",
     ] {
         let model = load(&folder(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         let differences = verify(&model, &folder(name).join("reference.safetensors")).unwrap();
@@ -33,9 +43,12 @@ fn every_kind_of_file_holds_the_same_model() {
 
 #[test]
 fn numbers_keep_the_type_they_are_stored_in() {
-    for (name, stored) in
-        [("bin", Kind::Float), ("bin-sharded", Kind::BFloat16), ("variant", Kind::Half), ("lone-shard", Kind::Double)]
-    {
+    for (name, stored) in [
+        ("bin", Kind::Float),
+        ("bin-sharded", Kind::BFloat16),
+        ("variant", Kind::Half),
+        ("lone-shard", Kind::Double),
+    ] {
         let weights = Weights::open(&folder(name), Kind::Float, Device::Cpu).unwrap();
         assert_eq!(weights.stored().0, Some(stored), "{name}");
         let spec = spec(&Config::read(&folder(name)).unwrap()).unwrap();
@@ -50,7 +63,7 @@ fn changed(change: impl Fn(&mut Vec<u8>)) -> String {
     let mut bytes = std::fs::read(folder("bin").join("pytorch_model.bin")).unwrap();
     change(&mut bytes);
     std::fs::write(dir.path().join("pytorch_model.bin"), bytes).unwrap();
-    load(dir.path()).map(|_| "loaded".to_owned()).unwrap_or_else(|e| e.to_string())
+    load(dir.path()).map_or_else(|e| e.to_string(), |_| "loaded".to_owned())
 }
 
 /// Replaces the first `from` by as many bytes.
@@ -62,7 +75,8 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
 #[test]
 fn hostile_pickles_are_refused_and_nothing_is_run() {
     assert_eq!(changed(|_| ()), "loaded");
-    let says = |message: String, part: &str| assert!(message.contains(part) && !message.contains('\n'), "{message}");
+    let says =
+        |message: String, part: &str| assert!(message.contains(part) && !message.contains('\n'), "{message}");
     let rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n";
     // The entry's sum would give a change away, so it is removed: with a wrong one the file is refused as well.
     says(changed(|b| replace(b, rebuild, b"cposix      \nsystem            \n")), "data.pkl");
@@ -80,9 +94,13 @@ fn hostile_pickles_are_refused_and_nothing_is_run() {
 
 #[test]
 fn few_bits_are_recorded_and_what_is_not_supported_is_named() {
-    for (name, stored) in
-        [("fp8-blocks", "F8_E4M3"), ("fp8-rows", "F8_E4M3"), ("gptq", "GPTQ 4 bits"), ("awq", "AWQ 4 bits"), ("int8", "INT8")]
-    {
+    for (name, stored) in [
+        ("fp8-blocks", "F8_E4M3"),
+        ("fp8-rows", "F8_E4M3"),
+        ("gptq", "GPTQ 4 bits"),
+        ("awq", "AWQ 4 bits"),
+        ("int8", "INT8"),
+    ] {
         let types = Weights::open(&folder(name), Kind::Float, Device::Cpu).unwrap().types();
         let n: Vec<(&str, u64)> = types.iter().map(|(name, n)| (name.as_str(), n.tensors)).collect();
         let mut want = [("F32", 6), (stored, 14)];
@@ -121,21 +139,31 @@ fn info_says_what_is_stored_and_what_is_missing() {
         (cli::succeed(&["info", "--model", &dir, "--quiet"]), json)
     };
     let (text, json) = info(&folder("gptq"));
-    assert!(text.contains("tensors     6 of F32, 14 of GPTQ 4 bits, made into floats when they are read\n"), "{text}");
+    assert!(
+        text.contains("tensors     6 of F32, 14 of GPTQ 4 bits, made into floats when they are read\n"),
+        "{text}"
+    );
     assert_eq!(json["tensors"], serde_json::json!({ "faults": [], "other_senses": 0, "unused": 0 }));
     let (text, json) = info(&folder("bin"));
     assert!(!text.contains("tensors  ") && json["stored_as"]["F32"] == 21, "{text} {json}");
 
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(folder("lone-shard").join("config.json"), dir.path().join("config.json")).unwrap();
-    cli::rewrite(&folder("lone-shard").join("model-00001-of-00001.safetensors"), &dir.path().join("model.safetensors"), |tensors| {
-        let gate = tensors.remove("model.layers.1.mlp.gate_proj.weight").unwrap();
-        tensors.remove("model.layers.0.mlp.gate_proj.weight").unwrap();
-        tensors.insert("vision_tower.patch".into(), gate);
-    });
+    cli::rewrite(
+        &folder("lone-shard").join("model-00001-of-00001.safetensors"),
+        &dir.path().join("model.safetensors"),
+        |tensors| {
+            let gate = tensors.remove("model.layers.1.mlp.gate_proj.weight").unwrap();
+            tensors.remove("model.layers.0.mlp.gate_proj.weight").unwrap();
+            tensors.insert("vision_tower.patch".into(), gate);
+        },
+    );
     let (text, json) = info(dir.path());
     let says = "tensor `model.layers.0.mlp.gate_proj.weight` is missing";
-    assert!(text.contains(says) && text.contains("and 1 more like it; 1 of vision or audio, which are not read"), "{text}");
+    assert!(
+        text.contains(says) && text.contains("and 1 more like it; 1 of vision or audio, which are not read"),
+        "{text}"
+    );
     assert_eq!(json["tensors"]["faults"].as_array().unwrap().len(), 2);
 
     let (text, json) = info(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/families/qwen2_moe"));

@@ -54,7 +54,8 @@ fn tensors(known: &Known) -> String {
 fn experts(session: &Session) -> String {
     let Some(experts) = session.spec.experts else { return String::new() };
     let sparse = session.spec.layers.iter().filter(|layer| layer.sparse).count();
-    let shared = experts.d_shared.map_or_else(String::new, |width| format!(", one of {width} for all tokens"));
+    let shared =
+        experts.d_shared.map_or_else(String::new, |width| format!(", one of {width} for all tokens"));
     format!(
         "{} of {} × {} for each token{shared}; in {sparse} of {}",
         experts.top_k,

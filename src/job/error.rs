@@ -15,7 +15,9 @@ use crate::{
     results::{
         figure::FigureError, report::ReportError, run::RunError, statistics::ScoreError, trace::KitError,
     },
-    sources::{device::DeviceError, hub::HubError, labelled::LabelledError, text::TextError},
+    sources::{
+        chat::ChatError, device::DeviceError, hub::HubError, labelled::LabelledError, text::TextError,
+    },
     states::{
         export::ExportError,
         store::{PositionsError, StoreError},
@@ -273,6 +275,11 @@ fn is_configuration(cause: &(dyn Error + 'static)) -> bool {
                 | TextError::CannotStream { .. }
                 | TextError::Folder { .. }
                 | TextError::NoColumn { .. }
+                | TextError::NoTemplate { .. }
+                | TextError::Chat {
+                    source: ChatError::NoTemplate { .. } | ChatError::NoSuchTemplate { .. },
+                    ..
+                }
                 | TextError::NoBos { .. }
                 | TextError::NoEos
                 | TextError::SeqLen { .. }

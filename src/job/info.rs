@@ -54,7 +54,8 @@ impl Tensors {
     fn of(session: &Session) -> Result<Self, JobError> {
         let weights = Weights::open(session.path(), Kind::Float, Device::Cpu)?;
         let needed = needed(&weights, &session.spec)?;
-        let others: Vec<&str> = weights.shapes().map(|(name, _)| name).filter(|name| !needed.has(name)).collect();
+        let others: Vec<&str> =
+            weights.shapes().map(|(name, _)| name).filter(|name| !needed.has(name)).collect();
         let senses = others.iter().filter(|name| SENSES.iter().any(|word| name.contains(word))).count();
         let faults = needed.faults().iter().map(ToString::to_string).collect();
         Ok(Self { faults, other_senses: senses, unused: others.len() - senses })

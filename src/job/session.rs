@@ -211,7 +211,9 @@ impl Session {
             path: self.path().display().to_string(),
             family: self.spec.family.into(),
             sha256,
-            stored: self.quantised.then(|| self.stored_as.iter().map(|(name, n)| (name.clone(), n.tensors)).collect()),
+            stored: self
+                .quantised
+                .then(|| self.stored_as.iter().map(|(name, n)| (name.clone(), n.tensors)).collect()),
         });
         manifest.dtype = kind_name(self.kind).into();
         manifest.device = device_name(self.device);

@@ -55,12 +55,17 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
         return Ok(vec![dir.to_owned()]);
     }
     match first_weights(|name| dir.join(name).is_file()) {
-        Some(index) if index.ends_with(".json") => {
+        Some(index) if is_index(&index) => {
             Ok(shard_names(&dir.join(index))?.into_iter().map(|name| dir.join(name)).collect())
         }
         Some(file) => Ok(vec![dir.join(file)]),
         None => Gguf::file_of(dir).map_or_else(|| without_index(dir), |file| Ok(vec![file])),
     }
+}
+
+/// Whether a file of [`first_weights`] is the index of several.
+pub fn is_index(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "json")
 }
 
 /// The first file or index of weights that is there.
@@ -79,7 +84,8 @@ fn with_variant(name: &str, variant: &str) -> String {
 fn without_index(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let names: BTreeSet<String> = names.filter(|name| plain(name) && name.ends_with(".safetensors")).collect();
+    let names: BTreeSet<String> =
+        names.filter(|name| plain(name) && name.ends_with(".safetensors")).collect();
     let none = |reason: String| Err(ModelError::NoWeights { path: dir.to_owned(), reason });
     let shards: Vec<_> = names.iter().filter_map(|name| shard(name)).collect();
     let Some(&(stem, _, count)) = shards.first() else {
@@ -116,7 +122,8 @@ pub fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
         return Err(bad("the shard index names no tensor".into()));
     }
     // An index of pickles names pickles, one of safetensors never does.
-    let pickles = index.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pytorch_model.bin"));
+    let pickles =
+        index.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pytorch_model.bin"));
     let kind = if pickles { ".bin" } else { ".safetensors" };
     match names.iter().find(|name| !(plain(name) && name.ends_with(kind))) {
         Some(name) => Err(bad(format!("shard {name:?} is not a plain *{kind} file name"))),
@@ -211,7 +218,10 @@ mod tests {
         assert_eq!(found(&[two, one, "other.safetensors"]).unwrap(), [one, two]);
         for (names, says) in [
             (&[two][..], "DIR: no index, and 1 of the 2 shards of m alone"),
-            (&["a.safetensors", "b.safetensors"], "DIR: 2 safetensors files and no index that says which of them are the model"),
+            (
+                &["a.safetensors", "b.safetensors"],
+                "DIR: 2 safetensors files and no index that says which of them are the model",
+            ),
             (&["flax_model.msgpack"], "DIR: no model.safetensors, no pytorch_model.bin and no index of them"),
         ] {
             assert_eq!(found(names).unwrap_err(), says);

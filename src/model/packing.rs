@@ -20,8 +20,7 @@ pub(super) enum Packing {
 }
 
 /// What is supported, for messages.
-const SUPPORTED: &str =
-    " (supported: fp8, fbgemm_fp8, compressed-tensors of float-quantized, gptq of 2, 4 or 8 bits, awq of 4 bits, bitsandbytes of 8 bits)";
+const SUPPORTED: &str = " (supported: fp8, fbgemm_fp8, compressed-tensors of float-quantized, gptq of 2, 4 or 8 bits, awq of 4 bits, bitsandbytes of 8 bits)";
 
 impl Packing {
     /// From the object under `quantization_config`; an error says what is not supported.
@@ -37,7 +36,9 @@ impl Packing {
                 Self::Fp8 { block: blocks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().next() }
             }
             "gptq" => match bits() {
-                Some(bits @ (2 | 4 | 8)) => Self::Gptq { bits, less_one: text("checkpoint_format") != "gptq_v2" },
+                Some(bits @ (2 | 4 | 8)) => {
+                    Self::Gptq { bits, less_one: text("checkpoint_format") != "gptq_v2" }
+                }
                 _ => return Err(SUPPORTED),
             },
             "awq" if bits() == Some(4) && ["", "gemm", "GEMM"].contains(&text("version")) => Self::Awq,
@@ -76,19 +77,29 @@ mod tests {
     fn what_is_supported() {
         let of = |config: Value| Packing::of(&config).ok();
         let fp8 = |block| Some(Packing::Fp8 { block });
-        assert_eq!(of(json!({"quant_method": "fp8", "weight_block_size": [128, 128]})), fp8(Some([128, 128])));
+        assert_eq!(
+            of(json!({"quant_method": "fp8", "weight_block_size": [128, 128]})),
+            fp8(Some([128, 128]))
+        );
         assert_eq!(of(json!({"quant_method": "fp8", "weight_block_size": null})), fp8(None));
         assert_eq!(of(json!({"quant_method": "fp8", "weight_block_size": [128]})), None);
         assert_eq!(of(json!({"quant_method": "compressed-tensors", "format": "float-quantized"})), fp8(None));
         assert_eq!(of(json!({"quant_method": "compressed-tensors", "format": "pack-quantized"})), None);
         let gptq = |less_one| Some(Packing::Gptq { bits: 4, less_one });
         assert_eq!(of(json!({"quant_method": "gptq", "bits": 4})), gptq(true));
-        assert_eq!(of(json!({"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2"})), gptq(false));
+        assert_eq!(
+            of(json!({"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2"})),
+            gptq(false)
+        );
         assert_eq!(of(json!({"quant_method": "gptq", "bits": 3})), None);
         assert_eq!(of(json!({"quant_method": "awq", "bits": 4, "version": "gemm"})), Some(Packing::Awq));
         assert_eq!(of(json!({"quant_method": "awq", "bits": 4, "version": "gemv"})), None);
         assert_eq!(of(json!({"quant_method": "bitsandbytes", "load_in_8bit": true})), Some(Packing::Int8));
-        for other in [json!({"quant_method": "bitsandbytes", "load_in_4bit": true}), json!({"quant_method": "hqq"}), json!({})] {
+        for other in [
+            json!({"quant_method": "bitsandbytes", "load_in_4bit": true}),
+            json!({"quant_method": "hqq"}),
+            json!({}),
+        ] {
             assert_eq!(of(other), None);
         }
     }

@@ -9,8 +9,8 @@ use tch::{Device, Kind, Tensor};
 use crate::{
     hook::{HookPoint, Selection, Tap, TapError},
     model::{Model, ModelError, Spec, width},
-    sources::text::{TextError, Tokenizer, Window, batches},
     sources::chat::TurnPositions,
+    sources::text::{TextError, Tokenizer, Window, batches},
     states::store::{Column, Positions, ShardBuffer, StoreError, StoreWriter},
 };
 

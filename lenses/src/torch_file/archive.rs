@@ -53,7 +53,10 @@ impl<'a> Archive<'a> {
         let start = self.zip.by_index_raw(index)?.data_start();
         match start {
             Some(start) if start.checked_add(size).is_some_and(|end| end <= self.bytes) => Ok((start, size)),
-            _ => Err(TorchFileError::Entry { entry: name, reason: format!("of {size} bytes ends outside the file") }),
+            _ => Err(TorchFileError::Entry {
+                entry: name,
+                reason: format!("of {size} bytes ends outside the file"),
+            }),
         }
     }
 

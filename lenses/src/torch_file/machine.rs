@@ -192,11 +192,10 @@ impl<'a> Machine<'a> {
                 Ok(Value::Tensor(self.tensors.len() - 1))
             }
             // `(tensor, requires_grad, backward_hooks)`: a parameter is its tensor.
-            (Value::Global(Global::RebuildParameter), [Value::Tensor(i), Value::Bool, Value::Dict(hooks)])
-                if self.dicts[*hooks].is_empty() =>
-            {
-                Ok(Value::Tensor(*i))
-            }
+            (
+                Value::Global(Global::RebuildParameter),
+                [Value::Tensor(i), Value::Bool, Value::Dict(hooks)],
+            ) if self.dicts[*hooks].is_empty() => Ok(Value::Tensor(*i)),
             _ => Err(self.ops.error("a call of something that is no function, or with unknown arguments")),
         }
     }

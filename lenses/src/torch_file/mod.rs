@@ -79,7 +79,9 @@ pub fn table(bytes: &[u8]) -> Result<Vec<Placed>, TorchFileError> {
 }
 
 /// The same tensors, when no name is there twice.
-fn distinct<'a>(specs: Vec<(&'a str, TensorSpec<'a>)>) -> Result<Vec<(&'a str, TensorSpec<'a>)>, TorchFileError> {
+fn distinct<'a>(
+    specs: Vec<(&'a str, TensorSpec<'a>)>,
+) -> Result<Vec<(&'a str, TensorSpec<'a>)>, TorchFileError> {
     let mut seen = HashSet::new();
     match specs.iter().find(|(name, _)| !seen.insert(*name)) {
         Some((name, _)) => {

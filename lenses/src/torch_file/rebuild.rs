@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Placed, TorchFileError};
 use super::archive::Archive;
 use super::machine::{StorageSpec, TensorSpec};
+use super::{Placed, TorchFileError};
 
 const MAX_DIMS: usize = 16;
 /// How much larger than the file the tensors may be together: several of them may share one storage.
@@ -68,14 +68,20 @@ impl<'a, 'b> Storages<'a, 'b> {
 }
 
 /// Where the tensor `name` is in the file.
-pub(super) fn place(archive: &mut Archive<'_>, name: &str, spec: &TensorSpec<'_>) -> Result<Placed, TorchFileError> {
+pub(super) fn place(
+    archive: &mut Archive<'_>,
+    name: &str,
+    spec: &TensorSpec<'_>,
+) -> Result<Placed, TorchFileError> {
     let StorageSpec { kind, numel, key } = spec.storage;
     let bad = |reason: String| TorchFileError::Tensor { name: name.into(), reason };
     let elements = check(spec).map_err(bad)?;
     let (start, bytes) = archive.place(key)?;
     let width = kind.elt_size_in_bytes();
     if (numel as u64).checked_mul(width as u64) != Some(bytes) {
-        return Err(bad(format!("storage {key:?}: {numel} numbers of {kind:?} expected, {bytes} bytes found")));
+        return Err(bad(format!(
+            "storage {key:?}: {numel} numbers of {kind:?} expected, {bytes} bytes found"
+        )));
     }
     let (size, stride) = (spec.size.clone(), spec.stride.clone());
     if elements == 0 {

@@ -168,7 +168,7 @@ impl Job for Export {
             let verdict = |file: &PathBuf| verify::verdict(&session, model, file, watch);
             let parity = self.reference.as_ref().map(verdict).transpose()?;
             let mut writer = claim.begin()?;
-            self.write(&source, &plan, &mut writer, watch)?;
+            Self::write(&source, &plan, &mut writer, watch)?;
             writer.finish(plan.counts, parity)?;
         }
         Ok(Exported { plan, cost: None })

@@ -84,7 +84,9 @@ impl Export {
 
     /// Which tokens become rows; by role and turn, the chats are read for it.
     fn chosen(&self, source: &Source<'_>) -> Result<Chosen, JobError> {
-        let Some(selector) = self.positions.turns() else { return Ok(Chosen::Places(self.positions.clone())) };
+        let Some(selector) = self.positions.turns() else {
+            return Ok(Chosen::Places(self.positions.clone()));
+        };
         let (corpus, pack) = (source.inputs.corpus()?, self.text.pack);
         Ok(Chosen::Turns(turn_positions(corpus, &source.tokenizer, selector, pack)?))
     }

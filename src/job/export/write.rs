@@ -14,7 +14,6 @@ use crate::{
 impl Export {
     /// Runs the model over the text.
     pub(super) fn write(
-        &self,
         source: &Source<'_>,
         plan: &Planned,
         writer: &mut StoreWriter,

@@ -13,7 +13,7 @@ use crate::{
     hook::HookPoint,
     job::{
         AllWindows, Cluster, IntervalSettings, Job, JobError, Layers, LeakageSettings, ModelSettings,
-        PrecisionSetting, Session, Source, TextSettings, Watch, audit_note, claimed, counts,
+        PrecisionSetting, Session, SetTo, Source, TextSettings, Watch, audit_note, claimed, counts,
     },
     lens::evaluate::{
         Baselines, Cell, EvalError, Evaluation, Reading, TOKENS, TokenTable, Watch as Readings,
@@ -21,7 +21,10 @@ use crate::{
     lenses::Readout,
     model::Model,
     results::run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_atomic, write_metrics},
-    sources::text::{Window, WindowOptions},
+    sources::{
+        chat::{TurnPositions, TurnSelector},
+        text::{Window, WindowOptions, turn_positions},
+    },
     states::States,
 };
 
@@ -47,6 +50,10 @@ pub struct Eval {
     /// Only these layers, such as 0,4,8-12; by default all below the last
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
     pub layers: Option<Layers>,
+    /// Only these tokens of chats: a role, turn:N or template, also with :first or :last; by default every token
+    #[cfg_attr(feature = "cli", arg(long, value_name = "POSITIONS"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positions: Option<TurnSelector>,
     /// Precision of the readout
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = PrecisionSetting::Exact, value_name = "PRECISION"))]
     pub readout: PrecisionSetting,
@@ -89,6 +96,7 @@ impl Default for Eval {
             lens: Vec::new(),
             out: PathBuf::new(),
             layers: None,
+            positions: None,
             readout: PrecisionSetting::Exact,
             cluster: Cluster::Document,
             intervals: IntervalSettings::default(),
@@ -168,8 +176,24 @@ impl Eval {
         Ok(layers.iter().map(|l| HookPoint::Block(*l, site)).collect())
     }
 
+    /// The tokens that count, where not all do.
+    fn chosen(&self, source: &Source<'_>, future: bool) -> Result<Option<TurnPositions>, JobError> {
+        let Some(selector) = &self.positions else { return Ok(None) };
+        if future {
+            return Err(JobError::setting(
+                "positions",
+                "not for future lenses, whose baselines are of all tokens",
+            ));
+        }
+        let chosen = turn_positions(source.inputs.corpus()?, &source.tokenizer, selector, self.text.pack)?;
+        if chosen.count() == 0 {
+            return Err(JobError::usage(format!("{} selects no token", SetTo("positions", selector))));
+        }
+        Ok(Some(chosen))
+    }
+
     fn config(&self, source: &Source<'_>, points: &[HookPoint], options: &WindowOptions) -> Value {
-        json!({
+        let mut config = json!({
             "lenses": self.lens.len(),
             "layers": numbers(points),
             "readout": self.readout.effective(source.session.device),
@@ -183,7 +207,11 @@ impl Eval {
             "pack": options.pack,
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
-        })
+        });
+        if let Some(positions) = &self.positions {
+            config["positions"] = json!(positions);
+        }
+        config
     }
 
     /// The text through the model once.
@@ -203,7 +231,8 @@ impl Eval {
         let n_layers = session.spec.n_layers;
         let marginals = !self.no_marginals;
         let of = (&lenses.all[..], &lenses.kinds[..]);
-        let mut evaluation = Evaluation::new(&readout, of.0, of.1, points, n_layers, intervals, marginals)?;
+        let evaluation = Evaluation::new(&readout, of.0, of.1, points, n_layers, intervals, marginals)?;
+        let mut evaluation = evaluation.at(self.chosen(source, asked.iter().any(|a| a.is("future")))?);
         let horizons = asked.iter().map(Asked::horizons).max().unwrap_or(1);
         let future = asked.iter().any(|a| a.is("future"));
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
@@ -230,7 +259,10 @@ impl Eval {
             pass.run(&mut evaluation, baselines.as_mut(), &mut |_, _, _| Ok(()))?;
         }
         audit_note(&readout, watch);
-        evaluation.add_text(&text.windows, pass.clusters.as_deref())?;
+        // How many bytes a token stands for is known of the whole text, not of some of its tokens.
+        if self.positions.is_none() {
+            evaluation.add_text(&text.windows, pass.clusters.as_deref())?;
+        }
         let mut rows = evaluation.finish();
         if let Some(baselines) = &baselines {
             rows.extend(baselines.rows(text.windows.iter(), intervals)?);

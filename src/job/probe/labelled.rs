@@ -22,6 +22,8 @@ pub(super) struct Labelled {
     pub(super) task: Task,
     /// Classes that were too rare.
     pub(super) rare: Option<Kept>,
+    /// What the text of chats depends on, where there are any.
+    pub(super) chat: Option<serde_json::Value>,
 }
 
 /// One text of every row.

@@ -1,6 +1,6 @@
 //! How labelled data and their states are read.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use crate::{
     job::{JobError, Session, Setting, Watch},
     probe::{Features, Kept, Task, extract},
     sources::{
+        chat::{Chats, TemplateSettings, TurnSelector},
         labelled::{LabelledOptions, LabelledSet, Plan, Positions, Unit, check},
         text::{Tokenizer, resolve_seq_len},
     },
@@ -52,6 +53,14 @@ pub struct LabelSettings {
     /// Tokens whose state is read; by default `last` of a text, `last-piece` of a word or span
     #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "POSITIONS"))]
     pub positions: Option<Positions>,
+    /// Of chats, the message that labels are about: a role (its last message) or turn:N; --positions are then those of a span
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ROLE|turn:N", conflicts_with = "span_columns"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnSelector>,
+    /// How chats become text.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Chats"))]
+    pub template: TemplateSettings,
     /// Longest text in tokens; by default the model's context
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub seq_len: Option<usize>,
@@ -85,8 +94,10 @@ impl LabelSettings {
         watch: &dyn Watch,
     ) -> Result<Labelled, JobError> {
         let context = resolve_seq_len(self.seq_len, session.spec.n_ctx).map_err(JobError::usage)?;
+        let chats = Arc::new(Chats::new(session.path(), &self.template));
         let side = |text_column: Option<&String>| -> Result<Side, JobError> {
-            let set = LabelledSet::open(data, &self.options(text_column)?).map_err(JobError::usage)?;
+            let options = LabelledOptions { chats: Some(Arc::clone(&chats)), ..self.options(text_column)? };
+            let set = LabelledSet::open(data, &options).map_err(JobError::usage)?;
             watch.note(&check(&set).map_err(JobError::usage)?.to_string());
             let positions = Positions::resolve(self.positions, set.unit).map_err(JobError::usage)?;
             let plan = Plan::new(&set, tokenizer, positions, context).map_err(JobError::usage)?;
@@ -99,7 +110,7 @@ impl LabelSettings {
             same_rows(&sides[0], &sides[1])?;
         }
         let task = Task::of(&sides[0].plan, sides[0].set.unit);
-        Ok(Labelled { sides, task, rare: None })
+        Ok(Labelled { sides, task, rare: None, chat: chats.identity() })
     }
 
     fn options(&self, text_column: Option<&String>) -> Result<LabelledOptions, JobError> {
@@ -120,13 +131,15 @@ impl LabelSettings {
             numbers: self.numbers,
             strict: self.strict,
             keep_missing: self.keep_missing_labels,
+            chats: None,
+            turn: self.turn.clone(),
         })
     }
 
     /// What a manifest says of it.
     pub(super) fn config(&self, labelled: &Labelled, points: &[HookPoint]) -> Vec<(&'static str, Value)> {
         let Side { set, plan } = &labelled.sides[0];
-        vec![
+        let mut config = vec![
             ("unit", json!(set.unit)),
             ("positions", json!(plan.positions)),
             ("text_column", json!(self.text_column)),
@@ -141,7 +154,10 @@ impl LabelSettings {
             ("hooks", json!(points.iter().map(ToString::to_string).collect::<Vec<_>>())),
             ("seq_len", json!(self.seq_len)),
             ("batch_tokens", json!(self.batch_tokens)),
-        ]
+        ];
+        config.extend(self.turn.as_ref().map(|turn| ("turn", json!(turn))));
+        config.extend(labelled.chat.clone().map(|chat| ("chat", chat)));
+        config
     }
 
     /// Runs the model over every set whose states are not there yet.

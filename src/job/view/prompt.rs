@@ -42,7 +42,13 @@ impl View {
         Ok(prompts)
     }
 
-    fn prompt(&self, text: String, chat: bool, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, JobError> {
+    fn prompt(
+        &self,
+        text: String,
+        chat: bool,
+        session: &Session,
+        tokenizer: &Tokenizer,
+    ) -> Result<Prompt, JobError> {
         if text.is_empty() {
             return Err(JobError::usage(format!("{} is empty", Setting("text"))));
         }

@@ -26,7 +26,7 @@ use crate::{
     model::ModelError,
     results::run::RowKind,
     results::statistics::{Intervals, ScoreError, Tally},
-    sources::text::Window,
+    sources::{chat::TurnPositions, text::Window},
     states::States,
 };
 
@@ -95,6 +95,8 @@ pub struct Evaluation<'a> {
     /// Summed distribution of every cell, where it is asked for.
     marginals: Option<Vec<Vec<f64>>>,
     positions: Vec<f64>,
+    /// The tokens that count, where not all do.
+    chosen: Option<TurnPositions>,
     groups: usize,
     n_layers: usize,
 }
@@ -145,9 +147,16 @@ impl<'a> Evaluation<'a> {
             tally,
             marginals,
             positions,
+            chosen: None,
             groups,
             n_layers,
         })
+    }
+
+    /// Counts these tokens only.
+    #[must_use]
+    pub fn at(self, chosen: Option<TurnPositions>) -> Self {
+        Self { chosen, ..self }
     }
 
     /// The cells, in the order of the columns.
@@ -171,7 +180,10 @@ impl<'a> Evaluation<'a> {
         let own = Own::of(n, &states.ahead(1).tokens, self.readout)?;
         let mut columns = rows::Columns::new(&docs, self.bytes_column() + 1);
         let cells = std::mem::take(&mut self.cells);
-        let added = self.add_cells(&cells, states, &own, &mut columns, watch);
+        let chosen = self.chosen.as_ref().map(|chosen| -> Vec<bool> {
+            states.docs.iter().zip(&states.pos).map(|(doc, pos)| chosen.selects(*doc, *pos)).collect()
+        });
+        let added = self.add_cells(&cells, (states, chosen.as_deref()), &own, &mut columns, watch);
         self.cells = cells;
         added?;
         for (doc, sums, counts) in columns.by_document(self.groups + 1) {
@@ -205,7 +217,7 @@ impl<'a> Evaluation<'a> {
     fn add_cells(
         &mut self,
         cells: &[Cell],
-        states: &States,
+        (states, chosen): (&States, Option<&[bool]>),
         own: &Own,
         columns: &mut rows::Columns<'_>,
         watch: &mut Watch<'_>,
@@ -214,7 +226,7 @@ impl<'a> Evaluation<'a> {
         for lens in cells.chunk_by(|a, b| a.lens == b.lens) {
             let mut readings = Vec::new();
             for cell in lens {
-                let reading = self.read(place, cell, states, own)?;
+                let reading = self.read(place, cell, (states, chosen), own)?;
                 columns.take(place, cell.horizon, &reading);
                 self.positions[place] += reading.rows.len() as f64;
                 watch(cell, states, &reading)?;
@@ -229,23 +241,42 @@ impl<'a> Evaluation<'a> {
     }
 
     /// What a cell says, its distributions added to the marginals.
-    fn read(&mut self, place: usize, cell: &Cell, states: &States, own: &Own) -> Result<Reading, EvalError> {
+    fn read(
+        &mut self,
+        place: usize,
+        cell: &Cell,
+        (states, chosen): (&States, Option<&[bool]>),
+        own: &Own,
+    ) -> Result<Reading, EvalError> {
         let wanted = self.marginals.is_some();
+        let weights = |rows: &[i64]| -> Vec<f32> {
+            let weight = |row: &i64| f32::from(u8::from(chosen.is_none_or(|chosen| chosen[*row as usize])));
+            rows.iter().map(weight).collect()
+        };
         let (reading, marginal) = match cell.lens {
-            None => (own.reading.clone(), if wanted { own.marginal(self.readout)? } else { None }),
+            None => {
+                let rows: Vec<i64> = (0..own.reading.rows.len() as i64).collect();
+                let marginal = if wanted { own.marginal(self.readout, &weights(&rows))? } else { None };
+                (own.reading.clone(), marginal)
+            }
             Some(lens) => {
                 let lens = self.lenses[lens].as_ref();
                 let layer = layer_of(self.points[cell.layer]);
                 let failed = |source| EvalError::Lens { lens: lens.name().to_owned(), layer, source };
                 let ahead = states.ahead(cell.horizon);
                 let state = (layer, &states.layers[cell.layer]);
-                Reading::of_lens(lens, state, own, &ahead, self.readout, wanted).map_err(failed)?
+                let weights = wanted.then(|| weights(&ahead.rows));
+                Reading::of_lens(lens, state, own, &ahead, self.readout, weights.as_deref())
+                    .map_err(failed)?
             }
         };
         if let (Some(all), Some(part)) = (&mut self.marginals, marginal) {
             all[place].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
-        Ok(reading)
+        Ok(match chosen {
+            Some(chosen) => reading.only(chosen),
+            None => reading,
+        })
     }
 }
 

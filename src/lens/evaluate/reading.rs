@@ -65,23 +65,23 @@ impl Own {
         Ok(Self { teacher, reading })
     }
 
-    /// The model's distributions, summed.
-    pub(super) fn marginal(&self, readout: &Readout) -> Result<Option<Vec<f64>>, EvalError> {
-        let weights = vec![1f32; self.reading.rows.len()];
-        let ask = Ask { marginal: Some(&weights), ..Ask::default() };
+    /// The model's distributions, summed with these weights of rows.
+    pub(super) fn marginal(&self, readout: &Readout, weights: &[f32]) -> Result<Option<Vec<f64>>, EvalError> {
+        let ask = Ask { marginal: Some(weights), ..Ask::default() };
         Ok(readout.sweep(&self.teacher.n, ask).map_err(EvalError::Teacher)?.marginal)
     }
 }
 
 impl Reading {
-    /// What `lens` makes of `states [rows, d_model]` of `layer`; with `marginal` its distributions summed as well.
+    /// What `lens` makes of `states [rows, d_model]` of `layer`; with weights of rows its distributions summed by them
+    /// as well.
     pub(super) fn of_lens(
         lens: &dyn Lens,
         (layer, states): (LayerIndex, &Tensor),
         own: &Own,
         ahead: &Ahead,
         readout: &Readout,
-        marginal: bool,
+        marginal: Option<&[f32]>,
     ) -> Result<(Self, Option<Vec<f64>>), Error> {
         if ahead.rows.is_empty() {
             return Ok((Self::default(), None));
@@ -96,9 +96,8 @@ impl Reading {
         };
         let finals: Vec<i64> = ahead.teacher.iter().map(|row| own.reading.top[*row as usize]).collect();
         let n = readout.normalize(&lens.transform(layer, &states)?)?;
-        let weights = vec![1f32; finals.len()];
         let tokens = [ahead.tokens.as_slice(), &finals];
-        let ask = Ask { tokens: &tokens, marginal: marginal.then_some(&weights), expectation: false };
+        let ask = Ask { tokens: &tokens, marginal, expectation: false };
         let mut read = readout.sweep(&n, ask)?;
         let kl = teacher.kl(readout, &n, &read.lse)?;
         let marginal = read.marginal.take();
@@ -122,6 +121,24 @@ impl Reading {
         Ok((reading, marginal))
     }
 
+    /// The entries of chosen rows.
+    pub(super) fn only(self, chosen: &[bool]) -> Self {
+        let places: Vec<usize> = (0..self.rows.len()).filter(|i| chosen[self.rows[*i]]).collect();
+        Self {
+            rows: at(&self.rows, &places),
+            entropy: at(&self.entropy, &places),
+            kl: at(&self.kl, &places),
+            top: at(&self.top, &places),
+            top_prob: at(&self.top_prob, &places),
+            finals: at(&self.finals, &places),
+            rank_of_final: at(&self.rank_of_final, &places),
+            tokens: at(&self.tokens, &places),
+            ce: at(&self.ce, &places),
+            rank: at(&self.rank, &places),
+            surprisal: at(&self.surprisal, &places),
+        }
+    }
+
     /// Whether the true token of entry `i` is known.
     pub fn known(&self, i: usize) -> bool {
         self.tokens[i] >= 0
@@ -131,4 +148,9 @@ impl Reading {
     pub fn agrees(&self, i: usize) -> bool {
         self.top[i] == self.finals[i]
     }
+}
+
+/// The entries at these places.
+fn at<T: Copy>(all: &[T], places: &[usize]) -> Vec<T> {
+    places.iter().map(|i| all[*i]).collect()
 }

@@ -135,7 +135,9 @@ fn q8_0(block: &[u8], out: &mut [f32]) {
 
 /// Two bits of every byte of each 32, four times.
 fn pairs_of_bits(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    bytes.chunks_exact(32).flat_map(|run| [0, 2, 4, 6].into_iter().flat_map(move |shift| run.iter().map(move |b| b >> shift & 3)))
+    bytes.chunks_exact(32).flat_map(|run| {
+        [0, 2, 4, 6].into_iter().flat_map(move |shift| run.iter().map(move |b| b >> shift & 3))
+    })
 }
 
 fn q2_k(block: &[u8], out: &mut [f32]) {
@@ -171,7 +173,7 @@ fn scales_and_minima(packed: &[u8]) -> [(f32, f32); 8] {
             (packed[i] & 63, packed[4 + i] & 63)
         } else {
             let low = packed[4 + i];
-            (low & 15 | packed[i - 4] >> 2 & 48, low >> 4 | packed[i] >> 2 & 48)
+            (low & 15 | packed[i - 4] >> 2 & 0x30, low >> 4 | packed[i] >> 2 & 0x30)
         };
         (scale.into(), min.into())
     })
@@ -185,7 +187,9 @@ fn nibbles_of_runs(bytes: &[u8]) -> impl Iterator<Item = u8> {
 fn q4_k(block: &[u8], out: &mut [f32]) {
     let (d, dmin) = (half(block), half(&block[2..]));
     let runs = scales_and_minima(&block[4..16]).map(|(scale, min)| (d * scale, dmin * min));
-    let numbers = nibbles_of_runs(&block[16..]).enumerate().map(|(i, q)| runs[i / 32].0 * f32::from(q) - runs[i / 32].1);
+    let numbers = nibbles_of_runs(&block[16..])
+        .enumerate()
+        .map(|(i, q)| runs[i / 32].0 * f32::from(q) - runs[i / 32].1);
     fill(out, numbers);
 }
 

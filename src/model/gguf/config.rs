@@ -41,7 +41,9 @@ impl Gguf {
         let architecture = self.architecture();
         if !ARCHITECTURES.contains(&architecture) {
             let hint = format!("; supported: {}", ARCHITECTURES.join(", "));
-            return Err(self.unsupported(format!("general.architecture = {architecture:?} of a GGUF file"), &hint));
+            return Err(
+                self.unsupported(format!("general.architecture = {architecture:?} of a GGUF file"), &hint)
+            );
         }
         self.refuse_options()?;
         let number = |key: &str| match self.own(key) {
@@ -114,17 +116,22 @@ impl Gguf {
         match scaling {
             None => Ok(json!({ "rope_type": "default", "rope_theta": base })),
             Some("linear") => Ok(json!({ "rope_type": "linear", "rope_theta": base, "factor": factor() })),
-            Some(other) => {
-                Err(self.unsupported(format!("rope.scaling.type = {other:?} of a GGUF file"), "; supported: none, linear"))
-            }
+            Some(other) => Err(self.unsupported(
+                format!("rope.scaling.type = {other:?} of a GGUF file"),
+                "; supported: none, linear",
+            )),
         }
     }
 
     /// The divisors of frequencies, f32.
     fn frequencies(&self) -> Result<Vec<f32>, ModelError> {
         let info = self.tensors.iter().find(|t| t.name == FREQUENCIES && t.kind == 0);
-        let bytes = info.and_then(|t| Some((self.data.checked_add(t.offset)?, usize::try_from(*t.shape.first()?).ok()?)));
-        let bad = || ModelError::Corrupt { path: self.path.clone(), reason: format!("{FREQUENCIES} is no list of f32") };
+        let bytes = info
+            .and_then(|t| Some((self.data.checked_add(t.offset)?, usize::try_from(*t.shape.first()?).ok()?)));
+        let bad = || ModelError::Corrupt {
+            path: self.path.clone(),
+            reason: format!("{FREQUENCIES} is no list of f32"),
+        };
         let (start, n) = bytes.filter(|(_, n)| (1..=4096).contains(n)).ok_or_else(bad)?;
         let size = std::fs::metadata(&self.path).map_or(0, |file| file.len());
         if start.checked_add(4 * n as u64).is_none_or(|end| end > size) {

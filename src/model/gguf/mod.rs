@@ -64,7 +64,9 @@ pub(super) struct TensorInfo {
 impl Gguf {
     /// The file that a model is, if it is one: the path itself, or the one `*.gguf` of a folder without `config.json`.
     pub fn file_of(model: &Path) -> Option<PathBuf> {
-        let is_gguf = |path: &PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && path.is_file();
+        let is_gguf = |path: &PathBuf| {
+            path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) && path.is_file()
+        };
         let model = model.to_owned();
         if is_gguf(&model) {
             return Some(model);
@@ -115,7 +117,8 @@ impl Gguf {
             self.tensors.push(reader.tensor()?);
         }
         let alignment = self.int("general.alignment").map_or(Ok(ALIGNMENT), u64::try_from);
-        let alignment = alignment.ok().filter(|n| n.is_power_of_two()).ok_or("an alignment that is no power of two")?;
+        let alignment =
+            alignment.ok().filter(|n| n.is_power_of_two()).ok_or("an alignment that is no power of two")?;
         self.data = reader.at().next_multiple_of(alignment);
         Ok(())
     }

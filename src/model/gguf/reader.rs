@@ -46,7 +46,10 @@ impl<'a> Reader<'a> {
     pub(super) fn count(&mut self, least: usize) -> Result<usize, String> {
         let n = self.u64()?;
         let room = (self.bytes.len() - self.at) / least.max(1);
-        usize::try_from(n).ok().filter(|n| *n <= room).ok_or_else(|| format!("cut short: {n} entries do not fit the file"))
+        usize::try_from(n)
+            .ok()
+            .filter(|n| *n <= room)
+            .ok_or_else(|| format!("cut short: {n} entries do not fit the file"))
     }
 
     pub(super) fn text(&mut self) -> Result<String, String> {

@@ -8,7 +8,10 @@ use super::{
     Table,
     entry::{Coding, Entry},
 };
-use crate::model::{ModelError, gguf::{Block, Gguf}};
+use crate::model::{
+    ModelError,
+    gguf::{Block, Gguf},
+};
 
 /// Types that have no reader here, by their numbers.
 const OTHERS: [(u32, &str); 18] = [
@@ -35,16 +38,19 @@ const OTHERS: [(u32, &str); 18] = [
 /// Adds every tensor of one file.
 pub(super) fn read_table(path: &Path, tensors: &mut Table) -> Result<(), ModelError> {
     let bad = |reason: String| ModelError::Corrupt { path: path.to_owned(), reason };
-    let size = std::fs::metadata(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?.len();
+    let size =
+        std::fs::metadata(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?.len();
     let file = Gguf::open(path)?;
     for info in &file.tensors {
         let Some(place) = file.place(&info.name) else { continue };
         let coding = coding(info.kind);
-        let len = bytes(&coding, &info.shape)
-            .ok_or_else(|| bad(format!("tensor {:?}: shape {:?} does not fit {}", info.name, info.shape, coding.name())))?;
+        let len = bytes(&coding, &info.shape).ok_or_else(|| {
+            bad(format!("tensor {:?}: shape {:?} does not fit {}", info.name, info.shape, coding.name()))
+        })?;
         let start = file.data.checked_add(info.offset);
         let start = start.filter(|start| start.checked_add(len as u64).is_some_and(|end| end <= size));
-        let start = start.ok_or_else(|| bad(format!("cut short: tensor {:?} ends outside the file", info.name)))?;
+        let start =
+            start.ok_or_else(|| bad(format!("cut short: tensor {:?} ends outside the file", info.name)))?;
         if place.paired_heads.is_some_and(|heads| heads < 1 || info.shape[0] % (2 * heads) != 0) {
             return Err(bad(format!("tensor {:?}: {} rows do not fit the heads", info.name, info.shape[0])));
         }

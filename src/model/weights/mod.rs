@@ -55,7 +55,8 @@ impl Weights {
         if let Some(packing) = Packing::read(dir) {
             packed::pack(&mut tensors, packing);
             if !tensors.values().any(|entry| entry.coding.is_packed()) {
-                let reason = "`quantization_config` says that weights have few bits, but none is stored so".into();
+                let reason =
+                    "`quantization_config` says that weights have few bits, but none is stored so".into();
                 return Err(ModelError::Config { path: dir.join("config.json"), reason });
             }
         }

@@ -41,7 +41,10 @@ pub(super) fn pack(tensors: &mut Table, packing: Packing) {
 fn fp8(tensors: &mut Table, name: &str, block: Option<[i64; 2]>) -> Option<()> {
     let entry = tensors.get(name).filter(|e| e.coding == Coding::Unknown("F8_E4M3".into()))?;
     let [rows, columns] = entry.shape[..] else { return None };
-    let scale_name = ["_scale_inv", "_scale"].iter().map(|end| format!("{name}{end}")).find(|n| tensors.contains_key(n))?;
+    let scale_name = ["_scale_inv", "_scale"]
+        .iter()
+        .map(|end| format!("{name}{end}"))
+        .find(|n| tensors.contains_key(n))?;
     let scale = tensors.get(&scale_name)?.clone();
     let block = match (scale.shape.iter().product::<i64>(), block) {
         (1, _) => [rows, columns],
@@ -78,7 +81,8 @@ fn words(tensors: &mut Table, name: &str, packing: Packing) -> Option<()> {
     let entry = tensors.get(name).filter(is_int)?.clone();
     let zeros = part("qzeros").filter(|zeros| is_int(&zeros))?;
     let (scales, groups) = (part("scales")?, part("g_idx").filter(|g| is_int(&g)));
-    let ([a, b], [n, outputs]) = (<[i64; 2]>::try_from(&entry.shape[..]).ok()?, <[i64; 2]>::try_from(&scales.shape[..]).ok()?);
+    let ([a, b], [n, outputs]) =
+        (<[i64; 2]>::try_from(&entry.shape[..]).ok()?, <[i64; 2]>::try_from(&scales.shape[..]).ok()?);
     let (shape, per_word, packed) = match packing {
         Packing::Gptq { bits, less_one } => {
             let per_word = i64::from(32 / bits);
@@ -183,7 +187,13 @@ struct Groups {
 impl Groups {
     fn read(zeros: &Entry, scales: &Entry, name: &str) -> Result<Self, ModelError> {
         let [count, outputs] = [0, 1].map(|i| scales.shape[i] as usize);
-        Ok(Self { words: zeros.shape[1] as usize, zeros: zeros.bytes()?, scales: floats(scales, name)?, count, outputs })
+        Ok(Self {
+            words: zeros.shape[1] as usize,
+            zeros: zeros.bytes()?,
+            scales: floats(scales, name)?,
+            count,
+            outputs,
+        })
     }
 
     fn zero(&self, group: usize, at: usize) -> u32 {
@@ -196,12 +206,16 @@ impl Groups {
 }
 
 /// The group of every input: as the file says, else in order.
-fn group_numbers(groups: Option<&Entry>, inputs: usize, count: usize, name: &str) -> Result<Vec<usize>, ModelError> {
+fn group_numbers(
+    groups: Option<&Entry>,
+    inputs: usize,
+    count: usize,
+    name: &str,
+) -> Result<Vec<usize>, ModelError> {
     let Some(groups) = groups else { return Ok((0..inputs).map(|i| i * count / inputs).collect()) };
     let bytes = groups.bytes()?;
-    let numbers: Option<Vec<usize>> = (0..bytes.len() / 4)
-        .map(|i| Some(word(&bytes, i) as usize).filter(|group| *group < count))
-        .collect();
+    let numbers: Option<Vec<usize>> =
+        (0..bytes.len() / 4).map(|i| Some(word(&bytes, i) as usize).filter(|group| *group < count)).collect();
     numbers.filter(|numbers| numbers.len() == inputs).ok_or_else(|| ModelError::Corrupt {
         path: groups.file.clone(),
         reason: format!("the groups of `{name}` do not fit its {inputs} inputs and {count} groups"),

@@ -25,7 +25,10 @@ pub(super) fn read_table(path: &Path, tensors: &mut Table) -> Result<(), ModelEr
     {
         let coding =
             if is_contiguous(&size, &stride) { Coding::Plain(kind) } else { Coding::Strided(kind, stride) };
-        tensors.insert(name, Entry { file: path.to_owned(), start, len, shape: size, coding, paired_heads: None });
+        tensors.insert(
+            name,
+            Entry { file: path.to_owned(), start, len, shape: size, coding, paired_heads: None },
+        );
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ impl Chats {
 
     /// Renders a chat that is written as JSON.
     pub(crate) fn render(&self, json: &str) -> Result<Rendered, ChatError> {
-        let value = serde_json::from_str(json).map_err(|error| ChatError::NoChat(format!("not JSON: {error}")))?;
+        let value =
+            serde_json::from_str(json).map_err(|error| ChatError::NoChat(format!("not JSON: {error}")))?;
         self.template()?.render(&Chat::new(value)?, self.ending())
     }
 

@@ -30,7 +30,9 @@ impl FromStr for Clock {
     fn from_str(text: &str) -> Result<Self, String> {
         let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
         let moment = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").ok().or_else(day);
-        moment.map(Self).ok_or_else(|| format!("`{text}` is no date such as 2025-01-31 or 2025-01-31T12:30:00"))
+        moment
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is no date such as 2025-01-31 or 2025-01-31T12:30:00"))
     }
 }
 
@@ -39,7 +41,6 @@ impl std::fmt::Display for Clock {
         write!(f, "{}", self.0.format("%Y-%m-%dT%H:%M:%S"))
     }
 }
-
 
 #[cfg(test)]
 mod tests {

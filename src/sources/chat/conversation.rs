@@ -30,10 +30,18 @@ impl Chat {
                 };
                 match object.remove("messages") {
                     Some(Value::Array(messages)) => (messages, tools),
-                    _ => return Err(wrong("a chat must be a list of messages, or an object with the list `messages`".into())),
+                    _ => {
+                        return Err(wrong(
+                            "a chat must be a list of messages, or an object with the list `messages`".into(),
+                        ));
+                    }
                 }
             }
-            _ => return Err(wrong("a chat must be a list of messages, or an object with the list `messages`".into())),
+            _ => {
+                return Err(wrong(
+                    "a chat must be a list of messages, or an object with the list `messages`".into(),
+                ));
+            }
         };
         let message = |(i, message): (usize, Value)| match message {
             Value::Object(mut message) if message.get("role").is_some_and(Value::is_string) => {
@@ -53,7 +61,8 @@ impl Chat {
 
     /// One question of a user.
     pub fn question(text: &str) -> Self {
-        let message = [("role", "user"), ("content", text)].map(|(key, value)| (key.to_owned(), value.into()));
+        let message =
+            [("role", "user"), ("content", text)].map(|(key, value)| (key.to_owned(), value.into()));
         Self { messages: vec![Map::from_iter(message)], tools: None }
     }
 
@@ -74,7 +83,9 @@ pub fn chats(text: &str) -> Result<Vec<Chat>, ChatError> {
     }
     match serde_json::from_str::<Value>(text) {
         // A list of chats is a list of lists or of objects with messages.
-        Ok(Value::Array(all)) if all.first().is_some_and(|one| one.is_array() || one.get("messages").is_some()) => {
+        Ok(Value::Array(all))
+            if all.first().is_some_and(|one| one.is_array() || one.get("messages").is_some()) =>
+        {
             all.into_iter().map(Chat::new).collect()
         }
         Ok(value @ (Value::Array(_) | Value::Object(_))) => Ok(vec![Chat::new(value)?]),
@@ -120,7 +131,8 @@ mod tests {
     fn files_of_chats() {
         let one = r#"[{"role":"user","content":"hi"}]"#;
         let lines = format!("{{\"messages\":{one}}}\n\n{one}\n");
-        for (text, n) in [(one.to_owned(), 1), (lines, 2), (format!("[{one},{one}]"), 2), ("hi\n".into(), 1)] {
+        for (text, n) in [(one.to_owned(), 1), (lines, 2), (format!("[{one},{one}]"), 2), ("hi\n".into(), 1)]
+        {
             let all = chats(&text).unwrap();
             assert_eq!(all, vec![Chat::question("hi"); n], "{text}");
         }

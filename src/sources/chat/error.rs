@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     /// The model's folder names no template.
-    #[error("{}: no chat template (no chat_template.jinja, none in tokenizer_config.json); give one with --chat-template FILE", dir.display())]
+    #[error("{}: no chat template (no chat_template.jinja, none in tokenizer_config.json); give a file that holds one", dir.display())]
     NoTemplate {
         /// The folder.
         dir: PathBuf,
@@ -44,7 +44,9 @@ pub enum ChatError {
     #[error("the last message cannot be continued: {0}")]
     Continue(String),
     /// A message that cannot be found again in what the template made of it.
-    #[error("the chat template does not render the content of message {turn} ({role}) as it is, so its tokens cannot be told")]
+    #[error(
+        "the chat template does not render the content of message {turn} ({role}) as it is, so its tokens cannot be told"
+    )]
     LostTurn {
         /// Which message, from 0.
         turn: usize,

@@ -43,8 +43,9 @@ impl Engine {
             matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
         };
         environment.add_test("sequence", move |value: Value| sequence(&value));
-        environment
-            .add_test("iterable", move |value: Value| sequence(&value) || value.kind() == ValueKind::Iterable);
+        environment.add_test("iterable", move |value: Value| {
+            sequence(&value) || value.kind() == ValueKind::Iterable
+        });
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(|e| one_line(&e))?;
         Ok(Self { environment })
     }
@@ -56,6 +57,7 @@ impl Engine {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // what a filter's arguments are
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`, as transformers has it.
 fn to_json(value: Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<String, Error> {
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.or(ensure_ascii).unwrap_or(false);
@@ -132,11 +134,17 @@ mod tests {
             ("{{ map | tojson(sort_keys=True, separators=(',', ':')) }}", r#"{"a":[],"e":{},"z":1}"#),
             ("{{ list | tojson(indent=1) }}", "[\n \"a\",\n 1,\n 2.5,\n {\n  \"k\": null\n }\n]"),
             ("{{ 'x' is sequence }} {{ map is iterable }} {{ 1 is iterable }}", "True True False"),
-            ("{{ 'a.b.c'.rsplit('.', 1) }} {{ 'abc'.removeprefix('a') }} {{ 'a=b'.partition('=')[2] }}", "['a.b', 'c'] bc b"),
+            (
+                "{{ 'a.b.c'.rsplit('.', 1) }} {{ 'abc'.removeprefix('a') }} {{ 'a=b'.partition('=')[2] }}",
+                "['a.b', 'c'] bc b",
+            ),
             ("{{ list[::-1][0] }} {{ 'abc'[::-1] }} {{ list[-1] }}", "{'k': None} cba {'k': None}"),
             ("{%- generation %}a{% endgeneration -%} b", "ab"),
             ("{{ strftime_now('%d %B %Y') }}", "31 January 2025"),
-            ("{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{% if i > 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "02"),
+            (
+                "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{% if i > 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+                "02",
+            ),
             ("  {% if t %}\n  x\n  {% endif %}\ny\n", "  x\ny"),
         ] {
             assert_eq!(render(source).as_deref(), Ok(said), "{source}");
@@ -147,7 +155,10 @@ mod tests {
     fn what_a_template_refuses_is_said_in_a_line() {
         for (source, said) in [
             ("\n{{ raise_exception('Roles must\nalternate') }}", "Roles must alternate (line 2)"),
-            ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "it does not come to an end (line 1)"),
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+                "it does not come to an end (line 1)",
+            ),
             ("{{ 'a'.frobnicate() }}", "unknown method: string has no method named frobnicate (line 1)"),
         ] {
             assert_eq!(render(source).unwrap_err(), said);

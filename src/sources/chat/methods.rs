@@ -7,7 +7,12 @@ use minijinja::{
 use minijinja_contrib::pycompat::unknown_method_callback;
 
 /// Calls `method` of `value`: one of these, or of `minijinja-contrib`'s.
-pub(super) fn method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     match value.as_str().map(|text| of_text(text, method, args)) {
         Some(Ok(Some(value))) => Ok(value),
         Some(Err(error)) => Err(error),
@@ -48,7 +53,9 @@ fn of_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Er
         }
         "index" => {
             let (part,): (&str,) = from_args(args)?;
-            let at = text.find(part).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "substring not found"))?;
+            let at = text
+                .find(part)
+                .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "substring not found"))?;
             Value::from(text[..at].chars().count())
         }
         "zfill" => {

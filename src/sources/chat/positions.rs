@@ -34,7 +34,9 @@ const ROLES: [&str; 6] = ["assistant", "user", "system", "tool", "developer", "m
 
 /// The text selects no tokens of chats.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` selects no tokens of chats; use a role (assistant, user, system, tool, developer, model), turn:N or template, also with :first or :last")]
+#[error(
+    "`{0}` selects no tokens of chats; use a role (assistant, user, system, tool, developer, model), turn:N or template, also with :first or :last"
+)]
 pub struct TurnSelectorError(String);
 
 impl FromStr for TurnSelector {
@@ -58,6 +60,8 @@ impl FromStr for TurnSelector {
     }
 }
 
+crate::by_text::serde_by_text!(TurnSelector);
+
 impl std::fmt::Display for TurnSelector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.who {
@@ -80,6 +84,20 @@ impl TurnSelector {
         ROLES.contains(&word) || ["turn", "template"].contains(&word)
     }
 
+    /// The content of the last turn that is selected; none for the template's own tokens.
+    pub(crate) fn last_turn<'t>(&self, turns: &'t [Turn]) -> Option<&'t Turn> {
+        let count = turns.iter().map(|turn| turn.turn + 1).max().unwrap_or(0) as i64;
+        turns.iter().rfind(|turn| self.means(turn, count) && self.who != Who::Template)
+    }
+
+    fn means(&self, turn: &Turn, count: i64) -> bool {
+        match self.who {
+            Who::Role(role) => turn.role == role,
+            Who::Turn(n) => turn.turn as i64 == if n < 0 { n + count } else { n },
+            Who::Template => true,
+        }
+    }
+
     /// The places of selected tokens, in order: of each turn all, the first or the last. A token belongs to a turn when it
     /// covers a byte of its content.
     pub(crate) fn select(&self, turns: &[Turn], tokens: &[Placed]) -> Vec<Range<u32>> {
@@ -90,11 +108,7 @@ impl TurnSelector {
             Some(first as u32..last as u32 + 1)
         };
         let count = turns.iter().map(|turn| turn.turn + 1).max().unwrap_or(0) as i64;
-        let meant = |turn: &&Turn| match self.who {
-            Who::Role(role) => turn.role == role,
-            Who::Turn(n) => turn.turn as i64 == if n < 0 { n + count } else { n },
-            Who::Template => true,
-        };
+        let meant = |turn: &&Turn| self.means(turn, count);
         let mut runs: Vec<Range<u32>> = turns.iter().filter(meant).filter_map(within).collect();
         runs.sort_by_key(|run| run.start);
         if self.who == Who::Template {
@@ -160,8 +174,11 @@ mod tests {
             start: tokens[0].start,
             end: tokens[tokens.len() - 1].end,
         };
-        let turns =
-            [turn(0, "user", &tokens[1..3]), turn(1, "assistant", &tokens[4..5]), turn(2, "user", &tokens[7..8])];
+        let turns = [
+            turn(0, "user", &tokens[1..3]),
+            turn(1, "assistant", &tokens[4..5]),
+            turn(2, "user", &tokens[7..8]),
+        ];
         let selector: TurnSelector = text.parse().unwrap();
         assert_eq!(selector.to_string(), text);
         selector.select(&turns, &tokens).into_iter().flatten().collect()

@@ -22,7 +22,8 @@ fn repr(value: &Value) -> String {
         ValueKind::Number => number(value),
         ValueKind::String => repr_str(value.as_str().unwrap_or_default()),
         ValueKind::Map => {
-            let pairs = pairs(value).into_iter().map(|(key, value)| format!("{}: {}", repr(&key), repr(&value)));
+            let pairs =
+                pairs(value).into_iter().map(|(key, value)| format!("{}: {}", repr(&key), repr(&value)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         ValueKind::Seq | ValueKind::Iterable => {
@@ -71,7 +72,14 @@ fn number(value: &Value) -> String {
 /// The shortest digits that read back, with an exponent below 1e-4 and from 1e16 on.
 fn float(x: f64) -> String {
     if !x.is_finite() {
-        return if x.is_nan() { "nan" } else if x > 0.0 { "inf" } else { "-inf" }.into();
+        return if x.is_nan() {
+            "nan"
+        } else if x > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .into();
     }
     let scientific = format!("{x:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -221,7 +229,9 @@ mod tests {
 
     #[test]
     fn texts() {
-        for (text, said) in [("a", "'a'"), ("it's", "\"it's\""), ("'\"", "'\\'\"'"), ("\n\u{1}é", "'\\n\\x01é'")] {
+        for (text, said) in
+            [("a", "'a'"), ("it's", "\"it's\""), ("'\"", "'\\'\"'"), ("\n\u{1}é", "'\\n\\x01é'")]
+        {
             assert_eq!(repr_str(text), said);
         }
     }

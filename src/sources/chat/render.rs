@@ -68,7 +68,9 @@ impl ChatTemplate {
         }
         let content = messages.last_mut().and_then(|message| message.get_mut("content")).ok_or_else(none)?;
         let text = match content {
-            Value::Array(parts) => parts.iter_mut().rev().find_map(|part| part.get_mut("text")).ok_or_else(none)?,
+            Value::Array(parts) => {
+                parts.iter_mut().rev().find_map(|part| part.get_mut("text")).ok_or_else(none)?
+            }
             content => content,
         };
         let before = text.as_str().ok_or_else(none)?.to_owned();
@@ -87,7 +89,8 @@ fn cut(text: &str, last: &str) -> Result<String, ChatError> {
 
 /// A message whose thoughts have every name that templates read.
 fn with_reasoning(message: &Map<String, Value>) -> Map<String, Value> {
-    let thought = REASONING.iter().find_map(|key| message.get(*key).filter(|value| !value.is_null())).cloned();
+    let thought =
+        REASONING.iter().find_map(|key| message.get(*key).filter(|value| !value.is_null())).cloned();
     let Some(thought) = thought else { return message.clone() };
     let mut all = Map::from_iter([("thinking".to_owned(), thought.clone())]);
     all.extend(message.clone());

@@ -31,7 +31,7 @@ pub struct TemplateSettings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE.json"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<PathBuf>,
-    /// Variable of the chat template, such as enable_thinking=false; repeat for several
+    /// Variable of the chat template, a name and its JSON; repeat for several
     #[cfg_attr(feature = "cli", arg(long, value_name = "KEY=JSON"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub template_option: Vec<String>,
@@ -80,7 +80,9 @@ impl ChatTemplate {
         let mut variables = special_tokens(dir)?;
         for option in &settings.template_option {
             let (key, value) = option.split_once('=').ok_or_else(|| {
-                ChatError::NoChat(format!("template option {option:?} is not KEY=JSON, such as enable_thinking=false"))
+                ChatError::NoChat(format!(
+                    "template option {option:?} is not KEY=JSON, such as enable_thinking=false"
+                ))
             })?;
             // What is no JSON is a text.
             variables.insert(key.into(), serde_json::from_str(value).unwrap_or_else(|_| value.into()));
@@ -96,7 +98,8 @@ impl ChatTemplate {
 
     /// What the template's text depends on, for a manifest: its hash, the options, and the day where it asks for it.
     pub fn identity(&self, settings: &TemplateSettings) -> Value {
-        let mut identity = Map::from_iter([("template_sha256".to_owned(), sha256(self.source.as_bytes()).into())]);
+        let mut identity =
+            Map::from_iter([("template_sha256".to_owned(), sha256(self.source.as_bytes()).into())]);
         if self.source.contains("strftime_now") {
             identity.insert("date".into(), self.clock.to_string().into());
         }
@@ -129,7 +132,9 @@ fn chosen(dir: &Path, asked: Option<&str>, tools: bool) -> Result<(String, Strin
         "default"
     });
     match found.iter().position(|(own, _)| own == name) {
-        Some(at) => Ok((if name == "default" { String::new() } else { format!(" {name}") }, found.swap_remove(at).1)),
+        Some(at) => {
+            Ok((if name == "default" { String::new() } else { format!(" {name}") }, found.swap_remove(at).1))
+        }
         None if found.is_empty() && asked.is_none() => Err(ChatError::NoTemplate { dir: dir.into() }),
         None => {
             let names = found.into_iter().map(|(name, _)| name).collect();
@@ -154,7 +159,8 @@ fn found(dir: &Path) -> Result<Vec<(String, String)>, ChatError> {
     }
     if let Some(file) = Gguf::file_of(dir) {
         let file = gguf(&file)?;
-        found.extend(file.text("tokenizer.chat_template").map(|text| ("default".to_owned(), text.to_owned())));
+        found
+            .extend(file.text("tokenizer.chat_template").map(|text| ("default".to_owned(), text.to_owned())));
     }
     for file in ["tokenizer_config.json", "chat_template.json"] {
         if !found.is_empty() {
@@ -165,7 +171,8 @@ fn found(dir: &Path) -> Result<Vec<(String, String)>, ChatError> {
             Some(Value::String(text)) => found.push(("default".into(), text.clone())),
             Some(Value::Array(list)) => {
                 let text = |one: &Value, key: &str| Some(one.get(key)?.as_str()?.to_owned());
-                found.extend(list.iter().filter_map(|one| Some((text(one, "name")?, text(one, "template")?))));
+                found
+                    .extend(list.iter().filter_map(|one| Some((text(one, "name")?, text(one, "template")?))));
             }
             _ => {}
         }
@@ -182,7 +189,8 @@ fn special_tokens(dir: &Path) -> Result<Map<String, Value>, ChatError> {
     for file in ["special_tokens_map.json", "tokenizer_config.json"] {
         let file = json(&dir.join(file))?;
         for key in SPECIAL {
-            let token = file.get(key).and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
+            let token =
+                file.get(key).and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
             tokens.extend(token.map(|token| (key.to_owned(), token.into())));
         }
     }
@@ -217,7 +225,9 @@ fn read(path: &Path) -> Result<Option<String>, ChatError> {
         Ok(file) if file.len() > LARGEST && path.extension().is_some_and(|e| e == "jinja") => {
             Err(wrong(format!("a chat template of {} bytes; at most {LARGEST} are read", file.len())))
         }
-        Ok(file) if file.is_file() => std::fs::read_to_string(path).map(Some).map_err(|e| wrong(e.to_string())),
+        Ok(file) if file.is_file() => {
+            std::fs::read_to_string(path).map(Some).map_err(|e| wrong(e.to_string()))
+        }
         _ => Ok(None),
     }
 }

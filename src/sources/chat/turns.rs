@@ -31,7 +31,9 @@ impl ChatTemplate {
     /// # Errors
     /// A template that fails, or renders a content otherwise than it is.
     pub fn turns(&self, chat: &Chat, ending: Ending, text: &str) -> Result<Vec<Turn>, ChatError> {
-        if chat.messages.len() <= MOST && !text.contains(|c: char| (OPEN..=0xFFFFD).contains(&(c as u32)) || c == CLOSE) {
+        if chat.messages.len() <= MOST
+            && !text.contains(|c: char| (OPEN..=0xFFFFD).contains(&(c as u32)) || c == CLOSE)
+        {
             let marked = Chat { messages: marked(&chat.messages), tools: chat.tools.clone() };
             // A template may refuse what is marked; that is no reason to refuse the chat.
             if let Ok(rendered) = self.text(&marked, ending) {
@@ -78,7 +80,8 @@ fn unmarked(rendered: &str, chat: &Chat) -> (String, Option<Vec<Turn>>) {
     let mut turns: Vec<Turn> = Vec::new();
     let (mut open, mut whole) = (None, true);
     for c in rendered.chars() {
-        let turn = (c as u32).checked_sub(OPEN).map(|turn| turn as usize).filter(|turn| *turn < chat.messages.len());
+        let turn =
+            (c as u32).checked_sub(OPEN).map(|turn| turn as usize).filter(|turn| *turn < chat.messages.len());
         match (c, turn) {
             (CLOSE, _) => {
                 whole &= open.is_some();
@@ -107,7 +110,9 @@ fn searched(chat: &Chat, text: &str) -> Result<Vec<Turn>, ChatError> {
     for (turn, message) in chat.messages.iter().enumerate() {
         let content = match message.get("content") {
             Some(Value::String(content)) => content.as_str(),
-            Some(Value::Array(parts)) => parts.iter().find_map(|part| part.get("text")?.as_str()).unwrap_or_default(),
+            Some(Value::Array(parts)) => {
+                parts.iter().find_map(|part| part.get("text")?.as_str()).unwrap_or_default()
+            }
             _ => "",
         };
         let after = content.rsplit_once("</think>").map_or("", |(_, after)| after);

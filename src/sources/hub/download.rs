@@ -15,7 +15,7 @@ use super::client::{Client, is_private};
 use super::error::Token;
 use super::transfer::{Fetcher, ignore_missing};
 use super::{FileStart, Hub, HubError, Progress, files, has_file};
-use crate::model::{WEIGHTS, first_weights, shard_names};
+use crate::model::{WEIGHTS, first_weights, is_index, shard_names};
 use crate::results::run::{RunError, write_atomic};
 
 /// A repository at a revision: its commit and its files.
@@ -136,7 +136,7 @@ impl Fetcher<'_> {
     fn all(&self, info: &Info, snapshot: &Path, progress: &mut dyn Progress) -> Result<(), HubError> {
         let (small, weights) = plan(self.id, self.revision, info)?;
         let mut names: Vec<String> = small.into_iter().map(str::to_owned).collect();
-        if weights.ends_with(".json") {
+        if is_index(&weights) {
             let start = FileStart { name: &weights, number: 1, of: 1, bytes: 0 };
             self.one(start, snapshot, &mut ())?;
             let shards = shard_names(&snapshot.join(&weights))?;

@@ -125,9 +125,7 @@ pub enum HubError {
         reason: String,
     },
     /// The repository has weights as pickles only.
-    #[error(
-        "{id} has its weights only as a pickle ({file}) of no known layout: convert it to safetensors"
-    )]
+    #[error("{id} has its weights only as a pickle ({file}) of no known layout: convert it to safetensors")]
     Pickle {
         /// The hub id.
         id: String,

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::{HubError, files};
 use crate::model::{Gguf, ModelError, weight_files};
-use crate::sources::text::tokenizer_json;
 use crate::results::hash::{sha256, sha256_file};
+use crate::sources::text::tokenizer_json;
 
 /// SHA-256 of a model's weights, in hex. One file: its own hash, as `sha256sum` prints it. Shards: the hash
 /// of the sorted lines `hash  name\n`, that is `sha256sum *.safetensors | sha256sum`. `progress` hears of
@@ -37,7 +37,9 @@ pub fn tokenizer_sha256(dir: &Path) -> Result<String, HubError> {
     if let Some(file) = Gguf::file_of(dir).filter(|_| !dir.join(files::TOKENIZER).is_file()) {
         let text = Gguf::open(&file).map_err(HubError::from).and_then(|file| {
             let json = tokenizer_json(&file);
-            json.map_err(|message| HubError::from(ModelError::Corrupt { path: file.path().to_owned(), reason: message }))
+            json.map_err(|message| {
+                HubError::from(ModelError::Corrupt { path: file.path().to_owned(), reason: message })
+            })
         });
         return Ok(sha256(text?.to_string().as_bytes()));
     }

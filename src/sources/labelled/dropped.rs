@@ -48,6 +48,7 @@ pub(super) struct RawText {
     pub(super) doc_id: u64,
     pub(super) place: String,
     pub(super) text: String,
+    pub(super) chat: bool,
     pub(super) group: Option<String>,
     pub(super) targets: Vec<(Target, String)>,
 }

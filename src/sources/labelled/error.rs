@@ -13,6 +13,14 @@ pub enum LabelledError {
     /// The file itself, its columns or its text.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A row without the message that labels are about.
+    #[error("{place}: no message that `{turn}` selects")]
+    NoTurn {
+        /// File and line.
+        place: String,
+        /// The selection.
+        turn: String,
+    },
     /// A row without a label, where every row must have one.
     #[error("{place}: no {column:?} (--strict asks for a label in every row)")]
     MissingLabel {

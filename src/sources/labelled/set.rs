@@ -6,11 +6,13 @@ use super::fold::fold;
 use super::joined::join;
 use super::label::LabelValues;
 use super::{table, words};
+use crate::sources::chat::{Chats, TurnSelector};
 use crate::sources::text::{Format, TextError};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a label belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -44,6 +46,10 @@ pub struct LabelledOptions {
     /// Labels such as `NA`, `None` or `null` are classes by these names. Without this they are missing, as pandas reads
     /// them. An empty value is missing in either case. In CoNLL-U `_` alone is.
     pub keep_missing: bool,
+    /// What makes texts of chats; without it a chat is refused.
+    pub chats: Option<Arc<Chats>>,
+    /// Of chats, the message that labels are about: the last one that is selected.
+    pub turn: Option<TurnSelector>,
 }
 
 /// A text with at least one label.
@@ -56,6 +62,8 @@ pub struct LabelledText {
     pub place: String,
     /// The text, not empty.
     pub text: String,
+    /// Whether it is a chat as its template renders it.
+    pub chat: bool,
     /// Its group.
     pub group: u32,
     /// What is labelled, as a range of [`LabelledSet::targets`]: one for a text or a span, the labelled words of a
@@ -106,10 +114,11 @@ impl LabelledSet {
         let mut raw = Raw::default();
         for path in paths {
             let conllu = is_conllu(path)?;
-            let found = match (conllu, &options.span_columns) {
+            let spans = options.span_columns.is_some() || options.turn.is_some();
+            let found = match (conllu, spans) {
                 (true, _) => Unit::Word,
-                (false, Some(_)) => Unit::Span,
-                (false, None) => Unit::Text,
+                (false, true) => Unit::Span,
+                (false, false) => Unit::Text,
             };
             if *unit.get_or_insert(found) != found {
                 return Err(LabelledError::Mixed(path.clone()));
@@ -146,8 +155,8 @@ impl LabelledSet {
             let start = targets.len();
             targets.extend(text.targets.into_iter().map(|(target, _)| target));
             let targets = start..targets.len();
-            let RawText { doc_id, place, text, .. } = text;
-            texts.push(LabelledText { doc_id, place, text, group, targets });
+            let RawText { doc_id, place, text, chat, .. } = text;
+            texts.push(LabelledText { doc_id, place, text, chat, group, targets });
         }
         let mut groups = groups.names;
         let grouping = match join(&mut texts, &mut groups, unit) {

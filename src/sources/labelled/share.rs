@@ -3,7 +3,7 @@
 use super::align::Ink;
 use super::error::LabelledError;
 use super::positions::Positions;
-use super::set::{LabelledSet, Target};
+use super::set::{LabelledSet, LabelledText, Target};
 use crate::sources::text::Tokenizer;
 use std::ops::Range;
 
@@ -48,7 +48,7 @@ impl Share {
         context: usize,
     ) -> Result<Self, LabelledError> {
         let source = &set.texts[text];
-        let tokens = Tokens::new(&source.text, tokenizer, context)?;
+        let tokens = Tokens::new(source, tokenizer, context)?;
         let ids = [&tokens.lead[..], &tokens.ids[..tokens.kept]].concat();
         let mut share = Self { ids, cut: tokens.is_cut(), ..Self::default() };
         let mut behind = 0;
@@ -95,14 +95,17 @@ impl Share {
 }
 
 impl Tokens {
-    fn new(text: &str, tokenizer: &Tokenizer, context: usize) -> Result<Self, LabelledError> {
+    fn new(source: &LabelledText, tokenizer: &Tokenizer, context: usize) -> Result<Self, LabelledError> {
+        let text = source.text.as_str();
         // One more than fits, to see that it does not.
         let placed = tokenizer.encode_placed(text, context + 1)?;
         let ids: Vec<u32> = placed.iter().map(|token| token.id).collect();
-        let mut lead = tokenizer.bos_before(text, &ids).to_vec();
+        let lead =
+            if source.chat { tokenizer.bos_before_chat(&ids) } else { tokenizer.bos_before(text, &ids) };
+        let mut lead = lead.to_vec();
         lead.truncate(context);
         let bos = tokenizer.bos().prefix.len();
-        let written_out = lead.is_empty() && ids.len() > bos;
+        let written_out = lead.is_empty() && ids.len() > bos && ids.starts_with(&tokenizer.bos().prefix);
         let kept = ids.len().min(context - lead.len());
         let ink = Ink::new(text, &placed, tokenizer);
         Ok(Self { ids, ink, first: if written_out { bos } else { 0 }, kept, lead })

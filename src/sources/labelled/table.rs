@@ -4,8 +4,8 @@ use super::dropped::{Raw, RawText};
 use super::error::LabelledError;
 use super::set::{LabelledOptions, Target};
 use super::spelling::{self, Missing};
-use crate::sources::text::Format;
 use crate::sources::text::reader::{Cell, Columns, DEFAULT_COLUMN, Row, open_file};
+use crate::sources::text::{Format, TextError};
 use std::ops::Range;
 use std::path::Path;
 
@@ -16,11 +16,15 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
     let text = options.text_column.as_deref().unwrap_or(DEFAULT_COLUMN);
     let (starts, ends) = options.span_columns.as_ref().map(|(start, end)| (start, end)).unzip();
     let others = [starts, ends, options.group_column.as_ref()].into_iter().flatten().cloned();
-    let columns =
-        Columns { text: text.into(), others: std::iter::once(label.into()).chain(others).collect(), chats: false };
+    let columns = Columns {
+        text: text.into(),
+        others: std::iter::once(label.into()).chain(others).collect(),
+        chats: options.chats.is_some(),
+    };
     for row in open_file(path, Format::of(path)?, &columns)? {
-        let (row, doc_id) = (row?, raw.next_id());
-        let mut cells = row.cells.iter();
+        let (mut row, doc_id) = (row?, raw.next_id());
+        let all = std::mem::take(&mut row.cells);
+        let mut cells = all.iter();
         let value = cells.next().unwrap_or(&Cell::Missing);
         if let Some(missing) = spelling::missing(value, options.keep_missing) {
             leave_out(missing, row.place, label, options.strict, raw)?;
@@ -30,8 +34,9 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
             raw.dropped.empty.add(|| row.place);
             continue;
         }
+        let turn = turn(&mut row, options)?;
         let span = match starts.zip(ends) {
-            None => None,
+            None => turn,
             Some((start, end)) => {
                 let mut bound = |column: &str| bound(cells.next().unwrap_or(&Cell::Missing), column, &row);
                 Some(bytes(&row, bound(start)?..bound(end)?)?)
@@ -41,7 +46,14 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
         labels.push(value.clone());
         groups.push(cells.next().cloned().unwrap_or(Cell::Missing));
         let targets = vec![(Target { span, form }, String::new())];
-        raw.texts.push(RawText { doc_id, place: row.place, text: row.text, group: None, targets });
+        raw.texts.push(RawText {
+            doc_id,
+            place: row.place,
+            text: row.text,
+            chat: row.chat,
+            group: None,
+            targets,
+        });
     }
     for (text, name) in raw.texts[first..].iter_mut().zip(spelling::names(&labels)) {
         text.targets.iter_mut().for_each(|(_, label)| label.clone_from(&name));
@@ -53,6 +65,25 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
         raw.texts[place].group = Some(name);
     }
     Ok(())
+}
+
+/// Puts the text of a chat into its row, and finds the message that its label is about.
+fn turn(row: &mut Row, options: &LabelledOptions) -> Result<Option<Range<usize>>, LabelledError> {
+    let chat = options.chats.as_ref().filter(|_| row.chat);
+    let Some(chats) = chat else {
+        return match &options.turn {
+            Some(turn) => Err(LabelledError::NoTurn { place: row.place.clone(), turn: turn.to_string() }),
+            None => Ok(None),
+        };
+    };
+    let error = |source| TextError::Chat { place: row.place.clone(), source };
+    let rendered = chats.render(&row.text).map_err(error)?;
+    row.text = rendered.text;
+    let Some(selector) = &options.turn else { return Ok(None) };
+    let turn = selector.last_turn(&rendered.turns);
+    let turn =
+        turn.ok_or_else(|| LabelledError::NoTurn { place: row.place.clone(), turn: selector.to_string() })?;
+    Ok(Some(turn.start..turn.end))
 }
 
 /// Counts a row without a label, by what stands in its place.

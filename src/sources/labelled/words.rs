@@ -121,7 +121,7 @@ impl Reader<'_> {
             }
         }
         let Sentence { place, text, document: group, .. } = sentence;
-        Ok((!targets.is_empty()).then_some(RawText { doc_id, place, text, group, targets }))
+        Ok((!targets.is_empty()).then_some(RawText { doc_id, place, text, chat: false, group, targets }))
     }
 
     /// The word's label; none where it has none, which is noted.

@@ -79,7 +79,7 @@ impl Sources<'_> {
                 let asked = "add_bos_token in tokenizer_config.json";
                 self.other_bos()?.ok_or_else(|| self.missing(asked))
             }),
-            Some(false) => Ok(none("tokenizer_config.json says add_bos_token false")),
+            Some(false) => Ok(none(&format!("{} says add_bos_token false", self.files.tokenizer.name()))),
             None => Ok(self.model_config_bos()?.unwrap_or_else(|| {
                 none("neither the tokenizer's post-processor nor config.json names a BOS token")
             })),

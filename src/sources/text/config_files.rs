@@ -53,7 +53,8 @@ impl ConfigFiles {
         let own = |value: Value| ConfigFile { path: path.into(), value };
         let model = file.config().map_err(bad)?.into();
         let beside = ConfigFile::load(dir.join("tokenizer_config.json"))?;
-        let tokenizer = if beside.value.is_null() { own(super::gguf::tokenizer_config(&file)) } else { beside };
+        let tokenizer =
+            if beside.value.is_null() { own(super::gguf::tokenizer_config(&file)) } else { beside };
         Ok(Self { dir: dir.into(), tokenizer, special: own(Value::Null), model: own(model) })
     }
 

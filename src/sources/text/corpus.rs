@@ -120,7 +120,8 @@ impl Corpus {
             None => return Err(TextError::NoTemplate { place: origin }),
             Some(chats) => {
                 let rendered = chats.render(&text);
-                let rendered = rendered.map_err(|source| TextError::Chat { place: origin.clone(), source })?;
+                let rendered =
+                    rendered.map_err(|source| TextError::Chat { place: origin.clone(), source })?;
                 (rendered.text, Some(rendered.turns))
             }
         };

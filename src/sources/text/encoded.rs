@@ -132,7 +132,13 @@ impl<'a> EncodedDocuments<'a> {
         if let Some(left) = &mut self.remaining {
             *left -= ids.len() as u64;
         }
-        Ok(Encoded { id: document.id, ids, added: lead.len() as u32, bytes: bytes as u64, chat: document.turns.is_some() })
+        Ok(Encoded {
+            id: document.id,
+            ids,
+            added: lead.len() as u32,
+            bytes: bytes as u64,
+            chat: document.turns.is_some(),
+        })
     }
 
     fn advance(&mut self) -> Result<Option<Encoded>, TextError> {

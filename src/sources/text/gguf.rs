@@ -27,7 +27,9 @@ pub fn tokenizer_json(file: &Gguf) -> Result<Value, String> {
     };
     json.insert("version".into(), "1.0".into());
     json.insert("added_tokens".into(), added(file, &tokens).into());
-    let bos = file.int("tokenizer.ggml.bos_token_id").and_then(|id| Some((id, *tokens.get(usize::try_from(id).ok()?)?)));
+    let bos = file
+        .int("tokenizer.ggml.bos_token_id")
+        .and_then(|id| Some((id, *tokens.get(usize::try_from(id).ok()?)?)));
     if let (true, Some((id, token))) = (adds_bos(file, model), bos) {
         let special = |type_id: u32| json!({ "SpecialToken": { "id": token, "type_id": type_id } });
         let text = |id: &str, type_id: u32| json!({ "Sequence": { "id": id, "type_id": type_id } });
@@ -63,7 +65,8 @@ pub fn tokenizer_config(file: &Gguf) -> Value {
 
 /// Whether texts begin with BOS: as the file says, else as llama.cpp does.
 fn adds_bos(file: &Gguf, model: &str) -> bool {
-    let usual = model == "llama" || ["llama-bpe", "llama3"].contains(&file.text("tokenizer.ggml.pre").unwrap_or_default());
+    let usual = model == "llama"
+        || ["llama-bpe", "llama3"].contains(&file.text("tokenizer.ggml.pre").unwrap_or_default());
     file.flag("tokenizer.ggml.add_bos_token").unwrap_or(usual)
 }
 
@@ -94,7 +97,10 @@ fn byte_level(file: &Gguf, tokens: &[&str]) -> Result<Map<String, Value>, String
     let split = |digits: &str| {
         let pattern = [PATTERN[0], digits, PATTERN[1]].concat();
         let pattern = json!({ "Regex": pattern });
-        sequence(json!({ "type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false }), bytes(false))
+        sequence(
+            json!({ "type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false }),
+            bytes(false),
+        )
     };
     let pre_tokenizer = match pre {
         "gpt-2" => bytes(true),
@@ -116,7 +122,12 @@ fn byte_level(file: &Gguf, tokens: &[&str]) -> Result<Map<String, Value>, String
         "fuse_unk": false, "byte_fallback": false, "ignore_merges": pre.starts_with("llama"),
         "vocab": vocabulary(tokens), "merges": merges,
     });
-    let parts = [("model", model), ("normalizer", normalizer), ("pre_tokenizer", pre_tokenizer), ("decoder", bytes(true))];
+    let parts = [
+        ("model", model),
+        ("normalizer", normalizer),
+        ("pre_tokenizer", pre_tokenizer),
+        ("decoder", bytes(true)),
+    ];
     Ok(parts.map(|(key, value)| (key.to_owned(), value)).into_iter().collect())
 }
 
@@ -124,18 +135,22 @@ fn byte_level(file: &Gguf, tokens: &[&str]) -> Result<Map<String, Value>, String
 fn sentencepiece(file: &Gguf, tokens: &[&str]) -> Result<Map<String, Value>, String> {
     let scores = file.numbers("tokenizer.ggml.scores").filter(|scores| scores.len() == tokens.len());
     let scores = scores.ok_or("a sentencepiece tokenizer without scores")?;
-    let ids: std::collections::HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (*token, id)).collect();
+    let ids: std::collections::HashMap<&str, usize> =
+        tokens.iter().enumerate().map(|(id, token)| (*token, id)).collect();
     let mut merges: Vec<(f64, [usize; 2])> = Vec::new();
     for (token, score) in tokens.iter().zip(&scores) {
         let splits = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-        let mut pairs: Vec<[usize; 2]> = splits.filter_map(|(l, r)| Some([*ids.get(l)?, *ids.get(r)?])).collect();
+        let mut pairs: Vec<[usize; 2]> =
+            splits.filter_map(|(l, r)| Some([*ids.get(l)?, *ids.get(r)?])).collect();
         pairs.sort_unstable_by(|a, b| b.cmp(a));
         merges.extend(pairs.into_iter().map(|pair| (*score, pair)));
     }
     merges.sort_by(|a, b| b.0.total_cmp(&a.0));
     let merges: Vec<[&str; 2]> = merges.into_iter().map(|(_, [l, r])| [tokens[l], tokens[r]]).collect();
-    let unknown = file.int("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(usize::try_from(id).ok()?));
-    let replace = |from: &str, to: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
+    let unknown =
+        file.int("tokenizer.ggml.unknown_token_id").and_then(|id| tokens.get(usize::try_from(id).ok()?));
+    let replace =
+        |from: &str, to: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
     let prefix = file.flag("tokenizer.ggml.add_space_prefix").unwrap_or(true);
     let spaces = replace(" ", "▁");
     let normalizer = if prefix {
@@ -150,6 +165,7 @@ fn sentencepiece(file: &Gguf, tokens: &[&str]) -> Result<Map<String, Value>, Str
         "fuse_unk": true, "byte_fallback": true, "ignore_merges": false, "vocab": vocabulary(tokens), "merges": merges,
     });
     let decoder = json!({ "type": "Sequence", "decoders": decoders });
-    let parts = [("model", model), ("normalizer", normalizer), ("pre_tokenizer", Value::Null), ("decoder", decoder)];
+    let parts =
+        [("model", model), ("normalizer", normalizer), ("pre_tokenizer", Value::Null), ("decoder", decoder)];
     Ok(parts.map(|(key, value)| (key.to_owned(), value)).into_iter().collect())
 }

@@ -60,7 +60,16 @@ impl Tokenizer {
         warnings.extend(files.warnings(vocabulary)?);
         let bos_is_unknown = unknown_is_among(&json, &bos.prefix, id_of);
         let bos_always = policy == BosPolicy::Always;
-        Ok(Self { bos, bos_is_unknown, warnings, bos_always, eos, max_id, spelling: Spelling::detect(&json), inner })
+        Ok(Self {
+            bos,
+            bos_is_unknown,
+            warnings,
+            bos_always,
+            eos,
+            max_id,
+            spelling: Spelling::detect(&json),
+            inner,
+        })
     }
 
     /// What `tokenizer.json` and the files beside it ask for and does not happen, a line each.

@@ -18,7 +18,8 @@ pub fn turn_positions(
     for document in corpus {
         let document = document?;
         let Some(turns) = &document.turns else { continue };
-        let tokens = tokenizer.encode_placed(&document.text, usize::MAX).map_err(|e| e.on(&document.origin))?;
+        let tokens =
+            tokenizer.encode_placed(&document.text, usize::MAX).map_err(|e| e.on(&document.origin))?;
         let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
         let lead = if pack { 1 } else { tokenizer.bos_before_chat(&ids).len() as u32 };
         let runs = selector.select(turns, &tokens).into_iter();

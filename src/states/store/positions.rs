@@ -18,7 +18,9 @@ pub struct Positions {
 
 /// The text is no selection of positions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("bad positions `{text}`: {reason}; use all, first, last, I, I:J, I:J:K, ::K or stride:K; of chats a role, turn:N or template")]
+#[error(
+    "bad positions `{text}`: {reason}; use all, first, last, I, I:J, I:J:K, ::K or stride:K; of chats a role, turn:N or template"
+)]
 pub struct PositionsError {
     /// What was given.
     pub text: String,

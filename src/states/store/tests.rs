@@ -28,7 +28,8 @@ fn layout(format: Format, dtype: ActDtype) -> Layout {
 fn manifest() -> Manifest {
     let mut m = Manifest::new("export");
     m.config = json!({ "positions": "all", "hooks": ["resid_pre", "mlp_post"] });
-    m.model = Some(ModelRecord { path: "m".into(), family: "gpt2".into(), sha256: "ab".repeat(32), stored: None });
+    m.model =
+        Some(ModelRecord { path: "m".into(), family: "gpt2".into(), sha256: "ab".repeat(32), stored: None });
     m
 }
 

@@ -92,8 +92,11 @@ mod tests {
     use super::*;
 
     fn read(json: &'static str, others: &[&str]) -> Result<Vec<Row>, String> {
-        let columns =
-            Columns { text: "text".into(), others: others.iter().map(|name| (*name).into()).collect(), chats: false };
+        let columns = Columns {
+            text: "text".into(),
+            others: others.iter().map(|name| (*name).into()).collect(),
+            chats: false,
+        };
         let rows = rows(input("a.json", json.as_bytes()), &columns).map_err(|error| error.to_string())?;
         rows.map(|row| row.map_err(|error| error.to_string())).collect()
     }

@@ -137,7 +137,8 @@ mod tests {
         let chat = b"{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"tools\": [{}]}\n{\"messages\":[],\"text\":\"a\"}";
         let all = |columns: &Columns| {
             let rows = rows(input("a.jsonl", chat), columns).map_err(|error| error.to_string())?;
-            rows.map(|row| row.map(|row| (row.text, row.chat)).map_err(|e| e.to_string())).collect::<Result<Vec<_>, _>>()
+            rows.map(|row| row.map(|row| (row.text, row.chat)).map_err(|e| e.to_string()))
+                .collect::<Result<Vec<_>, _>>()
         };
         let text = "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"tools\": [{}]}".to_owned();
         assert_eq!(all(&Columns::text(None)).unwrap(), [(text, true), ("a".to_owned(), false)]);

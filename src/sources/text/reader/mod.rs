@@ -87,7 +87,8 @@ impl Columns {
 
     /// The text's column where these names are present: without `text`, `messages`, where chats may be.
     fn text_among(&self, mut present: impl FnMut(&str) -> bool) -> &str {
-        let chat = self.chats && self.text == DEFAULT_COLUMN && !present(DEFAULT_COLUMN) && present(CHAT_COLUMN);
+        let chat =
+            self.chats && self.text == DEFAULT_COLUMN && !present(DEFAULT_COLUMN) && present(CHAT_COLUMN);
         if chat { CHAT_COLUMN } else { &self.text }
     }
 }

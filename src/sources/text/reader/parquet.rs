@@ -127,8 +127,11 @@ mod tests {
         let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).expect("a writer");
         writer.write(&batch).expect("written");
         writer.close().expect("closed");
-        let columns =
-            Columns { text: "text".into(), others: others.iter().map(|name| (*name).into()).collect(), chats: false };
+        let columns = Columns {
+            text: "text".into(),
+            others: others.iter().map(|name| (*name).into()).collect(),
+            chats: false,
+        };
         let rows = rows("a.parquet".into(), file, &columns).map_err(|error| error.to_string())?;
         rows.map(|row| row.map(|row| row.cells).map_err(|error| error.to_string())).collect()
     }
