@@ -44,30 +44,24 @@ impl QueryArgs {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         use layerscope::results::{
             query::{QueryError, Tables},
-            run::{RunError, write_atomic},
+            run::write_table,
         };
-        use std::io::Write as _;
 
         let ended = |e: QueryError| if e.is_usage() { Failure::usage(e) } else { e.into() };
         let sql = self.runs_and_sql.pop().unwrap_or_default();
         let sql =
             sql.to_str().ok_or_else(|| Failure::usage(anyhow::anyhow!("the statement is not UTF-8")))?;
-        let mut answer =
-            Tables::of(&self.runs_and_sql).and_then(|tables| tables.query(sql)).map_err(ended)?;
-        let mut bytes = Vec::new();
-        if let Some(path) = &self.parquet {
-            answer.parquet(&mut bytes).map_err(ended)?;
-            let write = |e| RunError::io("write", path, e);
-            write_atomic(path, |file| file.write_all(&bytes).map_err(write))?;
-            return Ok(());
-        } else if self.json {
-            answer.json_lines(&mut bytes).map_err(ended)?;
-        } else if self.csv {
-            answer.csv(&mut bytes).map_err(ended)?;
-        } else {
-            bytes = table(&answer).to_string().into_bytes();
-        }
-        Ok(write_out(&String::from_utf8_lossy(&bytes))?)
+        let answer = Tables::of(&self.runs_and_sql).and_then(|tables| tables.query(sql)).map_err(ended)?;
+        let text = match (&self.parquet, self.json, self.csv) {
+            (Some(path), ..) => {
+                write_table(path, &answer.arrow().map_err(Failure::usage)?)?;
+                return Ok(());
+            }
+            (_, true, _) => answer.json_lines(),
+            (.., true) => answer.csv(),
+            _ => table(&answer).to_string(),
+        };
+        Ok(write_out(&text)?)
     }
 }
 

@@ -4,14 +4,17 @@
 //!   `run`, the folder's name. A column that only some of them have is null in the others.
 //! - `tokens` of an export are its rows, and `acts` its states (`act`, a list), with `hook` and `layer`.
 //!
-//! Files are scanned lazily, and only those of tables that the statement names; each is compared with its checksum before.
+//! Only files of tables that the statement names are read, and of those the columns that it needs; each is compared with its checksum
+//! before.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+mod answer;
+mod scan;
 
+use std::path::{Path, PathBuf};
+
+pub use answer::Answer;
 use polars::{prelude::*, sql::SQLContext};
+use scan::Scan;
 
 use crate::run::{Manifest, RunError, Status, check_file};
 
@@ -33,8 +36,6 @@ pub enum QueryError {
     Sql(String),
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("cannot write the answer: {0}")]
-    Output(#[from] std::io::Error),
 }
 
 impl From<PolarsError> for QueryError {
@@ -46,7 +47,7 @@ impl From<PolarsError> for QueryError {
 impl QueryError {
     /// Whether the question was wrong, rather than the machine or a file.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Run(_) | Self::Output(_))
+        !matches!(self, Self::Run(_))
     }
 }
 
@@ -60,6 +61,20 @@ struct Part {
     file: PathBuf,
     hook: Option<String>,
     layer: Option<i32>,
+}
+
+impl Part {
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.file)
+    }
+
+    /// Columns that no file has: the run, and what folders say of an export's states.
+    fn constants(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![("run", self.run.clone())];
+        all.extend(self.hook.clone().map(|hook| ("hook", hook)));
+        all.extend(self.layer.map(|layer| ("layer", layer.to_string())));
+        all
+    }
 }
 
 /// The tables of some runs.
@@ -127,19 +142,9 @@ impl Tables {
 
     /// A table, lazily: the rows of all of its files.
     fn scan(&self, table: &str) -> Result<LazyFrame, QueryError> {
-        let mut frames = Vec::new();
-        for part in self.parts.iter().filter(|part| part.table == table) {
-            check_file(&part.folder.join(&part.file))?;
-            let path = PlRefPath::try_from_path(&part.folder.join(&part.file))?;
-            let args = ScanArgsParquet { glob: false, ..ScanArgsParquet::default() };
-            let mut columns = vec![lit(part.run.as_str()).alias("run")];
-            columns.extend(part.hook.as_deref().map(|hook| lit(hook).alias("hook")));
-            columns.extend(part.layer.map(|layer| lit(layer).alias("layer")));
-            columns.push(all().as_expr());
-            frames.push(LazyFrame::scan_parquet(path, args)?.select(columns));
-        }
-        let args = UnionArgs { to_supertypes: true, ..UnionArgs::default() };
-        Ok(concat_lf_diagonal(frames, args)?)
+        let parts: Vec<Part> = self.parts.iter().filter(|part| part.table == table).cloned().collect();
+        parts.iter().try_for_each(|part| check_file(&part.path()))?;
+        Ok(Scan::new(parts)?.lazy()?)
     }
 }
 
@@ -203,59 +208,6 @@ fn entries(folder: &Path, below: &Path) -> Result<Vec<PathBuf>, QueryError> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Rows that a statement gave.
-#[derive(Debug, Clone)]
-pub struct Answer(DataFrame);
-
-impl Answer {
-    /// How many rows.
-    pub fn rows(&self) -> usize {
-        self.0.height()
-    }
-
-    /// Names of the columns.
-    pub fn columns(&self) -> Vec<String> {
-        self.0.get_column_names().iter().map(ToString::to_string).collect()
-    }
-
-    /// A cell as it is shown; nothing for a null. Texts are as they are, numbers so that they are read back as they were.
-    pub fn cell(&self, row: usize, column: usize) -> Option<String> {
-        match self.0.columns()[column].get(row).ok()? {
-            AnyValue::Null => None,
-            AnyValue::String(text) => Some(text.to_owned()),
-            AnyValue::StringOwned(text) => Some(text.to_string()),
-            AnyValue::Float64(x) => Some(x.to_string()),
-            AnyValue::Float32(x) => Some(x.to_string()),
-            other => Some(other.to_string()),
-        }
-    }
-
-    /// Writes it as CSV with a header.
-    ///
-    /// # Errors
-    /// A column of lists, which CSV has not; a failed write.
-    pub fn csv(&mut self, out: impl Write) -> Result<(), QueryError> {
-        Ok(CsvWriter::new(out).finish(&mut self.0)?)
-    }
-
-    /// Writes it as JSON, a line per row.
-    ///
-    /// # Errors
-    /// A failed write.
-    pub fn json_lines(&mut self, mut out: impl Write) -> Result<(), QueryError> {
-        Ok(JsonWriter::new(&mut out).with_json_format(JsonFormat::JsonLines).finish(&mut self.0)?)
-    }
-
-    /// Writes it as a Parquet file, zstd.
-    ///
-    /// # Errors
-    /// A failed write.
-    pub fn parquet(&mut self, out: impl Write) -> Result<(), QueryError> {
-        ParquetWriter::new(out).with_compression(ParquetCompression::Zstd(None)).finish(&mut self.0)?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

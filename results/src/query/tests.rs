@@ -1,3 +1,8 @@
+use arrow::{
+    array::AsArray,
+    datatypes::{Float64Type, Int64Type},
+};
+
 use super::*;
 use crate::{
     run::{Counts, METRICS, MetricRow, RowKind, RunDir, write_metrics},
@@ -35,16 +40,15 @@ fn runs_are_compared_in_one_statement() {
     assert_eq!(tables.names(), ["metrics"]);
     let sql = "SELECT x.layer, x.estimate - y.estimate AS more FROM metrics x JOIN metrics y ON x.layer = y.layer \
                WHERE x.run = 'a' AND y.run = 'b' ORDER BY x.layer";
-    let mut answer = tables.query(sql).unwrap();
+    let answer = tables.query(sql).unwrap();
     assert_eq!(answer.columns(), ["layer", "more"]);
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(cells(&answer), [[some("0"), some("0.5")], [some("1"), some("0.25")]]);
-    let mut csv = Vec::new();
-    answer.csv(&mut csv).unwrap();
-    assert_eq!(String::from_utf8(csv).unwrap(), "layer,more\n0,0.5\n1,0.25\n");
-    let mut json = Vec::new();
-    answer.json_lines(&mut json).unwrap();
-    assert_eq!(String::from_utf8(json).unwrap(), "{\"layer\":0,\"more\":0.5}\n{\"layer\":1,\"more\":0.25}\n");
+    assert_eq!(answer.csv(), "layer,more\n0,0.5\n1,0.25\n");
+    assert_eq!(answer.json_lines(), "{\"layer\":0,\"more\":0.5}\n{\"layer\":1,\"more\":0.25}\n");
+    let batch = answer.arrow().unwrap();
+    assert_eq!(batch.column(0).as_primitive::<Int64Type>().values().to_vec(), [0, 1]);
+    assert_eq!(batch.column(1).as_primitive::<Float64Type>().values().to_vec(), [0.5, 0.25]);
     // A null has no cell, and a table that the statement makes is no table of the runs.
     let with = "WITH m AS (SELECT lower FROM metrics) SELECT * FROM m LIMIT 1";
     assert_eq!(cells(&tables.query(with).unwrap()), [[None]]);
