@@ -48,5 +48,5 @@ mod steer_cli;
 mod text_formats;
 mod text_numbers;
 mod think_cli;
-mod work_cli;
 mod weights;
+mod work_cli;

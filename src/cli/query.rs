@@ -16,7 +16,6 @@ use super::output::write_out;
     ON x.layer = y.layer AND x.subject = y.subject AND x.metric = y.metric AND x.unit = y.unit\n    \
     WHERE x.run = 'a' AND y.run = 'b' AND x.metric = 'kl' AND x.unit = 'nats'\""
 )]
-#[cfg_attr(not(feature = "query"), expect(dead_code, reason = "the command says that it is not there"))]
 pub(crate) struct QueryArgs {
     /// Folders, and last of all the statement
     #[arg(value_name = "RUN… SQL", required = true, num_args = 2..)]
