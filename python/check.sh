@@ -14,6 +14,13 @@ if [ ! -e "$env/.done" ]; then
     touch "$env/.done"
 fi
 
+# The native module, where tests of the checkout find it (the wheel has its own), and the library's numbers that they compare with.
+cargo clippy --release --quiet --manifest-path native/Cargo.toml -- -D warnings
+cargo build --release --quiet --manifest-path native/Cargo.toml
+trap 'rm -f src/layerscope/_probes.abi3.so' EXIT
+cp "${CARGO_TARGET_DIR:-native/target}/release/lib_probes.so" src/layerscope/_probes.abi3.so
+cargo build --release --quiet --manifest-path ../Cargo.toml -p layerscope-probes --example fitted_bits
+
 "$env/bin/ruff" check .
 "$env/bin/ruff" format --check .
 "$env/bin/mypy"

@@ -5,6 +5,8 @@
 //! cargo run --release -p layerscope-probes --example fitted_bits
 //! ```
 
+#![allow(clippy::print_stdout)] // its output is what it is for
+
 use layerscope_probes::score::Classified;
 use layerscope_probes::{
     Ccs, Centroid, ControlTask, Decay, Draws, Error, Fit as _, Intervals, Labelled, Labels, Lda, Linear,

@@ -33,6 +33,7 @@ pub(crate) struct QueryArgs {
 
 impl QueryArgs {
     #[cfg(not(feature = "query"))]
+    #[expect(clippy::unused_self, reason = "as the command that is there")]
     pub(crate) fn run(self) -> Result<(), Failure> {
         Err(Failure::usage(anyhow::anyhow!(
             "this program was built without `query`; released ones have it, and `cargo build --release --features query` makes one"

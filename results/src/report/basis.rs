@@ -1,7 +1,7 @@
 //! What `lens causal` found: energies beside effects, their rank correlation, and stimulus-response alignment.
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Figure, Rows, Said, curves},
     words,
 };
@@ -16,15 +16,15 @@ const NOT: &str = "why a direction matters, or that the model has no other use f
     and a correlation of ten ranks moves much by chance.";
 
 /// The figures of `lens causal` and of nothing else.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     if run.manifest.kind != "lens causal" {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let rows = &run.rows;
-    let mut figures = vec![correlations(run, &rows), alignments(run, &rows), effects(run, &rows)];
+    let mut figures = vec![correlations(run, rows), alignments(run, rows), effects(run, rows)];
     figures.retain(|figure| !figure.lines.is_empty());
-    figures.extend(scatters(run, &rows));
-    Ok(figures)
+    figures.extend(scatters(run, rows));
+    figures
 }
 
 /// Spearman by layer: over a lens's own basis, and over all directions of the layer.

@@ -1,7 +1,7 @@
 //! What changes made of the prediction: steering, schedules of blocks, and patches by layer and position.
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Figure, Matrix, Rows, Said, curves, matrix},
     run::{groups, slug},
     words,
@@ -12,17 +12,17 @@ use crate::{
 };
 
 /// The figures of `steer`, `schedule`, `trace` and of nothing else.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     match run.manifest.kind.as_str() {
         "steer" => steering(run),
         "schedule" => schedules(run),
         "trace" => maps(run),
-        _ => Ok(Vec::new()),
+        _ => Vec::new(),
     }
 }
 
 /// By the layer that is pushed: a panel per strength, a line per direction, and one for the control.
-fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn steering(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let rows = &run.rows;
     let (together, each): (Vec<&MetricRow>, Vec<&MetricRow>) =
@@ -64,8 +64,8 @@ fn steering(run: &Run) -> Result<Vec<Figure>, ReportError> {
         );
         figures.push(curves(run, said, (label, false), &panels));
     }
-    figures.extend(found(run, &rows));
-    Ok(figures)
+    figures.extend(found(run, rows));
+    figures
 }
 
 /// The title of a strength's panel.
@@ -120,7 +120,7 @@ fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
 }
 
 /// The logit lens under every schedule, and the blocks left out one by one.
-fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn schedules(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let rows = &run.rows;
     for metric in ["kl", "agreement", "ce"] {
@@ -172,11 +172,11 @@ fn schedules(run: &Run) -> Result<Vec<Figure>, ReportError> {
             figures.push(curves(run, said, (&label, log), &[lines]));
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// Layers by positions, a map per hook and measure.
-fn maps(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn maps(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     for rows in groups(&run.rows, |r| (r.hook.as_str(), r.metric.as_str())) {
         let own: Vec<&MetricRow> = rows.iter().filter(|r| r.kind != RowKind::Model).collect();
@@ -226,5 +226,5 @@ fn maps(run: &Run) -> Result<Vec<Figure>, ReportError> {
             },
         ));
     }
-    Ok(figures)
+    figures
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use layerscope_probes::interval::{FEW, FEWEST};
 
-use super::{ReportError, Run, words};
+use super::{Run, words};
 use crate::{page, run::MetricRow, words::plural};
 
 /// Something to be careful about.
@@ -19,19 +19,19 @@ pub struct Caveat {
 }
 
 /// All of a run.
-pub(super) fn of(run: &Run) -> Result<Vec<Caveat>, ReportError> {
+pub(super) fn of(run: &Run) -> Vec<Caveat> {
     let rows = &run.rows;
     let mut texts = Vec::new();
     if !run.traces.is_empty() {
         texts.push("A prompt is an example: what holds for it need not hold for others.".to_owned());
     }
     texts.extend(parity(run));
-    texts.extend(few_clusters(run, &rows));
+    texts.extend(few_clusters(run, rows));
     texts.extend(unconverged(run));
-    texts.extend(in_sample(&rows));
+    texts.extend(in_sample(rows));
     texts.extend(run.manifest.leakage.iter().filter(|one| one.leaks()).map(|one| format!("Leakage: {one}.")));
     let of_all = |text| Caveat { run: run.name.clone(), text, metrics: Vec::new() };
-    Ok(texts.into_iter().map(of_all).chain(no_interval(run, &rows)).collect())
+    texts.into_iter().map(of_all).chain(no_interval(run, rows)).collect()
 }
 
 /// Whether the model was held against its reference.

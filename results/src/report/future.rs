@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Figure, Rows, Said, curves},
     lens::{hooks, is_lens, named, of_methods},
     run::groups,
@@ -12,7 +12,7 @@ use super::{
 use crate::run::MetricRow;
 
 /// One figure per metric that is there beyond the next token.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let groups = groups(&run.rows, |r| (r.metric.as_str(), r.unit.as_str()));
     for rows in &groups {
@@ -59,5 +59,5 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
             ));
         }
     }
-    Ok(figures)
+    figures
 }

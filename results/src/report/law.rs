@@ -3,7 +3,7 @@
 use layerscope_probes::Decay;
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{FITTED, Figure, Rows, Said, curves},
 };
 use crate::run::{MetricRow, Parts, RowKind};
@@ -11,10 +11,10 @@ use crate::run::{MetricRow, Parts, RowKind};
 const LABEL: &str = "prediction residual (share of variance)";
 
 /// The law itself, and its controls.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let (pr, held) = (run.of(RowKind::Law, "pr"), run.of(RowKind::Law, "pr_held_out"));
     if pr.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let of = |rows: &[MetricRow], subject: &str| -> Vec<MetricRow> {
         rows.iter().filter(|r| r.subject == subject).cloned().collect()
@@ -55,7 +55,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         );
         figures.push(curves(run, said, (LABEL, true), &[Rows::by_subject(&own)]));
     }
-    Ok(figures)
+    figures
 }
 
 /// The least-squares line through the logarithms of layers 1 to L, as `probe law` fits it.

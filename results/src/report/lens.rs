@@ -1,7 +1,7 @@
 //! Lens curves: one figure per metric, one line per lens.
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Figure, Rows, Said, curves},
     run::groups,
     words,
@@ -38,7 +38,7 @@ pub(super) fn is_depth(metric: &str) -> bool {
 }
 
 /// One figure for every metric of the next token.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let groups = groups(&run.rows, |r| (r.metric.as_str(), r.unit.as_str()));
     for rows in &groups {
@@ -67,7 +67,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
             figures.push(curves(run, said, (&label, log), &[lines]));
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// The metric in the name of a file, with the unit where it has two.

@@ -82,16 +82,16 @@ impl Report {
                 think::figures,
                 basis::figures,
             ] {
-                figures.extend(section(run)?);
+                figures.extend(section(run));
             }
             figures.extend(prompt::figures(run));
             if figures.is_empty() {
                 return Err(ReportError::Nothing { path: run.path.clone(), kind: run.manifest.kind.clone() });
             }
-            report.tables.extend(table::of(run, &figures)?);
+            report.tables.extend(table::of(run, &figures));
             report.table_runs.resize(report.tables.len(), place);
             report.figures.extend(figures);
-            report.caveats.extend(caveat::of(run)?);
+            report.caveats.extend(caveat::of(run));
         }
         Ok(report)
     }

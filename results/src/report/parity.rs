@@ -1,7 +1,7 @@
 //! Whether the model computes what its reference does: errors by layer, and the verdict for the other runs of a report.
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Figure, Rows, Said, curves},
 };
 use crate::{
@@ -18,9 +18,9 @@ const HOOKS: [(&str, &str); 4] = [
 ];
 
 /// Errors by layer, beside the tolerance.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let rows = run.of(RowKind::Parity, "relative_error");
-    let Some(first) = rows.first() else { return Ok(Vec::new()) };
+    let Some(first) = rows.first() else { return Vec::new() };
     let mut lines = Rows::default();
     for (hook, name) in HOOKS {
         rows.iter().filter(|r| r.hook == hook).for_each(|r| lines.add(name, r.clone()));
@@ -38,7 +38,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
         format!("{verdict}. Logarithmic scale; where nothing differs there is no mark."),
     )
     .but_not("other prompts, number types or machines than the reference's.");
-    Ok(vec![curves(run, said, ("largest error / scale", true), &[lines])])
+    vec![curves(run, said, ("largest error / scale", true), &[lines])]
 }
 
 /// By layer the row with the largest estimate.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Figure, Matrix, Rows, Said, curves, matrix},
     lens::hooks,
     run::groups,
@@ -29,10 +29,10 @@ const COMPARED: [&str; 9] = [
 ];
 
 /// All figures of a sweep or a transfer of probes.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
-    let mut figures = layers(run)?;
-    figures.extend(compared(run)?);
-    figures.extend(generalisation(run)?);
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
+    let mut figures = layers(run);
+    figures.extend(compared(run));
+    figures.extend(generalisation(run));
     for metric in ["accuracy", "r2"] {
         let rows = run.of(RowKind::ProbeTransfer, metric);
         for rows in groups(&rows, |r| (r.subject.as_str(), r.hook.as_str())) {
@@ -54,7 +54,7 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
             ));
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// What the rows of this run's probes are called: of a sweep `probe`, of `probe apply` `applied`.
@@ -63,7 +63,7 @@ fn kind(run: &Run) -> RowKind {
 }
 
 /// One figure per probe and hook: the measure that chooses the best layer, its control and its baselines.
-fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn layers(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let kind = kind(run);
     let (part, on) = if kind == RowKind::Applied {
@@ -76,9 +76,9 @@ fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
         let several = hooks(&rows).len() > 1;
         for own in groups(&rows, |r| (r.subject.as_str(), r.hook.as_str())) {
             let (subject, hook) = (own[0].subject.clone(), own[0].hook.clone());
-            let same = |metric: &str| -> Result<Vec<MetricRow>, ReportError> {
+            let same = |metric: &str| -> Vec<MetricRow> {
                 let rows = run.of(kind, metric);
-                Ok(rows.into_iter().filter(|r| r.subject == subject && r.hook == hook).collect())
+                rows.into_iter().filter(|r| r.subject == subject && r.hook == hook).collect()
             };
             let mut lines = Rows { lines: vec![(part.into(), own.clone())], ..Rows::default() };
             let others = [
@@ -86,17 +86,17 @@ fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
                 ("shuffled_accuracy", "shuffled labels"),
             ];
             for (name, shown) in others {
-                let rows = same(name)?;
+                let rows = same(name);
                 if !rows.is_empty() {
                     lines.lines.push((shown.into(), rows));
                 }
             }
             lines.levels = baselines(run, metric);
-            let best = same(&format!("best_{metric}"))?;
+            let best = same(&format!("best_{metric}"));
             lines.best = best.first().map(|r| r.layer);
             lines.tied =
-                same("tied_with_best")?.iter().filter(|r| r.estimate == 1.0).map(|r| r.layer).collect();
-            let said = quoted(&same(&format!("nested_{metric}"))?, &best);
+                same("tied_with_best").iter().filter(|r| r.estimate == 1.0).map(|r| r.layer).collect();
+            let said = quoted(&same(&format!("nested_{metric}")), &best);
             let site = if several { format!("-{hook}") } else { String::new() };
             let (title, label) = words::metric(metric, &own[0].unit);
             let title = if metric == "accuracy" { format!("Accuracy on {on}") } else { title };
@@ -108,7 +108,7 @@ fn layers(run: &Run) -> Result<Vec<Figure>, ReportError> {
             figures.push(curves(run, said, (&label, false), &[lines]));
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// The value to quote: of the layer that validation rows chose, or, in runs of earlier versions, the best one's.
@@ -132,7 +132,7 @@ fn baselines(run: &Run, metric: &str) -> Vec<(String, MetricRow)> {
 }
 
 /// One figure per further metric and hook: a line per probe.
-fn compared(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn compared(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let kind = kind(run);
     for metric in COMPARED {
@@ -148,11 +148,11 @@ fn compared(run: &Run) -> Result<Vec<Figure>, ReportError> {
             figures.push(curves(run, said, (&label, false), &[lines]));
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// Probes of one set on another: a panel per tested set, and the matrix at the best layer.
-fn generalisation(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn generalisation(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     for metric in ["accuracy", "r2"] {
         let rows = run.of(RowKind::Generalisation, metric);
@@ -183,7 +183,7 @@ fn generalisation(run: &Run) -> Result<Vec<Figure>, ReportError> {
             figures.extend(across_sets(run, metric, &label, &site, &rows, &sets));
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// The matrix of sets, at the layer where probes do best on their own sets.

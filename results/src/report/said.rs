@@ -1,23 +1,23 @@
 //! What a model says: its own text token by token, and what a patched prompt says of a state.
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Along, Figure, Rows, Said, curves},
     words,
 };
 use crate::run::RowKind;
 
 /// The figures of `generate`, `patch` and of nothing else.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     match run.manifest.kind.as_str() {
         "generate" => generated(run),
         "patch" => patched(run),
-        _ => Ok(Vec::new()),
+        _ => Vec::new(),
     }
 }
 
 /// By new token: how sure the model was, and how far its edits moved it.
-fn generated(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn generated(run: &Run) -> Vec<Figure> {
     const LINES: [(&str, &str); 3] = [
         ("entropy", "entropy of the prediction"),
         ("ce", "−log p of the token said"),
@@ -51,11 +51,11 @@ fn generated(run: &Run) -> Result<Vec<Figure>, ReportError> {
         );
         figures.push(curves(run, said_of, ("KL(model ‖ edited), nats", false), &[moved]));
     }
-    Ok(figures)
+    figures
 }
 
 /// By the layer that the state comes from: what the target's answer has of the source's own.
-fn patched(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn patched(run: &Run) -> Vec<Figure> {
     let rows = &run.rows;
     let mut figures = Vec::new();
     for metric in ["precision_at_1", "surprisal", "kl"] {
@@ -78,5 +78,5 @@ fn patched(run: &Run) -> Result<Vec<Figure>, ReportError> {
         );
         figures.push(curves(run, said, (&label, false), &[Rows::by_subject(&own)]));
     }
-    Ok(figures)
+    figures
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{
-    Figure, ReportError, Run,
+    Figure, Run,
     lens::{is_depth, is_lens},
 };
 use crate::{
@@ -64,7 +64,7 @@ pub struct Table {
 }
 
 /// The tables of a run: one for every figure of lines, and those of numbers that no layer has.
-pub(super) fn of(run: &Run, figures: &[Figure]) -> Result<Vec<Table>, ReportError> {
+pub(super) fn of(run: &Run, figures: &[Figure]) -> Vec<Table> {
     let mut tables: Vec<Table> = figures.iter().filter(|f| !f.lines.is_empty()).map(by_layer).collect();
     let rows = &run.rows;
     let depth = |r: &&MetricRow| is_lens(run, r) && is_depth(&r.metric);
@@ -73,8 +73,8 @@ pub(super) fn of(run: &Run, figures: &[Figure]) -> Result<Vec<Table>, ReportErro
     let law: Vec<MetricRow> = rows.iter().filter(law).cloned().collect();
     tables.extend(crossed(run, "lens-depth", "Prediction depth and early exit", &depth));
     tables.extend(crossed(run, "law-decay", "Decay of the residual over layers 1 to L", &law));
-    tables.extend(best(run, &rows));
-    Ok(tables)
+    tables.extend(best(run, rows));
+    tables
 }
 
 /// A row per layer (or step), a column per line; levels below, in a column of their own.

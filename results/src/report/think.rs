@@ -1,7 +1,7 @@
 //! Latent feedback: what the answer loses without its thoughts, and how far states and embeddings are one space.
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Along, Figure, Rows, Said, curves},
     words,
 };
@@ -18,16 +18,16 @@ const NOT: &str = "whether thoughts help: no question here has a right answer.";
 const NOT_USED: &str = "whether the model can use a state as an embedding: see what becomes of the answer.";
 
 /// The figures of `think`, of `think space` and of nothing else.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     match run.manifest.kind.as_str() {
         "think" => thoughts(run),
         "think space" => space(run),
-        _ => Ok(Vec::new()),
+        _ => Vec::new(),
     }
 }
 
 /// All thoughts replaced together, then one at a time.
-fn thoughts(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn thoughts(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let rows = &run.rows;
     for (metric, name, title, label) in [
@@ -65,11 +65,11 @@ fn thoughts(run: &Run) -> Result<Vec<Figure>, ReportError> {
             figures.push(curves(run, said, (label, words::wants_log(metric, &all)), &each));
         }
     }
-    Ok(figures)
+    figures
 }
 
 /// Likeness to embeddings by layer, and shares of variance in their principal components.
-fn space(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn space(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     let mut rows = run.rows.clone();
     rows.retain(|r| r.hook == "resid_pre");
@@ -114,5 +114,5 @@ fn space(run: &Run) -> Result<Vec<Figure>, ReportError> {
         let said = Said::new("think-space-variance", title, more).but_not(NOT_USED);
         figures.push(curves(run, said, ("share of variance", false), &panels));
     }
-    Ok(figures)
+    figures
 }

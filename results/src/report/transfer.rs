@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ReportError, Run,
+    Run,
     figure::{Figure, Matrix, Rows, Said, curves, matrix},
     run::groups,
     words,
@@ -18,7 +18,7 @@ const METRICS: [&str; 4] = ["penalty_state", "penalty_lens", "kl", "agreement"];
 const GEOMETRY: [&str; 4] = ["cka", "covariance_cosine", "cosine", "procrustes_distance"];
 
 /// Matrices of penalties, of likeness, and the readers' curves.
-pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (kind, metrics) in [(RowKind::Transfer, &METRICS[..]), (RowKind::TransferCorrected, &METRICS[..2])] {
         for metric in metrics {
@@ -34,8 +34,8 @@ pub(super) fn figures(run: &Run) -> Result<Vec<Figure>, ReportError> {
             figures.push(likeness(run, metric, &rows));
         }
     }
-    figures.extend(readers(run)?);
-    Ok(figures)
+    figures.extend(readers(run));
+    figures
 }
 
 fn penalties(run: &Run, metric: &str, rows: &[MetricRow]) -> Figure {
@@ -113,7 +113,7 @@ pub(super) fn square(
 }
 
 /// Other lenses on each layer's own state, with the diagonal of the matrix.
-fn readers(run: &Run) -> Result<Vec<Figure>, ReportError> {
+fn readers(run: &Run) -> Vec<Figure> {
     let mut figures = Vec::new();
     for metric in ["kl", "agreement"] {
         let own = run.of(RowKind::Transfer, metric).into_iter().filter(|r| r.source_layer == Some(r.layer));
@@ -133,5 +133,5 @@ fn readers(run: &Run) -> Result<Vec<Figure>, ReportError> {
         );
         figures.push(curves(run, said, (&label, log), &[lines]));
     }
-    Ok(figures)
+    figures
 }

@@ -78,13 +78,13 @@ impl Report {
             files.push(put(name("md"), table.markdown(&notes).as_bytes())?);
             files.push(put(name("tex"), table.latex(&notes).as_bytes())?);
         }
-        files.push(put(PAGE.into(), self.page()?.as_bytes())?);
+        files.push(put(PAGE.into(), self.page().as_bytes())?);
         dir.finish(Counts::default(), None).map_err(ReportError::Output)?;
         Ok(Written { files })
     }
 
     /// The offline page of all runs.
-    fn page(&self) -> Result<String, ReportError> {
+    fn page(&self) -> String {
         let caveats = |run: &Run| {
             let own = self.caveats.iter().filter(|caveat| caveat.run == run.name);
             own.map(|caveat| caveat.text.clone()).collect()
@@ -121,13 +121,13 @@ impl Report {
             })
             .collect();
         let page = Page { title: "layerscope".into(), runs, trajectories: prompts.collect() };
-        Ok(page.html())
+        page.html()
     }
 
     /// The same runs and the same program give the same report.
     fn manifest(&self, from: Manifest) -> Result<Manifest, ReportError> {
         let record = |run: &Run| {
-            let path = run.path.join(if !run.rows.is_empty() { METRICS } else { TRAJECTORY });
+            let path = run.path.join(if run.rows.is_empty() { TRAJECTORY } else { METRICS });
             let failed = |e| ReportError::Input(RunError::io("read", &path, e));
             let bytes = std::fs::metadata(&path).map_err(failed)?.len();
             let sha256 = sha256_file(&path, &|_| ()).map_err(failed)?;

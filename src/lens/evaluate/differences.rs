@@ -49,7 +49,7 @@ impl Evaluation<'_> {
             let number = scores.contrast(|mean| mean(column.index) - mean(less.index));
             let metric = format!("{}_{what}", column.metric.name());
             let row = self.row(&self.cells[place], &metric, column.metric.unit(), number);
-            (number.n > 0).then(|| MetricRow { kind: RowKind::Difference, ..row })
+            (number.n > 0).then_some(MetricRow { kind: RowKind::Difference, ..row })
         })
     }
 

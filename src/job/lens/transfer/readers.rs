@@ -38,7 +38,7 @@ impl Readers {
             let place = readers.others.len();
             match (kind, lens.rung()) {
                 (RowKind::Shared, Some((folder, ROTATED))) => {
-                    readers.rotated.push((folder.to_owned(), place))
+                    readers.rotated.push((folder.to_owned(), place));
                 }
                 (RowKind::Shared, _) => readers.shared.push(place),
                 (RowKind::Tuned, _) => readers.twin = Some(place),
