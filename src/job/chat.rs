@@ -19,7 +19,7 @@ pub struct ChatSettings {
     pub chat: Option<PathBuf>,
     /// How chats become text.
     #[serde(flatten)]
-    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Chats"))]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub template: TemplateSettings,
 }
 

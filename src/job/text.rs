@@ -38,7 +38,7 @@ pub struct TextSettings {
     pub pack: bool,
     /// How chats become text.
     #[serde(flatten)]
-    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Chats"))]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub template: TemplateSettings,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref};
 
-/// What a subject is made of. Its `Display` is the column `subject`; the parts have columns of their own ([`super::parts`]).
+/// What a subject is made of. Its `Display` is the column `subject`; the parts have columns of their own.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Parts {
     /// A lens, a probe, a baseline, `model`: a name alone.

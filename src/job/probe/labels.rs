@@ -59,7 +59,7 @@ pub struct LabelSettings {
     pub turn: Option<TurnSelector>,
     /// How chats become text.
     #[serde(flatten)]
-    #[cfg_attr(feature = "cli", command(flatten, next_help_heading = "Chats"))]
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub template: TemplateSettings,
     /// Longest text in tokens; by default the model's context
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]

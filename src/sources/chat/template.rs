@@ -24,27 +24,30 @@ const LARGEST: u64 = 4 << 20;
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct TemplateSettings {
     /// Chat template in place of the model's own: a file, or the name of one of several that the model has
-    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE|NAME"))]
+    #[cfg_attr(feature = "cli", arg(long, help_heading = "Chats", value_name = "FILE|NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<String>,
     /// Tools that chats may call, a JSON list
-    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE.json"))]
+    #[cfg_attr(feature = "cli", arg(long, help_heading = "Chats", value_name = "FILE.json"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<PathBuf>,
     /// Variable of the chat template, a name and its JSON; repeat for several
-    #[cfg_attr(feature = "cli", arg(long, value_name = "KEY=JSON"))]
+    #[cfg_attr(feature = "cli", arg(long, help_heading = "Chats", value_name = "KEY=JSON"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub template_option: Vec<String>,
     /// Day that a chat template takes for today, such as 2025-01-31
-    #[cfg_attr(feature = "cli", arg(long, value_name = "DATE"))]
+    #[cfg_attr(feature = "cli", arg(long, help_heading = "Chats", value_name = "DATE"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat_date: Option<Clock>,
     /// Render chats up to where the model begins its answer
-    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "continue_final_message"))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, help_heading = "Chats", conflicts_with = "continue_final_message")
+    )]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub add_generation_prompt: bool,
     /// Leave the last message of a chat open, to be continued
-    #[cfg_attr(feature = "cli", arg(long))]
+    #[cfg_attr(feature = "cli", arg(long, help_heading = "Chats"))]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub continue_final_message: bool,
 }
