@@ -31,7 +31,7 @@ pub enum Error {
     /// A matrix that has no Cholesky factorisation.
     #[error("{what} ({n} × {n}) is singular or not finite, even with {lambda:.1e} added to its diagonal")]
     NoCholesky {
-        /// Which.
+        /// The matrix, as the message calls it.
         what: &'static str,
         /// Its size.
         n: usize,

@@ -51,7 +51,7 @@ impl Plant {
 /// What was planted and what was caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Planted {
-    /// How.
+    /// The way in which documents were planted.
     pub plant: Plant,
     /// Documents that were fitted on.
     pub planted: u64,

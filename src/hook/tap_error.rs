@@ -10,7 +10,7 @@ pub enum TapError {
     /// A value cannot be changed as it was asked for.
     #[error("the edit at {point}: {reason}")]
     Edit {
-        /// Where.
+        /// The hook point at which the tap was asked.
         point: HookPoint,
         /// Why, in a line.
         reason: String,
@@ -18,7 +18,7 @@ pub enum TapError {
     /// What a tap returned is of another shape, type or device: it could broadcast without a word.
     #[error("the edit at {point} must return {expected}, got {found}")]
     Misfit {
-        /// Where.
+        /// The hook point at which the tap was asked.
         point: HookPoint,
         /// What the network had there.
         expected: String,

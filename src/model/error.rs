@@ -10,7 +10,7 @@ pub enum ModelError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: io::Error,
     },
     /// config.json is not JSON, or a value has the wrong type.

@@ -50,7 +50,7 @@ pub enum ProbeError {
     Probe {
         /// Hook, layer and split, or what else was at work.
         place: String,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: layerscope_probes::Error,
     },
     /// The model cannot run, or a state is not finite.

@@ -137,7 +137,7 @@ pub enum SavedError {
     Linear {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: layerscope_probes::Error,
     },
     /// A tensor cannot be read.

@@ -106,7 +106,7 @@ pub enum RunError {
     BadManifest {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it, in a line.
         reason: String,
     },
     /// A number of `metrics.parquet` has neither an interval nor a reason, or both.
@@ -130,7 +130,7 @@ pub enum RunError {
     BadMetrics {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it, in a line.
         reason: String,
     },
 }

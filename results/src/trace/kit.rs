@@ -22,7 +22,7 @@ pub enum KitError {
     NotTracked {
         /// The token.
         id: u32,
-        /// Where.
+        /// Its place in the prompt, from 0.
         position: usize,
     },
 }

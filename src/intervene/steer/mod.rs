@@ -37,9 +37,9 @@ pub enum SteerError {
     /// A vector is not one of this model, or has no length.
     #[error("direction {name}, layer {layer}: {reason}")]
     Direction {
-        /// Which.
+        /// The direction, by its name.
         name: String,
-        /// Where.
+        /// The layer of the states.
         layer: usize,
         /// What is wrong with it.
         reason: String,

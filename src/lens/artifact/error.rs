@@ -27,7 +27,7 @@ pub enum ArtifactError {
     Config {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it, in a line.
         reason: String,
     },
     /// `params.pt` is not what the package writes.
@@ -35,7 +35,7 @@ pub enum ArtifactError {
     ParamsPt {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: TorchFileError,
     },
     /// A tensor is missing, unknown, of another type or shape, or not finite.

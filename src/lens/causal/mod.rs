@@ -48,11 +48,11 @@ pub enum CausalError {
     /// A lens cannot read.
     #[error("{lens}, layer {layer}: {source}")]
     Lens {
-        /// Which.
+        /// The lens that was read with, by its name.
         lens: String,
-        /// Where.
+        /// The layer of the states.
         layer: LayerIndex,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: layerscope_lenses::Error,
     },
     /// A tensor operation, or the readout of the model's own prediction.
@@ -72,9 +72,9 @@ pub enum CausalError {
     /// No direction changes what the lens says.
     #[error("{lens}, layer {layer}: no direction changes what the lens says (direction {place})")]
     Flat {
-        /// Which.
+        /// The lens that was read with, by its name.
         lens: String,
-        /// Where.
+        /// The layer of the states.
         layer: LayerIndex,
         /// Of which direction, counted from 1.
         place: usize,

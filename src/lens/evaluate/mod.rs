@@ -39,11 +39,11 @@ pub enum EvalError {
     /// A lens cannot read.
     #[error("{lens}, layer {layer}: {source}")]
     Lens {
-        /// Which.
+        /// The lens that was read with, by its name.
         lens: String,
-        /// Where.
+        /// The layer of the states.
         layer: LayerIndex,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: layerscope_lenses::Error,
     },
     /// Moments cannot be taken.

@@ -48,9 +48,9 @@ pub enum FitError {
     Lens {
         /// Which fit.
         target: String,
-        /// Where.
+        /// The step of the fit, from 0.
         step: usize,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: layerscope_lenses::Error,
     },
     /// A checkpoint cannot be written or read.

@@ -25,7 +25,7 @@ pub enum NoDecay {
     NothingLeft {
         /// The target.
         control: Control,
-        /// Where.
+        /// The layer of the states.
         layer: usize,
         /// Of which documents.
         side: &'static str,

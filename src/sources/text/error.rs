@@ -12,7 +12,7 @@ pub enum TextError {
     Chat {
         /// Where it is.
         place: String,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: ChatError,
     },
     /// A chat where no model's template is at hand.

@@ -17,7 +17,7 @@ pub enum ForeignError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: io::Error,
     },
     /// A file is not what it should be.
@@ -33,7 +33,7 @@ pub enum ForeignError {
     Torch {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the part below said; it is the cause of this error.
         source: TorchFileError,
     },
     /// A tensor of another shape than the model's.
