@@ -136,3 +136,25 @@ fn part(n: &Tensor, ask: Ask<'_>, rows: &[usize], by: Precision, pass: Pass<'_>)
     let ask = Ask { tokens: &tokens, marginal: weights.as_deref(), expectation: ask.expectation };
     pass(&n.f_index_select(0, &places(rows).to_device(n.device()))?, ask, by)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Differences .5 and -.25: mean .125, root mean square √(.3125 / 2).
+    #[test]
+    fn an_audit_by_hand() {
+        let mut audit = Audit::default();
+        assert_eq!((audit.mean(), audit.root_mean_square()), (0.0, 0.0));
+        audit.compare(1.5, 1.0);
+        audit.compare(0.75, 1.0);
+        assert_eq!((audit.compared, audit.mean(), audit.largest), (2, 0.125, 0.5));
+        assert_eq!(audit.root_mean_square(), (0.3125f64 / 2.0).sqrt());
+        // Off by .5 each time is beyond the bound, once there are enough to say so.
+        for _ in 2..BOUND.0 {
+            assert!(audit.check().is_ok());
+            audit.compare(1.5, 1.0);
+        }
+        assert!(audit.check().is_err());
+    }
+}
