@@ -155,3 +155,17 @@ def test_a_layer_of_100_mb_is_mapped_in_2_ms(tmp_path: Path) -> None:
         return time.perf_counter() - begun
 
     assert min(seconds() for _ in range(20)) < 2e-3
+
+
+def test_what_others_kept_is_taken_in_and_checked(model: ls.Model, folder: Path, tmp_path: Path) -> None:
+    source = folder.parent / "import" / "saelens"
+    acts = ls.import_(source, format="saelens", model=model, out=tmp_path / "acts")
+    assert acts["blocks.4.hook_resid_pre"].shape == (48, 128)
+    again: ls.Activations = ls.open(tmp_path / "acts")
+    assert np.array_equal(np.asarray(again[4]), np.asarray(acts["resid_pre", 4]))
+    # The states of layer 4 are not those of layer 3.
+    renamed = tmp_path / "map.json"
+    renamed.write_text(json.dumps({"blocks.4.hook_resid_pre": "blocks.3.hook_resid_pre"}))
+    with pytest.raises(ls.CheckFailed, match=r"blocks\.4\.hook_resid_pre"):
+        model.import_(source, format="saelens", map=str(renamed), out=tmp_path / "wrong")
+    assert not (tmp_path / "wrong" / "acts").exists()

@@ -23,7 +23,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .acts import Activations, Rows
     from .lens import Lens, Reading, logit
-    from .model import Model
+    from .model import Model, import_
     from .model import open_run as open
     from .results import Answer, Evaluation, Figure, Probe, Run, Sweep, View
     from .tracing import Trace, trace
@@ -53,6 +53,7 @@ __all__ = [
     "UsageError",
     "View",
     "__version__",
+    "import_",
     "logit",
     "open",
     "trace",
@@ -61,7 +62,7 @@ __all__ = [
 _PLACES = {
     "Activations": "acts", "Rows": "acts",
     "Lens": "lens", "Reading": "lens", "logit": "lens",
-    "Model": "model", "open": "model",
+    "Model": "model", "import_": "model", "open": "model",
     "Answer": "results", "Evaluation": "results", "Figure": "results", "Probe": "results", "Run": "results",
     "Sweep": "results", "View": "results",
     "Trace": "tracing", "trace": "tracing",

@@ -26,6 +26,7 @@ __all__ = ["Model", "open_run"]
 
 RESULTS: dict[str, type[Run]] = {
     "export": Activations,
+    "import": Activations,
     "lens fit": Lens,
     "lens eval": Evaluation,
     "probe sweep": Sweep,
@@ -144,6 +145,30 @@ class Model:
             tokens=whole(tokens),
             format=format,
             **settings,
+        )
+        return found
+
+    def import_(
+        self,
+        source: str | PathLike[str],
+        *,
+        format: Literal["transformer_lens", "transformers", "saelens", "vllm", "npy"],
+        layers: Layers | None = None,
+        check: int = 8,
+        out: str | PathLike[str] | None = None,
+        **settings: Any,
+    ) -> Activations:
+        """Takes in activations that another program kept of this model: a file, or a folder of files.
+
+        `check` documents are run again and compared; a column that is not what its name says (another layer's, normed,
+        centred) raises `CheckFailed`, and nothing is written.
+
+        >>> Model("fixtures/gpt2-alice-8l").import_("fixtures/import/tl.pt", format="transformer_lens")["resid_pre", 2].shape[1]
+        128
+        """
+        maker = {"transformer_lens": "tl", "transformers": "hf"}.get(format, format)
+        found: Activations = self._into(
+            "import", out, source=str(source), layers=layers, check=check, format="arrow", **{"as": maker}, **settings
         )
         return found
 
@@ -292,6 +317,16 @@ class Model:
 def _again(settings: dict[str, Any], progress: Any) -> Model:
     given = {name: value for name, value in settings.items() if name != "model"}
     return Model(settings["model"], progress=progress, **given)
+
+
+def import_(source: str | PathLike[str], *, model: Model, **settings: Any) -> Activations:
+    """`model.import_(source, …)`: activations that another program kept, as an export.
+
+    >>> acts = import_("fixtures/import/saelens", format="saelens", model=Model("fixtures/gpt2-alice-8l"))
+    >>> acts["blocks.4.hook_resid_pre"].shape
+    (48, 128)
+    """
+    return model.import_(source, **settings)
 
 
 def open_run(path: str | PathLike[str]) -> Any:
