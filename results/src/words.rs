@@ -18,6 +18,17 @@ pub fn plural(noun: &str) -> String {
     }
 }
 
+/// A name that is not taken: `base`, or else `base-2`, `base-3` …
+pub fn numbered(base: &str, taken: impl Fn(&str) -> bool) -> String {
+    let mut name = base.to_owned();
+    let mut number = 1;
+    while taken(&name) {
+        number += 1;
+        name = format!("{base}-{number}");
+    }
+    name
+}
+
 /// A count with a unit people read: `1.3 GB`, `124.4 M`.
 pub fn human(n: u64, unit: &str) -> String {
     let (mut x, mut prefix) = (n as f64, "");
@@ -34,6 +45,13 @@ pub fn human(n: u64, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_taken_get_a_number() {
+        let taken = ["run", "run-2", "other"];
+        let unlike = |base: &str| numbered(base, |name| taken.contains(&name));
+        assert_eq!(["run", "other", "new"].map(unlike), ["run-3", "other-2", "new"]);
+    }
 
     #[test]
     fn one_and_many() {

@@ -70,6 +70,15 @@ impl Schedule {
             && self.steps.iter().enumerate().all(|(i, step)| *step == Step::Block(i))
     }
 
+    /// The block that does not run, where all others run as they do in the model.
+    pub fn left_out(&self) -> Option<usize> {
+        let is_all_but = |out: &usize| {
+            let others = (0..self.n_layers).filter(|block| block != out).map(Step::Block);
+            others.eq(self.steps.iter().cloned())
+        };
+        (0..self.n_layers).find(is_all_but)
+    }
+
     /// Blocks of the model this was made for.
     pub(super) fn n_layers(&self) -> usize {
         self.n_layers
@@ -104,5 +113,23 @@ impl fmt::Display for Schedule {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_block_is_left_out_where_the_others_run_as_they_do() {
+        let left_out = |steps: Vec<Step>| Schedule::new(steps, 4).unwrap().left_out();
+        let blocks = |blocks: &[usize]| blocks.iter().copied().map(Step::Block).collect::<Vec<_>>();
+        assert_eq!(left_out(blocks(&[0, 1, 3])), Some(2));
+        assert_eq!(left_out(blocks(&[0, 1, 2])), Some(3));
+        for other in [&[0, 1, 2, 3][..], &[0, 3], &[0, 3, 1]] {
+            assert_eq!(left_out(blocks(other)), None, "{other:?}");
+        }
+        // Side by side is another order.
+        assert_eq!(left_out(vec![Step::Block(0), Step::Parallel(vec![1, 3], Combine::Mean)]), None);
     }
 }

@@ -4,7 +4,7 @@ use layerscope_probes::{Csr, Logistic, TokenColumns};
 use numpy::{IntoPyArray as _, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use crate::estimators::{ending, fitted};
+use crate::estimators::fitted_path;
 use crate::labels::{Classes, Ids, classes, slice};
 use crate::run::run;
 
@@ -91,11 +91,7 @@ pub(crate) fn logistic_counts<'py>(
         let logistic = Logistic { balanced, tolerance, standardise: false, ..Logistic::default() };
         logistic.path_plain(&x, &classes(y, n_classes), &l2)
     })?;
-    Ok(probes
-        .into_iter()
-        .map(|probe| (ending(&probe), probe))
-        .map(|(end, p)| (fitted(py, p.linear), end))
-        .collect())
+    Ok(fitted_path(py, probes))
 }
 
 /// Texts on more than one side of a split: same, near, of how many, an example, and the warning.

@@ -1,8 +1,8 @@
 //! Estimators: rows and labels in, directions and biases out.
 
 use layerscope_probes::{
-    Centroid, Fit as _, Labelled, Labels, Lda, Linear, Logistic, LogisticProbe, MeanDifference, Ridge,
-    Shrinkage, Spectrum, Whitened,
+    Centroid, Fit, Labelled, Labels, Lda, Linear, Logistic, LogisticProbe, MeanDifference, Ridge, Shrinkage,
+    Spectrum, Whitened,
 };
 use numpy::{IntoPyArray as _, PyArray1, PyArray2};
 use pyo3::prelude::*;
@@ -20,9 +20,13 @@ pub(crate) fn fitted(py: Python<'_>, linear: Linear) -> Fitted<'_> {
 /// How a fit ended: iterations, evaluations, objective, gradient norm, gap, converged.
 type Ending = (usize, usize, f64, f64, f64, bool);
 
-pub(crate) fn ending(probe: &LogisticProbe) -> Ending {
-    let end = &probe.convergence;
-    (end.iterations, end.evaluations, end.objective, end.gradient, end.gap, end.converged)
+/// The probes of a path of penalties.
+pub(crate) fn fitted_path(py: Python<'_>, probes: Vec<LogisticProbe>) -> Vec<(Fitted<'_>, Ending)> {
+    let one = |LogisticProbe { linear, convergence: end, .. }| {
+        let end = (end.iterations, end.evaluations, end.objective, end.gradient, end.gap, end.converged);
+        (fitted(py, linear), end)
+    };
+    probes.into_iter().map(one).collect()
 }
 
 /// A logistic regression for each penalty, largest first inside, given in the order of `l2`. A fit of one penalty that does not
@@ -50,11 +54,7 @@ pub(crate) fn logistic_path<'py>(
         }
         logistic.path(&Whitened::new(rows, standardise)?, &data.y, &l2)
     })?;
-    Ok(probes
-        .into_iter()
-        .map(|probe| (ending(&probe), probe))
-        .map(|(end, p)| (fitted(py, p.linear), end))
-        .collect())
+    Ok(fitted_path(py, probes))
 }
 
 /// A ridge regression of numbers `(n, k)` for each penalty.
@@ -99,6 +99,17 @@ fn ridge<'py>(
     Ok(probes.into_iter().map(|linear| fitted(py, linear)).collect())
 }
 
+/// A closed form fitted to classes.
+fn of_classes<'py>(
+    py: Python<'py>,
+    x: &Rows<'py>,
+    (y, n_classes): (&Classes<'py>, usize),
+    estimator: &(impl Fit<Fitted = Linear> + Sync),
+) -> PyResult<Fitted<'py>> {
+    let data = Labelled { x: x.as_array(), y: classes(slice(y)?, n_classes) };
+    Ok(fitted(py, run(py, || estimator.fit(&data))?))
+}
+
 /// Linear discriminant analysis; without a `shrinkage`, that of OAS.
 #[pyfunction]
 pub(crate) fn lda<'py>(
@@ -109,9 +120,8 @@ pub(crate) fn lda<'py>(
     shrinkage: Option<f64>,
     standardise: bool,
 ) -> PyResult<Fitted<'py>> {
-    let data = Labelled { x: x.as_array(), y: classes(slice(&y)?, n_classes) };
     let shrinkage = shrinkage.map_or(Shrinkage::Oas, Shrinkage::Fixed);
-    Ok(fitted(py, run(py, || Lda { shrinkage, standardise }.fit(&data))?))
+    of_classes(py, &x, (&y, n_classes), &Lda { shrinkage, standardise })
 }
 
 /// The difference of the means of two classes.
@@ -123,8 +133,7 @@ pub(crate) fn mean_difference<'py>(
     n_classes: usize,
     standardise: bool,
 ) -> PyResult<Fitted<'py>> {
-    let data = Labelled { x: x.as_array(), y: classes(slice(&y)?, n_classes) };
-    Ok(fitted(py, run(py, || MeanDifference { standardise }.fit(&data))?))
+    of_classes(py, &x, (&y, n_classes), &MeanDifference { standardise })
 }
 
 /// The nearest class mean.
@@ -136,6 +145,5 @@ pub(crate) fn centroid<'py>(
     n_classes: usize,
     standardise: bool,
 ) -> PyResult<Fitted<'py>> {
-    let data = Labelled { x: x.as_array(), y: classes(slice(&y)?, n_classes) };
-    Ok(fitted(py, run(py, || Centroid { standardise }.fit(&data))?))
+    of_classes(py, &x, (&y, n_classes), &Centroid { standardise })
 }

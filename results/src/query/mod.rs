@@ -16,7 +16,10 @@ pub use answer::Answer;
 use polars::{prelude::*, sql::SQLContext};
 use scan::Scan;
 
-use crate::run::{Manifest, RunError, Status, check_file};
+use crate::{
+    run::{Manifest, RunError, Status, check_file},
+    words::numbered,
+};
 
 /// Rows of an export and their states: folders of shards.
 const TOKENS: &str = "tokens";
@@ -98,11 +101,8 @@ impl Tables {
                 return Err(QueryError::Incomplete { path: folder.clone(), kind: manifest.kind });
             }
             let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-            let base =
-                whole.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
-            let numbered = (2..).map(|i| format!("{base}-{i}"));
-            let name = std::iter::once(base.clone()).chain(numbered).find(|name| !names.contains(name));
-            let name = name.unwrap_or_default();
+            let base = whole.file_name().map_or("run".into(), |name| name.to_string_lossy());
+            let name = numbered(&base, |name| names.iter().any(|other| other == name));
             parts.extend(parts_of(folder, &name)?);
             names.push(name);
         }
@@ -150,23 +150,23 @@ impl Tables {
 
 /// The Parquet files of a folder, and the shards of an export.
 fn parts_of(folder: &Path, run: &str) -> Result<Vec<Part>, QueryError> {
-    let mut parts = Vec::new();
-    for file in parquet_files(folder, Path::new(""))? {
-        let table = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let (run, folder) = (run.to_owned(), folder.to_owned());
-        parts.push(Part { table, run, folder, file, hook: None, layer: None });
-    }
-    let shards = |table: &str, below: &Path, hook: Option<&str>, layer: Option<i32>| {
-        let part = |file| Part {
-            table: table.to_owned(),
-            run: run.to_owned(),
-            folder: folder.to_owned(),
-            file,
-            hook: hook.map(str::to_owned),
-            layer,
-        };
-        parquet_files(folder, below).map(|files| files.into_iter().map(part).collect::<Vec<_>>())
+    let part = |table: &str, file, hook: Option<&str>, layer| Part {
+        table: table.to_owned(),
+        run: run.to_owned(),
+        folder: folder.to_owned(),
+        file,
+        hook: hook.map(str::to_owned),
+        layer,
     };
+    let shards = |table: &str, below: &Path, hook: Option<&str>, layer: Option<i32>| {
+        let files = parquet_files(folder, below)?.into_iter();
+        Ok::<_, QueryError>(files.map(|file| part(table, file, hook, layer)).collect::<Vec<_>>())
+    };
+    let named = |file: PathBuf| {
+        let table = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        part(&table, file, None, None)
+    };
+    let mut parts: Vec<Part> = parquet_files(folder, Path::new(""))?.into_iter().map(named).collect();
     parts.extend(shards(TOKENS, Path::new(TOKENS), None, None)?);
     for (below, hook) in keyed(folder, Path::new(ACTS), "hook=")? {
         let layers = keyed(folder, &below, "layer=")?;

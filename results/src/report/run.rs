@@ -10,6 +10,7 @@ use super::ReportError;
 use crate::{
     run::{METRICS, Manifest, MetricRow, RowKind, Status, read_metrics},
     trace::{TRAJECTORY, Trace, read_traces},
+    words::numbered,
 };
 
 /// A finished run.
@@ -36,19 +37,14 @@ impl Run {
     /// [`ReportError`] naming the folder.
     pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>, ReportError> {
         let mut runs: Vec<Self> = Vec::new();
-        let (mut seen, mut names) = (BTreeSet::new(), BTreeSet::new());
+        let mut seen = BTreeSet::new();
         for path in paths {
             let mut run = Self::read(path)?;
             let place = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             if !seen.insert(place) {
                 return Err(ReportError::Twice { path: path.clone() });
             }
-            let name = run.name.clone();
-            let mut i = 1;
-            while !names.insert(run.name.clone()) {
-                i += 1;
-                run.name = format!("{name}-{i}");
-            }
+            run.name = numbered(&run.name, |name| runs.iter().any(|other| other.name == name));
             if paths.len() > 1 {
                 run.prefix = format!("{}-", run.name);
             }

@@ -21,11 +21,11 @@ pub(super) fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(),
     let mut text = String::new();
     for (kinds, title) in [
         (
-            [RowKind::SteerPairs; 2],
+            &[RowKind::SteerPairs][..],
             "what the pairs differ in: cosine of a pair's difference with the others' mean, and the share along the first component",
         ),
         (
-            [RowKind::SteerSentence, RowKind::SteerRandom],
+            &[RowKind::SteerSentence, RowKind::SteerRandom],
             "vectors that make the model say the sentence, and random ones as long: nats per token, share said greedily, length",
         ),
     ] {

@@ -44,17 +44,6 @@ pub struct Named {
     pub schedule: Schedule,
 }
 
-impl Named {
-    /// The block that is left out, where the others run as they do in the model.
-    fn skipped(&self, n_layers: usize) -> Option<usize> {
-        let order = self.schedule.to_string();
-        let others = |block: usize| {
-            (0..n_layers).filter(move |b| *b != block).map(|b| b.to_string()).collect::<Vec<_>>()
-        };
-        (0..n_layers).find(|block| others(*block).join(",") == order)
-    }
-}
-
 /// Schedules being compared, and the sums so far.
 pub struct Comparison<'a> {
     schedules: &'a [Named],
@@ -133,11 +122,11 @@ impl<'a> Comparison<'a> {
             // Prediction depth and early exit are of a stream whose layers are the model's.
             let known = |row: &MetricRow| Metric::ALL.iter().any(|metric| metric.name() == row.metric);
             let of = of.into_iter().filter(known);
+            let skipped = named.schedule.left_out();
             rows.extend(of.map(|row| {
                 let of = (row.kind != RowKind::Logit).then(|| row.subject.to_string());
                 let end = of.is_none() && row.layer as usize == self.n_layers;
-                let (schedule, skipped) = (named.name.clone(), named.skipped(self.n_layers));
-                let subject = Parts::Scheduled { of, schedule, skipped }.into();
+                let subject = Parts::Scheduled { of, schedule: named.name.clone(), skipped }.into();
                 MetricRow { subject, kind: if end { RowKind::Schedule } else { row.kind }, ..row }
             }));
         }

@@ -15,8 +15,9 @@ use crate::{
         AllWindows, Cluster, IntervalSettings, Job, JobError, Layers, LeakageSettings, ModelSettings,
         PrecisionSetting, Session, SetTo, Source, TextSettings, Watch, audit_note, claimed, counts,
     },
-    lens::evaluate::{
-        Baselines, Cell, EvalError, Evaluation, Reading, TOKENS, TokenTable, Watch as Readings,
+    lens::{
+        artifact::LensKind,
+        evaluate::{Baselines, Cell, EvalError, Evaluation, Reading, TOKENS, TokenTable, Watch as Readings},
     },
     lenses::Readout,
     model::Model,
@@ -232,9 +233,9 @@ impl Eval {
         let marginals = !self.no_marginals;
         let of = (&lenses.all[..], &lenses.kinds[..]);
         let evaluation = Evaluation::new(&readout, of.0, of.1, points, n_layers, intervals, marginals)?;
-        let mut evaluation = evaluation.at(self.chosen(source, asked.iter().any(|a| a.is("future")))?);
         let horizons = asked.iter().map(Asked::horizons).max().unwrap_or(1);
-        let future = asked.iter().any(|a| a.is("future"));
+        let future = asked.iter().any(|a| a.is(LensKind::Future));
+        let mut evaluation = evaluation.at(self.chosen(source, future)?);
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
         let pass = Pass {
             model,

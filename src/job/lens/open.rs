@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    lens::artifact::{ArtifactError, LensFolder, check, check_shape, lens_sha256, unembed_sha256},
+    lens::artifact::{ArtifactError, LensFolder, LensKind, check, check_shape, lens_sha256, unembed_sha256},
     lenses::{Lens, LogitLens},
     model::{Model, Spec},
-    results::run::{LensRecord, MANIFEST, RowKind},
+    results::{
+        run::{LensRecord, MANIFEST, RowKind},
+        words::numbered,
+    },
 };
 use tch::Device;
 
@@ -48,12 +51,8 @@ pub fn read(names: &[PathBuf]) -> Result<Vec<Asked>, JobError> {
             )));
         }
         let folder = LensFolder::read(name).map_err(JobError::usage)?;
-        let mut label = folder_name(name)?;
-        let (base, mut n) = (label.clone(), 1);
-        while label == "logit" || asked.iter().any(|a| a.name == label) {
-            n += 1;
-            label = format!("{base}-{n}");
-        }
+        let label =
+            numbered(&folder_name(name)?, |label| label == "logit" || asked.iter().any(|a| a.name == label));
         folder.lenses(&label, Device::Cpu).map_err(JobError::usage)?;
         asked.push(Asked { name: label, folder: Some((name.clone(), folder)) });
     }
@@ -139,8 +138,8 @@ impl Asked {
     }
 
     /// Whether it is a lens of this kind.
-    pub fn is(&self, kind: &str) -> bool {
-        self.folder.as_ref().is_some_and(|(_, folder)| folder.config.kind.to_string() == kind)
+    pub fn is(&self, kind: LensKind) -> bool {
+        self.folder.as_ref().is_some_and(|(_, folder)| folder.config.kind == kind)
     }
 }
 

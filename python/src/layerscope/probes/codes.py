@@ -40,6 +40,14 @@ class CodeLength:
         return weightings.mean(self.bits).map(lambda bits: self.log2_classes / bits).estimate()
 
 
+def _message(x: Any, y: Any, groups: Any, l2: Sequence[float]) -> tuple[Any, Any, int, Any, list[float]]:
+    """Rows, numbers of classes, how many classes there are, groups and penalties, as the library takes them."""
+    x = _arrays.rows(x)
+    number, kinds = _arrays.classes(y)
+    _arrays.same_length(len(x), number)
+    return x, number, len(kinds), _arrays.ids(groups, len(x)), _arrays.penalties(l2)
+
+
 def online_code(
     x: Any,
     y: Any,
@@ -62,12 +70,9 @@ def online_code(
     >>> bool(online_code(x, x[:, 0] > 0).compression > 2)
     True
     """
-    x = _arrays.rows(x)
-    number, kinds = _arrays.classes(y)
-    _arrays.same_length(len(x), number)
-    group = _arrays.ids(groups, len(x))
-    penalties, seed, order = _arrays.penalties(l2), _arrays.count(seed, "seed"), _arrays.count(order, "order")
-    found = _probes.online_code(x, number, len(kinds), group, penalties, standardise, balanced, tolerance, seed, order)
+    message = _message(x, y, groups, l2)
+    seed, order = _arrays.count(seed, "seed"), _arrays.count(order, "order")
+    found = _probes.online_code(*message, standardise, balanced, tolerance, seed, order)
     return CodeLength(*found)
 
 
@@ -85,12 +90,7 @@ def shuffled_codes(
 ) -> list[CodeLength]:
     """The code lengths of shuffled labels, another shuffle in each order below `orders`: what labels that mean
     nothing cost. There are fewer where shuffles keep losing a class."""
-    x = _arrays.rows(x)
-    number, kinds = _arrays.classes(y)
-    _arrays.same_length(len(x), number)
-    group = _arrays.ids(groups, len(x))
-    penalties, seed, orders = _arrays.penalties(l2), _arrays.count(seed, "seed"), _arrays.count(orders, "orders")
-    found = _probes.shuffled_codes(
-        x, number, len(kinds), group, penalties, standardise, balanced, tolerance, seed, orders
-    )
+    message = _message(x, y, groups, l2)
+    seed, orders = _arrays.count(seed, "seed"), _arrays.count(orders, "orders")
+    found = _probes.shuffled_codes(*message, standardise, balanced, tolerance, seed, orders)
     return [CodeLength(np.asarray(bits), rows, log2) for bits, rows, log2 in found]

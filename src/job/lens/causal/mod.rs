@@ -20,7 +20,10 @@ use crate::{
         AllWindows, Job, JobError, Layers, LeakageSettings, ModelSettings, PassSettings, Session, SetTo,
         Source, TextSettings, Watch, claimed, counts,
     },
-    lens::causal::{Plan, Removal, Set},
+    lens::{
+        artifact::LensKind,
+        causal::{Plan, Removal, Set},
+    },
     results::run::{Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
     states::write_tensors,
 };
@@ -228,7 +231,8 @@ impl Causal {
 
 /// Lenses that say what the next token is, of the stream that enters a block.
 fn check_kinds(asked: &[Asked]) -> Result<(), JobError> {
-    let future = |a: &Asked| ["future", "future-vocab", "future-prompt"].iter().any(|kind| a.is(kind));
+    let kinds = [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt];
+    let future = |a: &Asked| kinds.iter().any(|kind| a.is(*kind));
     if asked.iter().any(future) {
         return Err(JobError::setting(
             "lens",

@@ -20,6 +20,7 @@ use crate::{
         AllWindows, Cluster, IntervalSettings, Job, JobError, Layers, LeakageSettings, ModelSettings,
         PrecisionSetting, Session, Source, TextSettings, Watch, claimed, counts,
     },
+    lens::artifact::LensKind,
     lenses::LayerIndex,
     results::run::{
         Found, METRICS, Manifest, MetricRow, RunDir, RunError, read_metrics, write_atomic, write_metrics,
@@ -229,10 +230,10 @@ impl Transfer {
 }
 
 fn check_kinds(asked: &[Asked]) -> Result<(), JobError> {
-    let tuned = asked.iter().filter(|a| a.is("tuned")).count();
-    let wrong = if !asked.first().is_some_and(|a| a.is("tuned")) {
+    let tuned = asked.iter().filter(|a| a.is(LensKind::Tuned)).count();
+    let wrong = if !asked.first().is_some_and(|a| a.is(LensKind::Tuned)) {
         "the first must be a tuned lens, which has a translator per layer"
-    } else if asked.iter().any(|a| a.is("future")) {
+    } else if asked.iter().any(|a| a.is(LensKind::Future)) {
         "a future lens predicts other tokens, and has no place in this matrix"
     } else if tuned > 2 {
         "at most two tuned lenses, the one to transfer and its twin"
