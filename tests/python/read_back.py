@@ -52,6 +52,10 @@ METRICS = {
     "subject": "string", "kind": "string", "hook": "string", "layer": "int32", "source_layer": "int32", "horizon": "int32",
     "metric": "string", "unit": "string", "estimate": "double", "lower": "double", "upper": "double", "n": "int64", "n_clusters": "int64",
     "n_eff": "double", "reason": "string",
+    # The parts of a subject and of a kind, null where the row has none.
+    "of": "string", "rung": "string", "less": "string", "direction": "string", "direction_number": "int32", "strength": "double",
+    "correction": "string", "schedule": "string", "skipped_block": "int32", "step": "int32", "position": "int32", "token": "string",
+    "trained_on": "string", "tested_on": "string", "prompt": "int32", "variant": "string", "share": "double",
 }
 
 
