@@ -8,6 +8,7 @@
 //! | shares (accuracy, agreement) and what else lies in 0..1 | Wilson's, with the design effect ([`share`]) |
 //! | correlations | the jackknife's, symmetric for Fisher's z ([`correlation`]) |
 //! | over two crossed kinds, directions and documents | both jackknifes, less what both count ([`Spread::crossed`]) |
+//! | a ratio over two samples, the sharing score | Fieller's, from both jackknifes ([`ratio`]) |
 //! | windows of one text | the same, widened for the correlation of neighbours ([`Spread::serial`]) |
 //! | on request, as earlier versions had it | percentiles of a Poisson bootstrap ([`percentile`]) |
 //!
@@ -18,6 +19,7 @@ mod crossed;
 mod jackknife;
 mod percentile;
 mod policy;
+mod ratio;
 mod wilson;
 
 pub use correlation::correlation;
@@ -25,6 +27,7 @@ pub use crossed::interaction;
 pub use jackknife::{NORMAL, Spread, jackknife, student};
 pub use percentile::{percentile, quantile};
 pub use policy::{Intervals, Method};
+pub use ratio::{Covariance, ratio};
 pub use wilson::share;
 
 /// Effective clusters below which no interval is given: with fewer, nothing holds its 95 %.
@@ -75,6 +78,9 @@ pub enum NoInterval {
     /// Without one of the clusters (or in too many resamples) there is no value.
     #[error("undefined without some of the clusters")]
     Undefined,
+    /// A ratio whose denominator is no further from 0 than other clusters might move it.
+    #[error("its denominator may be 0")]
+    Denominator,
     /// Bootstrap intervals without replicates.
     #[error("no replicates")]
     NoReplicates,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use layerscope_probes::{
     Estimate, Interval, Intervals, Method, NoInterval,
-    interval::{Spread, correlation, jackknife, percentile, share},
+    interval::{Covariance, Spread, correlation, jackknife, percentile, ratio, share},
 };
 
 use super::{clusters::Clusters, docs::DocSet, replicates::Replicates};
@@ -30,6 +30,13 @@ pub struct Scores {
 struct Group {
     n_clusters: u64,
     n_eff: f64,
+}
+
+/// The value of a function of column means, the least count behind it, and the count groups that it looks at.
+struct Uses {
+    estimate: f64,
+    n: u64,
+    groups: Vec<usize>,
 }
 
 /// Any function of the column means.
@@ -108,12 +115,35 @@ impl Scores {
         clusters: u64,
     ) -> Estimate {
         let number = self.number(&f, |estimate, spread, _| spread.and(other?).around(estimate));
-        let n_eff = match other {
-            Ok(spread) => number.n_eff.min(spread.n_eff),
-            Err(NoInterval::FewClusters { n_eff }) => number.n_eff.min(n_eff),
-            Err(_) => number.n_eff,
-        };
-        Estimate { n_eff, n_clusters: number.n_clusters + clusters, ..number }
+        over_two(number, other, clusters)
+    }
+
+    /// As [`Self::contrast_over_two`], of a ratio whose denominator alone rests on the second sample, `other` being the spread of the
+    /// denominator over that one: Fieller's interval ([`ratio`]).
+    pub fn ratio_over_two(
+        &self,
+        top: impl Fn(&dyn Fn(usize) -> f64) -> f64,
+        bottom: impl Fn(&dyn Fn(usize) -> f64) -> f64,
+        other: Result<Spread, NoInterval>,
+        clusters: u64,
+    ) -> Estimate {
+        let quotient = |mean: &dyn Fn(usize) -> f64| top(mean) / bottom(mean);
+        let number = self.number(&quotient, |_, spread, _| {
+            let other = other?;
+            let used = self.uses(&quotient).groups;
+            let plain = jackknife(&self.left_out(&quotient, &used), spread.n_eff)?.variance;
+            let here = Covariance::jackknife(
+                &self.left_out(&top, &used),
+                &self.left_out(&bottom, &used),
+                spread.n_eff,
+            )?;
+            // Windows of one text: what their likeness does to the quotient's variance it does to its parts'.
+            let here = if plain > 0.0 { here.times(spread.variance / plain) } else { here };
+            let values = [top(&|column| self.mean(column)), bottom(&|column| self.mean(column))];
+            let both = Covariance { second: here.second + other.variance, ..here };
+            ratio(values, both, spread.n_eff.min(other.n_eff))
+        });
+        over_two(number, other, clusters)
     }
 
     /// `make` makes the interval of an estimate, a spread and a number of tokens.
@@ -122,20 +152,10 @@ impl Scores {
         f: &Of<'_>,
         make: impl Fn(f64, Spread, u64) -> Result<Interval, NoInterval>,
     ) -> Estimate {
-        let (n, used) = (RefCell::new(f64::INFINITY), RefCell::new(Vec::new()));
-        let estimate = f(&|column| {
-            let count = self.count(0, column);
-            n.replace_with(|least| least.min(count));
-            used.borrow_mut().push(self.columns[column]);
-            self.at(0, column) / count
-        });
-        let mut used = used.into_inner();
-        used.sort_unstable();
-        used.dedup();
+        let Uses { estimate, n, groups: used } = self.uses(f);
         if used.is_empty() {
             return Estimate::alone(estimate, "a function of no column", 0);
         }
-        let n = n.into_inner().round() as u64;
         let n_clusters = used.iter().map(|g| self.groups[*g].n_clusters).min().unwrap_or(0);
         let n_eff = used.iter().map(|g| self.groups[*g].n_eff).fold(f64::INFINITY, f64::min);
         let of = |interval, n_eff| Estimate { estimate, interval, n, n_clusters, n_eff };
@@ -151,10 +171,29 @@ impl Scores {
         }
     }
 
+    /// `f` of the corpus, and what it looks at.
+    fn uses(&self, f: &Of<'_>) -> Uses {
+        let (n, used) = (RefCell::new(f64::INFINITY), RefCell::new(Vec::new()));
+        let estimate = f(&|column| {
+            let count = self.count(0, column);
+            n.replace_with(|least| least.min(count));
+            used.borrow_mut().push(self.columns[column]);
+            self.at(0, column) / count
+        });
+        let mut groups = used.into_inner();
+        groups.sort_unstable();
+        groups.dedup();
+        Uses { estimate, n: n.into_inner().round() as u64, groups }
+    }
+
+    /// `f` without each block that has a count in one of the groups.
+    fn left_out(&self, f: &Of<'_>, used: &[usize]) -> Vec<f64> {
+        self.counted(used).map(|row| f(&|column| self.mean_at(row, column))).collect()
+    }
+
     /// The jackknife's spread over the blocks that have a count in one of the groups.
     fn spread(&self, f: &Of<'_>, used: &[usize], n_eff: f64) -> Result<Spread, NoInterval> {
-        let left_out: Vec<f64> =
-            self.counted(used).map(|row| f(&|column| self.mean_at(row, column))).collect();
+        let left_out = self.left_out(f, used);
         let spread = jackknife(&left_out, n_eff)?;
         if self.intervals.is_serial() { spread.serial(&left_out) } else { Ok(spread) }
     }
@@ -203,6 +242,16 @@ impl Scores {
     fn at(&self, row: usize, place: usize) -> f64 {
         self.table[place / TILE * self.rows + row][place % TILE]
     }
+}
+
+/// A number over the documents here, with what rests on a second sample put in.
+fn over_two(number: Estimate, other: Result<Spread, NoInterval>, clusters: u64) -> Estimate {
+    let n_eff = match other {
+        Ok(spread) => number.n_eff.min(spread.n_eff),
+        Err(NoInterval::FewClusters { n_eff }) => number.n_eff.min(n_eff),
+        Err(_) => number.n_eff,
+    };
+    Estimate { n_eff, n_clusters: number.n_clusters + clusters, ..number }
 }
 
 fn groups(docs: &[DocSet], n_eff: impl Fn(usize) -> f64) -> Vec<Group> {

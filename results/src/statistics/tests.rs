@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use layerscope_probes::interval::Spread;
+
 use super::{Estimate, Interval, Intervals, Method, NoInterval, Resamples, ScoreError, Scores, Tally};
 
 fn tally(columns: &[usize], groups: usize, replicates: usize) -> Tally {
@@ -242,4 +244,29 @@ fn a_share_stays_within_0_and_1() {
     assert_eq!(bounds(all).1, 1.0);
     assert!(bounds(few).0 > 0.0 && bounds(few).0 < 0.02 && bounds(few).1 > 0.02, "{few:?}");
     assert_eq!(t.scores().estimate(0).interval, Err(NoInterval::Constant));
+}
+
+/// Fieller's interval of `mean(0) / mean(1)` over five documents of equal size, the denominator known to a variance of .04 from elsewhere.
+/// Without each document the means are (12 - x)/4 and (40 - y)/4; variances of the means are s²/5.
+#[test]
+fn a_ratio_over_two_samples_by_hand() {
+    let (top, bottom) = ([1.0, 2.0, 3.0, 4.0, 2.0], [7.0, 8.0, 8.0, 10.0, 7.0]);
+    let mut t = jackknifed(&[0, 0], 1);
+    for (doc, (x, y)) in (0..).zip(top.iter().zip(&bottom)) {
+        t.add(doc, &[*x, *y], &[1.0]).unwrap();
+    }
+    let (numerator, denominator) = (|m: &dyn Fn(usize) -> f64| m(0), |m: &dyn Fn(usize) -> f64| m(1));
+    let other = Spread { variance: 0.04, n_eff: 9.0 };
+    let got = t.scores().ratio_over_two(numerator, denominator, Ok(other), 9);
+    close(got.estimate, 0.3, 1e-12);
+    assert_eq!((got.n_clusters, got.n_eff, got.n), (14, 5.0, 5));
+    // Squares of deviations: 5.2 and 6; products: 5. Each over 4 · 5.
+    let (v, w, c, t2) = (5.2 / 20.0, 6.0 / 20.0 + 0.04, 5.0 / 20.0, 2.776_445_105_2_f64.powi(2));
+    for end in [bounds(got).0, bounds(got).1] {
+        close((2.4 - 8.0 * end).powi(2), t2 * (v - 2.0 * end * c + end * end * w), 1e-8);
+    }
+    assert!(bounds(got).0 < 0.3 && bounds(got).1 > 0.3);
+    let few = NoInterval::FewClusters { n_eff: 3.0 };
+    let withheld = t.scores().ratio_over_two(numerator, denominator, Err(few), 3);
+    assert_eq!((withheld.interval, withheld.n_eff), (Err(few), 3.0));
 }

@@ -125,11 +125,10 @@ pub(crate) fn sharing_score(
     first: usize,
     pairs: &[(usize, usize)],
 ) -> Estimate {
-    let g = |m: &dyn Fn(usize) -> f64, constant: f64| {
-        let gap: f64 = pairs.iter().map(|(s, t)| m(*s) - m(*t)).sum();
-        gap / pairs.iter().map(|(_, t)| constant - m(*t)).sum::<f64>()
-    };
-    let spread = constants.spread(|which| g(&|c| scores.mean(c), scores.mean(first + which)));
-    let corrected = |m: &dyn Fn(usize) -> f64| g(m, constants.corrected(|which| m(first + which)));
-    scores.contrast_over_two(corrected, spread, constants.documents())
+    let gap = |m: &dyn Fn(usize) -> f64| pairs.iter().map(|(s, t)| m(*s) - m(*t)).sum::<f64>();
+    let room =
+        |m: &dyn Fn(usize) -> f64, constant: f64| pairs.iter().map(|(_, t)| constant - m(*t)).sum::<f64>();
+    let spread = constants.spread(|which| room(&|c| scores.mean(c), scores.mean(first + which)));
+    let corrected = |m: &dyn Fn(usize) -> f64| room(m, constants.corrected(|which| m(first + which)));
+    scores.ratio_over_two(gap, corrected, spread, constants.documents())
 }
