@@ -44,6 +44,7 @@ pub mod model;
 pub mod probe;
 pub mod sources;
 pub mod states;
+pub mod watch;
 
 pub use layerscope_lenses as lenses;
 pub use layerscope_probes as probes;

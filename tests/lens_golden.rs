@@ -19,6 +19,7 @@ use layerscope::{
     results::statistics::{Blocks, Intervals},
     sources::text::{BosPolicy, Corpus, Tokenizer, Window, WindowOptions, open_windows},
     states::States,
+    watch::Underway,
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -80,9 +81,15 @@ impl Case {
         let intervals = Intervals::bootstrap(0, 20);
         let mut evaluation =
             Evaluation::new(readout, lenses, &kinds, &points, self.layers(), intervals, true).unwrap();
-        States::each(&self.model, &points, windows, rows, |states, _| -> Result<(), EvalError> {
-            evaluation.add(states, None, &mut |_, _, _| Ok(())).map(drop)
-        })
+        States::each(
+            &self.model,
+            &points,
+            (windows, rows),
+            &Underway::unwatched(),
+            |states, _| -> Result<(), EvalError> {
+                evaluation.add(states, None, &mut |_, _, _| Ok(())).map(drop)
+            },
+        )
         .unwrap();
         Table(evaluation.finish())
     }
@@ -230,7 +237,10 @@ fn check_transfer(models: &[(&'static str, &str)]) {
         let segments = windows.iter().flat_map(|w| &w.segments).map(|s| (s.doc_id, s.len as usize));
         let mut mean = Mean::new(case.readout.vocab(), Blocks::new(segments, 32));
         let each = |f: &mut dyn FnMut(&States) -> Result<(), EvalError>| {
-            States::each(&case.model, &points, &windows, 700, |states, _| f(states)).unwrap();
+            States::each(&case.model, &points, (&windows, 700), &Underway::unwatched(), |states, _| {
+                f(states)
+            })
+            .unwrap();
         };
         each(&mut |states| {
             let n = case.readout.normalize(&states.last).unwrap();
@@ -397,9 +407,15 @@ fn baselines_are_those_of_the_golden_and_of_a_plain_count() {
     };
     let vocab = case.readout.vocab();
     let mut baselines = Baselines::count(case.windows.iter(), 4, vocab);
-    States::each(&case.model, &[], &case.all_windows(), 700, |states, _| -> Result<(), EvalError> {
-        baselines.add(&case.readout, &Teacher::of(&case.readout, &states.last).unwrap(), &states.docs)
-    })
+    States::each(
+        &case.model,
+        &[],
+        (&case.all_windows(), 700),
+        &Underway::unwatched(),
+        |states, _| -> Result<(), EvalError> {
+            baselines.add(&case.readout, &Teacher::of(&case.readout, &states.last).unwrap(), &states.docs)
+        },
+    )
     .unwrap();
     let intervals = Intervals::bootstrap(0, 20);
     let of = |rows: &[MetricRow], subject: &str, k: usize, metric: &str| {

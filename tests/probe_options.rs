@@ -6,7 +6,7 @@ use layerscope::{
     model::Weights,
     probe::{Protocol, Target, Task, rounds},
     results::run::{Manifest, MetricRow, read_metrics},
-    sources::labelled::{LabelledOptions, LabelledSet, Plan, Positions},
+    sources::labelled::{LabelPositions, LabelledOptions, LabelledSet, Plan},
     sources::text::{BosPolicy, Tokenizer},
 };
 use tch::Kind;
@@ -36,7 +36,7 @@ impl Fitted {
     fn read(run: &Path, data: &Path, layer: usize, lambda: f64) -> Self {
         let set = LabelledSet::open(&[data.to_owned()], &LabelledOptions::default()).unwrap();
         let tokenizer = Tokenizer::load(&fixture("gpt2-alice-8l"), BosPolicy::Auto).unwrap();
-        let plan = Plan::new(&set, &tokenizer, Positions::Last, 256).unwrap();
+        let plan = Plan::new(&set, &tokenizer, LabelPositions::Last, 256).unwrap();
         let task = Task::of(&plan, set.unit);
         let round = rounds(&task, Protocol { seed: 0, seeds: 1, kfold: None }).unwrap().remove(0);
         let Target::Classes { y, .. } = &task.target else { panic!("classes") };

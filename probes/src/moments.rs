@@ -8,7 +8,7 @@ use crate::{Error, Labelled, Labels};
 
 /// Sums over the labels of [`Moments`]; `x` is less the origin.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Target {
+pub(crate) enum LabelSums {
     /// Rows without labels.
     None,
     /// A class per row.
@@ -41,7 +41,7 @@ pub struct Moments {
     /// The first row; until then 0.
     pub(crate) origin: Array1<f64>,
     pub(crate) sum: Array1<f64>,
-    pub(crate) target: Target,
+    pub(crate) target: LabelSums,
     /// Lower half.
     gram: Array2<f64>,
     /// Rows not yet in `gram`, and their numbers, not yet in `cross`.
@@ -57,7 +57,7 @@ impl Moments {
             n: 0,
             origin: sum.clone(),
             sum,
-            target: Target::None,
+            target: LabelSums::None,
             gram,
             pending: Vec::new(),
             pending_y: Vec::new(),
@@ -66,14 +66,17 @@ impl Moments {
 
     /// Of no rows yet, of width `d`, in `n_classes` classes.
     pub fn of_classes(d: usize, n_classes: usize) -> Self {
-        let target = Target::Classes { counts: vec![0; n_classes], sums: Array2::zeros((n_classes, d)) };
+        let target = LabelSums::Classes { counts: vec![0; n_classes], sums: Array2::zeros((n_classes, d)) };
         Self { target, ..Self::new(d) }
     }
 
     /// Of no rows yet, of width `d`, with `k` numbers each.
     pub fn of_numbers(d: usize, k: usize) -> Self {
-        let target =
-            Target::Numbers { sum: Array1::zeros(k), square: Array1::zeros(k), cross: Array2::zeros((d, k)) };
+        let target = LabelSums::Numbers {
+            sum: Array1::zeros(k),
+            square: Array1::zeros(k),
+            cross: Array2::zeros((d, k)),
+        };
         Self { target, ..Self::new(d) }
     }
 
@@ -129,8 +132,8 @@ impl Moments {
             same_rows(x.nrows(), y.len())?;
         }
         match (&mut self.target, y) {
-            (Target::None, None) => {}
-            (Target::Classes { counts: total, sums }, Some(y @ Labels::Classes { n_classes, .. })) => {
+            (LabelSums::None, None) => {}
+            (LabelSums::Classes { counts: total, sums }, Some(y @ Labels::Classes { n_classes, .. })) => {
                 if *n_classes != total.len() {
                     return Err(Error::Targets { expected: total.len(), got: *n_classes });
                 }
@@ -141,7 +144,7 @@ impl Moments {
                     Zip::from(sum).and(&row).and(origin).for_each(|s, v, o| *s += f64::from(*v) - o);
                 }
             }
-            (Target::Numbers { sum, square, .. }, Some(Labels::Numbers(y))) => {
+            (LabelSums::Numbers { sum, square, .. }, Some(Labels::Numbers(y))) => {
                 if y.ncols() != sum.len() {
                     return Err(Error::Targets { expected: sum.len(), got: y.ncols() });
                 }
@@ -169,7 +172,7 @@ impl Moments {
             return;
         }
         add_gram(of_mut(&mut self.gram), 1.0, rows(&self.pending, m, d));
-        if let Target::Numbers { cross, .. } = &mut self.target {
+        if let LabelSums::Numbers { cross, .. } = &mut self.target {
             let y = rows(&self.pending_y, m, cross.ncols());
             product(of_mut(cross), false, rows(&self.pending, m, d).transpose(), y);
         }
@@ -200,11 +203,11 @@ impl Moments {
         }
         copy.sum.scaled_add(-n, &by);
         match &mut copy.target {
-            Target::None => {}
-            Target::Classes { counts, sums } => {
+            LabelSums::None => {}
+            LabelSums::Classes { counts, sums } => {
                 sums.outer_iter_mut().zip(counts).for_each(|(mut sum, n)| sum.scaled_add(-(*n as f64), &by));
             }
-            Target::Numbers { sum, cross, .. } => {
+            LabelSums::Numbers { sum, cross, .. } => {
                 cross.outer_iter_mut().zip(&by).for_each(|(mut row, b)| row.scaled_add(-b, sum));
             }
         }
@@ -293,7 +296,7 @@ impl Moments {
     /// # Errors
     /// When the labels are no classes, or a class has no row.
     pub fn classes(&self) -> Result<(&[u64], Array2<f64>), Error> {
-        let Target::Classes { counts, sums } = &self.target else {
+        let LabelSums::Classes { counts, sums } = &self.target else {
             return Err(Error::Kind { expected: "classes", got: self.target.name() });
         };
         every_class(counts)?;
@@ -331,12 +334,12 @@ impl Moments {
         self.mean()?;
         let n = self.n as f64;
         let (sum, square) = match &self.target {
-            Target::None => return Err(Error::Kind { expected: "numbers or classes", got: "absent" }),
-            Target::Classes { counts, .. } => {
+            LabelSums::None => return Err(Error::Kind { expected: "numbers or classes", got: "absent" }),
+            LabelSums::Classes { counts, .. } => {
                 let counts = Array1::from_iter(counts.iter().map(|c| *c as f64));
                 (counts.clone(), counts)
             }
-            Target::Numbers { sum, square, .. } => (sum.clone(), square.clone()),
+            LabelSums::Numbers { sum, square, .. } => (sum.clone(), square.clone()),
         };
         let total = square - &(&sum * &sum / n);
         Ok((sum / n, total))
@@ -349,9 +352,9 @@ impl Moments {
     pub fn cross(&self) -> Result<Array2<f64>, Error> {
         let (mean, _) = self.labels()?;
         let mut cross = match self.settled().target {
-            Target::Numbers { cross, .. } => cross,
-            Target::Classes { sums, .. } => sums.reversed_axes().as_standard_layout().into_owned(),
-            Target::None => Array2::zeros((self.d(), 0)),
+            LabelSums::Numbers { cross, .. } => cross,
+            LabelSums::Classes { sums, .. } => sums.reversed_axes().as_standard_layout().into_owned(),
+            LabelSums::None => Array2::zeros((self.d(), 0)),
         };
         for (mut row, s) in cross.outer_iter_mut().zip(&self.sum) {
             row.scaled_add(-s, &mean);
@@ -367,7 +370,7 @@ fn less_outer(a: &mut Array2<f64>, s: &Array1<f64>, n: f64) {
     }
 }
 
-impl Target {
+impl LabelSums {
     /// Of the same kind and width.
     fn add(&mut self, other: &Self) {
         match (self, other) {

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView2, Zip};
 
 use crate::labels::{counts, finite, same_rows, same_width};
-use crate::moments::Target;
+use crate::moments::LabelSums;
 use crate::{Error, Labels, Moments};
 
 /// Rows and `Σ x` of each class, `x` less the first row.
@@ -61,7 +61,7 @@ impl Moments {
         let (mut moved, by) = (sums.sums.clone(), &self.origin - &sums.origin);
         moved.outer_iter_mut().zip(&sums.counts).for_each(|(mut sum, n)| sum.scaled_add(-(*n as f64), &by));
         let mut copy = self.settled();
-        copy.target = Target::Classes { counts: sums.counts.clone(), sums: moved };
+        copy.target = LabelSums::Classes { counts: sums.counts.clone(), sums: moved };
         Ok(copy)
     }
 }

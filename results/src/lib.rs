@@ -12,6 +12,7 @@ pub mod draw;
 pub mod figure;
 pub mod guard;
 pub mod hash;
+pub mod inert;
 pub mod page;
 #[cfg(feature = "query")]
 pub mod query;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use unicode_normalization_alignments::char::is_combining_mark;
 
+use crate::inert::is_invisible;
+
 /// Makes bytes of text visible and harmless: space `·`, newline `⏎`, tab `⇥`, carriage return `␍`, other control,
 /// zero-width, bidirectional and odd space characters `\u{…}`, bytes that are not whole UTF-8 `\xE2`. A combining
 /// mark with nothing to sit on gets a dotted circle.
@@ -51,12 +53,11 @@ fn is_variation(c: char) -> bool {
 
 /// Characters that show nothing, look like another or act on their neighbours.
 fn is_hidden(c: char) -> bool {
-    c.is_control()
+    is_invisible(c)
         || c.is_whitespace()
         || matches!(c,
-            '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
-            | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
-            | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{FFFE}' | '\u{FFFF}' | '\u{E000}'..='\u{F8FF}'
+            '\u{AD}' | '\u{34F}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+            | '\u{2800}' | '\u{3164}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{E000}'..='\u{F8FF}'
             | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{10FFFF}')
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use console::{Alignment, measure_text_width, pad_str};
+use layerscope::results::inert::{acts, blotted};
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -63,8 +64,7 @@ fn side<'a>(cells: impl Iterator<Item = &'a String>) -> Alignment {
 
 /// A line break or an escape sequence in a name must not draw on the terminal.
 fn clean<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> Vec<String> {
-    let inert = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    cells.into_iter().map(|cell| cell.as_ref().chars().map(inert).collect()).collect()
+    cells.into_iter().map(|cell| blotted(cell.as_ref(), acts)).collect()
 }
 
 #[cfg(test)]

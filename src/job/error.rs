@@ -13,15 +13,18 @@ use crate::{
     model::{ModelError, verify::VerifyError},
     probe::{ProbeError, saved::SavedError},
     results::{
-        figure::FigureError, report::ReportError, run::RunError, statistics::ScoreError, trace::KitError,
+        figure::FigureError, inert, report::ReportError, run::RunError, statistics::ScoreError,
+        trace::KitError,
     },
     sources::{
         chat::ChatError, device::DeviceError, hub::HubError, labelled::LabelledError, text::TextError,
     },
     states::{
         export::ExportError,
+        foreign::ForeignError,
         store::{PositionsError, StoreError},
     },
+    watch::Stopped,
 };
 
 /// An error of any part of the library.
@@ -169,14 +172,15 @@ impl Error for JobError {
     }
 }
 
-/// Errors of the parts become [`JobError::Usage`] where their cause is in the job's settings, else [`JobError::Failed`].
+/// Errors of the parts become what [`ending_of`] says.
 macro_rules! from_parts {
     ($($error:ty),* $(,)?) => {$(
         impl From<$error> for JobError {
             fn from(error: $error) -> Self {
                 match ending_of(&error) {
                     Ending::Usage => Self::usage(error),
-                    _ => Self::failed(error),
+                    Ending::Interrupted => Self::interrupted(error),
+                    Ending::Failed | Ending::Check => Self::failed(error),
                 }
             }
         }
@@ -192,6 +196,7 @@ from_parts!(
     ExportError,
     FigureError,
     FitError,
+    ForeignError,
     FutureError,
     GenerateError,
     HookError,
@@ -208,6 +213,7 @@ from_parts!(
     ScheduleError,
     ScoreError,
     SteerError,
+    Stopped,
     StoreError,
     TextError,
     ThinkError,
@@ -220,23 +226,21 @@ from_parts!(
     tch::TchError,
 );
 
-/// What an error of a part comes to: [`Ending::Usage`] where its cause is in the job's settings, else [`Ending::Failed`].
+/// What an error of a part comes to: [`Ending::Interrupted`] where somebody asked to stop, [`Ending::Usage`] where its cause is in the
+/// job's settings, else [`Ending::Failed`].
 pub fn ending_of(error: &(dyn Error + 'static)) -> Ending {
-    if causes(error).any(is_configuration) { Ending::Usage } else { Ending::Failed }
+    if causes(error).any(<dyn Error>::is::<Stopped>) {
+        Ending::Interrupted
+    } else if causes(error).any(is_configuration) {
+        Ending::Usage
+    } else {
+        Ending::Failed
+    }
 }
 
 /// Messages quote files that somebody else wrote: control and bidirectional characters must not reach a terminal.
 pub fn one_line(message: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let safe = |c: char| match c {
-        '\n' => " ".to_owned(),
-        c if hidden(c) => c.escape_unicode().to_string(),
-        c => c.to_string(),
-    };
-    message.chars().map(safe).collect()
+    inert::spelled(&message.replace('\n', " "), &[])
 }
 
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
@@ -286,6 +290,11 @@ fn is_configuration(cause: &(dyn Error + 'static)) -> bool {
                 | TextError::NoTokensAsked
         );
     }
+    if matches!(cause.downcast_ref(), Some(PatchError::Outside { .. }))
+        || matches!(cause.downcast_ref(), Some(FutureError::NoDerangement { .. }))
+    {
+        return true;
+    }
     if let Some(ArtifactError::Io { source, .. }) = cause.downcast_ref::<ArtifactError>() {
         return source.kind() == io::ErrorKind::NotFound;
     }
@@ -312,6 +321,20 @@ mod tests {
         assert_eq!(ending(RunError::Locked { path: path() }.into()), Ending::Failed);
         let json = TextError::Json { place: "a".into(), message: "b".into() };
         assert_eq!(ending(json.into()), Ending::Failed);
+    }
+
+    /// Whatever part was asked to stop: nothing of it is a failure.
+    #[test]
+    fn a_stop_is_no_failure() {
+        for error in [
+            FitError::from(Stopped).into(),
+            ProbeError::from(Stopped).into(),
+            EvalError::from(Stopped).into(),
+        ] {
+            let error: JobError = error;
+            assert_eq!(error.ending(), Ending::Interrupted);
+            assert!(error.to_string().starts_with("interrupted; repeat the command to "), "{error}");
+        }
     }
 
     #[test]

@@ -37,7 +37,6 @@ mod stdin;
 mod text;
 pub mod verify;
 pub mod view;
-mod watch;
 pub mod worker;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +44,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+pub use crate::watch::{Progress, Stage, Stopped, Underway, Watch};
 pub use any::AnyJob;
 pub use chat::{ChatPrompts, ChatSettings};
 pub use error::{BoxError, Ending, JobError, ending_of, one_line};
@@ -62,7 +62,6 @@ pub use setting::{SetTo, Setting, spell_as_fields, spell_as_flags};
 pub(crate) use stdin::{read_stdin, stdin};
 pub use text::{AllWindows, Source, TextSettings, counts};
 pub use verify::{Verified, Verify};
-pub use watch::{Progress, Stage, Watch};
 
 use crate::results::run::{Claim, Manifest};
 
@@ -93,6 +92,48 @@ pub trait Job: Serialize + DeserializeOwned {
 
     /// Has the job write another folder.
     fn set_out(&mut self, out: PathBuf);
+}
+
+/// The two methods of a job whose setting `out` is its folder, a path that there is or may be.
+macro_rules! writes_out {
+    () => {
+        fn out(&self) -> Option<&std::path::Path> {
+            crate::job::Out::get(&self.out)
+        }
+
+        fn set_out(&mut self, out: std::path::PathBuf) {
+            crate::job::Out::set(&mut self.out, out);
+        }
+    };
+}
+pub(crate) use writes_out;
+
+/// A setting that is the folder to write.
+pub(crate) trait Out {
+    /// The folder; none where none was asked for.
+    fn get(&self) -> Option<&Path>;
+    /// Another folder.
+    fn set(&mut self, out: PathBuf);
+}
+
+impl Out for PathBuf {
+    fn get(&self) -> Option<&Path> {
+        Some(self)
+    }
+
+    fn set(&mut self, out: PathBuf) {
+        *self = out;
+    }
+}
+
+impl Out for Option<PathBuf> {
+    fn get(&self) -> Option<&Path> {
+        self.as_deref()
+    }
+
+    fn set(&mut self, out: PathBuf) {
+        *self = Some(out);
+    }
 }
 
 /// A manifest of this job, with nothing filled in that its inputs determine.

@@ -3,11 +3,10 @@
 use std::num::NonZeroUsize;
 
 use crate::{
-    lens::evaluate::EvalError,
     lenses::Readout,
     model::Model,
     results::statistics::Intervals,
-    sources::text::{Window, WindowOptions, batches},
+    sources::text::{Batch, Window, WindowOptions, each_batch},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -104,32 +103,17 @@ impl PassSettings {
         (what, watch): (&'static str, &dyn Watch),
         mut add: impl FnMut(&[&Window], Option<&[u64]>) -> Result<(), JobError>,
     ) -> Result<(), JobError> {
-        let progress = watch.begin(what, "tokens", Some(text.stats.tokens));
-        let windows: Vec<&Window> = text.windows.iter().collect();
-        for (some, clusters) in self.batched(source, &windows) {
-            if watch.stopped() {
-                return Err(JobError::interrupted(EvalError::Interrupted));
-            }
-            add(&some, clusters.as_deref())?;
-            progress.inc(some.iter().map(|w| w.ids.len() as u64).sum());
-        }
-        Ok(())
+        let stage = watch.begin(what, "tokens", Some(text.stats.tokens));
+        each_batch(&text.windows, self.batch_tokens(source), &stage, |batch| {
+            add(&batch.windows, self.clusters_of(&batch).as_deref())
+        })
     }
 
-    /// Windows in batches of one length, and what each row counts as where that is not its document.
-    pub fn batched<'w>(
-        &self,
-        source: &Source<'_>,
-        windows: &[&'w Window],
-    ) -> impl Iterator<Item = (Vec<&'w Window>, Option<Vec<u64>>)> {
-        let cluster = self.cluster;
-        batches(windows, self.batch_tokens(source)).into_iter().map(move |batch| {
-            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            let clusters = (cluster == Cluster::Window).then(|| {
-                batch.iter().flat_map(|i| std::iter::repeat_n(*i as u64, windows[*i].ids.len())).collect()
-            });
-            (some, clusters)
-        })
+    /// Per row of a batch, what it counts as; none: its document.
+    pub fn clusters_of(&self, batch: &Batch<'_>) -> Option<Vec<u64>> {
+        let rows = batch.places.iter().zip(&batch.windows);
+        (self.cluster == Cluster::Window)
+            .then(|| rows.flat_map(|(place, w)| std::iter::repeat_n(*place as u64, w.ids.len())).collect())
     }
 
     /// Per window, what it counts as; none: its documents.

@@ -53,13 +53,7 @@ impl Job for Report {
     const COMMAND: &'static str = "report";
     type Outcome = Reported;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Reported) -> Result<Value, JobError> {
         Ok(found.json(&self.out))

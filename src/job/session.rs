@@ -20,7 +20,7 @@ use crate::{
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::{Job, JobError, Layers, ModelSettings, Progress, Watch, kept, new_manifest};
+use super::{Job, JobError, Layers, ModelSettings, Underway, Watch, kept, new_manifest};
 
 /// A model that can be loaded, and what was found out about it. Its weights are read when a job first needs them, and stay.
 ///
@@ -292,27 +292,30 @@ pub fn device_name(device: Device) -> String {
 /// Files of a model that come from the hub, one after another.
 struct Download<'w> {
     watch: &'w dyn Watch,
-    file: Box<dyn Progress>,
+    file: Option<Underway<'w>>,
 }
 
 impl<'w> Download<'w> {
     fn new(watch: &'w dyn Watch) -> Self {
-        Self { watch, file: Box::new(()) }
+        Self { watch, file: None }
     }
 }
 
 impl hub::Progress for Download<'_> {
     fn start(&mut self, file: FileStart<'_>) {
-        self.file = self.watch.begin("downloading", "bytes", Some(file.bytes));
-        self.file.say(format!("[{}/{}] {}", file.number, file.of, file.name));
+        let stage = self.watch.begin("downloading", "bytes", Some(file.bytes));
+        stage.say(format!("[{}/{}] {}", file.number, file.of, file.name));
+        self.file = Some(stage);
     }
 
     fn advance(&mut self, bytes: u64) {
-        self.file.inc(bytes);
+        if let Some(stage) = &self.file {
+            stage.inc(bytes);
+        }
     }
 
     fn finish(&mut self) {
-        self.file = Box::new(());
+        self.file = None;
     }
 
     fn waiting(&mut self, id: &str) {

@@ -80,13 +80,7 @@ impl Job for Verify {
     const COMMAND: &'static str = "verify";
     type Outcome = Verified;
 
-    fn out(&self) -> Option<&Path> {
-        self.out.as_deref()
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = Some(out);
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Verified) -> Result<Value, JobError> {
         let answer = self.json(&found);

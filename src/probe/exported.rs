@@ -6,10 +6,11 @@ use super::{ProbeError, features::Features, features::rows};
 use crate::{
     sources::labelled::Plan,
     states::store::{ActivationStore, RowIds},
+    watch::Underway,
 };
 
 /// Reads the items of `plan` from `store` in place of running a model. The export must hold the labelled files' texts, in
-/// their order, at every position that is read.
+/// their order, at every position that is read. `stage` counts rows.
 ///
 /// # Errors
 /// [`ProbeError::OtherText`] when a token differs or is not there; when the export lacks a column or is damaged.
@@ -17,7 +18,7 @@ pub fn from_export(
     features: &Features,
     store: &ActivationStore,
     plan: &Plan,
-    watch: &mut dyn FnMut(usize) -> bool,
+    stage: &Underway<'_>,
 ) -> Result<(), ProbeError> {
     let index = index(&store.rows()?);
     let places = (0..plan.windows.len()).map(|w| place(w, plan, &index)).collect::<Result<Vec<_>, _>>()?;
@@ -35,9 +36,7 @@ pub fn from_export(
             }
             writer.put(column, items.start, &rows(&plan.items[items], &own, d))?;
         }
-        if watch(states.nrows()) {
-            return Err(ProbeError::Interrupted);
-        }
+        stage.done(states.nrows() as u64)?;
     }
     writer.finish()
 }

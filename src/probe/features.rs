@@ -17,8 +17,9 @@ use crate::{
     model::{Model, ModelError, Spec, width},
     results::run::{RunError, hash_file, write_atomic},
     sources::labelled::{Item, Plan},
-    sources::text::{Window, batches},
+    sources::text::each_batch,
     states::store::npy_header,
+    watch::Underway,
 };
 
 /// Folder of the files in the run directory.
@@ -161,20 +162,20 @@ impl Writer<'_> {
     }
 }
 
-/// Runs every window of `plan` once and writes the states of its items. `watch` hears of tokens and says whether to stop.
+/// Runs every window of `plan` once and writes the states of its items. `stage` counts tokens.
 ///
 /// # Errors
-/// When the model cannot run, a state is not finite (named by hook and text), the disk is full, or `watch` stops it.
+/// When the model cannot run, a state is not finite (named by hook and text), the disk is full, or somebody stops it.
 pub fn extract(
     features: &Features,
     model: &Model,
     plan: &Plan,
     batch_tokens: usize,
-    watch: &mut dyn FnMut(usize) -> bool,
+    stage: &Underway<'_>,
 ) -> Result<(), ProbeError> {
     let writer = features.create()?;
     let reader = Reader { model, plan, columns: &features.columns, batch_tokens };
-    reader.each(&|_| true, watch, &mut |items, rows| {
+    reader.each(&|_| true, stage, &mut |items, rows| {
         for (place, rows) in rows.iter().enumerate() {
             let (d, mut at) = (features.columns[place].1, 0);
             for items in items {
@@ -200,33 +201,26 @@ pub(super) struct Reader<'a> {
 pub(super) type Take<'a> = &'a mut dyn FnMut(&[Range<usize>], &[Vec<f32>]) -> Result<(), ProbeError>;
 
 impl Reader<'_> {
-    /// Runs the windows that are `wanted`, a batch at a time.
+    /// Runs the windows that are `wanted`, a batch at a time; `stage` counts the tokens of all.
     pub(super) fn each(
         &self,
         wanted: &dyn Fn(usize) -> bool,
-        watch: &mut dyn FnMut(usize) -> bool,
+        stage: &Underway<'_>,
         take: Take<'_>,
     ) -> Result<(), ProbeError> {
         let _no_grad = tch::no_grad_guard();
         let points: Selection = self.columns.iter().map(|(point, _)| *point).collect();
-        for batch in batches(&self.plan.windows, self.batch_tokens) {
-            let batch: Vec<usize> = batch.into_iter().filter(|window| wanted(*window)).collect();
-            let some: Vec<&Window> = batch.iter().map(|i| &self.plan.windows[*i]).collect();
-            let Some(first) = some.first() else { continue };
-            let ids: Vec<i64> = some.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
+        each_batch(&self.plan.windows, self.batch_tokens, stage, |batch| {
+            let batch = batch.only(wanted);
+            let Some(first) = batch.windows.first() else { return Ok(()) };
             let mut capture = Capture::new(points.clone());
-            let tokens = Tensor::from_slice(&ids).view([some.len() as i64, -1]);
-            self.model.forward(&tokens, &mut capture)?;
+            self.model.forward(&batch.ids(), &mut capture)?;
             let items: Vec<Range<usize>> =
-                batch.iter().map(|window| self.plan.items_of(*window as u32)).collect();
+                batch.places.iter().map(|window| self.plan.items_of(*window as u32)).collect();
             let read = |column: &(HookPoint, usize)| self.rows(*column, &capture, &items, first.ids.len());
             let rows = self.columns.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-            take(&items, &rows)?;
-            if watch(ids.len()) {
-                return Err(ProbeError::Interrupted);
-            }
-        }
-        Ok(())
+            take(&items, &rows)
+        })
     }
 
     /// The states of the items of windows of `seq` tokens at one point.

@@ -8,6 +8,7 @@
 //! The maths is in [`layerscope_probes`]; here it meets models, files and the run directory. A cell is fitted on one thread,
 //! cells run side by side, and each is written as it ends, so that a sweep that was killed goes on.
 
+use crate::watch::Stopped;
 mod applied;
 mod baseline;
 mod cell;
@@ -92,7 +93,7 @@ pub enum ProbeError {
     NameTaken(&'static str),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to go on")]
-    Interrupted,
+    Interrupted(#[from] Stopped),
 }
 
 impl From<crate::states::store::StoreError> for ProbeError {

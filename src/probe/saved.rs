@@ -19,7 +19,7 @@ use crate::{
         hash::sha256_file,
         run::{RunError, check_file, write_atomic},
     },
-    sources::labelled::Positions,
+    sources::labelled::LabelPositions,
     states::write_tensors,
 };
 
@@ -36,7 +36,7 @@ pub struct Facts {
     /// The layer.
     pub layer: usize,
     /// The tokens of a text or span whose states it reads.
-    pub positions: Positions,
+    pub positions: LabelPositions,
     /// Its classes; none: it gives a number.
     pub classes: Option<Vec<String>>,
     /// Classes that were too rare to be fitted, if any.
@@ -236,7 +236,7 @@ mod tests {
             probe: "logistic".into(),
             hook: "resid_pre".into(),
             layer: 3,
-            positions: Positions::LastPiece,
+            positions: LabelPositions::LastPiece,
             classes: Some(vec!["no".into(), "yes".into()]),
             rare: None,
             paired: false,

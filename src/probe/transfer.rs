@@ -12,6 +12,7 @@ use super::{
     features::side_by_side, results::row,
 };
 use crate::results::run::{MetricRow, Parts, RowKind, Subject};
+use crate::watch::Underway;
 
 /// A labelled set with its states and its split.
 pub struct Set<'a> {
@@ -27,7 +28,7 @@ pub struct Set<'a> {
 
 /// Every set's probe on every set's test part (kind `generalisation`, subject `probe:A>B`), at each of `points`; and within a set
 /// every layer's probe on every other layer of the same hook (kind `probe-transfer`, `source_layer` is the probe's). All sets have
-/// the same classes. `done` hears of every point of a set.
+/// the same classes. `stage` counts every point of a set twice.
 ///
 /// # Errors
 /// [`ProbeError`] naming the place.
@@ -37,7 +38,7 @@ pub fn transfer(
     estimator: Estimator,
     options: &Options,
     intervals: Intervals,
-    done: &(dyn Fn() -> bool + Sync),
+    stage: &Underway<'_>,
 ) -> Result<Vec<MetricRow>, ProbeError> {
     let places: Vec<(usize, usize)> =
         (0..sets.len()).flat_map(|set| (0..points.len()).map(move |p| (set, p))).collect();
@@ -45,11 +46,10 @@ pub fn transfer(
         let (hook, layer) = &points[place];
         ProbeError::at(format!("{} of {} at {hook} {layer}", estimator.name(), sets[set].name))
     };
-    let go = || -> Result<(), ProbeError> { if done() { Err(ProbeError::Interrupted) } else { Ok(()) } };
     let fitted: Vec<Fitted> = places
         .par_iter()
         .map(|&(set, place)| -> Result<Fitted, ProbeError> {
-            go()?;
+            stage.done(1)?;
             fit(&sets[set], place, estimator, options)?.map_err(at((set, place)))
         })
         .collect::<Result<_, _>>()?;
@@ -84,7 +84,7 @@ pub fn transfer(
                     rows.push(MetricRow { source_layer: Some(*layer as i32), ..own });
                 }
             }
-            go()?;
+            stage.done(1)?;
             Ok(rows)
         })
         .collect::<Result<_, _>>()?;

@@ -10,8 +10,9 @@ use crate::{
     hook::{HookPoint, Selection, Tap, TapError},
     model::{Model, ModelError, Spec, width},
     sources::chat::TurnPositions,
-    sources::text::{TextError, Tokenizer, Window, batches},
+    sources::text::{TextError, Tokenizer, Window, each_batch},
     states::store::{Column, Positions, ShardBuffer, StoreError, StoreWriter},
+    watch::{Stopped, Underway},
 };
 
 /// An export that cannot go on.
@@ -31,7 +32,7 @@ pub enum ExportError {
     Store(#[from] StoreError),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to go on")]
-    Interrupted,
+    Interrupted(#[from] Stopped),
 }
 
 /// The columns an export of `points` has, in the order of the pass.
@@ -45,14 +46,6 @@ pub fn columns(spec: &Spec, points: &Selection) -> Result<Vec<(HookPoint, Column
         Ok((point, Column { hook, point: point.to_string(), layer, width }))
     };
     points.iter().map(column).collect()
-}
-
-/// How far an export is, for progress bars.
-pub trait Watch {
-    /// `tokens` more tokens are done, or were found done by an earlier run.
-    fn advance(&mut self, tokens: u64);
-    /// Whether to stop before the next batch.
-    fn interrupted(&self) -> bool;
 }
 
 /// What runs.
@@ -116,7 +109,8 @@ struct Sink {
 }
 
 impl Export<'_> {
-    /// Runs `windows` and writes every shard that is not whole yet; returns the number of rows.
+    /// Runs `windows` and writes every shard that is not whole yet; returns the number of rows. `stage` counts tokens, also those that an
+    /// earlier run did.
     ///
     /// # Errors
     /// See [`ExportError`]; whole shards stay.
@@ -124,7 +118,7 @@ impl Export<'_> {
         &self,
         windows: &mut dyn Iterator<Item = Result<Window, TextError>>,
         writer: &mut StoreWriter,
-        watch: &mut dyn Watch,
+        stage: &Underway<'_>,
     ) -> Result<u64, ExportError> {
         let mut sink = Sink { buffer: writer.buffer(), scratch: Vec::new() };
         let mut shard = Shard::default();
@@ -143,14 +137,14 @@ impl Export<'_> {
                 row_id += now.len() as u64;
                 rest = later;
                 if row_id % shard_rows == 0 {
-                    self.finish(&mut shard, &mut sink, writer, watch)?;
+                    self.finish(&mut shard, &mut sink, writer, stage)?;
                 }
             }
         }
         if row_id % shard_rows != 0 {
-            self.finish(&mut shard, &mut sink, writer, watch)?;
+            self.finish(&mut shard, &mut sink, writer, stage)?;
         }
-        watch.advance(shard.tokens);
+        stage.inc(shard.tokens);
         Ok(row_id)
     }
 
@@ -160,39 +154,38 @@ impl Export<'_> {
         shard: &mut Shard,
         sink: &mut Sink,
         writer: &mut StoreWriter,
-        watch: &mut dyn Watch,
+        stage: &Underway<'_>,
     ) -> Result<(), ExportError> {
         if !writer.is_done(shard.number) {
             let windows: Vec<&Window> = shard.parts.iter().map(|p| &p.window).collect();
-            for batch in batches(&windows, self.batch_tokens) {
-                if watch.interrupted() {
-                    return Err(ExportError::Interrupted);
-                }
-                let parts: Vec<&Part> = batch.iter().map(|&i| &shard.parts[i]).collect();
-                self.run_batch(&parts, sink)?;
-                let tokens = parts.iter().map(|p| p.window.ids.len() as u64).sum::<u64>().min(shard.tokens);
-                shard.tokens -= tokens;
-                watch.advance(tokens);
-            }
+            // A window whose rows lie in two shards runs twice, and counts once.
+            let mut left = shard.tokens;
+            each_batch(&windows, self.batch_tokens, &stage.uncounted(), |batch| {
+                let parts: Vec<&Part> = batch.places.iter().map(|&i| &shard.parts[i]).collect();
+                self.run_batch(&batch.ids(), &parts, sink)?;
+                let tokens = batch.tokens().min(left);
+                left -= tokens;
+                stage.inc(tokens);
+                Ok::<_, ExportError>(())
+            })?;
+            shard.tokens = left;
             writer.write(shard.number, &mut sink.buffer, &|id| self.tokenizer.piece(id).text)?;
         }
-        watch.advance(std::mem::take(&mut shard.tokens));
+        stage.inc(std::mem::take(&mut shard.tokens));
         *shard = Shard { number: shard.number + 1, ..Shard::default() };
         Ok(())
     }
 
     /// One forward pass over windows of equal length.
-    fn run_batch(&self, parts: &[&Part], sink: &mut Sink) -> Result<(), ExportError> {
+    fn run_batch(&self, ids: &Tensor, parts: &[&Part], sink: &mut Sink) -> Result<(), ExportError> {
         let seq = parts[0].window.ids.len();
-        let ids: Vec<i64> = parts.iter().flat_map(|p| &p.window.ids).map(|&id| i64::from(id)).collect();
-        let ids = Tensor::from_slice(&ids).view([parts.len() as i64, seq as i64]);
         let flat =
             parts.iter().enumerate().flat_map(|(b, p)| p.offsets.iter().map(move |o| (b * seq) as i64 + o));
         let flat: Vec<i64> = flat.collect();
         let every = flat.len() == parts.len() * seq;
         let rows = (!every).then(|| Tensor::from_slice(&flat).to_device(self.model.device()));
         let mut tap = Recorder { points: self.points, parts, rows, sink, error: None };
-        let ended = self.model.forward(&ids, &mut tap);
+        let ended = self.model.forward(ids, &mut tap);
         if let Some(error) = tap.error {
             return Err(error);
         }

@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 use crate::{
     hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError},
-    sources::text::{Window, batches},
+    sources::text::{Window, each_batch},
+    watch::{Stopped, Underway},
 };
 
 /// Rows of some windows: one row per token, windows one after the other.
@@ -101,43 +102,43 @@ impl States {
     }
 
     /// Hands `f` the states of all `windows`, about `rows` at a time, and which windows they are of: windows run in batches
-    /// of equal length, and their rows are put together so that lenses have enough to do at once.
+    /// of equal length, and their rows are put together so that lenses have enough to do at once. `stage` counts tokens.
     ///
     /// # Errors
-    /// As [`States::of`], and those of `f`.
-    pub fn each<E: From<ModelError>>(
+    /// As [`States::of`], [`Stopped`], and those of `f`.
+    pub fn each<E: From<ModelError> + From<Stopped>>(
         model: &Model,
         points: &[HookPoint],
-        windows: &[&Window],
-        rows: usize,
+        (windows, rows): (&[&Window], usize),
+        stage: &Underway<'_>,
         f: impl FnMut(&Self, &[usize]) -> Result<(), E>,
     ) -> Result<(), E> {
-        Self::each_from(windows, rows, |some| Ok(Self::of(model, points, some)?), f)
+        Self::each_from((windows, rows), stage, |some| Ok(Self::of(model, points, some)?), f)
     }
 
     /// As [`States::each`], with states of windows of one length from anywhere.
     ///
     /// # Errors
-    /// Those of `of` and `f`.
-    pub fn each_from<E: From<ModelError>>(
-        windows: &[&Window],
-        rows: usize,
+    /// [`Stopped`], and those of `of` and `f`.
+    pub fn each_from<E: From<ModelError> + From<Stopped>>(
+        (windows, rows): (&[&Window], usize),
+        stage: &Underway<'_>,
         of: impl Fn(&[&Window]) -> Result<Self, E>,
         mut f: impl FnMut(&Self, &[usize]) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut parts, mut places, mut held) = (Vec::new(), Vec::new(), 0);
-        for batch in batches(windows, rows) {
-            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            let part = of(&some)?;
+        each_batch(windows, rows, stage, |batch| -> Result<(), E> {
+            let part = of(&batch.windows)?;
             held += part.rows();
             parts.push(part);
-            places.extend(batch);
+            places.extend(batch.places);
             if held >= rows {
                 f(&Self::concat(std::mem::take(&mut parts))?, &places)?;
                 places.clear();
                 held = 0;
             }
-        }
+            Ok(())
+        })?;
         if !parts.is_empty() {
             f(&Self::concat(parts)?, &places)?;
         }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use layerscope::{
     hook::{BlockHook, Capture, Edit, HookPoint, Selection, StopAfter, Tap},
-    intervene::edits::{Change, EditSpec, Edits, PlacedEdit, Positions},
+    intervene::edits::{Change, EditPositions, EditSpec, Edits, PlacedEdit},
     intervene::generate::{
         GenerateError, Generated, Prompt, Sampling, Settings, TapSteps, generate, measure,
     },
@@ -235,7 +235,7 @@ fn an_edit_touches_what_it_covers() {
     let edit = PlacedEdit {
         points: [stream].into_iter().collect(),
         heads: None,
-        positions: Positions::List(vec![-1]),
+        positions: EditPositions::List(vec![-1]),
         change: Change::Replace(own),
     };
     let edits = Edits::new(vec![edit], 0);

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use ab_glyph::{Font as _, FontRef, PxScale, ScaleFont as _};
 
+use crate::inert::{blotted, is_invisible};
+
 /// The subset.
 const FILE: &[u8] = include_bytes!("font/DejaVuSans-subset.ttf");
 /// What the SVG asks for, in order.
@@ -65,11 +67,7 @@ pub fn fit(text: &str, size: f64, room: f64) -> String {
 
 /// One line that hides nothing: control, zero-width and bidirectional characters become `�`, which XML could not hold either.
 pub fn clean(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-    };
-    text.chars().map(|c| if hidden(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    blotted(text, is_invisible)
 }
 
 /// `text` in lines no wider than `room` pixels, broken at spaces; at most `most` of them.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::encode::{halves, indices, singles};
 use crate::{
     show::show,
-    trace::{Cell, LensTrace, Trace},
+    trace::{LensTrace, Trace, TraceCell},
 };
 
 /// `{model, n_layers, tokens, vocabulary, ids, lenses}`. Tokens are places in `vocabulary`, whose texts are made visible
@@ -59,7 +59,7 @@ fn one(lens: &LensTrace, words: &Words) -> Value {
     let cells = || lens.cells.iter().flatten();
     let k = cells().map(|cell| cell.top.len()).min().unwrap_or(0);
     let top: Vec<u32> = cells().flat_map(|c| c.top[..k].iter().map(|(id, _)| words.place(*id))).collect();
-    let some = |get: fn(&Cell) -> Option<f64>| singles(cells().map(get));
+    let some = |get: fn(&TraceCell) -> Option<f64>| singles(cells().map(get));
     // The followed tokens of a position are the same at every layer: named once, with a column of probabilities each.
     let followed = lens.cells.first().map_or(&[][..], Vec::as_slice);
     let tracked: Vec<u32> =

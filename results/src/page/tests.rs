@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     run::{RowKind, Status, read_metrics, write_metrics},
-    trace::{Cell, LensTrace, PromptToken},
+    trace::{LensTrace, PromptToken, TraceCell},
 };
 
 fn row(layer: i32, source_layer: Option<i32>, estimate: f64) -> MetricRow {
@@ -87,7 +87,7 @@ fn inlined_numbers_are_those_of_metrics_parquet() {
 /// A trace whose cells all have other tokens, as a large prompt in a large vocabulary.
 fn large(layers: usize, positions: usize, lenses: &[(&str, usize)], text: impl Fn(u32) -> String) -> Trace {
     let id = |l: usize, i: usize, k: usize| ((l * 7919 + i * 104_729 + k * 1_299_709) % 50_000) as u32;
-    let cell = |l: usize, i: usize| Cell {
+    let cell = |l: usize, i: usize| TraceCell {
         top: (0..10).map(|k| (id(l / 3, i, k), 0.5 / (k + 1) as f64)).collect(),
         entropy: (l + 1) as f64,
         kl: Some(0.25),

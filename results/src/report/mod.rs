@@ -32,7 +32,7 @@ pub use caveat::Caveat;
 pub use error::ReportError;
 pub use figure::Figure;
 pub use run::Run;
-pub use table::{Cell, Table};
+pub use table::{Table, TableCell};
 pub(crate) use words::counted;
 pub use write::{PAGE, Written};
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// What stands in a cell.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cell {
+pub enum TableCell {
     /// Nothing was measured.
     Empty,
     /// A name.
@@ -23,7 +23,7 @@ pub enum Cell {
     Number { estimate: f64, lower: Option<f64>, upper: Option<f64> },
 }
 
-impl Cell {
+impl TableCell {
     fn of(row: Option<&MetricRow>) -> Self {
         row.map_or(Self::Empty, |r| Self::Number { estimate: r.estimate, lower: r.lower, upper: r.upper })
     }
@@ -60,7 +60,7 @@ pub struct Table {
     /// Of every column.
     pub headers: Vec<String>,
     /// As many cells as headers each.
-    pub rows: Vec<Vec<Cell>>,
+    pub rows: Vec<Vec<TableCell>>,
 }
 
 /// The tables of a run: one for every figure of lines, and those of numbers that no layer has.
@@ -82,25 +82,27 @@ fn by_layer(figure: &Figure) -> Table {
     let along = &figure.along;
     let layers: BTreeSet<i32> = figure.lines.iter().flat_map(|(_, rows)| rows).map(|r| along.of(r)).collect();
     let at = |layer: i32| {
-        let cells =
-            figure.lines.iter().map(move |(_, rows)| Cell::of(rows.iter().find(|r| along.of(r) == layer)));
+        let cells = figure
+            .lines
+            .iter()
+            .map(move |(_, rows)| TableCell::of(rows.iter().find(|r| along.of(r) == layer)));
         let name = along.names().get(layer as usize).cloned();
-        let name = Cell::Text(name.unwrap_or_else(|| layer.to_string()));
-        std::iter::once(name).chain(cells).collect::<Vec<Cell>>()
+        let name = TableCell::Text(name.unwrap_or_else(|| layer.to_string()));
+        std::iter::once(name).chain(cells).collect::<Vec<TableCell>>()
     };
-    let mut rows: Vec<Vec<Cell>> = layers.into_iter().map(at).collect();
+    let mut rows: Vec<Vec<TableCell>> = layers.into_iter().map(at).collect();
     let names = figure.lines.iter().map(|(name, _)| name.clone());
     let mut headers: Vec<String> = std::iter::once(along.label().to_owned()).chain(names).collect();
     if !figure.levels.is_empty() {
         headers.push("reference".into());
         for row in &mut rows {
-            row.push(Cell::Empty);
+            row.push(TableCell::Empty);
         }
     }
     for (name, level) in &figure.levels {
-        let mut row = vec![Cell::Empty; headers.len()];
-        row[0] = Cell::Text(name.clone());
-        row[headers.len() - 1] = Cell::of(Some(level));
+        let mut row = vec![TableCell::Empty; headers.len()];
+        row[0] = TableCell::Text(name.clone());
+        row[headers.len() - 1] = TableCell::of(Some(level));
         rows.push(row);
     }
     let Figure { name, title, basis: caption, .. } = figure.clone();
@@ -119,11 +121,11 @@ fn crossed(run: &Run, name: &str, title: &str, rows: &[MetricRow]) -> Option<Tab
         }
     }
     let cell = |metric: &str, subject: &str| {
-        Cell::of(rows.iter().find(|r| r.metric == metric && r.subject == subject))
+        TableCell::of(rows.iter().find(|r| r.metric == metric && r.subject == subject))
     };
     let line = |metric: &&str| {
         let cells = subjects.iter().map(|subject| cell(metric, subject));
-        std::iter::once(Cell::Text((*metric).to_owned())).chain(cells).collect()
+        std::iter::once(TableCell::Text((*metric).to_owned())).chain(cells).collect()
     };
     let table = Table {
         name: format!("{}{name}", run.prefix),
@@ -149,15 +151,15 @@ fn best(run: &Run, rows: &[MetricRow]) -> Option<Table> {
         let nested = rows.iter().find(|n| {
             n.metric.strip_prefix("nested_") == Some(metric) && n.subject == r.subject && n.hook == r.hook
         });
-        let text = |text: &str| Cell::Text(text.to_owned());
+        let text = |text: &str| TableCell::Text(text.to_owned());
         vec![
             text(&r.subject),
             text(&r.hook),
             text(metric),
             text(&nested.map_or_else(String::new, |nested| nested.layer.to_string())),
-            Cell::of(nested),
+            TableCell::of(nested),
             text(&r.layer.to_string()),
-            Cell::of(Some(r)),
+            TableCell::of(Some(r)),
             text(&tied.join(" ")),
         ]
     };
@@ -185,7 +187,7 @@ impl Table {
     /// Full precision; a column with intervals becomes three.
     pub fn csv(&self) -> String {
         let with =
-            |i: usize| self.rows.iter().any(|row| matches!(row[i], Cell::Number { lower: Some(_), .. }));
+            |i: usize| self.rows.iter().any(|row| matches!(row[i], TableCell::Number { lower: Some(_), .. }));
         let ends: Vec<bool> = (0..self.headers.len()).map(with).collect();
         let header = self.headers.iter().zip(&ends).flat_map(|(name, ends)| {
             let more = ["lower", "upper"].iter().filter(|_| *ends).map(move |end| format!("{name} {end}"));
@@ -193,12 +195,12 @@ impl Table {
         });
         let mut out = csv::Writer::from_writer(Vec::new());
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
-        let line = |row: &Vec<Cell>| -> Vec<String> {
+        let line = |row: &Vec<TableCell>| -> Vec<String> {
             let cells = row.iter().zip(&ends).flat_map(|(cell, ends)| {
                 let all = match cell {
-                    Cell::Empty => [String::new(), String::new(), String::new()],
-                    Cell::Text(text) => [text.clone(), String::new(), String::new()],
-                    Cell::Number { estimate, lower, upper } => {
+                    TableCell::Empty => [String::new(), String::new(), String::new()],
+                    TableCell::Text(text) => [text.clone(), String::new(), String::new()],
+                    TableCell::Number { estimate, lower, upper } => {
                         [number(Some(*estimate)), number(*lower), number(*upper)]
                     }
                 };
@@ -294,7 +296,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let number = |estimate: f64| Cell::Number {
+        let number = |estimate: f64| TableCell::Number {
             estimate,
             lower: Some(estimate - 0.25),
             upper: Some(estimate + 0.25),
@@ -305,8 +307,8 @@ mod tests {
             caption: "n = 3".into(),
             headers: vec!["layer".into(), "a|b_<script>\n\\input{x}".into()],
             rows: vec![
-                vec![Cell::Text("0".into()), number(1.0 / 3.0)],
-                vec![Cell::Text("model".into()), Cell::Empty],
+                vec![TableCell::Text("0".into()), number(1.0 / 3.0)],
+                vec![TableCell::Text("model".into()), TableCell::Empty],
             ],
         }
     }

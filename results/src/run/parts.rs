@@ -10,13 +10,13 @@ use arrow::{
 use super::subject::{Direction, Parts, Subject};
 
 /// A type that a column of parts may have.
-trait Cell: Sized {
+trait ColumnValue: Sized {
     const TYPE: DataType;
     fn array(values: Vec<Option<Self>>) -> ArrayRef;
     fn read(column: &ArrayRef, row: usize) -> Self;
 }
 
-impl Cell for String {
+impl ColumnValue for String {
     const TYPE: DataType = DataType::Utf8;
 
     fn array(values: Vec<Option<Self>>) -> ArrayRef {
@@ -28,7 +28,7 @@ impl Cell for String {
     }
 }
 
-impl Cell for i32 {
+impl ColumnValue for i32 {
     const TYPE: DataType = DataType::Int32;
 
     fn array(values: Vec<Option<Self>>) -> ArrayRef {
@@ -40,7 +40,7 @@ impl Cell for i32 {
     }
 }
 
-impl Cell for f64 {
+impl ColumnValue for f64 {
     const TYPE: DataType = DataType::Float64;
 
     fn array(values: Vec<Option<Self>>) -> ArrayRef {
@@ -61,11 +61,11 @@ macro_rules! columns {
         impl Columns {
             /// Names and types, in the file's order.
             pub(super) const ALL: &'static [(&'static str, DataType)] =
-                &[$((stringify!($field), <$kind as Cell>::TYPE)),*];
+                &[$((stringify!($field), <$kind as ColumnValue>::TYPE)),*];
 
             /// The columns of rows.
             pub(super) fn arrays(rows: &[Self]) -> Vec<ArrayRef> {
-                vec![$(Cell::array(rows.iter().map(|row| row.$field.clone()).collect())),*]
+                vec![$(ColumnValue::array(rows.iter().map(|row| row.$field.clone()).collect())),*]
             }
 
             /// A row's, from the columns of a file.
@@ -73,7 +73,7 @@ macro_rules! columns {
                 Self { $($field: batch
                     .column_by_name(stringify!($field))
                     .filter(|column| column.is_valid(row))
-                    .map(|column| Cell::read(column, row)),)* }
+                    .map(|column| ColumnValue::read(column, row)),)* }
             }
         }
     };

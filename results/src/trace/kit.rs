@@ -39,7 +39,7 @@ pub fn logitlenskit(trace: &Trace, lens: &LensTrace) -> Result<Value, KitError> 
     }
     let names = names(trace);
     let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"));
-    let layer = |cells: &Vec<super::Cell>| -> Vec<Vec<String>> {
+    let layer = |cells: &Vec<super::TraceCell>| -> Vec<Vec<String>> {
         cells.iter().map(|cell| cell.top.iter().map(|(id, _)| name(*id)).collect()).collect()
     };
     let positions = 0..trace.tokens.len();
@@ -60,7 +60,7 @@ fn tracked(lens: &LensTrace, i: usize, name: &impl Fn(u32) -> String) -> Result<
     ids.dedup();
     let mut tokens = Map::new();
     for id in ids {
-        let at = |layer: &Vec<super::Cell>| {
+        let at = |layer: &Vec<super::TraceCell>| {
             let found = layer[i].tracked.iter().find(|(tracked, _)| *tracked == id);
             found.map(|(_, p)| (p * 1e5).round() / 1e5).ok_or(KitError::NotTracked { id, position: i })
         };
@@ -81,15 +81,15 @@ fn names(trace: &Trace) -> BTreeMap<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cell, PromptToken};
+    use super::super::{PromptToken, TraceCell};
     use super::*;
 
     #[test]
     fn version_two_by_hand() {
-        let cell = |top: &[(u32, f64)], tracked: &[(u32, f64)]| Cell {
+        let cell = |top: &[(u32, f64)], tracked: &[(u32, f64)]| TraceCell {
             top: top.to_vec(),
             tracked: tracked.to_vec(),
-            ..Cell::default()
+            ..TraceCell::default()
         };
         let lens = LensTrace {
             lens: "logit".into(),

@@ -9,4 +9,4 @@ mod trace;
 pub use kit::{KitError, logitlenskit};
 pub use read::read_traces;
 pub use table::{TRAJECTORY, write_traces};
-pub use trace::{Cell, LensTrace, PromptToken, Trace};
+pub use trace::{LensTrace, PromptToken, Trace, TraceCell};

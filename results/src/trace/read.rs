@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{
-    Cell, LensTrace, PromptToken, Trace,
+    LensTrace, PromptToken, Trace, TraceCell,
     table::{TRAJECTORY, schema},
 };
 use crate::guard::quietly;
@@ -139,8 +139,8 @@ impl<'a> Columns<'a> {
         Ok(())
     }
 
-    fn cell(&self, row: usize) -> Result<Cell, String> {
-        Ok(Cell {
+    fn cell(&self, row: usize) -> Result<TraceCell, String> {
+        Ok(TraceCell {
             top: self.pairs("top_ids", "top_probs", row)?,
             entropy: self.number::<Float64Type>("entropy", row).unwrap_or(f64::NAN),
             kl: self.number::<Float64Type>("kl", row),
@@ -161,9 +161,9 @@ fn settle(trace: &mut Trace, mut texts: Texts) -> Result<(), String> {
     }
     let ids = |pairs: &[(u32, f64)]| pairs.iter().map(|(id, _)| *id).collect::<Vec<_>>();
     for lens in &trace.lenses {
-        let other = |cell: &Cell, first: &Cell| ids(&cell.tracked) != ids(&first.tracked);
+        let other = |cell: &TraceCell, first: &TraceCell| ids(&cell.tracked) != ids(&first.tracked);
         let differ =
-            |cells: &Vec<Cell>| cells.iter().zip(&lens.cells[0]).any(|(cell, first)| other(cell, first));
+            |cells: &Vec<TraceCell>| cells.iter().zip(&lens.cells[0]).any(|(cell, first)| other(cell, first));
         if lens.cells.iter().any(differ) {
             return Err(format!("lens {} follows other tokens at another layer", lens.lens));
         }

@@ -16,7 +16,7 @@ use arrow::{
     error::ArrowError,
 };
 
-use super::{Cell, LensTrace, Trace};
+use super::{LensTrace, Trace, TraceCell};
 use crate::run::{RunError, Written, write_table};
 
 /// The file's name in the run directory.
@@ -29,7 +29,7 @@ struct Row<'a> {
     lens: &'a LensTrace,
     layer: usize,
     pos: usize,
-    cell: &'a Cell,
+    cell: &'a TraceCell,
 }
 
 /// Writes `RUN/trajectory.parquet`, whole or not at all. The manifest's `config` must have `n_layers` and `model_name`.
@@ -63,10 +63,10 @@ fn batch(rows: &[Row<'_>]) -> Result<RecordBatch, ArrowError> {
     let texts = |get: &dyn Fn(&Row<'_>) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.iter().map(get)))
     };
-    let nats = |get: &dyn Fn(&Cell) -> Option<f64>| -> ArrayRef {
+    let nats = |get: &dyn Fn(&TraceCell) -> Option<f64>| -> ArrayRef {
         Arc::new(rows.iter().map(|r| get(r.cell)).collect::<Float64Array>())
     };
-    let ranks = |get: &dyn Fn(&Cell) -> Option<i64>| -> ArrayRef {
+    let ranks = |get: &dyn Fn(&TraceCell) -> Option<i64>| -> ArrayRef {
         Arc::new(rows.iter().map(|r| get(r.cell)).collect::<Int64Array>())
     };
     RecordBatch::try_from_iter_with_nullable([
@@ -94,7 +94,7 @@ fn batch(rows: &[Row<'_>]) -> Result<RecordBatch, ArrowError> {
     ])
 }
 
-fn ids(rows: &[Row<'_>], get: fn(&Cell) -> &Vec<(u32, f64)>) -> ArrayRef {
+fn ids(rows: &[Row<'_>], get: fn(&TraceCell) -> &Vec<(u32, f64)>) -> ArrayRef {
     let mut list = ListBuilder::new(UInt32Builder::new());
     for row in rows {
         list.append_value(get(row.cell).iter().map(|(id, _)| Some(*id)));
@@ -102,7 +102,7 @@ fn ids(rows: &[Row<'_>], get: fn(&Cell) -> &Vec<(u32, f64)>) -> ArrayRef {
     Arc::new(list.finish())
 }
 
-fn probs(rows: &[Row<'_>], get: fn(&Cell) -> &Vec<(u32, f64)>) -> ArrayRef {
+fn probs(rows: &[Row<'_>], get: fn(&TraceCell) -> &Vec<(u32, f64)>) -> ArrayRef {
     let mut list = ListBuilder::new(Float64Builder::new());
     for row in rows {
         list.append_value(get(row.cell).iter().map(|(_, p)| Some(*p)));
@@ -136,7 +136,7 @@ mod tests {
     fn trace(salt: u32) -> Trace {
         let tokens = [(5 + salt, "<script>"), (9, "\u{202e}漢")];
         let tokens = tokens.map(|(id, text)| PromptToken { id, text: text.into() }).to_vec();
-        let cell = |layer: u32, pos: usize| Cell {
+        let cell = |layer: u32, pos: usize| TraceCell {
             top: vec![(layer + 1, 0.5), (9, 0.25)],
             entropy: 1.0 / 3.0,
             kl: (pos == 0).then_some(0.1),

@@ -34,12 +34,12 @@ pub struct LensTrace {
     /// The layers, ascending.
     pub layers: Vec<usize>,
     /// By layer, then position.
-    pub cells: Vec<Vec<Cell>>,
+    pub cells: Vec<Vec<TraceCell>>,
 }
 
 /// What a lens says at one layer and position. Natural logarithms; ranks count from 0.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Cell {
+pub struct TraceCell {
     /// The likeliest tokens and their probabilities, likeliest first.
     pub top: Vec<(u32, f64)>,
     /// Entropy of the prediction.

@@ -1,8 +1,11 @@
 //! Text as it is said, on stdout.
 
-use layerscope::job::{
-    JobError,
-    intervene::{Listener, NewToken},
+use layerscope::{
+    job::{
+        JobError,
+        intervene::{Listener, NewToken},
+    },
+    results::inert::spelled,
 };
 use serde_json::json;
 
@@ -24,7 +27,7 @@ impl Voice {
     /// Writes what of `text` is not out yet.
     fn tell(&mut self, text: &str) -> Result<(), JobError> {
         if let Some(new) = text.get(self.told..).filter(|new| !new.is_empty()) {
-            write_out(&inert(new))?;
+            write_out(&spelled(new, &['\n', '\t']))?;
             self.told = text.len();
         }
         Ok(())
@@ -64,24 +67,5 @@ impl Listener for Voice {
     /// For people the text is all.
     fn wants_numbers(&self) -> bool {
         self.output.is_json()
-    }
-}
-
-/// What a model says must not draw on the terminal: control and bidirectional characters are spelled out.
-fn inert(text: &str) -> String {
-    let hidden = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if hidden(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::inert;
-
-    #[test]
-    fn escapes_stay_on_the_page() {
-        assert_eq!(inert("a\n\tb\u{1b}[2J\u{202e}é"), "a\n\tb\\u{1b}[2J\\u{202e}é");
     }
 }

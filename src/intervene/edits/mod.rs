@@ -21,7 +21,7 @@ use crate::results::draw::derangement;
 
 /// Which positions an edit covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Positions {
+pub enum EditPositions {
     /// All of the prompt; every generated one too where edits go on.
     All,
     /// These, counted from 0; negative ones from the end of the prompt, -1 its last. Where edits go on during generation, -1
@@ -29,7 +29,7 @@ pub enum Positions {
     List(Vec<i64>),
 }
 
-impl Positions {
+impl EditPositions {
     /// Whether `position` of a sequence with a prompt of `prompt` tokens is covered.
     pub fn covers(&self, position: usize, prompt: usize) -> bool {
         let (position, prompt) = (position as i64, prompt as i64);
@@ -52,7 +52,7 @@ pub struct PlacedEdit {
     /// Of values with heads only these; none: all.
     pub heads: Option<Vec<i64>>,
     /// At which positions.
-    pub positions: Positions,
+    pub positions: EditPositions,
     /// What becomes of them.
     pub change: Change,
 }
@@ -134,7 +134,7 @@ impl EditTap<'_> {
     }
 
     /// The covered ones of the `seq` positions of this pass, counted from its start.
-    fn places(&mut self, positions: &Positions, seq: i64) -> Vec<i64> {
+    fn places(&mut self, positions: &EditPositions, seq: i64) -> Vec<i64> {
         let (start, prompt) = (self.start, *self.prompt.get_or_insert(self.start + seq as usize));
         (0..seq).filter(|p| positions.covers(start + *p as usize, prompt)).collect()
     }

@@ -9,7 +9,7 @@
 
 use std::{path::Path, str::FromStr};
 
-use super::{EditError, Positions};
+use super::{EditError, EditPositions};
 
 /// An edit as it was written, not yet that of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +17,7 @@ pub struct EditSpec {
     pub(super) text: String,
     pub(super) hook: String,
     pub(super) heads: Option<Vec<i64>>,
-    pub(super) positions: Positions,
+    pub(super) positions: EditPositions,
     pub(super) op: Op,
 }
 
@@ -53,9 +53,9 @@ impl FromStr for EditSpec {
             return Err(wrong(format!("`{head}` is no head")));
         }
         let positions = match positions {
-            "all" => Positions::All,
-            "last" => Positions::List(vec![-1]),
-            list => Positions::List(numbers(list).map_err(wrong)?),
+            "all" => EditPositions::All,
+            "last" => EditPositions::List(vec![-1]),
+            list => EditPositions::List(numbers(list).map_err(wrong)?),
         };
         let op = op(change).map_err(wrong)?;
         Ok(Self { text: text.to_owned(), hook: hook.to_owned(), heads, positions, op })
@@ -132,7 +132,7 @@ impl EditSpec {
     /// # Errors
     /// [`EditError::Position`].
     pub fn check_positions(&self, prompt: usize, all: usize) -> Result<(), EditError> {
-        let Positions::List(list) = &self.positions else { return Ok(()) };
+        let EditPositions::List(list) = &self.positions else { return Ok(()) };
         let outside = |p: &&i64| **p >= all as i64 || **p < -(prompt as i64);
         match list.iter().find(outside) {
             None => Ok(()),
@@ -165,11 +165,11 @@ mod tests {
     fn the_grammar() {
         let edit = parse("blocks.3.attn.hook_z#2,0@0..3,-1:add=a/b.safetensors:k*-2.5").unwrap();
         assert_eq!((edit.hook.as_str(), edit.heads), ("blocks.3.attn.hook_z", Some(vec![0, 2])));
-        assert_eq!(edit.positions, Positions::List(vec![-1, 0, 1, 2]));
+        assert_eq!(edit.positions, EditPositions::List(vec![-1, 0, 1, 2]));
         assert_eq!(edit.op, Op::Add("a/b.safetensors:k".into(), -2.5));
         let edit = parse("resid_pre:zero").unwrap();
-        assert_eq!((edit.heads, edit.positions, edit.op), (None, Positions::All, Op::Zero));
-        assert_eq!(parse("z@last:mean").unwrap().positions, Positions::List(vec![-1]));
+        assert_eq!((edit.heads, edit.positions, edit.op), (None, EditPositions::All, Op::Zero));
+        assert_eq!(parse("z@last:mean").unwrap().positions, EditPositions::List(vec![-1]));
         for (bad, says) in [
             ("resid_pre", "expected HOOK"),
             (":zero", "no hook"),
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn positions_from_both_ends() {
         let covered = |list: &[i64], prompt| -> Vec<usize> {
-            (0..8).filter(|p| Positions::List(list.to_vec()).covers(*p, prompt)).collect()
+            (0..8).filter(|p| EditPositions::List(list.to_vec()).covers(*p, prompt)).collect()
         };
         assert_eq!(covered(&[0, 2], 5), [0, 2]);
         assert_eq!(covered(&[-5, -2], 5), [0, 3]);

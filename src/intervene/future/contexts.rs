@@ -78,8 +78,11 @@ impl Rows<'_> {
                     break;
                 }
                 let row = row?;
-                let name =
-                    row.cells.first().and_then(crate::sources::text::reader::Cell::name).unwrap_or(row.place);
+                let name = row
+                    .cells
+                    .first()
+                    .and_then(crate::sources::text::reader::RecordCell::name)
+                    .unwrap_or(row.place);
                 let next = documents.len() as u64;
                 let doc = *documents.entry(name).or_insert(next);
                 contexts.extend(self.context(tokenizer, &row.text, doc)?);

@@ -1,6 +1,6 @@
 //! What can go wrong with transplants.
 
-use crate::{model::ModelError, results::statistics::ScoreError, sources::text::TextError};
+use crate::{model::ModelError, results::statistics::ScoreError, sources::text::TextError, watch::Stopped};
 
 /// A transplant, a prompt's training or their evaluation failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum FutureError {
     NotFinite { what: &'static str, layer: usize, horizon: usize },
     /// The user stopped it.
     #[error("interrupted; repeat the command to go on")]
-    Interrupted,
+    Interrupted(#[from] Stopped),
 }
 
 impl From<tch::TchError> for FutureError {

@@ -35,4 +35,4 @@ pub use score::METRICS;
 pub use sources::Sources;
 pub use spoken::Spoken;
 pub use table::{Control, PromptName, Table};
-pub use train::{Cell, Trained, kl, train};
+pub use train::{PromptCell, Trained, kl, train};

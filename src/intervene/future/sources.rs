@@ -8,8 +8,9 @@ use super::{FutureError, contexts::document};
 use crate::{
     hook::{BlockHook, HookPoint, Tap, TapError},
     model::{Model, ModelError},
-    sources::text::{Window, batches},
+    sources::text::{Window, each_batch},
     states::not_finite,
+    watch::Underway,
 };
 
 /// Contexts as the network sees them, one row each, in their order.
@@ -28,8 +29,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Runs `contexts` and continues them greedily by `horizons` tokens out of the first `vocab` of the vocabulary. `progress`
-    /// gets the number of contexts done since the last call and says whether to stop.
+    /// Runs `contexts` and continues them greedily by `horizons` tokens out of the first `vocab` of the vocabulary. `stage`
+    /// counts their tokens.
     ///
     /// # Errors
     /// When a context and its continuation are longer than the model's context, or a state is not finite.
@@ -40,7 +41,7 @@ impl Sources {
         horizons: usize,
         vocab: usize,
         batch_tokens: usize,
-        progress: &mut dyn FnMut(usize) -> bool,
+        stage: &Underway<'_>,
     ) -> Result<Self, FutureError> {
         let _no_grad = tch::no_grad_guard();
         let last = model.spec().n_layers;
@@ -48,17 +49,12 @@ impl Sources {
             return Err(FutureError::NoLayer { layer, last });
         }
         let (mut parts, mut order) = (Vec::new(), Vec::new());
-        for batch in batches(contexts, batch_tokens) {
-            let ids: Vec<i64> =
-                batch.iter().flat_map(|i| &contexts[*i].ids).map(|id| i64::from(*id)).collect();
-            let ids = Tensor::from_slice(&ids).view([batch.len() as i64, -1]).to_device(model.device());
+        each_batch(contexts, batch_tokens, stage, |batch| -> Result<(), FutureError> {
+            let ids = batch.ids().to_device(model.device());
             parts.push(Part::run(model, &ids, layers, horizons, vocab as i64)?);
-            let done = batch.len();
-            order.extend(batch);
-            if progress(done) {
-                return Err(FutureError::Interrupted);
-            }
-        }
+            order.extend(batch.places);
+            Ok(())
+        })?;
         let mut back = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, i)| back[*i] = place as i64);
         let back = Tensor::from_slice(&back).to_device(model.device());

@@ -7,11 +7,12 @@ use crate::{
     intervene::adamw::AdamW,
     model::{Model, wide},
     results::draw::draw,
+    watch::Underway,
 };
 
 /// Which prompt: one per layer and horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cell {
+pub struct PromptCell {
     /// The layer whose state goes in.
     pub layer: usize,
     /// The horizon it is trained for.
@@ -55,7 +56,7 @@ fn loss(
     vocab: usize,
     sources: &Sources,
     rows: &[i64],
-    cell: Cell,
+    cell: PromptCell,
     prompt: &Prompt,
 ) -> Result<Tensor, FutureError> {
     let last = model.spec().n_layers;
@@ -72,7 +73,7 @@ fn held_out(
     model: &Model,
     vocab: usize,
     sources: &Sources,
-    cell: Cell,
+    cell: PromptCell,
     prompt: &Tensor,
 ) -> Result<f64, FutureError> {
     let _no_grad = tch::no_grad_guard();
@@ -83,12 +84,12 @@ fn held_out(
         sum += loss(model, vocab, sources, rows, cell, &prompt)?.double_value(&[]) * rows.len() as f64;
     }
     let mean = sum / all.len() as f64;
-    let Cell { layer, horizon } = cell;
+    let PromptCell { layer, horizon } = cell;
     if mean.is_finite() { Ok(mean) } else { Err(FutureError::NotFinite { what: "the loss", layer, horizon }) }
 }
 
 /// Trains the prompt of one cell on `sources` and measures it on `held`, contexts of other documents. What comes out depends on
-/// the seed, the cell and the sources alone. `watch` gets every step's loss and says whether to stop.
+/// the seed, the cell and the sources alone. `stage` counts steps.
 ///
 /// # Errors
 /// [`FutureError::Interrupted`], a loss that is not finite, or what the network says.
@@ -96,12 +97,12 @@ pub fn train(
     model: &Model,
     vocab: usize,
     (sources, held): (&Sources, &Sources),
-    cell: Cell,
+    cell: PromptCell,
     recipe: &Recipe,
     seed: u64,
-    watch: &mut dyn FnMut(f64) -> bool,
+    stage: &Underway<'_>,
 ) -> Result<Trained, FutureError> {
-    let Cell { layer, horizon } = cell;
+    let PromptCell { layer, horizon } = cell;
     let begin = recipe.init(model.spec().d_model, (layer, horizon), seed);
     let mut prompt = begin.to_device(model.device()).to_kind(wide(model.kind()));
     let before = held_out(model, vocab, held, cell, &prompt)?;
@@ -120,9 +121,8 @@ pub fn train(
             }
             prompt = tch::no_grad(|| optimizer.step(&prompt, &gradient))?;
             steps += 1;
-            if watch(loss) {
-                return Err(FutureError::Interrupted);
-            }
+            stage.say(format!("loss {loss:.3}"));
+            stage.done(1)?;
         }
     }
     let after = if steps > 0 { held_out(model, vocab, held, cell, &prompt)? } else { before };
@@ -135,7 +135,7 @@ fn gradient(
     vocab: usize,
     sources: &Sources,
     rows: &[i64],
-    cell: Cell,
+    cell: PromptCell,
     prompt: &Tensor,
 ) -> Result<(f64, Tensor), FutureError> {
     tch::with_grad(|| {

@@ -1,6 +1,6 @@
 //! What can go wrong with patching.
 
-use crate::{intervene::future::FutureError, model::ModelError, sources::text::TextError};
+use crate::{intervene::future::FutureError, model::ModelError, sources::text::TextError, watch::Stopped};
 
 /// An activation could not be patched.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,8 @@ pub enum PatchError {
     #[error("no hook or no layer to patch")]
     Nothing,
     /// The user stopped it.
-    #[error("interrupted")]
-    Interrupted,
+    #[error("interrupted; repeat the command to start over")]
+    Interrupted(#[from] Stopped),
 }
 
 impl From<tch::TchError> for PatchError {

@@ -13,6 +13,7 @@ use crate::{
     model::{Model, ModelError},
     results::draw::normal,
     states::check_stream,
+    watch::Underway,
 };
 
 /// What is measured at the last position, with its unit: `logit(answer) - logit(foil)`, the answer's probability, and
@@ -137,7 +138,7 @@ impl Experiment<'_> {
     }
 
     /// Patches every position by itself at every one of `layers` (those the hook has). Attention and MLP outputs are patched over
-    /// `window` layers around each. `progress` is called after every layer and says whether to stop.
+    /// `window` layers around each. `stage` counts layers.
     ///
     /// # Errors
     /// What the network says, or [`PatchError::Interrupted`].
@@ -147,16 +148,14 @@ impl Experiment<'_> {
         hook: BlockHook,
         layers: &[usize],
         window: usize,
-        progress: &mut dyn FnMut() -> bool,
+        stage: &Underway<'_>,
     ) -> Result<Map, PatchError> {
         let places: Vec<Vec<i64>> = (0..self.clean.size()[1]).map(|p| vec![p]).collect();
         let mut map = Map { hook, layers: Vec::new() };
         for &layer in layers.iter().filter(|l| self.layers_of(hook).contains(l)) {
             let points = points(hook, layer, window, self.model.spec().n_layers);
             map.layers.push((layer, self.patch(levels, &points, &places)?));
-            if progress() {
-                return Err(PatchError::Interrupted);
-            }
+            stage.done(1)?;
         }
         Ok(map)
     }

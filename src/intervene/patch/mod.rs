@@ -4,7 +4,7 @@
 //!
 //! - [`inspect`] (Patchscopes, Ghandeharioun et al. 2024, arXiv 2401.06102): what does a prompt that asks about its own token say
 //!   when a state of another text stands there? The primitive is [`transplant_at`](crate::intervene::future::transplant_at): source prompt,
-//!   position and layer; a mapping; target prompt, positions and layer. [`Target`] has the presets.
+//!   position and layer; a mapping; target prompt, positions and layer. [`TargetPrompt`] has the presets.
 //! - [`Experiment`] (activation patching, Vig et al. 2020; causal tracing, Meng et al. 2022, arXiv 2202.05262): which activation
 //!   carries the answer? Every layer, position and hook of a clean run into a corrupted one (or the other way round), and how much of
 //!   the answer comes back.
@@ -19,5 +19,5 @@ mod words;
 pub use error::PatchError;
 pub use experiment::{Direction, Experiment, Levels, MEASURES, Map, noise};
 pub use roles::Role;
-pub use scope::{Asked, Preset, Target, Word, inspect};
+pub use scope::{Asked, Preset, TargetPrompt, Word, inspect};
 pub use words::places;

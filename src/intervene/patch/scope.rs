@@ -61,14 +61,14 @@ impl Preset {
 
 /// A target prompt and where states go into it.
 #[derive(Debug)]
-pub struct Target {
+pub struct TargetPrompt {
     /// Its ids.
     pub prompt: Prompt,
     /// The positions that a state takes, ascending.
     pub places: Vec<i64>,
 }
 
-impl Target {
+impl TargetPrompt {
     /// `text` in the model's tokens; a state takes the place of `placeholder` wherever it occurs, by default of the last token.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ pub struct Asked {
 pub fn inspect(
     model: &Model,
     vocab: usize,
-    target: &Target,
+    target: &TargetPrompt,
     layer: usize,
     states: &Tensor,
     steps: usize,

@@ -12,6 +12,7 @@ use crate::{
     results::statistics::{Estimate, Intervals, Tally},
     sources::text::Window,
     states::States,
+    watch::Underway,
 };
 
 /// Columns of a setting: KL, agreement, cross-entropy, logit difference.
@@ -67,7 +68,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Mean length of the stream at every layer, without the first position of each window, which often holds a sink of
-    /// many times the others' length. `each` hands over all windows.
+    /// many times the others' length. `stage` counts tokens.
     ///
     /// # Errors
     /// As [`States::each`].
@@ -75,11 +76,11 @@ impl<'a> Sweep<'a> {
         model: &Model,
         windows: &[&Window],
         rows: usize,
-        mut done: impl FnMut(usize),
+        stage: &Underway<'_>,
     ) -> Result<Vec<f64>, SteerError> {
         let points: Vec<HookPoint> = (0..=model.spec().n_layers).map(HookPoint::resid_pre).collect();
         let (mut sums, mut n) = (vec![0.0; points.len()], 0.0_f64);
-        States::each::<SteerError>(model, &points, windows, rows, |states, places| {
+        States::each::<SteerError>(model, &points, (windows, rows), stage, |states, _| {
             let first = states.pos.iter().map(|pos| f64::from(u8::from(*pos > 0)));
             let weights = Tensor::from_slice(&first.collect::<Vec<_>>());
             let weights = weights.to_device(states.last.device());
@@ -88,23 +89,22 @@ impl<'a> Sweep<'a> {
                 *sum += (lengths * &weights).sum(Kind::Double).double_value(&[]);
             }
             n += weights.sum(Kind::Double).double_value(&[]);
-            done(places.iter().map(|i| windows[*i].ids.len()).sum());
             Ok(())
         })?;
         Ok(sums.into_iter().map(|sum| sum / n.max(1.0)).collect())
     }
 
     /// Runs windows of one length as they are and under every setting. `clusters` gives, per row, what it counts as in
-    /// place of its document; `done` is called after every setting and may end the work. Blocks below the layer that is pushed run once.
+    /// place of its document; `stage` counts settings. Blocks below the layer that is pushed run once.
     ///
     /// # Errors
-    /// When the model cannot run, a state is not finite (named by setting, or by hook and document), or what `done` says.
+    /// When the model cannot run, a state is not finite (named by setting, or by hook and document).
     pub fn add(
         &mut self,
         model: &Model,
         windows: &[&Window],
         clusters: Option<&[u64]>,
-        mut done: impl FnMut() -> Result<(), SteerError>,
+        stage: &Underway<'_>,
     ) -> Result<(), SteerError> {
         let points: Vec<HookPoint> = self.layers.iter().map(|layer| HookPoint::resid_pre(*layer)).collect();
         let states = States::of(model, &points, windows)?;
@@ -127,7 +127,7 @@ impl<'a> Sweep<'a> {
                 read.ce(0),
                 self.difference(&n)?,
             ]);
-            done()?;
+            stage.done(1)?;
         }
         self.take(&columns, &next, clusters.unwrap_or(&states.docs))
     }

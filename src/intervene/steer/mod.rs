@@ -28,7 +28,7 @@ pub use sentence::{Learnt, Recipe, Sentence, over_sentences};
 
 use crate::{
     intervene::generate::GenerateError, model::ModelError, results::statistics::ScoreError,
-    sources::text::TextError,
+    sources::text::TextError, watch::Stopped,
 };
 
 /// A steering that cannot be done.
@@ -61,8 +61,8 @@ pub enum SteerError {
         reason: String,
     },
     /// Asked to stop.
-    #[error("interrupted")]
-    Interrupted,
+    #[error("interrupted; repeat the command to start over")]
+    Interrupted(#[from] Stopped),
     /// A text cannot be read.
     #[error(transparent)]
     Text(#[from] TextError),

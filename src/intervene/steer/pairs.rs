@@ -14,9 +14,10 @@ use crate::{
     results::words::counted,
     sources::text::{
         Format, Segment, Tokenizer, Window, excerpt,
-        reader::{Cell, Columns, open_file},
+        reader::{Columns, RecordCell, open_file},
     },
     states::States,
+    watch::Underway,
 };
 
 /// Texts that say a thing, each with one that says its opposite.
@@ -55,7 +56,7 @@ impl Pairs {
         let mut texts = Vec::new();
         for row in open_file(path, Format::of(path)?, &columns)? {
             let row = row?;
-            let negative = row.cells.first().and_then(Cell::name).unwrap_or_default();
+            let negative = row.cells.first().and_then(RecordCell::name).unwrap_or_default();
             if row.text.trim().is_empty() || negative.trim().is_empty() {
                 let reason = "a pair needs a positive and a negative text".to_owned();
                 return Err(SteerError::Pairs { place: row.place, reason });
@@ -69,7 +70,7 @@ impl Pairs {
         Ok(Self { texts })
     }
 
-    /// Runs every text and compares, at `layers`. `rows` are the tokens of a pass.
+    /// Runs every text and compares, at `layers`. `rows` are the tokens of a pass; `stage` counts tokens.
     ///
     /// # Errors
     /// A text that the model cannot read, and as [`States::each`].
@@ -79,7 +80,7 @@ impl Pairs {
         tokenizer: &Tokenizer,
         layers: &[usize],
         rows: usize,
-        done: impl FnMut(usize),
+        stage: &Underway<'_>,
     ) -> Result<Vec<Differences>, SteerError> {
         let texts: Vec<&String> = self.texts.iter().flatten().collect();
         let windows: Vec<Window> =
@@ -95,7 +96,7 @@ impl Pairs {
             let reason = format!("{text} has {n} tokens, the model's context is {context}");
             return Err(SteerError::Pairs { place, reason });
         }
-        between(model, &windows, layers, rows, done)
+        between(model, &windows, layers, rows, stage)
     }
 }
 
@@ -105,13 +106,13 @@ pub(super) fn between(
     windows: &[Window],
     layers: &[usize],
     rows: usize,
-    mut done: impl FnMut(usize),
+    stage: &Underway<'_>,
 ) -> Result<Vec<Differences>, SteerError> {
     let windows: Vec<&Window> = windows.iter().collect();
     let points: Vec<HookPoint> = layers.iter().map(|layer| HookPoint::resid_pre(*layer)).collect();
     let mut last: Vec<Vec<Tensor>> = layers.iter().map(|_| Vec::new()).collect();
     let mut order = Vec::new();
-    States::each::<SteerError>(model, &points, &windows, rows, |states, places| {
+    States::each::<SteerError>(model, &points, (&windows, rows), stage, |states, places| {
         let mut end = 0;
         let ends: Vec<i64> = places
             .iter()
@@ -125,7 +126,6 @@ pub(super) fn between(
             kept.push(states.f_index_select(0, &ends)?.to_kind(Kind::Double).to_device(tch::Device::Cpu));
         }
         order.extend(places.iter().map(|place| *place as i64));
-        done(places.len());
         Ok(())
     })?;
     // Back into the order of the file: positive and negative by turns.

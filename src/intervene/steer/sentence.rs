@@ -13,6 +13,7 @@ use crate::{
     model::{Model, ModelError, wide},
     results::run::{MetricRow, Parts, RowKind, Subject, over},
     results::statistics::{Estimate, Intervals},
+    watch::Underway,
 };
 
 /// The control's number among random directions, which a sweep's do not reach.
@@ -75,17 +76,12 @@ impl Tap for Pushes {
 
 impl Sentence<'_> {
     /// Learns a vector for every layer, all in one batch: rows of a batch do not see each other. The same sentence gives the
-    /// same vectors. `watch` gets every step's mean loss in nats and says whether to stop.
+    /// same vectors. `stage` counts steps.
     ///
     /// # Errors
     /// [`SteerError::Sentence`]: fewer than two tokens, or a loss that is not finite; [`SteerError::Interrupted`]; what the
     /// network says.
-    pub fn learn(
-        &self,
-        model: &Model,
-        recipe: Recipe,
-        watch: &mut dyn FnMut(f64) -> bool,
-    ) -> Result<Learnt, SteerError> {
+    pub fn learn(&self, model: &Model, recipe: Recipe, stage: &Underway<'_>) -> Result<Learnt, SteerError> {
         if self.ids.len() < 2 {
             return Err(self.wrong("it needs a token to say after the first".into()));
         }
@@ -99,9 +95,8 @@ impl Sentence<'_> {
                 return Err(self.wrong("the loss is not finite".into()));
             }
             units = tch::no_grad(|| optimizer.step(&units, &gradient))?;
-            if watch(loss / self.layers.len() as f64) {
-                return Err(SteerError::Interrupted);
-            }
+            stage.say(format!("loss {:.3}", loss / self.layers.len() as f64));
+            stage.done(1)?;
         }
         self.measure(model, &self.scaled(&units).to_device(Device::Cpu).to_kind(Kind::Double))
     }

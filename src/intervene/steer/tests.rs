@@ -18,6 +18,7 @@ use crate::{
         statistics::Intervals,
     },
     sources::text::Window,
+    watch::{Underway, testing::Counter},
 };
 
 /// A tiny model in f64 and what transformers computed of it (`fixtures/steer/make.py`).
@@ -96,7 +97,7 @@ fn a_sweeps_numbers_are_those_of_transformers() {
         let mut sweep =
             Sweep::new(&readout, &directions, &settings, &lengths, None, Intervals::bootstrap(0, 10))
                 .unwrap();
-        sweep.add(&golden.model, &[&window((0, tokens(9, 8)))], None, || Ok(())).unwrap();
+        sweep.add(&golden.model, &[&window((0, tokens(9, 8)))], None, &Underway::unwatched()).unwrap();
         let rows = sweep.finish();
         let of = |metric: &str| {
             let own = rows.iter().filter(|r| r.metric == metric && r.kind == RowKind::Steer);
@@ -115,7 +116,8 @@ fn pairs_are_those_of_numpy() {
     for golden in FAMILIES.map(Golden::of) {
         // Batches of other sizes give the same.
         for rows in [1, 1000] {
-            let found = between(&golden.model, &windows, &golden.layers(), rows, |_| ()).unwrap();
+            let found =
+                between(&golden.model, &windows, &golden.layers(), rows, &Underway::unwatched()).unwrap();
             let stack = |of: &dyn Fn(&super::Differences) -> Tensor| {
                 Tensor::stack(&found.iter().map(of).collect::<Vec<_>>(), 0)
             };
@@ -134,7 +136,7 @@ fn a_vector_is_learnt_and_repeats_itself() {
     let lengths = vec![1.0; layers.len()];
     let sentence = Sentence { name: "s", ids: &ids, layers: &layers, lengths: &lengths };
     let recipe = Recipe { steps: 60, rate: 0.5 };
-    let learn = || sentence.learn(&golden.model, recipe, &mut |_| false).unwrap();
+    let learn = || sentence.learn(&golden.model, recipe, &Underway::unwatched()).unwrap();
     let learnt = learn();
     let nothing = sentence.measure(&golden.model, &learnt.vectors.zeros_like()).unwrap();
     assert!(learnt.ce.iter().zip(&nothing.ce).all(|(after, before)| *after < before - 0.3), "{learnt:?}");
@@ -145,11 +147,11 @@ fn a_vector_is_learnt_and_repeats_itself() {
     assert!((length(&control.vectors) - length(&learnt.vectors)).abs().max().double_value(&[]) < 1e-9);
     assert!(control.ce.iter().zip(&learnt.ce).all(|(random, learnt)| random > learnt));
     let one = Sentence { ids: &ids[..1], ..sentence };
-    let refused = one.learn(&golden.model, recipe, &mut |_| false).unwrap_err().to_string();
+    let refused = one.learn(&golden.model, recipe, &Underway::unwatched()).unwrap_err().to_string();
     assert_eq!(refused, "s: it needs a token to say after the first");
     let sentence = Sentence { name: "s", ids: &ids, layers: &layers, lengths: &lengths };
-    let stopped = sentence.learn(&golden.model, recipe, &mut |_| true).unwrap_err();
-    assert!(matches!(stopped, SteerError::Interrupted));
+    let stopped = sentence.learn(&golden.model, recipe, &Counter::until(1).begin()).unwrap_err();
+    assert!(matches!(stopped, SteerError::Interrupted(_)));
 }
 
 #[test]
@@ -229,17 +231,13 @@ fn a_direction_is_ranked_among_random_ones() {
     let contrast = Some(super::Contrast { toward: 5, away: 9 });
     let mut sweep =
         Sweep::new(&readout, &directions, &settings, &lengths, contrast, Intervals::default()).unwrap();
-    let mut passes = 0;
+    let counter = Counter::default();
+    let stage = counter.begin();
     for i in 0..6 {
         let window = window((i, tokens(i as u32, 8)));
-        sweep
-            .add(&golden.model, &[&window], None, || {
-                passes += 1;
-                Ok(())
-            })
-            .unwrap();
+        sweep.add(&golden.model, &[&window], None, &stage).unwrap();
     }
-    assert_eq!(passes, 6 * settings.len());
+    assert_eq!(counter.counted(), 6 * settings.len() as u64);
     let rows = sweep.finish();
     let find = |subject: &str, metric: &str, layer: usize| {
         let own = |r: &&MetricRow| r.subject == subject && r.metric == metric && r.layer == layer as i32;
@@ -272,9 +270,8 @@ fn a_direction_is_ranked_among_random_ones() {
         }
     }
     assert!(rows.iter().all(|r| r.kind != RowKind::SteerRandom || !r.metric.starts_with("response_s")));
-    let stopped =
-        sweep.add(&golden.model, &[&window((9, tokens(9, 8)))], None, || Err(SteerError::Interrupted));
-    assert!(matches!(stopped, Err(SteerError::Interrupted)));
+    let stopped = sweep.add(&golden.model, &[&window((9, tokens(9, 8)))], None, &Counter::until(1).begin());
+    assert!(matches!(stopped, Err(SteerError::Interrupted(_))));
 }
 
 #[test]

@@ -132,13 +132,7 @@ impl Job for Export {
     const COMMAND: &'static str = "export";
     type Outcome = Exported;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Exported) -> Result<Value, JobError> {
         Ok(found.json(&self.out))

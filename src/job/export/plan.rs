@@ -101,15 +101,13 @@ impl Export {
     ) -> Result<(Counts, String), JobError> {
         let mut stream =
             open_windows(source.inputs.corpus()?, &source.tokenizer, windows).map_err(JobError::usage)?;
-        let progress = watch.begin("counting", "tokens", self.text.tokens);
+        let stage = watch.begin("counting", "tokens", self.text.tokens);
         let mut rows = 0;
         for window in stream.by_ref() {
-            if watch.stopped() {
-                return Err(JobError::interrupted(ExportError::Interrupted));
-            }
+            stage.go_on().map_err(ExportError::from)?;
             let window = window?;
             rows += export::rows(&window, chosen).count() as u64;
-            progress.inc(window.ids.len() as u64);
+            stage.inc(window.ids.len() as u64);
         }
         let stats = stream.stats();
         if rows == 0 {

@@ -2,13 +2,10 @@
 
 use super::{Export, Planned};
 use crate::{
-    job::{JobError, Progress, Source, Watch},
+    job::{JobError, Source, Watch},
     results::words::counted,
     sources::text::open_windows,
-    states::{
-        export::{self, ExportError},
-        store::StoreWriter,
-    },
+    states::{export, store::StoreWriter},
 };
 
 impl Export {
@@ -31,27 +28,8 @@ impl Export {
             positions: &plan.chosen,
             batch_tokens: plan.batch_tokens,
         };
-        let progress = watch.begin("exporting", "tokens", Some(plan.counts.tokens));
-        let ended = export.run(&mut windows, writer, &mut Watched { progress, watch });
-        ended.map(|_rows| ()).map_err(|e| match e {
-            ExportError::Interrupted => JobError::interrupted(e),
-            other => other.into(),
-        })
-    }
-}
-
-/// A job's watch, as an export reports to it.
-struct Watched<'w> {
-    progress: Box<dyn Progress>,
-    watch: &'w dyn Watch,
-}
-
-impl export::Watch for Watched<'_> {
-    fn advance(&mut self, tokens: u64) {
-        self.progress.inc(tokens);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.watch.stopped()
+        let stage = watch.begin("exporting", "tokens", Some(plan.counts.tokens));
+        export.run(&mut windows, writer, &stage)?;
+        Ok(())
     }
 }

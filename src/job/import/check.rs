@@ -59,18 +59,16 @@ impl Import {
         let model = session.load(watch)?;
         let (points, rivals) = (foreign.points(), rivals(model));
         let mut sums = vec![vec![Sums::default(); rivals.len() + 1]; points.len()];
-        let progress = watch.begin("comparing", "documents", Some(documents.len() as u64));
+        let stage = watch.begin("comparing", "documents", Some(documents.len() as u64));
         let ended = foreign.each(&|number| documents.contains(&number), &mut |document| {
-            if watch.stopped() {
-                return Err(ForeignError::Interrupted);
-            }
+            stage.go_on()?;
             add(model, &document, points, &rivals, &mut sums)?;
-            progress.inc(1);
+            stage.inc(1);
             Ok(())
         });
-        drop(progress);
+        drop(stage);
         ended.map_err(|error| match error {
-            ForeignError::Interrupted => JobError::interrupted(error),
+            ForeignError::Interrupted(_) => JobError::interrupted(error),
             other => JobError::usage(other),
         })?;
         let agreement = points

@@ -3,10 +3,7 @@
 mod check;
 mod write;
 
-use std::{
-    num::NonZeroU64,
-    path::{Path, PathBuf},
-};
+use std::{num::NonZeroU64, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -122,13 +119,7 @@ impl Job for Import {
     const COMMAND: &'static str = "import";
     type Outcome = Imported;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Imported, JobError> {
         if self.tolerance.is_some_and(|x| !(x > 0.0 && x.is_finite())) {

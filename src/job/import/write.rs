@@ -16,18 +16,16 @@ pub(super) fn write(
     writer: &mut StoreWriter,
     watch: &dyn Watch,
 ) -> Result<(), JobError> {
-    let progress = watch.begin("importing", "tokens", Some(foreign.lengths().iter().sum::<usize>() as u64));
+    let stage = watch.begin("importing", "tokens", Some(foreign.lengths().iter().sum::<usize>() as u64));
     let mut shards = Shards { buffer: writer.buffer(), writer, tokenizer, row: 0 };
     let ended = foreign.each(&|_| true, &mut |document| {
-        if watch.stopped() {
-            return Err(ForeignError::Interrupted);
-        }
+        stage.go_on()?;
         shards.add(&document)?;
-        progress.inc(document.ids.len() as u64);
+        stage.inc(document.ids.len() as u64);
         Ok(())
     });
     match ended.and_then(|()| shards.flush()) {
-        Err(error @ ForeignError::Interrupted) => Err(JobError::interrupted(error)),
+        Err(error @ ForeignError::Interrupted(_)) => Err(JobError::interrupted(error)),
         Err(error) => Err(JobError::failed(error)),
         Ok(()) => Ok(()),
     }

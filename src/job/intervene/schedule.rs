@@ -83,13 +83,7 @@ impl Job for Schedule {
     const COMMAND: &'static str = "schedule";
     type Outcome = Scheduled;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Scheduled, JobError> {
         let names: Vec<PathBuf> = std::iter::once("logit".into()).chain(self.lens.iter().cloned()).collect();

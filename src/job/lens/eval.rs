@@ -17,7 +17,9 @@ use crate::{
     },
     lens::{
         artifact::LensKind,
-        evaluate::{Baselines, Cell, EvalError, Evaluation, Reading, TOKENS, TokenTable, Watch as Readings},
+        evaluate::{
+            Baselines, EvalError, Evaluation, LensCell, Reading, TOKENS, TokenTable, Watch as Readings,
+        },
     },
     lenses::Readout,
     model::Model,
@@ -126,13 +128,7 @@ impl Job for Eval {
     const COMMAND: &'static str = "lens eval";
     type Outcome = Evaluated;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Evaluated, JobError> {
         let asked = read(&self.lens)?;
@@ -251,8 +247,9 @@ impl Eval {
             let layers = numbers(points).into_iter().chain([n_layers]).collect();
             write_atomic(&self.out.join(TOKENS), |file| {
                 let mut table = TokenTable::new(file, names, layers);
-                let mut add =
-                    |cell: &Cell, states: &States, reading: &Reading| Ok(table.add(cell, states, reading)?);
+                let mut add = |cell: &LensCell, states: &States, reading: &Reading| {
+                    Ok(table.add(cell, states, reading)?)
+                };
                 pass.run(&mut evaluation, baselines.as_mut(), &mut add)?;
                 Ok::<_, JobError>(table.close()?)
             })?;
@@ -295,28 +292,27 @@ impl Pass<'_> {
         mut baselines: Option<&mut Baselines>,
         readings: &mut Readings<'_>,
     ) -> Result<(), JobError> {
-        let progress = self.watch.begin("evaluating", "tokens", Some(self.text.stats.tokens));
+        let stage = self.watch.begin("evaluating", "tokens", Some(self.text.stats.tokens));
         for (first, some) in (0..).step_by(AT_ONCE).zip(self.text.windows.chunks(AT_ONCE)) {
             let some: Vec<&Window> = some.iter().collect();
-            let ended = States::each(self.model, self.points, &some, self.batch_tokens, |states, places| {
-                if self.watch.stopped() {
-                    return Err(EvalError::Interrupted);
-                }
-                let clusters = self.clusters.as_ref().map(|c| -> Vec<u64> {
-                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
-                    places.iter().flat_map(of).collect()
-                });
-                let own = evaluation.add(states, clusters.as_deref(), readings)?;
-                if let Some(baselines) = &mut baselines {
-                    baselines.add(self.readout, &own, &states.docs)?;
-                }
-                progress.inc(states.rows() as u64);
-                Ok(())
-            });
-            ended.map_err(|e| match e {
-                EvalError::Interrupted => JobError::interrupted(e),
-                other => other.into(),
-            })?;
+            let windows = (&some[..], self.batch_tokens);
+            States::each(
+                self.model,
+                self.points,
+                windows,
+                &stage,
+                |states, places| -> Result<(), EvalError> {
+                    let clusters = self.clusters.as_ref().map(|c| -> Vec<u64> {
+                        let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
+                        places.iter().flat_map(of).collect()
+                    });
+                    let own = evaluation.add(states, clusters.as_deref(), readings)?;
+                    if let Some(baselines) = &mut baselines {
+                        baselines.add(self.readout, &own, &states.docs)?;
+                    }
+                    Ok(())
+                },
+            )?;
         }
         Ok(())
     }

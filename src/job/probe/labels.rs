@@ -15,7 +15,7 @@ use crate::{
     probe::{Features, Kept, Task, extract},
     sources::{
         chat::{Chats, TemplateSettings, TurnSelector},
-        labelled::{LabelledOptions, LabelledSet, Plan, Positions, Unit, check},
+        labelled::{LabelPositions, LabelledOptions, LabelledSet, Plan, Unit, check},
         text::{Tokenizer, resolve_seq_len},
     },
 };
@@ -52,7 +52,7 @@ pub struct LabelSettings {
     pub keep_missing_labels: bool,
     /// Tokens whose state is read; by default `last` of a text, `last-piece` of a word or span
     #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "POSITIONS"))]
-    pub positions: Option<Positions>,
+    pub positions: Option<LabelPositions>,
     /// Of chats, the message that labels are about: a role (its last message) or turn:N; --positions are then those of a span
     #[cfg_attr(feature = "cli", arg(long, value_name = "ROLE|turn:N", conflicts_with = "span_columns"))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ impl LabelSettings {
             let options = LabelledOptions { chats: Some(Arc::clone(&chats)), ..self.options(text_column)? };
             let set = LabelledSet::open(data, &options).map_err(JobError::usage)?;
             watch.note(&check(&set).map_err(JobError::usage)?.to_string());
-            let positions = Positions::resolve(self.positions, set.unit).map_err(JobError::usage)?;
+            let positions = LabelPositions::resolve(self.positions, set.unit).map_err(JobError::usage)?;
             let plan = Plan::new(&set, tokenizer, positions, context).map_err(JobError::usage)?;
             watch.note(&plan.to_string());
             Ok(Side { set, plan })
@@ -175,14 +175,10 @@ impl LabelSettings {
         let model = session.load(watch)?;
         let tokens: usize =
             missing.iter().flat_map(|(_, side)| &side.plan.windows).map(|w| w.ids.len()).sum();
-        let progress = watch.begin("running the model", "tokens", Some(tokens as u64));
+        let stage = watch.begin("running the model", "tokens", Some(tokens as u64));
         let batch = self.batch_tokens(session);
         for (features, side) in missing {
-            let done = extract(features, model, &side.plan, batch, &mut |tokens| {
-                progress.inc(tokens as u64);
-                watch.stopped()
-            });
-            done.map_err(ended)?;
+            extract(features, model, &side.plan, batch, &stage).map_err(ended)?;
         }
         Ok(())
     }
@@ -197,7 +193,7 @@ fn missing(set: &LabelledSet) -> Value {
 
 /// Both texts of every pair must have been read, with one item each.
 fn same_rows(statements: &Side, negations: &Side) -> Result<(), JobError> {
-    if statements.set.unit != Unit::Text || statements.plan.positions == Positions::All {
+    if statements.set.unit != Unit::Text || statements.plan.positions == LabelPositions::All {
         return Err(JobError::setting(
             "negation_column",
             "pairs are whole texts, read at last, first or mean",

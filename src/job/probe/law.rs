@@ -16,7 +16,7 @@ use crate::{
         claimed, counts,
     },
     lens::fit::{Split, split},
-    probe::{self, Norming, ProbeError, Residuals, blocks},
+    probe::{self, Norming, Residuals, blocks},
     results::run::{Found, METRICS, MetricRow, RunDir, write_metrics},
     sources::text::{Window, WindowOptions},
     states::States,
@@ -88,13 +88,7 @@ impl Job for Law {
     /// None where the run was complete already.
     type Outcome = Option<Regressed>;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Option<Regressed>, JobError> {
         let session = Session::open(&self.model, watch)?;
@@ -153,19 +147,14 @@ impl Law {
         let points: Vec<HookPoint> = (0..n_layers).map(HookPoint::resid_pre).collect();
         let tokens: usize =
             split.train.iter().chain(&split.held_out).map(|i| text.windows[*i].ids.len()).sum();
-        let progress = watch.begin("summing", "tokens", Some(tokens as u64));
+        let stage = watch.begin("summing", "tokens", Some(tokens as u64));
         let batch = session.batch_tokens(self.batch_tokens);
         for (side, held_out) in [(&split.train, false), (&split.held_out, true)] {
             let windows: Vec<&Window> = side.iter().map(|i| &text.windows[*i]).collect();
-            let pass = States::each(model, &points, &windows, batch, |states, _| {
-                if watch.stopped() {
-                    return Err(ProbeError::Interrupted);
-                }
-                law.add(states, model.unembed(), held_out)?;
-                progress.inc(states.rows() as u64);
-                Ok(())
-            });
-            pass.map_err(ended)?;
+            States::each(model, &points, (&windows, batch), &stage, |states, _| {
+                law.add(states, model.unembed(), held_out)
+            })
+            .map_err(ended)?;
         }
         Ok(law)
     }

@@ -32,7 +32,7 @@ use crate::{
 /// A stop that a repeated job goes on from, or a failure.
 fn ended(error: ProbeError) -> JobError {
     match error {
-        ProbeError::Interrupted => JobError::interrupted(error),
+        ProbeError::Interrupted(_) => JobError::interrupted(error),
         other => JobError::failed(other),
     }
 }

@@ -5,10 +5,7 @@ mod learned;
 mod prompt;
 mod save;
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-};
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -136,13 +133,7 @@ impl Job for View {
     const COMMAND: &'static str = "view";
     type Outcome = Viewed;
 
-    fn out(&self) -> Option<&Path> {
-        self.out.as_deref()
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = Some(out);
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Viewed) -> Result<Value, JobError> {
         Ok(self.json(&found))

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{CausalError, Energy};
 use crate::probes::{Memory, Objective, Stop, minimise};
+use crate::watch::Underway;
 
 /// A direction is found when the energy is within this share of its estimated maximum.
 pub const TOLERANCE: f64 = 1e-4;
@@ -58,15 +59,15 @@ impl Objective for Search<'_> {
 }
 
 /// The `k` directions of largest energy. `covariance [d, d]` is that of the states, whose principal axes are among the starts;
-/// `found` is called after each direction and may end the search.
+/// `stage` counts directions.
 ///
 /// # Errors
-/// [`CausalError::Directions`], what the lens or `found` says, or [`CausalError::Flat`].
+/// [`CausalError::Directions`], [`CausalError::Interrupted`], what the lens says, or [`CausalError::Flat`].
 pub fn extract(
     energy: &Energy<'_>,
     covariance: &Tensor,
     k: usize,
-    mut found: impl FnMut() -> Result<(), CausalError>,
+    stage: &Underway<'_>,
 ) -> Result<Basis, CausalError> {
     let d = covariance.size()[0] as usize;
     if k > d {
@@ -94,7 +95,7 @@ pub fn extract(
         unfinished += usize::from(end.evaluations >= EVALUATIONS && !end.converged);
         energies.push(-end.objective * scale);
         directions.push(v);
-        found()?;
+        stage.done(1)?;
     }
     let mut order: Vec<usize> = (0..k).collect();
     order.sort_by(|a, b| energies[*b].total_cmp(&energies[*a]));

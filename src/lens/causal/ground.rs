@@ -12,6 +12,7 @@ use crate::{
     results::draw::{derangement, draw},
     sources::text::Window,
     states::States,
+    watch::Underway,
 };
 
 /// One layer's states of the first half.
@@ -84,7 +85,7 @@ impl Ground {
     }
 }
 
-/// Reads `windows` once for all of `layers`.
+/// Reads `windows` once for all of `layers`; `stage` counts tokens.
 ///
 /// # Errors
 /// When the model cannot run, a state is not finite, or there are fewer than two positions.
@@ -93,7 +94,7 @@ pub fn grounds(
     layers: &[usize],
     windows: &[&Window],
     sample: Sample,
-    mut done: impl FnMut(usize) -> Result<(), CausalError>,
+    stage: &Underway<'_>,
 ) -> Result<Vec<Ground>, CausalError> {
     let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::resid_pre(*l)).collect();
     let kept = drawn(windows, sample);
@@ -104,7 +105,7 @@ pub fn grounds(
     let mut moments: Vec<Moments> = layers.iter().map(moments).collect();
     let mut places = Vec::new();
     let mut parts: Vec<Vec<Tensor>> = layers.iter().map(|_| Vec::new()).collect();
-    States::each::<CausalError>(model, &points, windows, sample.batch, |states, _| {
+    States::each::<CausalError>(model, &points, (windows, sample.batch), stage, |states, _| {
         let rest = sample.keep_first.then(|| others(states));
         let keys = states.docs.iter().copied().zip(states.pos.iter().copied());
         let own: Vec<(usize, (u64, u32))> = keys.enumerate().filter(|(_, key)| kept.contains(key)).collect();
@@ -119,7 +120,7 @@ pub fn grounds(
             parts.push(rows.f_index_select(0, &index)?);
         }
         places.extend(own.into_iter().map(|(_, key)| key));
-        done(states.rows())
+        Ok(())
     })?;
     // In reading order, whatever the batches were.
     let mut order: Vec<i64> = (0..places.len() as i64).collect();

@@ -4,6 +4,7 @@ use layerscope_lenses::{LayerIndex, Lens, Readout};
 use tch::Tensor;
 
 use super::{CausalError, Energy, Ground, Removal, Set, basis_name, extract, principal, random};
+use crate::watch::Underway;
 
 /// Principal axes that take other tokens' parts for the alignment, or as many as there are directions where these are fewer.
 const ALIGNED: usize = 10;
@@ -26,7 +27,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Finds `k` directions per lens, and as many principal and random ones. `found` is called after each direction of a lens.
+    /// Finds `k` directions per lens, and as many principal and random ones. `stage` counts the directions of lenses.
     ///
     /// # Errors
     /// As [`extract`].
@@ -35,7 +36,7 @@ impl Plan {
         all: &[Box<dyn Lens>],
         ground: Ground,
         (removal, k): (Removal, usize),
-        mut found: impl FnMut() -> Result<(), CausalError>,
+        stage: &Underway<'_>,
     ) -> Result<Self, CausalError> {
         let (layer, d) = (LayerIndex(ground.layer), readout.d_model());
         if k > d {
@@ -48,7 +49,7 @@ impl Plan {
             let lens = all[place].as_ref();
             let named = |source| CausalError::Lens { lens: lens.name().to_owned(), layer, source };
             let energy = Energy::new(readout, (lens, layer), &ground.states, &stand_in).map_err(named)?;
-            let basis = extract(&energy, &ground.covariance, k, &mut found)?;
+            let basis = extract(&energy, &ground.covariance, k, stage)?;
             evaluations += basis.evaluations;
             unfinished += basis.unfinished;
             let name = basis_name(lens.name());

@@ -16,6 +16,7 @@ use crate::{
     results::statistics::{Intervals, Tally},
     sources::text::Window,
     states::States,
+    watch::Underway,
 };
 
 /// Where the numbers of one layer stand. Of every direction the effect on the model, then on each lens that reads the layer;
@@ -93,16 +94,16 @@ impl<'a> Measurement<'a> {
     }
 
     /// Runs windows of one length as they are and without every direction. `clusters` gives, per row, what it counts as in
-    /// place of its document; `done` is called after every pass of them and may end the work.
+    /// place of its document; `stage` counts passes of them.
     ///
     /// # Errors
-    /// When the model cannot run, a state is not finite (named by hook and document), or what `done` says.
+    /// When the model cannot run, a state is not finite (named by hook and document).
     pub fn add(
         &mut self,
         model: &Model,
         windows: &[&Window],
         clusters: Option<&[u64]>,
-        mut done: impl FnMut() -> Result<(), CausalError>,
+        stage: &Underway<'_>,
     ) -> Result<(), CausalError> {
         let point = |plan: &Plan| HookPoint::resid_pre(plan.layer());
         let points: Vec<HookPoint> = self.plans.iter().map(point).collect();
@@ -112,7 +113,7 @@ impl<'a> Measurement<'a> {
         let batch = Batch { model, states: &states, ids, teacher };
         let docs = clusters.unwrap_or(&states.docs);
         for place in 0..self.plans.len() {
-            let columns = self.layer(&batch, place, &mut done)?;
+            let columns = self.layer(&batch, place, stage)?;
             take(&mut self.tallies[place], &columns, docs, Places::of(&self.plans[place]))?;
         }
         Ok(())
@@ -123,7 +124,7 @@ impl<'a> Measurement<'a> {
         &self,
         batch: &Batch<'_>,
         place: usize,
-        done: &mut dyn FnMut() -> Result<(), CausalError>,
+        stage: &Underway<'_>,
     ) -> Result<Vec<Vec<f64>>, CausalError> {
         let plan = &self.plans[place];
         let own = &batch.states.layers[place];
@@ -145,7 +146,7 @@ impl<'a> Measurement<'a> {
                 for energy in &energies {
                     columns.push(energy.rows(&direction).map_err(|e| energy.failed(e))?);
                 }
-                done()?;
+                stage.done(1)?;
             }
         }
         let donors = plan.ground.stand_in_for(Removal::Resample, batch.states, own)?;
@@ -158,7 +159,7 @@ impl<'a> Measurement<'a> {
         let stimuli: Vec<Change<'_>> = stimuli.collect();
         let partners = partners(batch.states, plan.ground.seed);
         columns.extend(alignment(self.readout, response, &stimuli, &partners)?.into_iter().flatten());
-        done()?;
+        stage.done(1)?;
         Ok(columns)
     }
 

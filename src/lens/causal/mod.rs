@@ -37,7 +37,7 @@ pub use remove::{Removal, remove};
 pub use replay::replay;
 pub use sets::{Set, principal, random};
 
-use crate::{model::ModelError, results::statistics::ScoreError};
+use crate::{model::ModelError, results::statistics::ScoreError, watch::Stopped};
 
 /// A check that cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ pub enum CausalError {
     Score(#[from] ScoreError),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to start over")]
-    Interrupted,
+    Interrupted(#[from] Stopped),
 }
 
 impl From<tch::TchError> for CausalError {

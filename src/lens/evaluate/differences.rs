@@ -1,7 +1,7 @@
 //! Lens minus lens and layer minus layer: both sides are read at the same positions, so that the interval of a difference is of the
 //! difference itself, which two overlapping intervals of the sides do not tell.
 
-use super::{Cell, Evaluation, columns, metric::Metric};
+use super::{Evaluation, LensCell, columns, metric::Metric};
 use crate::{
     results::run::{MetricRow, Parts, RowKind, Subject},
     results::statistics::Scores,
@@ -53,7 +53,7 @@ impl Evaluation<'_> {
         })
     }
 
-    fn layer_number(&self, cell: &Cell) -> Option<i32> {
+    fn layer_number(&self, cell: &LensCell) -> Option<i32> {
         self.points.get(cell.layer).map(|point| super::layer_of(*point).0 as i32)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::{Cell, metric::Metric, reading::Reading, rows::Columns};
+use super::{LensCell, metric::Metric, reading::Reading, rows::Columns};
 
 /// When to stop reading.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +70,7 @@ pub(super) struct Exits {
 impl Exits {
     /// Columns after the metrics of `cells`: for every lens that reads the next token at two layers or more. `layer_of` gives
     /// the number of a cell's layer.
-    pub(super) fn plan(cells: &[Cell], layer_of: impl Fn(&Cell) -> usize) -> Vec<Self> {
+    pub(super) fn plan(cells: &[LensCell], layer_of: impl Fn(&LensCell) -> usize) -> Vec<Self> {
         let mut first = cells.len() * Metric::ALL.len();
         let mut exits = Vec::new();
         for group in cells.chunk_by(|a, b| a.lens == b.lens) {

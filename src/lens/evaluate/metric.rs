@@ -1,6 +1,6 @@
 //! What is measured of every lens at every layer, and over which positions.
 
-use super::Cell;
+use super::LensCell;
 
 /// Over which positions a mean is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +124,9 @@ pub fn columns(place: usize) -> [Column; 12] {
 }
 
 /// The count group of every column, and how many groups there are: two for every horizon that occurs.
-pub(super) fn groups(cells: &[Cell]) -> (Vec<usize>, usize) {
+pub(super) fn groups(cells: &[LensCell]) -> (Vec<usize>, usize) {
     let last = cells.iter().map(|c| c.horizon).max().unwrap_or(1);
-    let of = |cell: &Cell, metric: Metric| group(cell.horizon, metric.group());
+    let of = |cell: &LensCell, metric: Metric| group(cell.horizon, metric.group());
     let all = cells.iter().flat_map(|cell| Metric::ALL.map(|metric| of(cell, metric))).collect();
     (all, 2 * last)
 }

@@ -28,6 +28,7 @@ use crate::{
     results::statistics::{Intervals, ScoreError, Tally},
     sources::{chat::TurnPositions, text::Window},
     states::States,
+    watch::Stopped,
 };
 
 /// An evaluation that cannot go on.
@@ -66,12 +67,12 @@ pub enum EvalError {
     Tokens(#[from] parquet::errors::ParquetError),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to start over")]
-    Interrupted,
+    Interrupted(#[from] Stopped),
 }
 
 /// One lens at one layer; the model itself is the last subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell {
+pub struct LensCell {
     /// The lens's place; none: the model itself.
     pub lens: Option<usize>,
     /// Place of the layer among the points; for the model itself one past the last.
@@ -81,7 +82,7 @@ pub struct Cell {
 }
 
 /// Sees every reading of every cell, batch by batch.
-pub type Watch<'w> = dyn FnMut(&Cell, &States, &Reading) -> Result<(), EvalError> + 'w;
+pub type Watch<'w> = dyn FnMut(&LensCell, &States, &Reading) -> Result<(), EvalError> + 'w;
 
 /// What is being evaluated, and the sums so far.
 pub struct Evaluation<'a> {
@@ -89,7 +90,7 @@ pub struct Evaluation<'a> {
     lenses: &'a [Box<dyn Lens>],
     kinds: &'a [RowKind],
     points: &'a [HookPoint],
-    cells: Vec<Cell>,
+    cells: Vec<LensCell>,
     exits: Vec<Exits>,
     tally: Tally,
     /// Summed distribution of every cell, where it is asked for.
@@ -120,14 +121,14 @@ impl<'a> Evaluation<'a> {
         for (lens, l) in lenses.iter().enumerate() {
             let reads = |place: &usize| l.reads(layer_of(points[*place]));
             let horizon = l.horizon().0;
-            cells.extend((0..points.len()).filter(reads).map(|layer| Cell {
+            cells.extend((0..points.len()).filter(reads).map(|layer| LensCell {
                 lens: Some(lens),
                 layer,
                 horizon,
             }));
         }
-        cells.push(Cell { lens: None, layer: points.len(), horizon: 1 });
-        let layer = |cell: &Cell| points.get(cell.layer).map_or(n_layers, |point| layer_of(*point).0);
+        cells.push(LensCell { lens: None, layer: points.len(), horizon: 1 });
+        let layer = |cell: &LensCell| points.get(cell.layer).map_or(n_layers, |point| layer_of(*point).0);
         let exits = Exits::plan(&cells, layer);
         let (mut groups_of, groups) = metric::groups(&cells);
         let more: usize = exits.iter().map(Exits::width).sum();
@@ -160,7 +161,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The cells, in the order of the columns.
-    pub fn cells(&self) -> &[Cell] {
+    pub fn cells(&self) -> &[LensCell] {
         &self.cells
     }
 
@@ -216,7 +217,7 @@ impl<'a> Evaluation<'a> {
 
     fn add_cells(
         &mut self,
-        cells: &[Cell],
+        cells: &[LensCell],
         (states, chosen): (&States, Option<&[bool]>),
         own: &Own,
         columns: &mut rows::Columns<'_>,
@@ -244,7 +245,7 @@ impl<'a> Evaluation<'a> {
     fn read(
         &mut self,
         place: usize,
-        cell: &Cell,
+        cell: &LensCell,
         (states, chosen): (&States, Option<&[bool]>),
         own: &Own,
     ) -> Result<Reading, EvalError> {

@@ -10,7 +10,7 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
-use super::{Cell, Reading};
+use super::{LensCell, Reading};
 use crate::states::States;
 
 /// The file's name in the run directory.
@@ -42,7 +42,7 @@ impl<W: Write + Send> TokenTable<W> {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn add(&mut self, cell: &Cell, states: &States, reading: &Reading) -> Result<(), ParquetError> {
+    pub fn add(&mut self, cell: &LensCell, states: &States, reading: &Reading) -> Result<(), ParquetError> {
         let batch = self.batch(cell, states, reading)?;
         if let Some(file) = self.file.take() {
             self.writer = Some(ArrowWriter::try_new(file, batch.schema(), Some(properties()?))?);
@@ -61,7 +61,7 @@ impl<W: Write + Send> TokenTable<W> {
         self.writer.map_or(Ok(()), |writer| writer.close().map(drop))
     }
 
-    fn batch(&self, cell: &Cell, states: &States, r: &Reading) -> Result<RecordBatch, ParquetError> {
+    fn batch(&self, cell: &LensCell, states: &States, r: &Reading) -> Result<RecordBatch, ParquetError> {
         let n = r.rows.len();
         let name = cell.lens.map_or("model", |lens| self.names[lens].as_str());
         let known = |i: usize| r.known(i);

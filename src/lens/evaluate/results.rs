@@ -1,6 +1,6 @@
 //! From sums to rows of `metrics.parquet`.
 
-use super::{Cell, Evaluation, columns, layer_of};
+use super::{Evaluation, LensCell, columns, layer_of};
 use crate::{
     lens::subject_of,
     results::run::{MetricRow, RowKind},
@@ -61,7 +61,7 @@ impl Evaluation<'_> {
         }
     }
 
-    pub(super) fn row(&self, cell: &Cell, metric: &str, unit: &str, estimate: Estimate) -> MetricRow {
+    pub(super) fn row(&self, cell: &LensCell, metric: &str, unit: &str, estimate: Estimate) -> MetricRow {
         let (subject, kind, hook, layer) = match cell.lens {
             None => ("model".into(), RowKind::Model, "resid_pre", self.n_layers),
             Some(lens) => {

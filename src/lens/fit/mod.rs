@@ -1,7 +1,7 @@
 //! Fitting lenses on a corpus: windows through the model, every translator one step per batch of tokens.
 //!
 //! Several fits (rungs of the ladder, horizons of a future lens) can share one pass over the text: each is a
-//! [`Target`]. What a step uses depends on its number and the seed alone, so that a checkpoint continues to the same
+//! [`FitTarget`]. What a step uses depends on its number and the seed alone, so that a checkpoint continues to the same
 //! last bit.
 
 mod log;
@@ -19,7 +19,13 @@ pub use residuals::{Exported, Residuals, windows};
 pub use split::{Split, split};
 use tch::Tensor;
 
-use crate::{hook::HookPoint, model::ModelError, sources::text::Window, states::States};
+use crate::{
+    hook::HookPoint,
+    model::ModelError,
+    sources::text::Window,
+    states::States,
+    watch::{Stopped, Underway},
+};
 
 /// A fit that cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +64,7 @@ pub enum FitError {
     Run(#[from] crate::results::run::RunError),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to go on")]
-    Interrupted,
+    Interrupted(#[from] Stopped),
 }
 
 impl From<crate::states::store::StoreError> for FitError {
@@ -69,7 +75,7 @@ impl From<crate::states::store::StoreError> for FitError {
 
 /// One fit: what it is called, how far ahead it reads, and its translators.
 #[derive(Debug)]
-pub struct Target {
+pub struct FitTarget {
     /// Name in the log, such as `tuned` or `horizon 2`.
     pub name: String,
     /// Tokens ahead; 1 is the next token.
@@ -99,7 +105,7 @@ pub trait FitWatch {
     ///
     /// # Errors
     /// When a checkpoint cannot be written.
-    fn between(&mut self, targets: &[Target], log: &FitLog) -> Result<bool, FitError>;
+    fn between(&mut self, targets: &[FitTarget], log: &FitLog) -> Result<bool, FitError>;
 }
 
 /// What runs.
@@ -150,7 +156,7 @@ impl Fit<'_> {
     /// See [`FitError`].
     pub fn run(
         &self,
-        targets: &mut [Target],
+        targets: &mut [FitTarget],
         log: &mut FitLog,
         watch: &mut dyn FitWatch,
     ) -> Result<(), FitError> {
@@ -167,7 +173,7 @@ impl Fit<'_> {
         }
         for (k, step) in steps.iter().enumerate().skip(first) {
             if watch.between(targets, log)? {
-                return Err(FitError::Interrupted);
+                return Err(Stopped.into());
             }
             if targets.iter().all(|t| t.fitter.is_done()) {
                 break;
@@ -185,7 +191,7 @@ impl Fit<'_> {
     /// steps keeps its closed form.
     fn begin(
         &self,
-        targets: &mut [Target],
+        targets: &mut [FitTarget],
         log: &mut FitLog,
         watch: &mut dyn FitWatch,
     ) -> Result<(), FitError> {
@@ -229,7 +235,7 @@ impl Fit<'_> {
 
     fn step(
         &self,
-        targets: &mut [Target],
+        targets: &mut [FitTarget],
         log: &mut FitLog,
         k: usize,
         step: &Range<usize>,
@@ -239,7 +245,8 @@ impl Fit<'_> {
                 target.fitter.add(self.readout, layer, rows)
             })
         };
-        self.each_batch(&self.split.train[step.clone()], &mut add)?;
+        // A stop waits for the end of the step, which a checkpoint can be made of.
+        self.each_batch(&self.split.train[step.clone()], &Underway::unwatched(), &mut add)?;
         for target in targets.iter_mut() {
             let named = |source| FitError::Lens { target: target.name.clone(), step: k, source };
             let losses = target.fitter.step().map_err(named)?;
@@ -250,7 +257,7 @@ impl Fit<'_> {
 
     fn validate(
         &self,
-        targets: &mut [Target],
+        targets: &mut [FitTarget],
         log: &mut FitLog,
         watch: &mut dyn FitWatch,
         step: usize,
@@ -264,7 +271,7 @@ impl Fit<'_> {
                 Ok(())
             })
         };
-        self.each_batch(&self.split.held_out, &mut add)?;
+        self.each_batch(&self.split.held_out, &Underway::unwatched(), &mut add)?;
         for (target, sums) in targets.iter_mut().zip(&sums) {
             let losses: Vec<f64> = sums.iter().map(|(sum, n)| sum / n.max(1.0)).collect();
             let named = |source| FitError::Lens { target: target.name.clone(), step, source };
@@ -278,10 +285,10 @@ impl Fit<'_> {
     /// Hands `f` the rows of every target (by its place) and layer.
     fn rows(
         &self,
-        targets: &mut [Target],
+        targets: &mut [FitTarget],
         states: &States,
         step: usize,
-        mut f: impl FnMut(usize, &mut Target, usize, &Rows<'_>) -> Result<(), layerscope_lenses::Error>,
+        mut f: impl FnMut(usize, &mut FitTarget, usize, &Rows<'_>) -> Result<(), layerscope_lenses::Error>,
     ) -> Result<(), FitError> {
         let failed = |target: &str, source| FitError::Lens { target: target.to_owned(), step, source };
         let teacher = Teacher::of(self.readout, &states.last).map_err(|e| failed("the model", e))?;
@@ -313,16 +320,17 @@ impl Fit<'_> {
         Ok(())
     }
 
-    /// States of `windows`, about `batch_tokens` rows at a time.
+    /// States of `windows`, about `batch_tokens` rows at a time; `stage` counts tokens.
     ///
     /// # Errors
     /// Those of the residuals' source and of `f`.
     pub fn each_batch(
         &self,
         windows: &[usize],
+        stage: &Underway<'_>,
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
         let windows: Vec<&Window> = windows.iter().map(|i| &self.windows[*i]).collect();
-        self.residuals.each(self.points, &windows, self.batch_tokens, f)
+        self.residuals.each(self.points, (&windows, self.batch_tokens), stage, f)
     }
 }

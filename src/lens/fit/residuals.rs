@@ -11,19 +11,20 @@ use crate::{
     sources::text::{Segment, Window},
     states::States,
     states::store::{ActivationStore, RowFile, RowIds, StoreError},
+    watch::Underway,
 };
 
 /// Something that knows the residual streams of windows of text.
 pub trait Residuals {
-    /// Hands `f` the states of `windows` at `points` and at the last layer, about `rows` rows at a time.
+    /// Hands `f` the states of `windows` at `points` and at the last layer, about `rows` rows at a time; `stage` counts tokens.
     ///
     /// # Errors
     /// Its own, and those of `f`.
     fn each(
         &self,
         points: &[HookPoint],
-        windows: &[&Window],
-        rows: usize,
+        windows: (&[&Window], usize),
+        stage: &Underway<'_>,
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError>;
 }
@@ -32,11 +33,11 @@ impl Residuals for Model {
     fn each(
         &self,
         points: &[HookPoint],
-        windows: &[&Window],
-        rows: usize,
+        (windows, rows): (&[&Window], usize),
+        stage: &Underway<'_>,
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
-        States::each(self, points, windows, rows, |states, _| f(states))
+        States::each(self, points, (windows, rows), stage, |states, _| f(states))
     }
 }
 
@@ -97,13 +98,13 @@ impl Residuals for Exported {
     fn each(
         &self,
         points: &[HookPoint],
-        windows: &[&Window],
-        rows: usize,
+        (windows, rows): (&[&Window], usize),
+        stage: &Underway<'_>,
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
         let end = last(self.n_layers);
         let of = |some: &[&Window]| States::new(points, end, some, |point| self.rows(point, some));
-        States::each_from(windows, rows, of, |states, _| f(states))
+        States::each_from((windows, rows), stage, of, |states, _| f(states))
     }
 }
 

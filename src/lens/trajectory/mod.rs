@@ -7,7 +7,7 @@ mod states;
 mod traced;
 
 pub use layerscope_results::trace::{
-    Cell, KitError, LensTrace, PromptToken, TRAJECTORY, Trace, logitlenskit, read_traces, write_traces,
+    KitError, LensTrace, PromptToken, TRAJECTORY, Trace, TraceCell, logitlenskit, read_traces, write_traces,
 };
 pub use states::{PromptStates, Tracked};
 

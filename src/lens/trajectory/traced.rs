@@ -1,6 +1,6 @@
 //! A trajectory as a trace, which needs no model any more.
 
-use super::{Cell, LensTrace, Tracked, Trajectory};
+use super::{LensTrace, TraceCell, Tracked, Trajectory};
 
 /// From readings, and the probabilities of the tokens `wanted` (per position) at every layer and position.
 pub(super) fn lens_trace(read: &Trajectory, wanted: &[Vec<i64>], probs: &[Vec<Vec<f64>>]) -> LensTrace {
@@ -9,7 +9,7 @@ pub(super) fn lens_trace(read: &Trajectory, wanted: &[Vec<i64>], probs: &[Vec<Ve
         let r = &read.readings[layer];
         let ids =
             |ids: &[i64], probs: &[f64]| ids.iter().map(|id| *id as u32).zip(probs.iter().copied()).collect();
-        Cell {
+        TraceCell {
             top: ids(&r.top_ids[i], &r.top_probs[i]),
             entropy: r.entropy[i],
             kl: (i < compared).then(|| r.kl[i]),

@@ -37,7 +37,7 @@ pub struct Transfer<'a> {
 }
 
 /// Sums of one (lens, state) cell at one batch, per row.
-struct Cell {
+struct RowSums {
     kl: Vec<f64>,
     ce: Vec<f64>,
     agrees: Vec<f64>,
@@ -45,7 +45,7 @@ struct Cell {
 }
 
 /// What readings of a batch are compared with.
-struct Target {
+struct Compared {
     model: Teacher,
     /// The model's entropy, per row.
     entropy: Vec<f64>,
@@ -72,7 +72,7 @@ impl<'a> Sums<'a> {
         Self { of, clusters }
     }
 
-    fn put(&mut self, first: usize, cell: &Cell, next: &[i64]) {
+    fn put(&mut self, first: usize, cell: &RowSums, next: &[i64]) {
         for (row, cluster) in self.clusters.iter().enumerate() {
             let Some((sums, _)) = self.of.get_mut(cluster) else { continue };
             let sums = &mut sums[first..][..WIDTH];
@@ -131,12 +131,12 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    fn target(&self, states: &States) -> Result<Target, Error> {
+    fn target(&self, states: &States) -> Result<Compared, Error> {
         let n = self.readout.normalize(&states.last)?;
         let mut read = self.readout.sweep_exactly(&n, Ask { expectation: true, ..Ask::default() })?;
         let (finals, entropy) = (read.argmax.clone(), read.entropy());
         let model = Teacher::new(n, &mut read)?;
-        Ok(Target { model, entropy, finals, next: states.ahead(1).tokens })
+        Ok(Compared { model, entropy, finals, next: states.ahead(1).tokens })
     }
 
     /// Every translator, and every other lens, on the states of one layer.
@@ -145,7 +145,7 @@ impl<'a> Transfer<'a> {
         j: usize,
         layer: LayerIndex,
         state: &Tensor,
-        target: &Target,
+        target: &Compared,
         sums: &mut Sums<'_>,
     ) -> Result<(), EvalError> {
         let failed = |lens: &dyn Lens| {
@@ -159,7 +159,7 @@ impl<'a> Transfer<'a> {
             sums.put(at.cell(matrix, j, j), &cell, next); // no correction on the diagonal
         }
         for (i, &to) in self.layers.iter().enumerate().filter(|(i, _)| *i != j) {
-            let read = |state: &Tensor| -> Result<Cell, Error> {
+            let read = |state: &Tensor| -> Result<RowSums, Error> {
                 let x = lens.transform(to, state)?;
                 Ok(self.read(&x, target, native.as_ref(), false)?.0)
             };
@@ -183,10 +183,10 @@ impl<'a> Transfer<'a> {
     fn read(
         &self,
         x: &Tensor,
-        target: &Target,
+        target: &Compared,
         native: Option<&Teacher>,
         own: bool,
-    ) -> Result<(Cell, Option<Teacher>), Error> {
+    ) -> Result<(RowSums, Option<Teacher>), Error> {
         let n = self.readout.normalize(x)?;
         let ask = Ask { expectation: own, tokens: &[target.next.as_slice()], marginal: None };
         let mut read =
@@ -200,11 +200,11 @@ impl<'a> Transfer<'a> {
             read.argmax.iter().zip(&target.finals).map(|(a, b)| f64::from(u8::from(a == b))).collect();
         let ce = read.ce(0);
         let teacher = if own { Some(Teacher::new(n, &mut read)?) } else { None };
-        Ok((Cell { kl, ce, agrees, native }, teacher))
+        Ok((RowSums { kl, ce, agrees, native }, teacher))
     }
 
     /// The constant predictors' KL, document part by document part.
-    fn constants(&self, target: &Target, runs: &[usize], sums: &mut Sums<'_>) -> Result<(), EvalError> {
+    fn constants(&self, target: &Compared, runs: &[usize], sums: &mut Sums<'_>) -> Result<(), EvalError> {
         let (clusters, mut start) = (sums.clusters, 0);
         for &len in runs {
             let n = target.model.n.f_narrow(0, start as i64, len as i64);

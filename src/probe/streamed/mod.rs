@@ -16,7 +16,7 @@ use super::{
     features::{Reader, columns},
     labelling::Labellings,
 };
-use crate::{hook::HookPoint, model::Model, sources::labelled::Plan};
+use crate::{hook::HookPoint, model::Model, sources::labelled::Plan, watch::Underway};
 
 /// What to stream.
 pub struct Stream<'a> {
@@ -51,26 +51,26 @@ enum Part {
 }
 
 impl Stream<'_> {
-    /// Cells by point, then split: those of states on disk, up to rounding. `watch` hears of tokens and says whether to stop.
+    /// Cells by point, then split: those of states on disk, up to rounding. `stage` counts the tokens of all passes.
     ///
     /// # Errors
     /// As [`super::extract`] and [`super::run_cell`]; [`ProbeError::Probe`] for an estimator without a closed form.
-    pub fn cells(&self, watch: &mut dyn FnMut(usize) -> bool) -> Result<Vec<Vec<Cell>>, ProbeError> {
+    pub fn cells(&self, stage: &Underway<'_>) -> Result<Vec<Vec<Cell>>, ProbeError> {
         let labels = self.rounds.iter().map(|round| Labellings::new(self.task, round, self.draws));
         let labels = labels.collect::<Result<Vec<_>, _>>().map_err(ProbeError::at("labels"))?;
         let mut places = self.empty(&labels);
-        self.pass(&mut places, watch, &|p| matches!(p, Part::Train(_)), &|place, round, batch| {
+        self.pass(&mut places, stage, &|p| matches!(p, Part::Train(_)), &|place, round, batch| {
             place.sum(&labels[round], batch)
         })?;
         self.each(&mut places, &|place, _| place.fit(self.estimators, self.options))?;
-        self.pass(&mut places, watch, &|p| matches!(p, Part::Validation(_)), &|place, round, batch| {
+        self.pass(&mut places, stage, &|p| matches!(p, Part::Validation(_)), &|place, round, batch| {
             let target = &self.task.target;
             place.validate(target, &self.rounds[round].validation, batch)
         })?;
         self.each(&mut places, &|place, round| {
             place.choose(&labels[round], self.options, self.rounds[round].test.len())
         })?;
-        self.pass(&mut places, watch, &|p| !matches!(p, Part::Validation(_)), &|place, round, batch| {
+        self.pass(&mut places, stage, &|p| !matches!(p, Part::Validation(_)), &|place, round, batch| {
             place.test(&labels[round], batch)
         })?;
         let cell = |(round, place): (usize, Place)| {
@@ -89,7 +89,7 @@ impl Stream<'_> {
     fn pass(
         &self,
         places: &mut [Vec<Place>],
-        watch: &mut dyn FnMut(usize) -> bool,
+        stage: &Underway<'_>,
         wanted: &dyn Fn(Part) -> bool,
         take: &(dyn Fn(&mut Place, usize, &Batch<'_>) -> Result<(), Error> + Sync),
     ) -> Result<(), ProbeError> {
@@ -105,7 +105,7 @@ impl Stream<'_> {
         let columns = columns(self.model.spec(), self.points);
         let reader =
             Reader { model: self.model, plan: self.plan, columns: &columns, batch_tokens: self.batch_tokens };
-        reader.each(&has, watch, &mut |items: &[Range<usize>], rows| {
+        reader.each(&has, stage, &mut |items: &[Range<usize>], rows| {
             let items: Vec<usize> = items.iter().cloned().flatten().collect();
             let columns = &columns;
             let one = |(column, rounds): (usize, &mut Vec<Place>)| {

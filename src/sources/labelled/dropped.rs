@@ -1,7 +1,7 @@
 //! What reading leaves out, and the rows as the readers hand them over.
 
 use super::noted::{Noted, line};
-use super::set::Target;
+use super::set::Referent;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -50,7 +50,7 @@ pub(super) struct RawText {
     pub(super) text: String,
     pub(super) chat: bool,
     pub(super) group: Option<String>,
-    pub(super) targets: Vec<(Target, String)>,
+    pub(super) targets: Vec<(Referent, String)>,
 }
 
 /// What the readers have read so far.

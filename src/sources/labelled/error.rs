@@ -4,7 +4,7 @@ use crate::sources::text::TextError;
 use crate::sources::text::error::list;
 use std::path::PathBuf;
 
-use super::positions::Positions;
+use super::positions::LabelPositions;
 
 /// An error of labelled data: one line, with the place and the operands.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +128,7 @@ pub enum LabelledError {
     #[error("positions {positions} {reason}")]
     Positions {
         /// What was asked for.
-        positions: Positions,
+        positions: LabelPositions,
         /// Why not.
         reason: &'static str,
     },

@@ -2,7 +2,7 @@
 
 use super::error::LabelledError;
 use super::label::LabelValues;
-use super::positions::Positions;
+use super::positions::LabelPositions;
 use super::set::{LabelledSet, one_line};
 use super::share::Share;
 use super::skipped::Skipped;
@@ -43,7 +43,7 @@ pub struct Plan {
     /// The types that items have.
     pub words: Vec<String>,
     /// What the items are read from.
-    pub positions: Positions,
+    pub positions: LabelPositions,
     /// What is not read as it stands.
     pub skipped: Skipped,
 }
@@ -57,10 +57,10 @@ impl Plan {
     pub fn new(
         set: &LabelledSet,
         tokenizer: &Tokenizer,
-        positions: Positions,
+        positions: LabelPositions,
         context: usize,
     ) -> Result<Self, LabelledError> {
-        let positions = Positions::resolve(Some(positions), set.unit)?;
+        let positions = LabelPositions::resolve(Some(positions), set.unit)?;
         if context < 2 {
             return Err(LabelledError::NoRoom { context });
         }
@@ -192,12 +192,12 @@ mod tests {
             let n = tokenizer.encode_content(&set.texts[0].text).unwrap().len() as u32;
             let m = tokenizer.encode_content(&set.texts[1].text).unwrap().len() as u32;
             let at = |positions| rows(&Plan::new(&set, &tokenizer, positions, 64).unwrap());
-            assert_eq!(at(Positions::First), [(0, bos..bos + 1), (1, bos..bos + 1)]);
-            assert_eq!(at(Positions::Last), [(0, bos + n - 1..bos + n), (1, bos + m - 1..bos + m)]);
-            assert_eq!(at(Positions::Mean), [(0, bos..bos + n), (1, bos..bos + m)]);
+            assert_eq!(at(LabelPositions::First), [(0, bos..bos + 1), (1, bos..bos + 1)]);
+            assert_eq!(at(LabelPositions::Last), [(0, bos + n - 1..bos + n), (1, bos + m - 1..bos + m)]);
+            assert_eq!(at(LabelPositions::Mean), [(0, bos..bos + n), (1, bos..bos + m)]);
             let all: Vec<_> = (bos..bos + n).map(|i| (0, i..i + 1)).collect();
-            assert_eq!(at(Positions::All)[..n as usize], all);
-            let plan = Plan::new(&set, &tokenizer, Positions::All, 64).unwrap();
+            assert_eq!(at(LabelPositions::All)[..n as usize], all);
+            let plan = Plan::new(&set, &tokenizer, LabelPositions::All, 64).unwrap();
             assert_eq!(plan.items_of(1), n as usize..(n + m) as usize);
             for (window, text) in plan.windows.iter().zip(&set.texts) {
                 assert_eq!(window.ids, tokenizer.encode(&text.text).unwrap());
@@ -217,11 +217,11 @@ mod tests {
         let (first, behind) =
             (tokenizer.encode_content("said").unwrap().len() as u32 + 1, ids.len() as u32 + 1);
         let at = |positions| rows(&Plan::new(&set, &tokenizer, positions, 64).unwrap())[0].1.clone();
-        assert_eq!(at(Positions::FirstPiece), first..first + 1);
-        assert_eq!(at(Positions::LastPiece), behind - 1..behind);
-        assert_eq!(at(Positions::MeanPiece), first..behind);
+        assert_eq!(at(LabelPositions::FirstPiece), first..first + 1);
+        assert_eq!(at(LabelPositions::LastPiece), behind - 1..behind);
+        assert_eq!(at(LabelPositions::MeanPiece), first..behind);
         assert!(behind - first > 2, "the made-up name has several pieces");
-        let plan = Plan::new(&set, &tokenizer, Positions::LastPiece, 64).unwrap();
+        let plan = Plan::new(&set, &tokenizer, LabelPositions::LastPiece, 64).unwrap();
         assert_eq!(plan.words, ["Queen Alicezzq", "said"]);
     }
 
@@ -230,19 +230,19 @@ mod tests {
         let long = "word ".repeat(20);
         let set = set(&format!("text,label\na b,0\n{long},1\nc d,1\n"));
         let tokenizer = gpt2(BosPolicy::Always);
-        let plan = Plan::new(&set, &tokenizer, Positions::Last, 8).unwrap();
+        let plan = Plan::new(&set, &tokenizer, LabelPositions::Last, 8).unwrap();
         assert_eq!((plan.windows.len(), plan.items.len()), (2, 2));
         assert_eq!(plan.windows[1].segments[0].doc_id, 2);
         let beyond = Noted { count: 1, first: Some("a.csv:3".into()) };
         assert_eq!((&plan.skipped.beyond, &plan.skipped.cut), (&beyond, &beyond));
         assert!(plan.to_string().contains("\nskipped    1 beyond the context (first a.csv:3)"), "{plan}");
-        let plan = Plan::new(&set, &tokenizer, Positions::Mean, 8).unwrap();
+        let plan = Plan::new(&set, &tokenizer, LabelPositions::Mean, 8).unwrap();
         assert_eq!(rows(&plan)[1], (1, 1..8));
         assert_eq!((plan.skipped.beyond.count, plan.skipped.cut.count), (0, 1));
         assert!(plan.windows.iter().all(|window| window.ids.len() <= 8));
-        let error = Plan::new(&set, &tokenizer, Positions::Last, 1).unwrap_err().to_string();
+        let error = Plan::new(&set, &tokenizer, LabelPositions::Last, 1).unwrap_err().to_string();
         assert_eq!(error, "a context of 1 tokens has no room for a text");
-        let error = Plan::new(&set, &tokenizer, Positions::LastPiece, 8).unwrap_err().to_string();
+        let error = Plan::new(&set, &tokenizer, LabelPositions::LastPiece, 8).unwrap_err().to_string();
         assert!(error.starts_with("positions last-piece need spans"), "{error}");
     }
 
@@ -250,7 +250,8 @@ mod tests {
     fn labels_that_no_longer_differ() {
         let long = "word ".repeat(20);
         let set = set(&format!("text,label\na b,0\n{long},1\nc d,0\n"));
-        let error = Plan::new(&set, &gpt2(BosPolicy::Always), Positions::Last, 8).unwrap_err().to_string();
+        let error =
+            Plan::new(&set, &gpt2(BosPolicy::Always), LabelPositions::Last, 8).unwrap_err().to_string();
         assert_eq!(
             error,
             "all 2 labels are \"0\" where they can be read: a probe needs at least two classes"
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn items_of_other_classes_and_windows_without_any() {
         let set = set("text,label\na b,x\nc d,y\ne f,z\ng h,x\n");
-        let mut plan = Plan::new(&set, &gpt2(BosPolicy::Always), Positions::All, 64).unwrap();
+        let mut plan = Plan::new(&set, &gpt2(BosPolicy::Always), LabelPositions::All, 64).unwrap();
         let whole = plan.clone();
         // y goes, x and z change places.
         plan.regroup(&[Some(1), None, Some(0)], &["z".into(), "x".into()]);
@@ -282,7 +283,7 @@ mod tests {
         let text = word(1, "do", "AUX") + &word(2, "n't", "PART") + &word(3, "!", "PUNCT");
         let set = open("a.conllu", &text, &LabelledOptions::default()).unwrap();
         let tokenizer = gpt2(BosPolicy::Always);
-        let plan = Plan::new(&set, &tokenizer, Positions::FirstPiece, 64).unwrap();
+        let plan = Plan::new(&set, &tokenizer, LabelPositions::FirstPiece, 64).unwrap();
         let first: Vec<_> = rows(&plan).into_iter().map(|(_, rows)| rows.start).collect();
         assert_eq!((first[0], first[1]), (1, plan.items[1].rows.start));
         let tokens = tokenizer.encode_placed("don't!", 64).unwrap();
@@ -294,7 +295,7 @@ mod tests {
     fn threads_do_not_matter() {
         let set = set(TEXTS);
         let tokenizer = gpt2(BosPolicy::Auto);
-        let plan = || Plan::new(&set, &tokenizer, Positions::All, 64).unwrap();
+        let plan = || Plan::new(&set, &tokenizer, LabelPositions::All, 64).unwrap();
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert_eq!(one.install(plan), plan());
     }
@@ -305,7 +306,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/probes/statements.csv");
         let options = LabelledOptions { group_column: Some("pair".into()), ..Default::default() };
         let set = LabelledSet::open(&[path], &options).unwrap();
-        let plan = Plan::new(&set, &gpt2(BosPolicy::Always), Positions::Last, 64).unwrap();
+        let plan = Plan::new(&set, &gpt2(BosPolicy::Always), LabelPositions::Last, 64).unwrap();
         assert_eq!((plan.items.len(), set.groups.len()), (560, 28));
         let LabelValues::Classes { y, .. } = &plan.labels else { panic!("classes") };
         for (two, y) in plan.windows.chunks(2).zip(y.chunks(2)) {

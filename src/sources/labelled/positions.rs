@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-pub enum Positions {
+pub enum LabelPositions {
     /// The text's last token.
     Last,
     /// The text's first token.
@@ -27,7 +27,7 @@ pub enum Positions {
     MeanPiece,
 }
 
-impl fmt::Display for Positions {
+impl fmt::Display for LabelPositions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Last => "last",
@@ -41,7 +41,7 @@ impl fmt::Display for Positions {
     }
 }
 
-impl Positions {
+impl LabelPositions {
     /// What was asked for, if the data have it; by default `last` for texts and `last-piece` for spans and words.
     ///
     /// # Errors
@@ -70,16 +70,19 @@ mod tests {
 
     #[test]
     fn names_and_defaults() {
-        let parse = |name: &str| <Positions as clap::ValueEnum>::from_str(name, false).unwrap();
-        for positions in <Positions as clap::ValueEnum>::value_variants() {
+        let parse = |name: &str| <LabelPositions as clap::ValueEnum>::from_str(name, false).unwrap();
+        for positions in <LabelPositions as clap::ValueEnum>::value_variants() {
             assert_eq!(parse(&positions.to_string()), *positions);
         }
-        assert_eq!(parse("span"), Positions::LastPiece);
-        assert_eq!(Positions::resolve(None, Unit::Text).unwrap(), Positions::Last);
-        assert_eq!(Positions::resolve(None, Unit::Word).unwrap(), Positions::LastPiece);
-        assert_eq!(Positions::resolve(Some(Positions::Mean), Unit::Span).unwrap(), Positions::Mean);
-        let error = |positions, unit| Positions::resolve(Some(positions), unit).unwrap_err().to_string();
-        assert!(error(Positions::MeanPiece, Unit::Text).starts_with("positions mean-piece need spans"));
-        assert!(error(Positions::Last, Unit::Word).starts_with("positions last read a whole text"));
+        assert_eq!(parse("span"), LabelPositions::LastPiece);
+        assert_eq!(LabelPositions::resolve(None, Unit::Text).unwrap(), LabelPositions::Last);
+        assert_eq!(LabelPositions::resolve(None, Unit::Word).unwrap(), LabelPositions::LastPiece);
+        assert_eq!(
+            LabelPositions::resolve(Some(LabelPositions::Mean), Unit::Span).unwrap(),
+            LabelPositions::Mean
+        );
+        let error = |positions, unit| LabelPositions::resolve(Some(positions), unit).unwrap_err().to_string();
+        assert!(error(LabelPositions::MeanPiece, Unit::Text).starts_with("positions mean-piece need spans"));
+        assert!(error(LabelPositions::Last, Unit::Word).starts_with("positions last read a whole text"));
     }
 }

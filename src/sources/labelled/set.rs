@@ -73,7 +73,7 @@ pub struct LabelledText {
 
 /// What a label says something about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct Referent {
     /// Bytes of the text; nothing where the label is the whole text's.
     pub span: Option<Range<usize>>,
     /// The word, or the span's text: the type of the control task.
@@ -86,7 +86,7 @@ pub struct LabelledSet {
     /// In reading order.
     pub texts: Vec<LabelledText>,
     /// Of all texts, in order.
-    pub targets: Vec<Target>,
+    pub targets: Vec<Referent>,
     /// A label per target.
     pub labels: LabelValues,
     /// Names of the groups.

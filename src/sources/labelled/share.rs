@@ -2,8 +2,8 @@
 
 use super::align::Ink;
 use super::error::LabelledError;
-use super::positions::Positions;
-use super::set::{LabelledSet, LabelledText, Target};
+use super::positions::LabelPositions;
+use super::set::{LabelledSet, LabelledText, Referent};
 use crate::sources::text::Tokenizer;
 use std::ops::Range;
 
@@ -44,7 +44,7 @@ impl Share {
         set: &LabelledSet,
         text: usize,
         tokenizer: &Tokenizer,
-        positions: Positions,
+        positions: LabelPositions,
         context: usize,
     ) -> Result<Self, LabelledError> {
         let source = &set.texts[text];
@@ -62,7 +62,7 @@ impl Share {
             match read {
                 Ok((read, shares)) => {
                     share.shared.extend(shares.then_some(target));
-                    share.blank_end |= positions == Positions::Last && tokens.ink.is_blank(read.start);
+                    share.blank_end |= positions == LabelPositions::Last && tokens.ink.is_blank(read.start);
                     share.add(target, label, read, &tokens, tokenizer, positions);
                 }
                 Err(Lost::Beyond) => share.beyond.push(target),
@@ -76,15 +76,15 @@ impl Share {
     fn add(
         &mut self,
         target: usize,
-        label: &Target,
+        label: &Referent,
         read: Range<usize>,
         tokens: &Tokens,
         tokenizer: &Tokenizer,
-        positions: Positions,
+        positions: LabelPositions,
     ) {
         let bos = tokens.lead.len();
         let rows = |read: Range<usize>| (read.start + bos) as u32..(read.end + bos) as u32;
-        if positions == Positions::All {
+        if positions == LabelPositions::All {
             let kind = |token: usize| Some(tokenizer.piece(tokens.ids[token]).raw);
             self.items.extend(read.map(|token| (target, rows(token..token + 1), kind(token))));
         } else {
@@ -116,7 +116,7 @@ impl Tokens {
     }
 
     /// The tokens of what is labelled.
-    fn pieces(&self, label: &Target, positions: Positions) -> Result<Range<usize>, Lost> {
+    fn pieces(&self, label: &Referent, positions: LabelPositions) -> Result<Range<usize>, Lost> {
         let Some(span) = label.span.as_ref().filter(|_| positions.of_pieces()) else {
             let all = self.first..self.ids.len();
             return if all.is_empty() { Err(Lost::Uncovered) } else { Ok(all) };
@@ -127,12 +127,12 @@ impl Tokens {
     }
 
     /// Those of the pieces that are read, if they are all in the window. Of a whole text, the ones that are.
-    fn read(&self, pieces: Range<usize>, positions: Positions) -> Result<Range<usize>, Lost> {
+    fn read(&self, pieces: Range<usize>, positions: LabelPositions) -> Result<Range<usize>, Lost> {
         let read = match positions {
-            Positions::First | Positions::FirstPiece => pieces.start..pieces.start + 1,
-            Positions::Last | Positions::LastPiece => pieces.end - 1..pieces.end,
-            Positions::MeanPiece => pieces,
-            Positions::Mean | Positions::All => pieces.start..pieces.end.min(self.kept),
+            LabelPositions::First | LabelPositions::FirstPiece => pieces.start..pieces.start + 1,
+            LabelPositions::Last | LabelPositions::LastPiece => pieces.end - 1..pieces.end,
+            LabelPositions::MeanPiece => pieces,
+            LabelPositions::Mean | LabelPositions::All => pieces.start..pieces.end.min(self.kept),
         };
         if read.end > self.kept || read.is_empty() { Err(Lost::Beyond) } else { Ok(read) }
     }

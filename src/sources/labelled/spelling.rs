@@ -5,7 +5,7 @@
 //! format: all values numbers, and it holds numbers (`1.0` and `1` are 1); all values true or false, and it holds these
 //! (`True` is `true`); else it is text, and stays as it is written. Missing values do not count.
 
-use crate::sources::text::reader::Cell;
+use crate::sources::text::reader::RecordCell;
 
 /// What pandas reads as missing, beside an empty value.
 const MISSING: [&str; 18] = [
@@ -23,16 +23,16 @@ pub(super) enum Missing {
 }
 
 /// Whether a cell stands for no value. With `keep` the words for it are values like others.
-pub(super) fn missing(cell: &Cell, keep: bool) -> Option<Missing> {
+pub(super) fn missing(cell: &RecordCell, keep: bool) -> Option<Missing> {
     match cell {
-        Cell::Text(text) => {
+        RecordCell::Text(text) => {
             let word = || MISSING.into_iter().find(|word| *word == text.trim());
             let empty = text.trim().is_empty().then_some(Missing::Empty);
             empty.or_else(|| if keep { None } else { word().map(Missing::Word) })
         }
-        Cell::Missing => Some(Missing::Empty),
-        Cell::Number(x) => x.is_nan().then_some(Missing::Empty),
-        Cell::Integer(_) | Cell::Bool(_) => None,
+        RecordCell::Missing => Some(Missing::Empty),
+        RecordCell::Number(x) => x.is_nan().then_some(Missing::Empty),
+        RecordCell::Integer(_) | RecordCell::Bool(_) => None,
     }
 }
 
@@ -45,7 +45,7 @@ enum Kind {
 }
 
 /// The names of a column's values, in their order; missing ones have been taken out.
-pub(super) fn names(cells: &[Cell]) -> Vec<String> {
+pub(super) fn names(cells: &[RecordCell]) -> Vec<String> {
     let kind = if cells.iter().all(|cell| number_of(cell).is_some()) {
         Kind::Numbers
     } else if cells.iter().all(|cell| boolean_of(cell).is_some()) {
@@ -57,7 +57,7 @@ pub(super) fn names(cells: &[Cell]) -> Vec<String> {
 }
 
 impl Kind {
-    fn name(self, cell: &Cell) -> String {
+    fn name(self, cell: &RecordCell) -> String {
         let name = match self {
             Self::Numbers => number_of(cell),
             Self::Booleans => boolean_of(cell).map(|b| b.to_string()),
@@ -68,23 +68,23 @@ impl Kind {
 }
 
 /// A value among others of other kinds, as pandas writes it to CSV.
-fn as_text(cell: &Cell) -> String {
+fn as_text(cell: &RecordCell) -> String {
     match cell {
-        Cell::Missing => String::new(),
-        Cell::Text(text) => text.trim().to_owned(),
-        Cell::Integer(n) => n.to_string(),
-        Cell::Number(x) => format!("{x:?}"),
-        Cell::Bool(true) => "True".into(),
-        Cell::Bool(false) => "False".into(),
+        RecordCell::Missing => String::new(),
+        RecordCell::Text(text) => text.trim().to_owned(),
+        RecordCell::Integer(n) => n.to_string(),
+        RecordCell::Number(x) => format!("{x:?}"),
+        RecordCell::Bool(true) => "True".into(),
+        RecordCell::Bool(false) => "False".into(),
     }
 }
 
-fn number_of(cell: &Cell) -> Option<String> {
+fn number_of(cell: &RecordCell) -> Option<String> {
     match cell {
-        Cell::Integer(n) => Some(n.to_string()),
-        Cell::Number(x) => Some(shortest(*x)),
-        Cell::Text(text) => number(text.trim()),
-        Cell::Missing | Cell::Bool(_) => None,
+        RecordCell::Integer(n) => Some(n.to_string()),
+        RecordCell::Number(x) => Some(shortest(*x)),
+        RecordCell::Text(text) => number(text.trim()),
+        RecordCell::Missing | RecordCell::Bool(_) => None,
     }
 }
 
@@ -113,10 +113,10 @@ fn shortest(x: f64) -> String {
     }
 }
 
-fn boolean_of(cell: &Cell) -> Option<bool> {
+fn boolean_of(cell: &RecordCell) -> Option<bool> {
     match cell {
-        Cell::Bool(b) => Some(*b),
-        Cell::Text(text) => boolean(text.trim()),
+        RecordCell::Bool(b) => Some(*b),
+        RecordCell::Text(text) => boolean(text.trim()),
         _ => None,
     }
 }
@@ -143,8 +143,8 @@ pub fn place(name: &str, vocabulary: &[String]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn texts(values: &[&str]) -> Vec<Cell> {
-        values.iter().map(|value| Cell::Text((*value).into())).collect()
+    fn texts(values: &[&str]) -> Vec<RecordCell> {
+        values.iter().map(|value| RecordCell::Text((*value).into())).collect()
     }
 
     #[test]
@@ -159,16 +159,26 @@ mod tests {
         for not in ["1_0", "0x1", "1,5", "1 0", "e5", "--1", "nan"] {
             assert_eq!(names(&["1.0", not]), format!("1.0 {not}"));
         }
-        let typed =
-            [Cell::Integer(1), Cell::Number(1.0), Cell::Number(0.1f32.into()), Cell::Text("0.1".into())];
+        let typed = [
+            RecordCell::Integer(1),
+            RecordCell::Number(1.0),
+            RecordCell::Number(0.1f32.into()),
+            RecordCell::Text("0.1".into()),
+        ];
         assert_eq!(super::names(&typed), ["1", "1", "0.1", "0.1"]);
     }
 
     #[test]
     fn a_column_of_booleans_too_and_what_is_mixed_is_as_pandas_writes_it() {
-        let all = [Cell::Bool(true), Cell::Text("TRUE".into()), Cell::Text(" False".into())];
+        let all =
+            [RecordCell::Bool(true), RecordCell::Text("TRUE".into()), RecordCell::Text(" False".into())];
         assert_eq!(names(&all), ["true", "true", "false"]);
-        let mixed = [Cell::Bool(true), Cell::Number(1.0), Cell::Integer(2), Cell::Text(" x ".into())];
+        let mixed = [
+            RecordCell::Bool(true),
+            RecordCell::Number(1.0),
+            RecordCell::Integer(2),
+            RecordCell::Text(" x ".into()),
+        ];
         assert_eq!(names(&mixed), ["True", "1.0", "2", "x"]);
         assert_eq!(names(&texts(&["true", "1"])), ["true", "1"]);
         assert_eq!(names(&texts(&["yes", "no", "T"])), ["yes", "no", "T"]);
@@ -176,16 +186,16 @@ mod tests {
 
     #[test]
     fn missing_is_what_pandas_reads_as_missing() {
-        let word = |text: &str, keep| missing(&Cell::Text(text.into()), keep);
+        let word = |text: &str, keep| missing(&RecordCell::Text(text.into()), keep);
         assert_eq!(word("NA", false), Some(Missing::Word("NA")));
         assert_eq!(word(" None ", false), Some(Missing::Word("None")));
         assert_eq!((word("NA", true), word(" ", true)), (None, Some(Missing::Empty)));
         for value in ["na", "none", "NAN", "Nan", "missing", "-", "0"] {
             assert_eq!(word(value, false), None, "{value}");
         }
-        assert_eq!(missing(&Cell::Number(f64::NAN), true), Some(Missing::Empty));
-        assert_eq!(missing(&Cell::Missing, true), Some(Missing::Empty));
-        assert_eq!(missing(&Cell::Bool(false), false), None);
+        assert_eq!(missing(&RecordCell::Number(f64::NAN), true), Some(Missing::Empty));
+        assert_eq!(missing(&RecordCell::Missing, true), Some(Missing::Empty));
+        assert_eq!(missing(&RecordCell::Bool(false), false), None);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::dropped::{Raw, RawText};
 use super::error::LabelledError;
-use super::set::{LabelledOptions, Target};
+use super::set::{LabelledOptions, Referent};
 use super::spelling::{self, Missing};
-use crate::sources::text::reader::{Cell, Columns, DEFAULT_COLUMN, Row, open_file};
+use crate::sources::text::reader::{Columns, DEFAULT_COLUMN, RecordCell, Row, open_file};
 use crate::sources::text::{Format, TextError};
 use std::ops::Range;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
         let (mut row, doc_id) = (row?, raw.next_id());
         let all = std::mem::take(&mut row.cells);
         let mut cells = all.iter();
-        let value = cells.next().unwrap_or(&Cell::Missing);
+        let value = cells.next().unwrap_or(&RecordCell::Missing);
         if let Some(missing) = spelling::missing(value, options.keep_missing) {
             leave_out(missing, row.place, label, options.strict, raw)?;
             continue;
@@ -38,14 +38,15 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
         let span = match starts.zip(ends) {
             None => turn,
             Some((start, end)) => {
-                let mut bound = |column: &str| bound(cells.next().unwrap_or(&Cell::Missing), column, &row);
+                let mut bound =
+                    |column: &str| bound(cells.next().unwrap_or(&RecordCell::Missing), column, &row);
                 Some(bytes(&row, bound(start)?..bound(end)?)?)
             }
         };
         let form = span.clone().map(|span| row.text[span].to_owned());
         labels.push(value.clone());
-        groups.push(cells.next().cloned().unwrap_or(Cell::Missing));
-        let targets = vec![(Target { span, form }, String::new())];
+        groups.push(cells.next().cloned().unwrap_or(RecordCell::Missing));
+        let targets = vec![(Referent { span, form }, String::new())];
         raw.texts.push(RawText {
             doc_id,
             place: row.place,
@@ -59,7 +60,7 @@ pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Res
         text.targets.iter_mut().for_each(|(_, label)| label.clone_from(&name));
     }
     // A group may be called NA.
-    let (places, groups): (Vec<usize>, Vec<Cell>) =
+    let (places, groups): (Vec<usize>, Vec<RecordCell>) =
         (first..).zip(groups).filter(|(_, cell)| spelling::missing(cell, true).is_none()).unzip();
     for (place, name) in places.into_iter().zip(spelling::names(&groups)) {
         raw.texts[place].group = Some(name);
@@ -107,7 +108,7 @@ fn leave_out(
 }
 
 /// A character's number.
-fn bound(cell: &Cell, column: &str, row: &Row) -> Result<usize, LabelledError> {
+fn bound(cell: &RecordCell, column: &str, row: &Row) -> Result<usize, LabelledError> {
     // pandas writes whole numbers of a column with gaps as 3.0.
     let value = (spelling::missing(cell, true).is_none())
         .then(|| spelling::names(std::slice::from_ref(cell)).remove(0));

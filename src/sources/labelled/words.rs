@@ -3,7 +3,7 @@
 use super::conllu::{Sentence, Sentences, Token, Word};
 use super::dropped::{Dropped, Raw, RawText};
 use super::error::LabelledError;
-use super::set::{LabelledOptions, Target};
+use super::set::{LabelledOptions, Referent};
 use crate::sources::text::TextError;
 use crate::sources::text::reader::open;
 use std::collections::BTreeSet;
@@ -115,7 +115,7 @@ impl Reader<'_> {
             };
             for (word, span) in token.words.iter().zip(parts) {
                 if let Some(label) = self.label(word, token)? {
-                    let target = Target { span: Some(span), form: Some(word.form.clone()) };
+                    let target = Referent { span: Some(span), form: Some(word.form.clone()) };
                     targets.push((target, label));
                 }
             }
@@ -197,7 +197,7 @@ mod tests {
     /// (form, text of its span, label) of every target.
     fn read(set: &LabelledSet) -> Vec<(String, String, String)> {
         let LabelValues::Classes { y, names } = &set.labels else { panic!("classes") };
-        let one = |(i, target): (usize, &'_ Target)| {
+        let one = |(i, target): (usize, &'_ Referent)| {
             let text = &set.texts[set.text_of(i)].text;
             let span = target.span.clone().unwrap();
             (target.form.clone().unwrap(), text[span].to_owned(), names[y[i] as usize].clone())

@@ -1,6 +1,6 @@
 //! Properties of readers and windows, on inputs that nobody thought of.
 
-use super::reader::{Cell, Columns, Format, Row, open_file};
+use super::reader::{Columns, Format, RecordCell, Row, open_file};
 use super::window::tests::cut;
 use super::{BosPolicy, Tokenizer};
 use proptest::collection::vec;
@@ -73,7 +73,7 @@ proptest! {
         writer.flush().unwrap();
         let got = read(&path, &["other"]).unwrap();
         let got: Vec<_> = got.into_iter().map(|row| (row.text, row.cells)).collect();
-        let expected: Vec<_> = rows.into_iter().map(|(text, other)| (text, vec![Cell::Text(other)])).collect();
+        let expected: Vec<_> = rows.into_iter().map(|(text, other)| (text, vec![RecordCell::Text(other)])).collect();
         prop_assert_eq!(got, expected);
     }
 
@@ -86,7 +86,7 @@ proptest! {
         if let Ok(ours) = read(&path, &["n"]) {
             let mut reader = csv::Reader::from_path(&path).unwrap();
             let theirs: Vec<_> = reader.records().map(Result::unwrap).collect();
-            let theirs: Vec<_> = theirs.iter().map(|row| (row[0].to_owned(), vec![Cell::Text(row[1].into())])).collect();
+            let theirs: Vec<_> = theirs.iter().map(|row| (row[0].to_owned(), vec![RecordCell::Text(row[1].into())])).collect();
             let ours: Vec<_> = ours.into_iter().map(|row| (row.text, row.cells)).collect();
             prop_assert_eq!(ours, theirs);
         }
@@ -102,7 +102,7 @@ proptest! {
         std::fs::write(&path, content).unwrap();
         let got = read(&path, &["n"]).unwrap();
         let got: Vec<_> = got.into_iter().map(|row| (row.text, row.cells)).collect();
-        let expected: Vec<_> = rows.into_iter().map(|(text, n)| (text, vec![Cell::Integer(n)])).collect();
+        let expected: Vec<_> = rows.into_iter().map(|(text, n)| (text, vec![RecordCell::Integer(n)])).collect();
         prop_assert_eq!(got, expected);
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     hook::HookPoint, lenses::torch_file::TorchFileError, model::ModelError, states::store::StoreError,
+    watch::Stopped,
 };
 
 /// Activations that cannot be imported.
@@ -67,7 +68,7 @@ pub enum ForeignError {
     Normed(usize),
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to go on")]
-    Interrupted,
+    Interrupted(#[from] Stopped),
     /// A row that cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     model::Weights,
     sources::text::{Segment, Window},
+    watch::testing::Counter,
 };
 
 fn model(family: &str) -> Model {
@@ -24,7 +25,8 @@ fn contexts() -> Vec<Window> {
 
 fn sources(model: &Model, horizons: usize) -> Sources {
     let layers: Vec<usize> = (0..=model.spec().n_layers).collect();
-    Sources::run(model, &contexts(), &layers, horizons, model.spec().vocab, 64, &mut |_| false).unwrap()
+    Sources::run(model, &contexts(), &layers, horizons, model.spec().vocab, 64, &Underway::unwatched())
+        .unwrap()
 }
 
 /// Central differences in f64, at the largest and some other entries, of five architectures.
@@ -35,7 +37,7 @@ fn gradients_are_central_differences() {
         let sources = sources(&model, 3);
         let d = model.spec().d_model;
         let last = model.spec().n_layers;
-        for cell in [(1, 1), (1, 3), (last, 2)].map(|(layer, horizon)| Cell { layer, horizon }) {
+        for cell in [(1, 1), (1, 3), (last, 2)].map(|(layer, horizon)| PromptCell { layer, horizon }) {
             let recipe = Recipe { tokens: 3, init_std: 0.3, ..Recipe::default() };
             let prompt = recipe.init(d, (cell.layer, cell.horizon), 5).to_kind(Kind::Double);
             let rows = [0, 1, 2, 3];
@@ -76,11 +78,12 @@ fn gradients_are_pythons() {
         let contexts: Vec<Window> = contexts();
         let layers = [1, 2];
         let sources =
-            Sources::run(&model, &contexts, &layers, 3, model.spec().vocab, 64, &mut |_| false).unwrap();
+            Sources::run(&model, &contexts, &layers, 3, model.spec().vocab, 64, &Underway::unwatched())
+                .unwrap();
         assert!(sources.tokens.equal(&take("tokens")), "{family}");
         for (layer, horizon) in [(1, 1), (1, 2), (2, 3)] {
             let name = |what: &str| format!("{layer}.{horizon}.{what}");
-            let cell = Cell { layer, horizon };
+            let cell = PromptCell { layer, horizon };
             let prompt = take("prompt");
             let (loss, gradient) =
                 gradient(&model, model.spec().vocab, &sources, &[0, 1, 2, 3], cell, &prompt).unwrap();
@@ -103,7 +106,7 @@ fn the_last_layers_own_position_takes_no_gradient() {
     for layer in 0..=last {
         for horizon in [1, 2] {
             let prompt = recipe.init(model.spec().d_model, (layer, horizon), 0).to_kind(Kind::Double);
-            let cell = Cell { layer, horizon };
+            let cell = PromptCell { layer, horizon };
             let (_, g) = gradient(&model, model.spec().vocab, &sources, &[0, 1], cell, &prompt).unwrap();
             let dead = layer == last && horizon == 1;
             assert_eq!(g.abs().max().double_value(&[]) == 0.0, dead, "{cell:?}");
@@ -113,10 +116,10 @@ fn the_last_layers_own_position_takes_no_gradient() {
         &model,
         model.spec().vocab,
         (&sources, &sources),
-        Cell { layer: last, horizon: 1 },
+        PromptCell { layer: last, horizon: 1 },
         &recipe,
         0,
-        &mut |_| false,
+        &Underway::unwatched(),
     );
     let trained = trained.unwrap();
     // The transplant of the last layer is the model's own prediction.
@@ -128,23 +131,20 @@ fn training_lowers_the_loss_and_repeats_itself() {
     let model = model("llama");
     let sources = sources(&model, 2);
     let recipe = Recipe { tokens: 4, rate: 1e-2, epochs: 40, batch: 3, ..Recipe::default() };
-    let cell = Cell { layer: 1, horizon: 2 };
+    let cell = PromptCell { layer: 1, horizon: 2 };
     let run = || {
-        let mut losses = Vec::new();
-        let mut watch = |loss| {
-            losses.push(loss);
-            false
-        };
-        let trained =
-            train(&model, model.spec().vocab, (&sources, &sources), cell, &recipe, 3, &mut watch).unwrap();
-        (trained, losses)
+        let counter = Counter::default();
+        let (vocab, stage) = (model.spec().vocab, counter.begin());
+        let trained = train(&model, vocab, (&sources, &sources), cell, &recipe, 3, &stage).unwrap();
+        (trained, counter.counted())
     };
-    let (one, losses) = run();
-    assert_eq!((one.steps, losses.len()), (80, 80)); // 4 contexts in batches of 3: 2 steps, 40 times
+    let (one, counted) = run();
+    assert_eq!((one.steps, counted), (80, 80)); // 4 contexts in batches of 3: 2 steps, 40 times
     assert!(one.after < 0.7 * one.before, "{} {}", one.before, one.after);
     assert!(run().0.prompt.equal(&one.prompt));
-    let stopped = train(&model, 61, (&sources, &sources), cell, &recipe, 3, &mut |_| true).unwrap_err();
-    assert!(matches!(stopped, FutureError::Interrupted));
+    let stopped =
+        train(&model, 61, (&sources, &sources), cell, &recipe, 3, &Counter::until(1).begin()).unwrap_err();
+    assert!(matches!(stopped, FutureError::Interrupted(_)));
 }
 
 /// A transplant is the source itself where it must be: the state of T into its own place gives the source's own prediction, and

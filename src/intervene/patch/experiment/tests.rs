@@ -53,7 +53,7 @@ fn heat_maps_are_those_of_transformers() {
             close(&[levels.clean, levels.corrupted].concat(), &numbers("levels"), 1e-8, family);
             for hook in HOOKS {
                 let layers: Vec<usize> = (0..=n_layers).collect();
-                let map = experiment.map(&levels, hook, &layers, 1, &mut || false).unwrap();
+                let map = experiment.map(&levels, hook, &layers, 1, &Underway::unwatched()).unwrap();
                 let got: Vec<f64> = map.layers.iter().flat_map(|(_, v)| v.concat()).collect();
                 let want = numbers(&format!("{name}.{}", hook.short_name()));
                 assert_eq!(got.len(), want.len(), "{family} {name} {hook:?}");
@@ -95,7 +95,7 @@ fn a_whole_stream_is_the_other_run() {
                 close(&values[1], &other, 1e-10, "nothing patched");
             }
             // Before the difference nothing is different: positions 0 and 1 bring nothing back.
-            let map = experiment.map(&levels, BlockHook::ResidPre, &[1], 1, &mut || false).unwrap();
+            let map = experiment.map(&levels, BlockHook::ResidPre, &[1], 1, &Underway::unwatched()).unwrap();
             let base = if direction == Direction::Denoise { levels.corrupted } else { levels.clean };
             close(&map.layers[0].1[..2].concat(), &[base, base].concat(), 1e-10, family);
         }
@@ -111,7 +111,7 @@ fn a_run_into_itself_changes_nothing() {
     let levels = experiment.levels(&HOOKS).unwrap();
     assert_ne!(levels.answer, levels.foil);
     for hook in HOOKS {
-        let map = experiment.map(&levels, hook, &[0, 1], 3, &mut || false).unwrap();
+        let map = experiment.map(&levels, hook, &[0, 1], 3, &Underway::unwatched()).unwrap();
         for value in map.layers.iter().flat_map(|(_, v)| v) {
             close(value, &levels.clean, 1e-10, hook.short_name());
         }

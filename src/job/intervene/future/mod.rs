@@ -17,7 +17,7 @@ use crate::{
     intervene::future::{FutureError, PAPER_PROMPTS, Prompt, Rows, Sources, Table, derangement, drawn, fits},
     job::{
         IntervalSettings, Job, JobError, Layers, LeakageSettings, ModelSettings, Session, SetTo, Setting,
-        Source, TextSettings, Watch, claimed,
+        Source, Stopped, TextSettings, Watch, claimed,
         lens::{Lenses, is_logit},
     },
     lenses::{Precision, Readout},
@@ -146,13 +146,7 @@ impl Job for Future {
     const COMMAND: &'static str = "future";
     type Outcome = FutureFound;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<FutureFound, JobError> {
         self.check()?;
@@ -218,16 +212,12 @@ impl Future {
         let model = session.load(watch)?;
         let readout = Readout::new(model.unembed(), source.vocab(), Precision::Exact, session.threads)?;
         let batch_tokens = session.batch_tokens(self.batch_tokens);
-        let progress = watch.begin("continuing", "contexts", Some(contexts.len() as u64));
-        let mut advance = |done: usize| {
-            progress.inc(done as u64);
-            watch.stopped()
-        };
+        let tokens = contexts.iter().map(|context| context.ids.len() as u64).sum();
+        let stage = watch.begin("continuing", "tokens", Some(tokens));
         let (horizons, vocab) = (self.horizons, source.vocab());
-        let sources = Sources::run(model, contexts, layers, horizons, vocab, batch_tokens, &mut advance)
-            .map_err(ended)?;
-        drop(progress);
-        let mut table = Table::new(model, &readout, &sources, self.seed, batch_tokens).map_err(ended)?;
+        let sources = Sources::run(model, contexts, layers, horizons, vocab, batch_tokens, &stage)?;
+        drop(stage);
+        let mut table = Table::new(model, &readout, &sources, self.seed, batch_tokens)?;
         for (lens, kind) in lenses.all.iter().zip(&lenses.kinds) {
             table.lens(lens.as_ref(), *kind)?;
         }
@@ -315,13 +305,5 @@ impl Future {
 }
 
 fn stopped(watch: &dyn Watch) -> Result<(), JobError> {
-    if watch.stopped() { Err(ended(FutureError::Interrupted)) } else { Ok(()) }
-}
-
-fn ended(error: FutureError) -> JobError {
-    match error {
-        FutureError::Interrupted => JobError::interrupted(error),
-        FutureError::NoDerangement { .. } => JobError::usage(error),
-        other => other.into(),
-    }
+    if watch.stopped() { Err(FutureError::from(Stopped).into()) } else { Ok(()) }
 }

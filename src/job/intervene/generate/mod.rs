@@ -126,13 +126,7 @@ impl Job for Generate {
     const COMMAND: &'static str = "generate";
     type Outcome = Generation;
 
-    fn out(&self) -> Option<&Path> {
-        self.out.as_deref()
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = Some(out);
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Generation) -> Result<Value, JobError> {
         Ok(self.json(&found, found.measured.as_deref().unwrap_or_default()))

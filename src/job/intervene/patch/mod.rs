@@ -16,7 +16,7 @@ use self::source::{Source, Texts};
 use crate::{
     intervene::{
         future::fits,
-        patch::{Asked, Preset, Target, inspect},
+        patch::{Asked, Preset, TargetPrompt, inspect},
     },
     job::{
         Job, JobError, Layers, ModelSettings, Session, Setting, Watch, claimed,
@@ -143,20 +143,14 @@ struct Put {
     name: String,
     words: String,
     steps: usize,
-    target: Target,
+    target: TargetPrompt,
 }
 
 impl Job for Patch {
     const COMMAND: &'static str = "patch";
     type Outcome = Patched;
 
-    fn out(&self) -> Option<&Path> {
-        self.out.as_deref()
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = Some(out);
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Patched) -> Result<Value, JobError> {
         Ok(found.json()?)
@@ -252,7 +246,7 @@ impl Patch {
     /// The target prompt.
     fn put(&self, tokenizer: &Tokenizer, context: usize) -> Result<Put, JobError> {
         let (name, words, placeholder, steps) = self.target();
-        let target = Target::new(&words, placeholder, tokenizer).map_err(JobError::usage)?;
+        let target = TargetPrompt::new(&words, placeholder, tokenizer).map_err(JobError::usage)?;
         fits(target.prompt.tokens() as usize, steps, context).map_err(JobError::usage)?;
         Ok(Put { name, words, steps, target })
     }

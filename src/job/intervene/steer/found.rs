@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
-use super::sweep::or_interrupted;
 use crate::{
     intervene::steer::{Differences, Direction, Pairs, Recipe, Sentence, SteerError, over_sentences},
     job::{BoxError, JobError, SetTo, Setting, Watch},
@@ -141,13 +140,9 @@ impl Asked {
         let mut each: Vec<Vec<MetricRow>> = Vec::new();
         for (name, ids) in &self.sentences {
             let sentence = Sentence { name, ids, layers: of.layers, lengths: of.lengths };
-            let progress = of.watch.begin("learning", "steps", Some(self.recipe.steps as u64));
-            let mut step = |_: f64| {
-                progress.inc(1);
-                of.watch.stopped()
-            };
-            let learnt = sentence.learn(of.model, self.recipe, &mut step).map_err(or_interrupted)?;
-            drop(progress);
+            let stage = of.watch.begin("learning", "steps", Some(self.recipe.steps as u64));
+            let learnt = sentence.learn(of.model, self.recipe, &stage)?;
+            drop(stage);
             let control = sentence.measure(of.model, &sentence.random(&learnt, of.seed))?;
             let vectors = of.layers.iter().copied().zip(learnt.vectors.unbind(0));
             found.take(name, vectors, of.model.spec().d_model)?;
@@ -161,10 +156,9 @@ impl Asked {
 
 /// What the pairs differ in, by layer, where they do.
 fn differences(pairs: &Pairs, of: &Asking<'_>) -> Result<Vec<Differences>, JobError> {
-    let progress = of.watch.begin("pairs", "texts", Some(2 * pairs.texts.len() as u64));
-    let done = |n: usize| progress.inc(n as u64);
-    let all = pairs.differences(of.model, of.tokenizer, of.layers, of.batch_tokens, done)?;
-    drop(progress);
+    let stage = of.watch.begin("pairs", "tokens", None);
+    let all = pairs.differences(of.model, of.tokenizer, of.layers, of.batch_tokens, &stage)?;
+    drop(stage);
     // Where all states are alike (layer 0 at a last token that never changes) there is nothing to point along.
     let (there, gone): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|at| at.mean.norm().double_value(&[]) > 0.0);

@@ -121,13 +121,7 @@ impl Job for Steer {
     const COMMAND: &'static str = "steer";
     type Outcome = Steered;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Steered, JobError> {
         self.check()?;

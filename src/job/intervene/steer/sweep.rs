@@ -5,11 +5,11 @@ use super::{
     found::{Asking, Found},
 };
 use crate::{
-    intervene::steer::{Direction, Setting, SteerError, Sweep},
+    intervene::steer::{Direction, Setting, Sweep},
     job::{AllWindows, JobError, Source, Watch},
-    lens::evaluate::EvalError,
     results::{run::MetricRow, words::counted},
     sources::text::Window,
+    sources::text::batches,
 };
 
 impl Steer {
@@ -24,9 +24,9 @@ impl Steer {
         let (model, readout) = self.pass.load(source, watch)?;
         let windows: Vec<&Window> = text.windows.iter().collect();
         let batch_tokens = self.pass.batch_tokens(source);
-        let progress = watch.begin("lengths", "tokens", Some(text.stats.tokens));
-        let lengths = Sweep::lengths(model, &windows, batch_tokens, |n| progress.inc(n as u64))?;
-        drop(progress);
+        let stage = watch.begin("lengths", "tokens", Some(text.stats.tokens));
+        let lengths = Sweep::lengths(model, &windows, batch_tokens, &stage)?;
+        drop(stage);
         let intervals = self.pass.intervals(self.seed);
         let mut found = plan.asked.find(&Asking {
             model,
@@ -43,17 +43,14 @@ impl Steer {
         let mut sweep =
             Sweep::new(&readout, &plan.directions, &settings, &lengths, plan.contrast, intervals)?;
         self.announce(&plan.directions, &settings, watch);
-        let batches: Vec<_> = self.pass.batched(source, &windows).collect();
+        let batches = batches(&windows, batch_tokens);
         let passes = settings.len() * batches.len();
-        let progress = watch.begin("steering", "settings of a batch", Some(passes as u64));
-        for (some, clusters) in batches {
-            let added = sweep.add(model, &some, clusters.as_deref(), || {
-                progress.inc(1);
-                if watch.stopped() { Err(SteerError::Interrupted) } else { Ok(()) }
-            });
-            added.map_err(or_interrupted)?;
+        let stage = watch.begin("steering", "settings of a batch", Some(passes as u64));
+        for batch in batches {
+            let clusters = self.pass.clusters_of(&batch);
+            sweep.add(model, &batch.windows, clusters.as_deref(), &stage)?;
         }
-        drop(progress);
+        drop(stage);
         let mut all = sweep.finish();
         all.append(&mut found.rows);
         Ok((all, found))
@@ -108,13 +105,5 @@ impl Steer {
             "{}, each a pass of the text from its layer on{control}",
             counted(settings.len(), "setting")
         ));
-    }
-}
-
-/// What a sweep's error comes to: it may have been stopped.
-pub(super) fn or_interrupted(error: SteerError) -> JobError {
-    match error {
-        SteerError::Interrupted => JobError::interrupted(EvalError::Interrupted),
-        error => error.into(),
     }
 }

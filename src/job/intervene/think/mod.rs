@@ -8,8 +8,6 @@ mod settings;
 mod space;
 mod work;
 
-use std::path::{Path, PathBuf};
-
 use serde_json::{Value, json};
 
 pub use self::{
@@ -55,13 +53,7 @@ impl Job for Think {
     const COMMAND: &'static str = "think";
     type Outcome = Thinking;
 
-    fn out(&self) -> Option<&Path> {
-        self.out.as_deref()
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = Some(out);
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, thinking: Thinking) -> Result<Value, JobError> {
         Ok(self.json(thinking))

@@ -8,7 +8,6 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::check_stopped;
 use crate::{
     intervene::think::{Embeddings, Share, Space},
     job::{
@@ -16,7 +15,7 @@ use crate::{
         Watch, claimed, counts,
     },
     results::run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
-    sources::text::{Window, WindowOptions, batches},
+    sources::text::{WindowOptions, each_batch},
 };
 
 /// Compare every layer's states with the token embeddings: could one be read as the other?
@@ -66,13 +65,7 @@ impl Job for ThinkSpace {
     const COMMAND: &'static str = "think space";
     type Outcome = SpaceMeasured;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<SpaceMeasured, JobError> {
         let session = Session::open(&self.model, watch)?;
@@ -134,15 +127,12 @@ impl ThinkSpace {
         let line = |share: &Share| format!("{} for {} %", share.components, share.of_embeddings * 100.0);
         let lines: Vec<String> = space.shares().iter().map(line).collect();
         watch.note(&format!("principal components of the embedding matrix: {}", lines.join(", ")));
-        let progress = watch.begin("comparing", "tokens", Some(text.stats.tokens));
-        let windows: Vec<&Window> = text.windows.iter().collect();
-        for batch in batches(&windows, source.session.batch_tokens(self.batch_tokens)) {
-            check_stopped(watch)?;
-            let some: Vec<&Window> = batch.iter().map(|i| windows[*i]).collect();
-            space.add(model, &embeddings, &some)?;
-            progress.inc(some.iter().map(|w| w.ids.len() as u64).sum());
-        }
-        drop(progress);
+        let stage = watch.begin("comparing", "tokens", Some(text.stats.tokens));
+        each_batch(&text.windows, source.session.batch_tokens(self.batch_tokens), &stage, |batch| {
+            space.add(model, &embeddings, &batch.windows)?;
+            Ok::<_, JobError>(())
+        })?;
+        drop(stage);
         Ok(space.finish()?)
     }
 }

@@ -16,8 +16,8 @@ use tch::Tensor;
 pub use self::case::{Case, Prompts};
 use crate::{
     hook::BlockHook,
-    intervene::patch::{Direction, Experiment, Levels, Map, PatchError, Role, noise},
-    job::{Job, JobError, Layers, ModelSettings, Session, Setting, Watch, claimed, lines::Lines},
+    intervene::patch::{Direction, Experiment, Levels, Map, Role, noise},
+    job::{Job, JobError, Layers, ModelSettings, Session, Setting, Underway, Watch, claimed, lines::Lines},
     model::Model,
     results::{
         run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, over, write_metrics},
@@ -229,13 +229,7 @@ impl Job for Trace {
     const COMMAND: &'static str = "trace";
     type Outcome = Traced;
 
-    fn out(&self) -> Option<&Path> {
-        self.out.as_deref()
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = Some(out);
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Traced) -> Result<Value, JobError> {
         Ok(found.json())
@@ -288,12 +282,9 @@ impl Trace {
         let claim = self.claim(session, &tokenizer, layers, None, watch)?;
         let model = session.load(watch)?;
         let experiment = self.experiment(session, &tokenizer, model, &prompts)?;
-        let progress = watch.begin("patching", "layers", Some(self.steps(&experiment, layers)));
-        let (levels, maps) = self.maps(&experiment, layers, &mut || {
-            progress.inc(1);
-            watch.stopped()
-        })?;
-        drop(progress);
+        let stage = watch.begin("patching", "layers", Some(self.steps(&experiment, layers)));
+        let (levels, maps) = self.maps(&experiment, layers, &stage)?;
+        drop(stage);
         let tokens: Vec<String> = prompts.clean.iter().map(|id| tokenizer.piece(*id as u32).shown).collect();
         let samples = experiment.noise.as_ref().map_or(1, |n| n.size()[0]);
         let kind = prompts.kind();
@@ -321,15 +312,15 @@ impl Trace {
         session.announce(watch);
         let claim = self.claim(session, &tokenizer, layers, Some(&lines.sha256), watch)?;
         let model = session.load(watch)?;
-        let progress = watch.begin("patching", "prompts", Some(all.len() as u64));
+        let stage = watch.begin("patching", "prompts", Some(all.len() as u64));
         let mut each = Vec::new();
         for prompts in &all {
             let experiment = self.experiment(session, &tokenizer, model, prompts)?;
-            let (levels, maps) = self.maps(&experiment, layers, &mut || watch.stopped())?;
+            let (levels, maps) = self.maps(&experiment, layers, &stage.uncounted())?;
             each.push(rows::by_role(&levels, &maps, prompts, session.spec.n_layers));
-            progress.inc(1);
+            stage.inc(1);
         }
-        drop(progress);
+        drop(stage);
         let mut rows = over(&each, Intervals::default())?;
         for row in rows.iter_mut().filter(|row| self.brings_nothing(row, session.spec.n_layers)) {
             *row = MetricRow { lower: None, upper: None, reason: Some(ROUNDING.into()), ..row.clone() };
@@ -358,17 +349,17 @@ impl Trace {
         self.hooks().iter().map(of).sum::<usize>() as u64
     }
 
-    /// Both runs, and the map of every hook. `progress` is called after every layer and says whether to stop.
+    /// Both runs, and the map of every hook. `stage` counts layers.
     fn maps(
         &self,
         experiment: &Experiment<'_>,
         layers: &[usize],
-        progress: &mut dyn FnMut() -> bool,
+        stage: &Underway<'_>,
     ) -> Result<(Levels, Vec<Map>), JobError> {
         let hooks = self.hooks();
-        let levels = experiment.levels(&hooks).map_err(ended)?;
-        let map = |hook: &BlockHook| experiment.map(&levels, *hook, layers, self.window, progress);
-        let maps = hooks.iter().map(map).collect::<Result<Vec<_>, _>>().map_err(ended)?;
+        let levels = experiment.levels(&hooks)?;
+        let map = |hook: &BlockHook| experiment.map(&levels, *hook, layers, self.window, stage);
+        let maps = hooks.iter().map(map).collect::<Result<Vec<_>, _>>()?;
         Ok((levels, maps))
     }
 
@@ -396,8 +387,7 @@ impl Trace {
         let ids = |ids: &[i64]| Tensor::from_slice(ids).view([1, -1]);
         let clean = ids(&prompts.clean);
         let drawn = |places: &[i64]| noise(model, &clean, places, self.scale(), self.samples(), self.seed);
-        let noise =
-            (!prompts.subject.is_empty()).then(|| drawn(&prompts.subject)).transpose().map_err(ended)?;
+        let noise = (!prompts.subject.is_empty()).then(|| drawn(&prompts.subject)).transpose()?;
         Ok(Experiment {
             model,
             vocab: session.vocab(tokenizer),
@@ -448,12 +438,4 @@ fn write(claim: Claim, rows: &[MetricRow], (documents, tokens): (usize, usize)) 
     };
     dir.finish(counts, None)?;
     Ok(())
-}
-
-fn ended(error: PatchError) -> JobError {
-    match error {
-        PatchError::Interrupted => JobError::interrupted(error),
-        PatchError::Outside { .. } => JobError::usage(error),
-        other => other.into(),
-    }
 }

@@ -133,13 +133,7 @@ impl Job for Causal {
     const COMMAND: &'static str = "lens causal";
     type Outcome = CausalFound;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<CausalFound, JobError> {
         let asked = read(&self.lenses()?)?;

@@ -3,12 +3,13 @@
 use super::{super::Lenses, Causal, Setup};
 use crate::{
     job::{JobError, Source, Watch},
-    lens::causal::{CausalError, Ground, Measurement, Plan, Sample, grounds},
+    lens::causal::{Ground, Measurement, Plan, Sample, grounds},
     lenses::{LayerIndex, Lens, Readout},
     model::Model,
     results::run::MetricRow,
     results::words::counted,
     sources::text::Window,
+    sources::text::batches,
 };
 
 impl Setup {
@@ -39,20 +40,15 @@ impl Causal {
             counted(tokens(&windows), "token"),
             counted(documents(&windows), "document")
         ));
-        let progress = watch.begin("directions", "", Some(searches as u64));
-        let plan = |ground| {
-            Plan::new(readout, &lenses.all, ground, (self.mode, setup.k), || {
-                progress.inc(1);
-                go_on(watch)
-            })
-        };
+        let stage = watch.begin("directions", "", Some(searches as u64));
+        let plan = |ground| Plan::new(readout, &lenses.all, ground, (self.mode, setup.k), &stage);
         // Sweeps have threads of their own; those of torch would wait for its small operations by spinning, and take their time.
         let threads = tch::get_num_threads();
         tch::set_num_threads(1);
         let plans = grounds.into_iter().map(plan).collect::<Result<Vec<_>, _>>();
         tch::set_num_threads(threads);
-        drop(progress);
-        let plans = plans.map_err(ended)?;
+        drop(stage);
+        let plans = plans?;
         effort_note(&plans, watch);
         Ok(plans)
     }
@@ -66,18 +62,14 @@ impl Causal {
         setup: &Setup,
         watch: &dyn Watch,
     ) -> Result<Vec<Ground>, JobError> {
-        let progress = watch.begin("states", "tokens", Some(tokens(windows)));
+        let stage = watch.begin("states", "tokens", Some(tokens(windows)));
         let sample = Sample {
             positions: self.basis_tokens,
             batch: self.pass.batch_tokens(source),
             seed: self.seed,
             keep_first: self.keep_first,
         };
-        let advance = |rows| {
-            progress.inc(rows as u64);
-            go_on(watch)
-        };
-        grounds(model, &setup.layers, windows, sample, advance).map_err(ended)
+        Ok(grounds(model, &setup.layers, windows, sample, &stage)?)
     }
 
     /// Removes every direction from the other half.
@@ -103,14 +95,11 @@ impl Causal {
         let intervals = self.pass.intervals(self.seed);
         let of = (&lenses.all[..], &lenses.kinds[..]);
         let mut measurement = Measurement::new(readout, of, plans, self.mode, intervals)?;
-        let batches: Vec<_> = self.pass.batched(source, &windows).collect();
-        let progress = watch.begin("removing", "passes of a batch", Some((passes * batches.len()) as u64));
-        for (some, clusters) in batches {
-            let advance = || {
-                progress.inc(1);
-                go_on(watch)
-            };
-            measurement.add(model, &some, clusters.as_deref(), advance).map_err(ended)?;
+        let batches = batches(&windows, self.pass.batch_tokens(source));
+        let stage = watch.begin("removing", "passes of a batch", Some((passes * batches.len()) as u64));
+        for batch in batches {
+            let clusters = self.pass.clusters_of(&batch);
+            measurement.add(model, &batch.windows, clusters.as_deref(), &stage)?;
         }
         Ok(measurement.finish())
     }
@@ -143,15 +132,4 @@ fn documents(windows: &[&Window]) -> usize {
     ids.sort_unstable();
     ids.dedup();
     ids.len()
-}
-
-fn go_on(watch: &dyn Watch) -> Result<(), CausalError> {
-    if watch.stopped() { Err(CausalError::Interrupted) } else { Ok(()) }
-}
-
-fn ended(error: CausalError) -> JobError {
-    match error {
-        CausalError::Interrupted => JobError::interrupted(error),
-        other => other.into(),
-    }
 }

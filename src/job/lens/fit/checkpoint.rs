@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    job::{self, JobError, Watch},
-    lens::fit::{FitError, FitLog, FitWatch, Target},
+    job::{JobError, Underway, Watch},
+    lens::fit::{FitError, FitLog, FitTarget, FitWatch},
     model::Weights,
     results::run::RunError,
     states::{check_tensors, write_tensors},
@@ -19,7 +19,7 @@ use tch::{Kind, Tensor};
 /// A fit's watcher: it reports to the job's, and writes a checkpoint every so many seconds.
 pub(super) struct Checkpoints<'w> {
     watch: &'w dyn Watch,
-    progress: Box<dyn job::Progress>,
+    stage: Underway<'w>,
     path: PathBuf,
     every: Duration,
     written: Instant,
@@ -29,12 +29,12 @@ pub(super) struct Checkpoints<'w> {
 
 impl<'w> Checkpoints<'w> {
     pub(super) fn new(watch: &'w dyn Watch, tokens: usize, path: PathBuf, seconds: u64) -> Self {
-        let progress = watch.begin("fitting", "tokens", Some(tokens as u64));
+        let stage = watch.begin("fitting", "tokens", Some(tokens as u64));
         let (every, written) = (Duration::from_secs(seconds), Instant::now());
-        Self { watch, progress, path, every, written, begun: BTreeSet::new() }
+        Self { watch, stage, path, every, written, begun: BTreeSet::new() }
     }
 
-    fn write(&self, targets: &[Target], log: &FitLog) -> Result<(), FitError> {
+    fn write(&self, targets: &[FitTarget], log: &FitLog) -> Result<(), FitError> {
         let names: Vec<String> = targets.iter().map(|t| t.name.clone()).collect();
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::from([("log".to_owned(), log.state(&names))]);
         for (i, target) in targets.iter().enumerate() {
@@ -47,7 +47,7 @@ impl<'w> Checkpoints<'w> {
 
 impl FitWatch for Checkpoints<'_> {
     fn advance(&mut self, tokens: usize) {
-        self.progress.inc(tokens as u64);
+        self.stage.inc(tokens as u64);
     }
 
     fn validated(&mut self, target: &str, step: usize, losses: &[f64]) {
@@ -64,7 +64,7 @@ impl FitWatch for Checkpoints<'_> {
         self.watch.event("validated", losses);
     }
 
-    fn between(&mut self, targets: &[Target], log: &FitLog) -> Result<bool, FitError> {
+    fn between(&mut self, targets: &[FitTarget], log: &FitLog) -> Result<bool, FitError> {
         let stop = self.watch.stopped();
         if stop || self.written.elapsed() >= self.every {
             self.write(targets, log)?;
@@ -86,7 +86,7 @@ pub(super) fn refuse_damaged(path: &Path, watch: &dyn Watch) -> Result<(), JobEr
 }
 
 /// Puts targets and log back to where a checkpoint was taken.
-pub(super) fn restore(path: &Path, targets: &mut [Target]) -> Result<FitLog, JobError> {
+pub(super) fn restore(path: &Path, targets: &mut [FitTarget]) -> Result<FitLog, JobError> {
     let file = Weights::open_file(path, Kind::Double)?;
     let names: Vec<String> = targets.iter().map(|t| t.name.clone()).collect();
     let mut parts: Vec<BTreeMap<String, Tensor>> = targets.iter().map(|_| BTreeMap::new()).collect();

@@ -9,7 +9,7 @@ use super::{Fit, Plan, ROTATED};
 use crate::{
     job::{JobError, Source},
     lens::artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
-    lens::fit::Target,
+    lens::fit::FitTarget,
     lenses::Readout,
     results::run::Manifest,
 };
@@ -19,7 +19,7 @@ impl Fit {
     pub(super) fn tensors(
         &self,
         plan: &Plan,
-        targets: &[Target],
+        targets: &[FitTarget],
     ) -> Result<BTreeMap<String, Tensor>, JobError> {
         let mut tensors = BTreeMap::new();
         for target in targets {

@@ -40,13 +40,7 @@ impl Job for Fit {
     const COMMAND: &'static str = "lens fit";
     type Outcome = Fitted;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Fitted, JobError> {
         if self.kind == LensKind::FuturePrompt {

@@ -28,18 +28,11 @@ pub(super) fn stream(
     };
     let windows: Vec<usize> = fit.split.train.iter().take_while(few).copied().collect();
     let all: usize = windows.iter().map(|i| fit.windows[*i].ids.len()).sum();
-    let progress = watch.begin("closed form", "tokens", Some(all as u64));
-    let ended = fit.each_batch(&windows, &mut |states| {
-        if watch.stopped() {
-            return Err(FitError::Interrupted);
-        }
-        progress.inc(states.rows() as u64);
+    let stage = watch.begin("closed form", "tokens", Some(all as u64));
+    fit.each_batch(&windows, &stage, &mut |states| {
         add(states).map_err(|source| FitError::Lens { target: "closed form".into(), step: 0, source })
-    });
-    ended.map_err(|e| match e {
-        FitError::Interrupted => JobError::interrupted(e),
-        other => other.into(),
-    })
+    })?;
+    Ok(())
 }
 
 /// Moments of every layer with the one that translators map to.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Fit, Plan};
 use crate::{
-    intervene::future::{Cell, Trained},
+    intervene::future::{PromptCell, Trained},
     lens::artifact::LensKind,
     lens::fit::FitLog,
 };
@@ -49,8 +49,8 @@ pub struct Prompted {
 }
 
 impl Prompted {
-    pub(super) fn new(cell: Cell, trained: &Trained) -> Self {
-        let Cell { layer, horizon } = cell;
+    pub(super) fn new(cell: PromptCell, trained: &Trained) -> Self {
+        let PromptCell { layer, horizon } = cell;
         Self { layer, horizon, before: trained.before, after: trained.after }
     }
 }

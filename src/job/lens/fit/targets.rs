@@ -7,7 +7,7 @@ use super::{
 use crate::{
     job::{JobError, Watch},
     lens::artifact::LensKind,
-    lens::fit::{ClosedForm, Target},
+    lens::fit::{ClosedForm, FitTarget},
     lenses::{
         Affine, CrossMoments, FutureFit, Horizon, LayerIndex, Moments, Regression, Rows, Rung, Translators,
         fit::{Fitter, Recipe},
@@ -24,7 +24,7 @@ pub(super) fn targets(
     plan: &Plan,
     resumed: bool,
     watch: &dyn Watch,
-) -> Result<Vec<Target>, JobError> {
+) -> Result<Vec<FitTarget>, JobError> {
     let steps = || fit.steps().map(|s| s.len()).map_err(JobError::usage);
     match job.kind {
         LensKind::Tuned => {
@@ -74,11 +74,11 @@ fn target(
     features: Vec<Option<Affine>>,
     init: Option<Vec<Affine>>,
     fit: &Fitting<'_>,
-) -> Result<Target, JobError> {
+) -> Result<FitTarget, JobError> {
     let (d, device) = (fit.readout.d_model(), fit.readout.weight().device());
     let translators = Translators::identity(rung, features, d, device);
     let fitter = Fitter::new(recipe, translators).map_err(JobError::usage)?;
-    Ok(Target { name, horizon, fitter, init: init.map(ClosedForm::Layers) })
+    Ok(FitTarget { name, horizon, fitter, init: init.map(ClosedForm::Layers) })
 }
 
 fn future(
@@ -88,7 +88,7 @@ fn future(
     resumed: bool,
     steps: usize,
     watch: &dyn Watch,
-) -> Result<Vec<Target>, JobError> {
+) -> Result<Vec<FitTarget>, JobError> {
     let mut moments =
         FutureFit::new(&plan.layers, fit.readout.d_model(), job.horizons, fit.readout.weight().device());
     if !resumed {
@@ -117,7 +117,7 @@ fn shared(
     resumed: bool,
     steps: usize,
     watch: &dyn Watch,
-) -> Result<Vec<Target>, JobError> {
+) -> Result<Vec<FitTarget>, JobError> {
     let moments = linear_moments(fit, plan, MOMENT_TOKENS, watch)?;
     let of = |layer: &LayerIndex| moments.moments(*layer).map_err(JobError::from);
     let end = of(&LayerIndex(plan.target))?;
@@ -144,7 +144,7 @@ fn pooled(
     job: &Fit,
     fit: &Fitting<'_>,
     plan: &Plan,
-    targets: &mut [Target],
+    targets: &mut [FitTarget],
     watch: &dyn Watch,
 ) -> Result<(), JobError> {
     let d = fit.readout.d_model();

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     job::{AllWindows, JobError, LeakageSettings, Source, TextSettings, Watch, audit_note, fitted_on},
     lens::artifact::{LensFolder, LensKind},
-    lens::fit::{FitError, FitLog, Residuals, Target, write_log},
+    lens::fit::{FitLog, FitTarget, Residuals, write_log},
     lenses::Readout,
     results::run::Manifest,
     sources::leakage::lead_of,
@@ -80,7 +80,7 @@ impl Work<'_> {
     }
 
     /// Fits everything to its end, from where a checkpoint was taken.
-    fn fit(&self, fit: &Fitting<'_>) -> Result<(Vec<Target>, FitLog), JobError> {
+    fn fit(&self, fit: &Fitting<'_>) -> Result<(Vec<FitTarget>, FitLog), JobError> {
         let Self { job, plan, watch, .. } = *self;
         let path = job.checkpoint();
         refuse_damaged(&path, watch)?;
@@ -93,10 +93,7 @@ impl Work<'_> {
         let tokens = targets.iter().any(|t| t.fitter.recipe().steps > 0).then(|| fit.steps()).transpose();
         let tokens = tokens.map_err(JobError::usage)?.map_or(0, |steps| fit.tokens_of(&steps));
         let mut checkpoints = Checkpoints::new(watch, tokens, path, job.checkpoint_seconds);
-        fit.run(&mut targets, &mut log, &mut checkpoints).map_err(|e| match e {
-            FitError::Interrupted => JobError::interrupted(e),
-            other => other.into(),
-        })?;
+        fit.run(&mut targets, &mut log, &mut checkpoints)?;
         Ok((targets, log))
     }
 

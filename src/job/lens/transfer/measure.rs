@@ -3,7 +3,7 @@
 use super::{Plan, Readers, Transfer, Transferred};
 use crate::{
     hook::HookPoint,
-    job::{Cluster, JobError, Progress, Source, Watch, audit_note},
+    job::{Cluster, JobError, Source, Underway, Watch, audit_note},
     lens::evaluate::EvalError,
     lens::transfer::{
         BLOCK_BYTES, Corrections, Layers, Mean, Sharing, Subjects, Transfer as Matrix, blocks, blocks_apart,
@@ -49,11 +49,11 @@ impl Transfer {
         let subjects = Subjects { lens: readers.lens.as_ref(), others: &readers.others };
         let mut matrix =
             Matrix::new(&readout, subjects, &plan.layers, first.corrections, &first.mean, intervals)?;
-        let progress = watch.begin("transfer", "tokens", Some(tokens));
-        pass.run(&plan.layers, measured, &*progress, &mut |states, windows| {
+        let stage = watch.begin("transfer", "tokens", Some(tokens));
+        pass.run(&plan.layers, measured, &stage, &mut |states, windows| {
             matrix.add(states, &pass.clusters(states, windows, self.cluster))
         })?;
-        drop(progress);
+        drop(stage);
         audit_note(&readout, watch);
         let mut rows = matrix.rows(&plan.hook());
         rows.extend(first.geometry);
@@ -70,7 +70,7 @@ impl Transfer {
         let blocks = blocks(&plan.layers, readout.d_model(), BLOCK_BYTES);
         let windows = &plan.halves.moments;
         let tokens = pass.tokens(windows) * blocks.len() as u64;
-        let progress = pass.watch.begin("moments", "tokens", Some(tokens));
+        let stage = pass.watch.begin("moments", "tokens", Some(tokens));
         let apart = |most| pass.blocks(windows, self.cluster, most);
         let parts = apart(blocks_apart(&blocks, readout.d_model(), BLOCK_BYTES));
         let documents = apart(MOST_APART);
@@ -83,7 +83,7 @@ impl Transfer {
             let (d, device) = (readout.d_model(), pass.model.device());
             let mut block = Layers::with_blocks(pairs, d, device, parts.clone(), documents.documents());
             let layers = block.layers().to_vec();
-            pass.run(&layers, windows, &*progress, &mut |states, places| {
+            pass.run(&layers, windows, &stage, &mut |states, places| {
                 let clusters = pass.clusters(states, places, self.cluster);
                 block.add(states, &clusters)?;
                 if i == 0 {
@@ -122,24 +122,17 @@ impl Pass<'_> {
         &self,
         layers: &[LayerIndex],
         some: &[usize],
-        progress: &dyn Progress,
+        stage: &Underway<'_>,
         f: &mut Take<'_>,
     ) -> Result<(), JobError> {
         let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::Block(l.0, self.plan.site)).collect();
         let windows: Vec<&Window> = some.iter().map(|i| &self.plan.text.windows[*i]).collect();
-        let ended = States::each(self.model, &points, &windows, self.plan.batch_tokens, |states, places| {
-            if self.watch.stopped() {
-                return Err(EvalError::Interrupted);
-            }
+        let windows = (&windows[..], self.plan.batch_tokens);
+        States::each(self.model, &points, windows, stage, |states, places| {
             let places: Vec<usize> = places.iter().map(|i| some[*i]).collect();
-            f(states, &places)?;
-            progress.inc(states.rows() as u64);
-            Ok(())
-        });
-        ended.map_err(|e| match e {
-            EvalError::Interrupted => JobError::interrupted(e),
-            other => other.into(),
-        })
+            f(states, &places)
+        })?;
+        Ok(())
     }
 
     fn tokens(&self, some: &[usize]) -> u64 {

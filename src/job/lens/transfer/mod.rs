@@ -131,13 +131,7 @@ impl Job for Transfer {
     const COMMAND: &'static str = "lens transfer";
     type Outcome = Transferred;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Transferred) -> Result<Value, JobError> {
         Ok(json!({ "rows": found.rows.len(), "verdict": found.verdict }))

@@ -4,7 +4,7 @@ mod probes;
 mod regroup;
 mod score;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -72,13 +72,7 @@ impl Job for Apply {
     const COMMAND: &'static str = "probe apply";
     type Outcome = Scored;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Scored, JobError> {
         let session = Session::open(&self.model, watch)?;

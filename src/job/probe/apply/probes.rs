@@ -12,7 +12,7 @@ use crate::{
     model::{hook_points, width},
     probe::saved::{self, Saved},
     sources::{
-        labelled::Positions,
+        labelled::LabelPositions,
         leakage::{Basis, FittedOn, Leakage},
     },
 };
@@ -57,7 +57,7 @@ impl Apply {
     }
 
     /// Where no other positions were asked for, those of the fit.
-    pub(super) fn labels_at(&self, fitted: Positions) -> LabelSettings {
+    pub(super) fn labels_at(&self, fitted: LabelPositions) -> LabelSettings {
         let mut labels = self.labels.clone();
         labels.positions.get_or_insert(fitted);
         labels

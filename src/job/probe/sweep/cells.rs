@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Design, Sweep};
 use crate::{
     job::{
-        JobError, Session, Watch,
+        JobError, Session, Underway, Watch,
         probe::{ended, threads},
     },
     probe::{Cell, CellKey, Features, ProbeError, Stream, from_export, run_cell, side_by_side},
@@ -47,12 +47,7 @@ impl Sweep {
             pool: &threads(session)?,
             draws: self.extras().draws,
         };
-        let progress = watch.begin("passes over the texts", "tokens", None);
-        let cells = stream.cells(&mut |tokens| {
-            progress.inc(tokens as u64);
-            watch.stopped()
-        });
-        cells.map_err(ended)
+        stream.cells(&watch.begin("passes over the texts", "tokens", None)).map_err(ended)
     }
 
     /// Every cell by point, then split; those that an earlier run wrote are read.
@@ -65,10 +60,10 @@ impl Sweep {
     ) -> Result<Vec<Vec<Cell>>, JobError> {
         let all: Vec<(usize, usize)> =
             (0..design.points.len()).flat_map(|p| (0..design.rounds.len()).map(move |r| (p, r))).collect();
-        let progress = watch.begin("fitting", "cells", Some(all.len() as u64));
+        let stage = watch.begin("fitting", "cells", Some(all.len() as u64));
         let one = |&(place, number): &(usize, usize)| {
-            let cell = self.cell(design, features, (place, number), watch);
-            progress.inc(u64::from(cell.is_ok()));
+            let cell = self.cell(design, features, (place, number), &stage);
+            stage.inc(u64::from(cell.is_ok()));
             cell
         };
         let done: Result<Vec<Cell>, ProbeError> =
@@ -83,7 +78,7 @@ impl Sweep {
         design: &Design,
         features: &[Features],
         (place, number): (usize, usize),
-        watch: &dyn Watch,
+        stage: &Underway<'_>,
     ) -> Result<Cell, ProbeError> {
         let (hook, layer) = features[0].name(place);
         let round = &design.rounds[number];
@@ -92,9 +87,7 @@ impl Sweep {
         if let Some(cell) = Cell::read(&path, &design.estimators)? {
             return Ok(cell);
         }
-        if watch.stopped() {
-            return Err(ProbeError::Interrupted);
-        }
+        stage.go_on()?;
         let x = side_by_side(features, place)?;
         let extras = if number == 0 { self.extras() } else { self.extras().of_later_splits() };
         let (task, options) = (&design.labelled.task, self.options());
@@ -112,10 +105,6 @@ fn exported(
     watch: &dyn Watch,
 ) -> Result<(), JobError> {
     let rows = store.n_rows() as u64 * design.points.len() as u64;
-    let progress = watch.begin("reading states", "rows", Some(rows));
-    let read = from_export(features, store, &design.labelled.sides[0].plan, &mut |rows| {
-        progress.inc(rows as u64);
-        watch.stopped()
-    });
-    read.map_err(ended)
+    let stage = watch.begin("reading states", "rows", Some(rows));
+    from_export(features, store, &design.labelled.sides[0].plan, &stage).map_err(ended)
 }

@@ -152,13 +152,7 @@ impl Job for Sweep {
     const COMMAND: &'static str = "probe sweep";
     type Outcome = Swept;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Swept, JobError> {
         self.check()?;

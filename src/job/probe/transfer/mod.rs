@@ -108,13 +108,7 @@ impl Job for Transfer {
     const COMMAND: &'static str = "probe transfer";
     type Outcome = Transferred;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Transferred, JobError> {
         check_l2(&self.l2)?;
@@ -207,13 +201,9 @@ impl Transfer {
         let options = Options { l2: self.l2.clone(), standardise: true, balanced: false, paired };
         let intervals = self.intervals.policy(self.bootstrap_seed);
         let cells = 2 * (sets.len() * points.len()) as u64;
-        let progress = watch.begin("fitting and testing", "cells", Some(cells));
-        let done = || {
-            progress.inc(1);
-            watch.stopped()
-        };
+        let stage = watch.begin("fitting and testing", "cells", Some(cells));
         threads(session)?
-            .install(|| probe::transfer(&tested, &points, self.probe, &options, intervals, &done))
+            .install(|| probe::transfer(&tested, &points, self.probe, &options, intervals, &stage))
             .map_err(ended)
     }
 }

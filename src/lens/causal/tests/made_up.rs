@@ -8,6 +8,7 @@ use layerscope_lenses::{
 use tch::{Device, Kind, Tensor};
 
 use super::{super::*, CPU, far};
+use crate::watch::{Underway, testing::Counter};
 
 /// A made-up head, states of uneven variance about a mean that is not zero, and a tuned lens.
 struct Scene {
@@ -90,7 +91,7 @@ fn a_basis_is_orthonormal_sorted_and_better_than_others() {
         let scene = scene(kind);
         let energy = scene.energy();
         for k in [4, 10] {
-            let basis = extract(&energy, &scene.covariance, k, || Ok(())).unwrap();
+            let basis = extract(&energy, &scene.covariance, k, &Underway::unwatched()).unwrap();
             let gram = basis.vectors.matmul(&basis.vectors.tr());
             assert!(far(&gram, &Tensor::eye(k as i64, (Kind::Double, Device::Cpu))) < 1e-10);
             assert!(basis.energies.is_sorted_by(|a, b| a >= b), "{:?}", basis.energies);
@@ -104,11 +105,11 @@ fn a_basis_is_orthonormal_sorted_and_better_than_others() {
             }
         }
         assert!(matches!(
-            extract(&energy, &scene.covariance, 11, || Ok(())),
+            extract(&energy, &scene.covariance, 11, &Underway::unwatched()),
             Err(CausalError::Directions { k: 11, d: 10 })
         ));
-        let ended = extract(&energy, &scene.covariance, 2, || Err(CausalError::Interrupted));
-        assert!(matches!(ended, Err(CausalError::Interrupted)));
+        let ended = extract(&energy, &scene.covariance, 2, &Counter::until(1).begin());
+        assert!(matches!(ended, Err(CausalError::Interrupted(_))));
     }
 }
 
@@ -143,7 +144,7 @@ fn the_one_direction_that_a_lens_reads_is_found() {
     let reads = Tensor::from_slice(&direction).to_kind(Kind::Float);
     let lens = OneDirection { reads, says: Tensor::randn([10], CPU), base: Tensor::randn([10], CPU) * 2.0 };
     let energy = Energy::new(&scene.readout, (&lens, LayerIndex(0)), &scene.states, &scene.mean).unwrap();
-    let basis = extract(&energy, &scene.covariance, 3, || Ok(())).unwrap();
+    let basis = extract(&energy, &scene.covariance, 3, &Underway::unwatched()).unwrap();
     let cosine: f64 =
         direction.iter().zip(Vec::<f64>::try_from(basis.vectors.get(0)).unwrap()).map(|(a, b)| a * b).sum();
     assert!(cosine.abs() > 0.99, "{cosine}");

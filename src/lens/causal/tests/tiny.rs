@@ -10,6 +10,7 @@ use crate::{
     results::run::{MetricRow, Parts, RowKind},
     results::statistics::Intervals,
     sources::text::{Segment, Window},
+    watch::Underway,
 };
 
 /// Two documents of two windows each, and one more.
@@ -48,17 +49,22 @@ fn measured(
     let windows = windows(61);
     let (first, second): (Vec<&Window>, Vec<&Window>) =
         windows.iter().partition(|w| w.segments[0].doc_id == 0);
-    let found =
-        grounds(model, &layers, &first, Sample { positions: 9, batch, seed: 4, keep_first }, |_| Ok(()))
-            .unwrap();
-    let plan = |ground| Plan::new(&readout, lenses, ground, (Removal::Resample, 3), || Ok(())).unwrap();
+    let found = grounds(
+        model,
+        &layers,
+        &first,
+        Sample { positions: 9, batch, seed: 4, keep_first },
+        &Underway::unwatched(),
+    )
+    .unwrap();
+    let plan =
+        |ground| Plan::new(&readout, lenses, ground, (Removal::Resample, 3), &Underway::unwatched()).unwrap();
     let plans: Vec<Plan> = found.into_iter().map(plan).collect();
     let intervals = Intervals::bootstrap(0, 50);
     let mut measurement =
         Measurement::new(&readout, (lenses, kinds), &plans, Removal::Resample, intervals).unwrap();
-    for places in crate::sources::text::batches(&second, batch) {
-        let some: Vec<&Window> = places.iter().map(|i| second[*i]).collect();
-        measurement.add(model, &some, None, || Ok(())).unwrap();
+    for some in crate::sources::text::batches(&second, batch) {
+        measurement.add(model, &some.windows, None, &Underway::unwatched()).unwrap();
     }
     measurement.finish()
 }
@@ -143,7 +149,7 @@ fn first_positions_can_stay_as_they_are() {
     let first = [&windows[0], &windows[1]];
     let mean = |keep_first: bool| {
         let sample = Sample { positions: 100, batch: 6, seed: 4, keep_first };
-        let found = grounds(&model, &[1], &first, sample, |_| Ok(())).unwrap().remove(0);
+        let found = grounds(&model, &[1], &first, sample, &Underway::unwatched()).unwrap().remove(0);
         let own = found.states.mean_dim([0_i64].as_slice(), false, Kind::Double);
         assert!(far(&own, &found.mean) < 1e-6);
         (found.states.size()[0], found.mean)
@@ -159,6 +165,6 @@ fn one_position_is_too_few() {
     let windows = windows(61);
     let one = [&windows[4]];
     let sample = Sample { positions: 9, batch: 6, seed: 4, keep_first: false };
-    let failed = grounds(&model, &[0], &one, sample, |_| Ok(())).unwrap_err();
+    let failed = grounds(&model, &[0], &one, sample, &Underway::unwatched()).unwrap_err();
     assert_eq!(failed.to_string(), "1 positions to find directions on; at least 2 are needed");
 }

@@ -48,7 +48,7 @@ fn check_stream(start: &[u8], size: u64) -> Result<(), ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cell, Format, Row, open_file};
+    use super::super::{Format, RecordCell, Row, open_file};
     use super::*;
     use ::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringDictionaryBuilder, StringViewArray};
     use ::arrow::datatypes::Int8Type;
@@ -97,7 +97,7 @@ mod tests {
             let rows = read(&path, &["n", "kind"]).unwrap();
             assert_eq!((rows.len(), rows[2].text.as_str()), (300, ""), "{name}");
             assert_eq!(rows[151].text, "a text longer than a view holds, 1");
-            assert_eq!(rows[151].cells, [Cell::Integer(1), Cell::Text("odd".into())]);
+            assert_eq!(rows[151].cells, [RecordCell::Integer(1), RecordCell::Text("odd".into())]);
             assert_eq!(rows[151].place, format!("{}:152", path.display()));
         }
     }

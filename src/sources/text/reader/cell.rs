@@ -2,7 +2,7 @@
 
 /// A scalar as its file has it. In CSV and TSV every value is text.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Cell {
+pub(crate) enum RecordCell {
     /// Null.
     Missing,
     /// A string.
@@ -15,7 +15,7 @@ pub(crate) enum Cell {
     Bool(bool),
 }
 
-impl Cell {
+impl RecordCell {
     /// The value as a name, without space around it: a whole float is written as an integer (pandas turns integers
     /// with gaps into floats), and a null, a NaN or an empty text is no name.
     pub(crate) fn name(&self) -> Option<String> {
@@ -37,13 +37,13 @@ mod tests {
 
     #[test]
     fn names() {
-        let name = |cell: Cell| cell.name();
-        assert_eq!(name(Cell::Text(" a b\t".into())).as_deref(), Some("a b"));
-        assert_eq!(name(Cell::Integer(-3)).as_deref(), Some("-3"));
-        assert_eq!(name(Cell::Number(1.0)).as_deref(), Some("1"));
-        assert_eq!(name(Cell::Number(0.25)).as_deref(), Some("0.25"));
-        assert_eq!(name(Cell::Bool(true)).as_deref(), Some("true"));
-        for cell in [Cell::Missing, Cell::Text("  ".into()), Cell::Number(f64::NAN)] {
+        let name = |cell: RecordCell| cell.name();
+        assert_eq!(name(RecordCell::Text(" a b\t".into())).as_deref(), Some("a b"));
+        assert_eq!(name(RecordCell::Integer(-3)).as_deref(), Some("-3"));
+        assert_eq!(name(RecordCell::Number(1.0)).as_deref(), Some("1"));
+        assert_eq!(name(RecordCell::Number(0.25)).as_deref(), Some("0.25"));
+        assert_eq!(name(RecordCell::Bool(true)).as_deref(), Some("true"));
+        for cell in [RecordCell::Missing, RecordCell::Text("  ".into()), RecordCell::Number(f64::NAN)] {
             assert_eq!(name(cell), None);
         }
     }

@@ -2,7 +2,7 @@
 //! columns asked for.
 
 use super::super::guard::{one_line, quietly};
-use super::{Cell, Columns, Row, Rows, TextError, check_first};
+use super::{Columns, RecordCell, Row, Rows, TextError, check_first};
 use ::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use ::arrow::compute::cast;
 use ::arrow::datatypes::{DataType, Fields, Float64Type, Int64Type};
@@ -141,7 +141,7 @@ impl Columnar {
             })
         });
         let text = match cells.next().transpose()? {
-            Some(Cell::Text(text)) => text,
+            Some(RecordCell::Text(text)) => text,
             _ => String::new(),
         };
         let cells = cells.collect::<Result<_, _>>()?;
@@ -201,32 +201,32 @@ fn nested(column: &ArrayRef, row: usize) -> Value {
             Value::Object(pairs.filter(|(_, value)| !value.is_null()).collect())
         }
         found => match widest(found).and_then(|kind| cast(column, &kind).ok()).map(|wide| cell(&wide, row)) {
-            Some(Ok(Cell::Text(text))) => text.into(),
-            Some(Ok(Cell::Integer(n))) => n.into(),
-            Some(Ok(Cell::Number(x))) => x.into(),
-            Some(Ok(Cell::Bool(b))) => b.into(),
+            Some(Ok(RecordCell::Text(text))) => text.into(),
+            Some(Ok(RecordCell::Integer(n))) => n.into(),
+            Some(Ok(RecordCell::Number(x))) => x.into(),
+            Some(Ok(RecordCell::Bool(b))) => b.into(),
             _ => Value::Null,
         },
     }
 }
 
 /// A value, or the byte where it stops being UTF-8.
-fn cell(column: &ArrayRef, row: usize) -> Result<Cell, u64> {
+fn cell(column: &ArrayRef, row: usize) -> Result<RecordCell, u64> {
     if column.is_null(row) {
-        return Ok(Cell::Missing);
+        return Ok(RecordCell::Missing);
     }
     Ok(match column.data_type() {
-        DataType::Boolean => Cell::Bool(column.as_boolean().value(row)),
-        DataType::Int64 => Cell::Integer(column.as_primitive::<Int64Type>().value(row)),
-        DataType::Float64 => Cell::Number(column.as_primitive::<Float64Type>().value(row)),
+        DataType::Boolean => RecordCell::Bool(column.as_boolean().value(row)),
+        DataType::Int64 => RecordCell::Integer(column.as_primitive::<Int64Type>().value(row)),
+        DataType::Float64 => RecordCell::Number(column.as_primitive::<Float64Type>().value(row)),
         DataType::Binary => {
             let bytes = column.as_binary::<i32>().value(row);
             let text = std::str::from_utf8(bytes).map_err(|error| error.valid_up_to() as u64)?;
-            Cell::Text(text.to_owned())
+            RecordCell::Text(text.to_owned())
         }
         DataType::List(_) | DataType::LargeList(_) => {
-            Cell::Text(serde_json::json!({ "messages": nested(column, row) }).to_string())
+            RecordCell::Text(serde_json::json!({ "messages": nested(column, row) }).to_string())
         }
-        _ => Cell::Text(column.as_string::<i32>().value(row).to_owned()),
+        _ => RecordCell::Text(column.as_string::<i32>().value(row).to_owned()),
     })
 }

@@ -1,7 +1,7 @@
 //! `.csv` and `.tsv`: a header row, then [records](super::records).
 
 use super::records::{Bad, Dialect, Record, Records};
-use super::{BOM, Cell, Columns, Input, Row, Rows, TextError, check_first};
+use super::{BOM, Columns, Input, RecordCell, Row, Rows, TextError, check_first};
 use std::io::BufRead;
 
 struct Csv<R> {
@@ -83,7 +83,7 @@ impl<R: BufRead> Csv<R> {
         }
         let mut fields = self.columns.iter().map(|column| self.field(column, &place));
         let text = fields.next().transpose()?.unwrap_or_default();
-        let cells = fields.map(|field| field.map(Cell::Text)).collect::<Result<_, _>>()?;
+        let cells = fields.map(|field| field.map(RecordCell::Text)).collect::<Result<_, _>>()?;
         Ok(Row { place, text, chat: false, cells })
     }
 
@@ -148,7 +148,7 @@ mod tests {
         let columns = Columns { text: "text".into(), others: vec!["label".into(), "n".into()], chats: false };
         let rows = rows(input("a.tsv", bytes), &columns, Dialect::Tsv).unwrap();
         let rows: Vec<_> = rows.map(Result::unwrap).collect();
-        let cells = |a: &str, b: &str| vec![Cell::Text(a.into()), Cell::Text(b.into())];
+        let cells = |a: &str, b: &str| vec![RecordCell::Text(a.into()), RecordCell::Text(b.into())];
         assert_eq!((rows[0].text.as_str(), &rows[0].cells), ("\"a, b", &cells("0", "1")));
         assert_eq!((rows[1].place.as_str(), &rows[1].cells), ("a.tsv:3", &cells("x", "2")));
         let columns = Columns { text: "text".into(), others: vec!["lable".into()], chats: false };

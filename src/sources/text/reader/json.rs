@@ -87,7 +87,7 @@ impl List {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cell;
+    use super::super::RecordCell;
     use super::super::tests::input;
     use super::*;
 
@@ -111,7 +111,7 @@ mod tests {
             chat: false,
             cells: vec![cell],
         };
-        assert_eq!(rows, [row(1, "a\nb", Cell::Integer(2)), row(2, "", Cell::Missing)]);
+        assert_eq!(rows, [row(1, "a\nb", RecordCell::Integer(2)), row(2, "", RecordCell::Missing)]);
         assert_eq!(read("[\"a\", \"b\"]", &[]).unwrap()[1].text, "b");
         assert!(read("[]", &[]).unwrap().is_empty());
     }

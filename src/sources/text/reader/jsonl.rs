@@ -72,7 +72,7 @@ impl Jsonl {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cell;
+    use super::super::RecordCell;
     use super::super::tests::input;
     use super::*;
 
@@ -154,10 +154,10 @@ mod tests {
             let rows = rows(input("a.jsonl", line.as_bytes()), &columns);
             rows.map(|mut rows| rows.next().unwrap().unwrap().cells.remove(0)).map_err(|e| e.to_string())
         };
-        assert_eq!(read("{\"text\":\"a\",\"y\":1}").unwrap(), Cell::Integer(1));
-        assert_eq!(read("{\"text\":\"a\",\"y\":1.5}").unwrap(), Cell::Number(1.5));
-        assert_eq!(read("{\"text\":\"a\",\"y\":true}").unwrap(), Cell::Bool(true));
-        assert_eq!(read("{\"text\":\"a\",\"y\":null}").unwrap(), Cell::Missing);
+        assert_eq!(read("{\"text\":\"a\",\"y\":1}").unwrap(), RecordCell::Integer(1));
+        assert_eq!(read("{\"text\":\"a\",\"y\":1.5}").unwrap(), RecordCell::Number(1.5));
+        assert_eq!(read("{\"text\":\"a\",\"y\":true}").unwrap(), RecordCell::Bool(true));
+        assert_eq!(read("{\"text\":\"a\",\"y\":null}").unwrap(), RecordCell::Missing);
         let says = "a.jsonl:1: column \"y\" must be text or a number, got an array";
         assert_eq!(read("{\"text\":\"a\",\"y\":[1]}").unwrap_err(), says);
         assert!(read("{\"text\":\"a\"}").unwrap_err().starts_with("a.jsonl:1: no column \"y\""));

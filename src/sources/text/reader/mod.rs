@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-pub(crate) use cell::Cell;
+pub(crate) use cell::RecordCell;
 pub use folder::data_files;
 
 /// The data formats, by file extension. Of the text formats there may be a `.gz` or `.zst`.
@@ -62,7 +62,7 @@ pub(crate) struct Row {
     /// The text is a chat, as JSON: an object with `messages` and perhaps `tools`.
     pub(crate) chat: bool,
     /// Values of the other columns asked for, in their order.
-    pub(crate) cells: Vec<Cell>,
+    pub(crate) cells: Vec<RecordCell>,
 }
 
 /// The columns to read.

@@ -3,7 +3,7 @@
 //! Python writes `NaN` and lone surrogates, which are no JSON. In a value that nobody asked for they do not matter; one
 //! that is asked for is read strictly, and the error names what is wrong with it.
 
-use super::{Cell, Columns, Row, TextError};
+use super::{Columns, RecordCell, Row, TextError};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -159,12 +159,14 @@ pub(super) fn row(fields: &[(&str, &str)], columns: &Columns, place: String) -> 
     Ok(Row { place, text, chat, cells })
 }
 
-fn cell(value: &Value) -> Option<Cell> {
+fn cell(value: &Value) -> Option<RecordCell> {
     match value {
-        Value::Null => Some(Cell::Missing),
-        Value::Bool(b) => Some(Cell::Bool(*b)),
-        Value::String(text) => Some(Cell::Text(text.clone())),
-        Value::Number(n) => n.as_i64().map(Cell::Integer).or_else(|| n.as_f64().map(Cell::Number)),
+        Value::Null => Some(RecordCell::Missing),
+        Value::Bool(b) => Some(RecordCell::Bool(*b)),
+        Value::String(text) => Some(RecordCell::Text(text.clone())),
+        Value::Number(n) => {
+            n.as_i64().map(RecordCell::Integer).or_else(|| n.as_f64().map(RecordCell::Number))
+        }
         Value::Array(_) | Value::Object(_) => None,
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn rows(name: String, file: File, columns: &Columns) -> Result<Rows, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cell;
+    use super::super::RecordCell;
     use super::*;
     use ::arrow::array::{
         ArrayRef, BinaryArray, BooleanArray, Float32Array, Int8Array, Int32Array, LargeStringArray,
@@ -120,7 +120,7 @@ mod tests {
         assert!(error.starts_with("a.parquet: bad parquet: "), "{error}");
     }
 
-    fn cells(columns: Vec<(&str, ArrayRef)>, others: &[&str]) -> Result<Vec<Vec<Cell>>, String> {
+    fn cells(columns: Vec<(&str, ArrayRef)>, others: &[&str]) -> Result<Vec<Vec<RecordCell>>, String> {
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true)))
             .expect("a batch");
         let mut file = tempfile::tempfile().expect("a file");
@@ -146,9 +146,17 @@ mod tests {
         let columns =
             vec![("small", small), ("flag", flag), ("text", text), ("float", float), ("group", group)];
         let got = cells(columns, &["group", "small", "float", "flag"]).unwrap();
-        let first = [Cell::Text("g".into()), Cell::Integer(-1), Cell::Number(0.5), Cell::Bool(true)];
+        let first = [
+            RecordCell::Text("g".into()),
+            RecordCell::Integer(-1),
+            RecordCell::Number(0.5),
+            RecordCell::Bool(true),
+        ];
         assert_eq!(got[0], first);
-        assert_eq!(got[1], [Cell::Missing, Cell::Missing, Cell::Number(2.0), Cell::Bool(false)]);
+        assert_eq!(
+            got[1],
+            [RecordCell::Missing, RecordCell::Missing, RecordCell::Number(2.0), RecordCell::Bool(false)]
+        );
     }
 
     #[test]

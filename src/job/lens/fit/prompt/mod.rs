@@ -13,7 +13,7 @@ use self::{
 };
 use super::{Fit, Fitted, Prompted, TOKENS, folder::model_ref, owns, remove};
 use crate::{
-    intervene::future::{Cell, Trained},
+    intervene::future::{PromptCell, Trained},
     job::{JobError, Session, Source, Watch, claimed, counts},
     lens::artifact::{LensConfig, LensFolder, LensKind, unembed_sha256},
     model::Model,
@@ -61,7 +61,7 @@ fn lens_config(
     trained: &Prompts,
 ) -> Result<LensConfig, JobError> {
     let spec = &source.session.spec;
-    let cell = |(cell, one): (&Cell, &Trained)| {
+    let cell = |(cell, one): (&PromptCell, &Trained)| {
         json!({ "layer": cell.layer, "horizon": cell.horizon, "steps": one.steps,
                 "held_out_kl_before": one.before, "held_out_kl": one.after })
     };

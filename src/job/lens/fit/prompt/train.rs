@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::{super::checkpoint::refuse_damaged, Plan};
 use crate::{
-    intervene::future::{Cell, FutureError, Sources, Trained, train},
+    intervene::future::{PromptCell, Sources, Trained, train},
     job::{JobError, Watch},
     lens::artifact::prompt_name,
     model::{Model, Weights},
@@ -17,20 +17,16 @@ use crate::{
 };
 
 /// Prompts by layer and horizon.
-pub(super) type Prompts = BTreeMap<Cell, Trained>;
+pub(super) type Prompts = BTreeMap<PromptCell, Trained>;
 
 impl Plan {
     /// The states and continuations of all contexts: of those trained on, and of those held out.
     pub(super) fn sources(&self, model: &Model, watch: &dyn Watch) -> Result<(Sources, Sources), JobError> {
-        let all = self.train.len() + self.held_out.len();
-        let progress = watch.begin("continuing", "contexts", Some(all as u64));
-        let mut advance = |done: usize| {
-            progress.inc(done as u64);
-            watch.stopped()
-        };
-        let mut run = |contexts: &[Window]| {
+        let tokens = self.train.iter().chain(&self.held_out).map(|context| context.ids.len() as u64).sum();
+        let stage = watch.begin("continuing", "tokens", Some(tokens));
+        let run = |contexts: &[Window]| {
             let (k, vocab, tokens) = (self.horizons, self.vocab, self.batch_tokens);
-            Sources::run(model, contexts, &self.layers, k, vocab, tokens, &mut advance).map_err(failed)
+            Sources::run(model, contexts, &self.layers, k, vocab, tokens, &stage)
         };
         Ok((run(&self.train)?, run(&self.held_out)?))
     }
@@ -48,19 +44,16 @@ impl Plan {
         if !trained.is_empty() {
             watch.note(&format!("going on after {} of an earlier run", counted(trained.len(), "prompt")));
         }
-        let cells =
-            self.layers.iter().flat_map(|l| (1..=self.horizons).map(|horizon| Cell { layer: *l, horizon }));
-        let left: Vec<Cell> = cells.filter(|cell| !trained.contains_key(cell)).collect();
+        let cells = self
+            .layers
+            .iter()
+            .flat_map(|l| (1..=self.horizons).map(|horizon| PromptCell { layer: *l, horizon }));
+        let left: Vec<PromptCell> = cells.filter(|cell| !trained.contains_key(cell)).collect();
         let steps = self.recipe.steps(sources.0.rows());
-        let progress = watch.begin("training", "steps", Some((steps * left.len()) as u64));
+        let stage = watch.begin("training", "steps", Some((steps * left.len()) as u64));
         for (done, cell) in left.into_iter().enumerate() {
-            progress.set((steps * done) as u64);
-            let mut advance = |_loss: f64| {
-                progress.inc(1);
-                watch.stopped()
-            };
-            let one = train(model, self.vocab, sources, cell, &self.recipe, self.seed, &mut advance)
-                .map_err(failed)?;
+            stage.set((steps * done) as u64);
+            let one = train(model, self.vocab, sources, cell, &self.recipe, self.seed, &stage)?;
             report(cell, &one, watch);
             trained.insert(cell, one);
             write_tensors(checkpoint, &tensors(&trained, true))?;
@@ -69,18 +62,11 @@ impl Plan {
     }
 }
 
-fn report(cell: Cell, one: &Trained, watch: &dyn Watch) {
-    let Cell { layer, horizon } = cell;
+fn report(cell: PromptCell, one: &Trained, watch: &dyn Watch) {
+    let PromptCell { layer, horizon } = cell;
     let (before, after) = (one.before, one.after);
     watch.note(&format!("layer {layer}, horizon {horizon}: held-out KL {before:.4} -> {after:.4}"));
     watch.event("trained", json!({ "layer": layer, "horizon": horizon, "before": before, "after": after }));
-}
-
-fn failed(error: FutureError) -> JobError {
-    match error {
-        FutureError::Interrupted => JobError::interrupted(error),
-        other => other.into(),
-    }
 }
 
 /// Prompts by the names of the folder; of a checkpoint with what was measured of them.
@@ -111,7 +97,7 @@ fn restore(path: &Path) -> Result<Prompts, JobError> {
                 numbers.len()
             )));
         };
-        let cell = Cell { layer: layer as usize, horizon: horizon as usize };
+        let cell = PromptCell { layer: layer as usize, horizon: horizon as usize };
         let prompt = file.take_any(prompt)?.to_kind(Kind::Float);
         trained.insert(cell, Trained { prompt, steps: steps as usize, before, after });
     }
