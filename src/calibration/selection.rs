@@ -38,17 +38,18 @@ pub fn selection(sizes: &[usize], samples: usize, seed: u64) -> Result<Vec<Selec
 }
 
 /// What one sample says: excesses, and whether intervals hold the truth.
-struct Said {
+struct SampleFindings {
     highest: f64,
     corrected: (f64, bool),
     nested: (f64, bool),
 }
 
 fn of_size(items: usize, samples: usize, seed: u64) -> Result<Selection, Error> {
-    let one = |sample: usize| said(items, &mut Random::new(seed, (1 << 51) + (items << 24 | sample) as u64));
+    let one =
+        |sample: usize| findings(items, &mut Random::new(seed, (1 << 51) + (items << 24 | sample) as u64));
     let all = (0..samples).into_par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    let mean = |of: &dyn Fn(&Said) -> f64| all.iter().map(of).sum::<f64>() / samples.max(1) as f64;
-    let share = |of: &dyn Fn(&Said) -> bool| mean(&|said| f64::from(u8::from(of(said))));
+    let mean = |of: &dyn Fn(&SampleFindings) -> f64| all.iter().map(of).sum::<f64>() / samples.max(1) as f64;
+    let share = |of: &dyn Fn(&SampleFindings) -> bool| mean(&|findings| f64::from(u8::from(of(findings))));
     Ok(Selection {
         items,
         samples,
@@ -60,7 +61,7 @@ fn of_size(items: usize, samples: usize, seed: u64) -> Result<Selection, Error> 
     })
 }
 
-fn said(items: usize, random: &mut Random) -> Result<Said, Error> {
+fn findings(items: usize, random: &mut Random) -> Result<SampleFindings, Error> {
     // Half of the luck is common to all layers, as it is of layers of one model.
     let rows = |n: usize, random: &mut Random| -> Vec<Vec<f64>> {
         let common: Vec<(bool, f64)> = (0..n).map(|_| (random.uniform() < 0.5, random.uniform())).collect();
@@ -80,7 +81,7 @@ fn said(items: usize, random: &mut Random) -> Result<Said, Error> {
     let holds = |e: &layerscope_probes::Estimate| {
         e.interval.is_ok_and(|i| i.lower <= ACCURACY && ACCURACY <= i.upper)
     };
-    Ok(Said {
+    Ok(SampleFindings {
         highest: test[found.place].value - ACCURACY,
         corrected: (found.corrected.estimate - ACCURACY, holds(&found.corrected)),
         nested: (nested.estimate - ACCURACY, holds(&nested)),

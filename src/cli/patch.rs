@@ -4,7 +4,7 @@ mod prompts;
 
 use clap::Args;
 use layerscope::{
-    intervene::patch::Asked,
+    intervene::patch::Inspected,
     job::{
         Job as _,
         intervene::{Answer, Patch, Patched},
@@ -48,16 +48,17 @@ fn report(
 ) -> Result<(), Failure> {
     let tokenizer = &found.tokenizer;
     let piece = |id: i64| tokenizer.piece(id as u32).shown;
-    let text = |said: &Asked| {
-        let ids: Vec<u32> = said.words.iter().map(|w| w.token as u32).collect();
+    let text = |inspected: &Inspected| {
+        let ids: Vec<u32> = inspected.words.iter().map(|w| w.token as u32).collect();
         tokenizer.decode(&ids)
     };
     let mut table = Table::new(["layer", "into", "position", "token", "says", "first", "relevance"]);
-    for Answer { layer, target_layer: to, said } in answers.iter().rev() {
-        for (said, position) in said.iter().zip(positions) {
-            let (words, token) = (text(said)?, piece(ids[*position as usize]));
-            let relevance = said.words.iter().map(|w| w.relevance).sum::<f64>() / said.words.len() as f64;
-            let first = said.words.first().map_or(0.0, |w| w.probability);
+    for Answer { layer, target_layer: to, inspected } in answers.iter().rev() {
+        for (inspected, position) in inspected.iter().zip(positions) {
+            let (words, token) = (text(inspected)?, piece(ids[*position as usize]));
+            let relevance =
+                inspected.words.iter().map(|w| w.relevance).sum::<f64>() / inspected.words.len() as f64;
+            let first = inspected.words.first().map_or(0.0, |w| w.probability);
             table.row([
                 layer.to_string(),
                 to.to_string(),

@@ -11,7 +11,7 @@ use crate::{
     sources::text::Window,
 };
 
-use super::{JobError, Setting, Source, Watch, lens::Asked, shown};
+use super::{JobError, Setting, Source, Watch, lens::LensRequest, shown};
 
 /// What is done about leakage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl LeakageSettings {
     /// [`JobError::Check`] where leaks shall be refused; a record that cannot be read.
     pub fn of_lenses(
         self,
-        asked: &[Asked],
+        asked: &[LensRequest],
         text: &[Window],
         source: &Source<'_>,
         manifest: &mut Manifest,
@@ -75,7 +75,7 @@ impl LeakageSettings {
         if let Some(said) = EqualDocuments::of(text).said() {
             watch.warn(&format!("{said}: intervals count each as evidence of its own, and are too narrow"));
         }
-        let folders: Vec<(PathBuf, bool)> = asked.iter().filter_map(Asked::fitted_in).collect();
+        let folders: Vec<(PathBuf, bool)> = asked.iter().filter_map(LensRequest::fitted_in).collect();
         self.of_folders(&folders, text, source, manifest, watch)
     }
 

@@ -8,7 +8,7 @@ use super::{
     head::Head,
     kernel,
     marginal::{Kept, marginal},
-    row::{Asked, Row, read},
+    row::{Query, Row, read},
     top::Top,
 };
 use crate::{Error, raw::with_f32};
@@ -32,7 +32,7 @@ struct Block<'a> {
     bias: &'a [f32],
     fast: bool,
     expectation: bool,
-    asked: Vec<Asked<'a>>,
+    queries: Vec<Query<'a>>,
     marginal: Option<&'a [f32]>,
 }
 
@@ -60,12 +60,12 @@ pub(super) fn sweep(
     let jobs = (0..rows).step_by(size).map(|start| {
         let len = size.min(rows - start);
         let part = n.narrow(0, start as i64, len as i64);
-        let asked = ask.tokens.iter().map(|list| {
+        let queries = ask.tokens.iter().map(|list| {
             let ids = &list[start..start + len];
-            Ok(Asked { ids, logits: readout.token_logits(&part, ids)?, ranks: vec![0; len] })
+            Ok(Query { ids, logits: readout.token_logits(&part, ids)?, ranks: vec![0; len] })
         });
         Ok(Block {
-            asked: asked.collect::<Result<_, Error>>()?,
+            queries: queries.collect::<Result<_, Error>>()?,
             n: part,
             head: readout.head.shallow_clone(),
             bias: &readout.bias_host,
@@ -100,7 +100,7 @@ impl Block<'_> {
         };
         let correction = Correction { head: &self.head, n: &self.n, top: &found.top, fast: self.fast };
         let (changes, doubtful) =
-            correction.apply(&which, &mut found.rows, &mut self.asked, found.e.as_mut())?;
+            correction.apply(&which, &mut found.rows, &mut self.queries, found.e.as_mut())?;
         let marginal = match self.marginal {
             Some(weights) => {
                 let sure = |(w, doubtful): (&f32, &bool)| if *doubtful { 0.0 } else { *w };
@@ -110,7 +110,7 @@ impl Block<'_> {
             }
             None => None,
         };
-        Ok(Read { marginal, ..read(&found.rows, self.asked, found.e, doubtful)? })
+        Ok(Read { marginal, ..read(&found.rows, self.queries, found.e, doubtful)? })
     }
 
     /// Everything that is summed tile by tile.
@@ -175,8 +175,8 @@ impl Block<'_> {
                 row.best = max;
                 row.argmax = first + z.iter().position(|x| *x == max).unwrap_or(0) as i64;
             }
-            for asked in &mut self.asked {
-                asked.ranks[i] += rank(z, first, asked.ids[i], asked.logits[i]);
+            for query in &mut self.queries {
+                query.ranks[i] += rank(z, first, query.ids[i], query.logits[i]);
             }
             // Half as much: what is below it when the row turns out massive has no mass.
             if self.fast || max > MASSIVE / 2.0 {

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::{
     ask::places,
     head::Head,
-    row::{Asked, Row},
+    row::{Query, Row},
     top::{TOP, Top},
 };
 use crate::Error;
@@ -50,7 +50,7 @@ impl Correction<'_> {
         &self,
         which: &[usize],
         rows: &mut [Row],
-        asked: &mut [Asked<'_>],
+        queries: &mut [Query<'_>],
         mut e: Option<&mut Tensor>,
     ) -> Result<(Vec<Change>, Vec<bool>), Error> {
         let mut changes = Vec::new();
@@ -69,7 +69,7 @@ impl Correction<'_> {
             for (place, &i) in which.iter().enumerate() {
                 let part = place * TOP..(place + 1) * TOP;
                 let one = Exchange { i, row: &mut rows[i], top: &self.top[i], new: &new[part.clone()] };
-                doubtful[i] = one.run(self, asked, &mut changes, &mut to[part.clone()], &mut from[part]);
+                doubtful[i] = one.run(self, queries, &mut changes, &mut to[part.clone()], &mut from[part]);
             }
             if let Some(e) = &mut e {
                 let times = |slopes: &[f32], w: &Tensor| {
@@ -102,7 +102,7 @@ impl Exchange<'_> {
     fn run(
         self,
         of: &Correction<'_>,
-        asked: &mut [Asked<'_>],
+        queries: &mut [Query<'_>],
         changes: &mut Vec<Change>,
         to: &mut [f32],
         from: &mut [f32],
@@ -123,9 +123,9 @@ impl Exchange<'_> {
             if new > best.0 || (new == best.0 && id < best.1) {
                 best = (new, id);
             }
-            for asked in asked.iter_mut().filter(|asked| asked.ids[i] != id) {
-                let above = |z: f64| i64::from(z as f32 > asked.logits[i] as f32);
-                asked.ranks[i] += above(new) - above(old);
+            for queries in queries.iter_mut().filter(|queries| queries.ids[i] != id) {
+                let above = |z: f64| i64::from(z as f32 > queries.logits[i] as f32);
+                queries.ranks[i] += above(new) - above(old);
             }
         }
         (row.best, row.argmax) = (best.0 as f32, best.1);

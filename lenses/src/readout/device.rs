@@ -7,7 +7,7 @@ use super::{
     block::MASSIVE,
     corrected::{Change, Correction},
     marginal::correct,
-    row::{Asked, Row, read},
+    row::{Query, Row, read},
     top::{TOP, Top},
 };
 use crate::Error;
@@ -92,7 +92,7 @@ impl<'a> Part<'a> {
         let mut rows = sums.rows()?;
         let mut asked = Vec::new();
         for ((logits, ids), ranks) in self.logits.iter().zip(self.ask.tokens).zip(&sums.ranks) {
-            asked.push(Asked { ids, logits: logits.clone(), ranks: integers(ranks)? });
+            asked.push(Query { ids, logits: logits.clone(), ranks: integers(ranks)? });
         }
         let top = sums.top.as_ref().map(tops).transpose()?.unwrap_or_default();
         let known = if top.is_empty() { 0 } else { rows.len() };

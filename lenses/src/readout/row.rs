@@ -42,7 +42,7 @@ impl Row {
 }
 
 /// What was asked of one list of tokens: ids, their logits, and how many logits were found to be larger.
-pub(super) struct Asked<'a> {
+pub(super) struct Query<'a> {
     pub(super) ids: &'a [i64],
     pub(super) logits: Vec<f64>,
     pub(super) ranks: Vec<i64>,
@@ -51,7 +51,7 @@ pub(super) struct Asked<'a> {
 /// Everything but the marginal, from the sums of all rows and `e`, the sums of `exp(z - reference) W` `[rows, d]`.
 pub(super) fn read(
     rows: &[Row],
-    asked: Vec<Asked<'_>>,
+    queries: Vec<Query<'_>>,
     e: Option<Tensor>,
     doubtful: Vec<bool>,
 ) -> Result<Read, Error> {
@@ -62,10 +62,10 @@ pub(super) fn read(
         }
         None => None,
     };
-    let token = |asked: Asked<'_>| {
-        let ranks = asked.ranks.into_iter().zip(asked.ids);
+    let token = |queries: Query<'_>| {
+        let ranks = queries.ranks.into_iter().zip(queries.ids);
         TokenRead {
-            logit: asked.logits,
+            logit: queries.logits,
             rank: ranks.map(|(rank, id)| if *id < 0 { -1 } else { rank }).collect(),
         }
     };
@@ -73,7 +73,7 @@ pub(super) fn read(
         lse: rows.iter().map(Row::lse).collect(),
         mean_logit: rows.iter().map(Row::mean_logit).collect(),
         argmax: rows.iter().map(|row| row.argmax).collect(),
-        tokens: asked.into_iter().map(token).collect(),
+        tokens: queries.into_iter().map(token).collect(),
         expectation,
         marginal: None,
         doubtful,

@@ -2,7 +2,7 @@
 
 use super::{
     Run,
-    figure::{Figure, Rows, Said, curves},
+    figure::{Figure, Heading, Rows, curves},
     words,
 };
 use crate::{
@@ -39,13 +39,13 @@ fn correlations(run: &Run, rows: &[MetricRow]) -> Figure {
             .map(panel)
             .filter(|panel| !panel.lines.is_empty())
             .collect();
-    let said = Said::new(
+    let heading = Heading::new(
         "causal-spearman",
         "Does the model go by what the lens goes by? Rank correlation over directions",
         "Of what removing a direction does to the lens (energy) with what it does to the model (effect). Directions are fixed, documents resampled. At the last layer the logit lens is the model.",
     )
     .but_not(NOT);
-    curves(run, said, ("Spearman's rank correlation", false), &panels)
+    curves(run, heading, ("Spearman's rank correlation", false), &panels)
 }
 
 fn alignments(run: &Run, rows: &[MetricRow]) -> Figure {
@@ -57,13 +57,13 @@ fn alignments(run: &Run, rows: &[MetricRow]) -> Figure {
             _ => {}
         }
     }
-    let said = Said::new(
+    let heading = Heading::new(
         "causal-alignment",
         "Stimulus-response alignment, by layer",
         "Weighted Aitchison cosine of how the lens's and the model's predictions move when the leading principal directions take another token's part; the control pairs the response with another token's stimulus.",
     )
     .but_not(NOT);
-    curves(run, said, ("cosine", false), &[lines])
+    curves(run, heading, ("cosine", false), &[lines])
 }
 
 /// What removing a direction does to the model, on average over each set of directions.
@@ -75,13 +75,13 @@ fn effects(run: &Run, rows: &[MetricRow]) -> Figure {
         }
     }
     let log = lines.lines.iter().flat_map(|(_, rows)| rows).all(|r| r.estimate > 0.0);
-    let said = Said::new(
+    let heading = Heading::new(
         "causal-effect",
         "What removing one direction does to the model, by layer",
         "Mean over the directions of a set; principal and random directions are the controls.",
     )
     .but_not(NOT);
-    curves(run, said, ("KL(model ‖ model without it), nats", log), &[lines])
+    curves(run, heading, ("KL(model ‖ model without it), nats", log), &[lines])
 }
 
 /// Energy and effect of every direction, a figure per lens and a panel per layer.
@@ -119,19 +119,19 @@ fn scatter(run: &Run, rows: &[MetricRow], lens: &str) -> Figure {
         }
         used.extend([energy.clone(), effect.clone()]);
     }
-    let said = Said::new(
+    let heading = Heading::new(
         format!("causal-scatter-{lens}"),
         format!("{lens}: what a direction does to the lens, and to the model"),
         "A point is a direction removed at that layer; on the broken line it does as much to both. Logarithmic; what is not positive is left out.",
     )
     .but_not(NOT);
-    let caption = words::caption(run, &used, &said.more);
+    let caption = words::caption(run, &used, &heading.more);
     let chart = Scatter {
-        title: said.title.clone(),
+        title: heading.title.clone(),
         caption: caption.clone(),
         x_label: "energy, nats".into(),
         y_label: "effect on the model, nats".into(),
         panels: panels.into_iter().map(|(_, cloud)| cloud).collect(),
     };
-    Figure::of(run, said, caption, Chart::Scatter(chart), used)
+    Figure::of(run, heading, caption, Chart::Scatter(chart), used)
 }

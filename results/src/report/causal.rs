@@ -2,7 +2,7 @@
 
 use super::{
     Run,
-    figure::{Figure, Matrix, Rows, Said, curves, matrix},
+    figure::{Figure, Heading, Matrix, Rows, curves, matrix},
     run::{groups, slug},
     words,
 };
@@ -58,11 +58,11 @@ fn steering(run: &Run) -> Vec<Figure> {
         };
         let more = "Strengths are in mean lengths of the layer's stream; the mean of random directions, the same to both sides, is \
                     the control.";
-        let said = Said::new(format!("steer-{metric}"), title, more).but_not(
+        let heading = Heading::new(format!("steer-{metric}"), title, more).but_not(
             "whether the direction is what the model itself uses, nor what it does to a text that is generated. A push \
              that does no more than random ones of the same length says nothing about its direction.",
         );
-        figures.push(curves(run, said, (label, false), &panels));
+        figures.push(curves(run, heading, (label, false), &panels));
     }
     figures.extend(found(run, rows));
     figures
@@ -93,9 +93,11 @@ fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
     );
     let mut figures = Vec::new();
     if !pairs.lines.is_empty() {
-        let said = Said::new("steer-pairs", "Do the pairs differ in one direction?", "At the last token.");
-        let said = said.but_not("whether the model goes by that direction: see what a push along it does.");
-        figures.push(curves(run, said, ("cosine, share", false), &[pairs]));
+        let heading =
+            Heading::new("steer-pairs", "Do the pairs differ in one direction?", "At the last token.");
+        let heading =
+            heading.but_not("whether the model goes by that direction: see what a push along it does.");
+        figures.push(curves(run, heading, ("cosine, share", false), &[pairs]));
     }
     for (metric, title, label) in [
         (
@@ -111,10 +113,10 @@ fn found(run: &Run, rows: &[MetricRow]) -> Vec<Figure> {
             continue;
         }
         let more = "Added at every position of the layer; the random ones are as long.";
-        let said = Said::new(format!("steer-{metric}"), title, more).but_not(
+        let heading = Heading::new(format!("steer-{metric}"), title, more).but_not(
             "that the sentence is in the model: any sentence may be reached by a vector that is learnt for it.",
         );
-        figures.push(curves(run, said, (label, false), &[lines]));
+        figures.push(curves(run, heading, (label, false), &[lines]));
     }
     figures
 }
@@ -146,7 +148,7 @@ fn schedules(run: &Run) -> Vec<Figure> {
         if !single.lines.is_empty() {
             single.levels.clone_from(&level);
             let log = words::wants_log(metric, &single.lines[0].1);
-            let said = Said::new(
+            let heading = Heading::new(
                 format!("deletions-{metric}"),
                 format!("One block left out: {label}"),
                 "By the block that is left out.",
@@ -154,14 +156,14 @@ fn schedules(run: &Run) -> Vec<Figure> {
             .but_not(
                 "what the block does: later blocks may make up for it, or depend on it for another reason.",
             );
-            figures.push(curves(run, said, (&label, log), &[single]));
+            figures.push(curves(run, heading, (&label, log), &[single]));
         }
         if !lines.lines.is_empty() {
             lines.levels = level;
             let all: Vec<MetricRow> = lines.lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
             let log = words::wants_log(metric, &all);
             let more = "Lenses (the logit lens unless named) by the block whose stream is read; at the last layer the schedule's own prediction.";
-            let said = Said::new(
+            let heading = Heading::new(
                 format!("schedules-{metric}"),
                 format!("Blocks in another order: {label}"),
                 more,
@@ -169,7 +171,7 @@ fn schedules(run: &Run) -> Vec<Figure> {
             .but_not(
                 "how well the reordered model writes: these are predictions on a given text, token by token.",
             );
-            figures.push(curves(run, said, (&label, log), &[lines]));
+            figures.push(curves(run, heading, (&label, log), &[lines]));
         }
     }
     figures
@@ -200,7 +202,7 @@ fn maps(run: &Run) -> Vec<Figure> {
         };
         let negative = own.iter().any(|r| r.estimate < -0.1);
         let (hook, metric) = (&first.hook, first.metric.replace('_', " "));
-        let said = Said::new(
+        let heading = Heading::new(
             format!("patch-{}-{}", slug(hook), slug(&first.metric)),
             format!("{hook} put into the other run: effect on the {metric}"),
             if first.n_clusters > 1 {
@@ -214,7 +216,7 @@ fn maps(run: &Run) -> Vec<Figure> {
         );
         figures.push(matrix(
             run,
-            said,
+            heading,
             Matrix {
                 rows: Labels::Layers(layers.clone()),
                 row_label: "layer",

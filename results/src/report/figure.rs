@@ -59,10 +59,16 @@ impl Figure {
     }
 
     /// A chart with the rows it shows.
-    pub(super) fn of(run: &Run, said: Said, caption: String, chart: Chart, rows: Vec<MetricRow>) -> Self {
+    pub(super) fn of(
+        run: &Run,
+        heading: Heading,
+        caption: String,
+        chart: Chart,
+        rows: Vec<MetricRow>,
+    ) -> Self {
         let scene = chart.scene();
-        let (laid, along) = (said.not.map(|not| (chart, not)), said.along);
-        Self { laid, rows, along, ..Self::new(run, &said.name, said.title, caption, scene) }
+        let (laid, along) = (heading.not.map(|not| (chart, not)), heading.along);
+        Self { laid, rows, along, ..Self::new(run, &heading.name, heading.title, caption, scene) }
     }
 
     /// The SVG.
@@ -206,7 +212,7 @@ impl Rows {
 }
 
 /// What is said about a figure.
-pub(super) struct Said {
+pub(super) struct Heading {
     /// Of its files, without the run's prefix.
     pub(super) name: String,
     pub(super) title: String,
@@ -217,7 +223,7 @@ pub(super) struct Said {
     along: Along,
 }
 
-impl Said {
+impl Heading {
     pub(super) fn new(name: impl AsRef<str>, title: impl Into<String>, more: impl Into<String>) -> Self {
         let (not, along) = (None, Along::Layer);
         Self { name: slug(name.as_ref()), title: title.into(), more: more.into(), not, along }
@@ -233,7 +239,7 @@ impl Said {
 }
 
 /// A figure of lines by layer, or by step.
-pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels: &[Rows]) -> Figure {
+pub(super) fn curves(run: &Run, heading: Heading, (y_label, log): (&str, bool), panels: &[Rows]) -> Figure {
     let lines: Vec<(String, Vec<MetricRow>)> = panels.iter().flat_map(|p| named(p, &p.lines)).collect();
     let levels: Vec<(String, MetricRow)> = panels.iter().flat_map(|p| named(p, &p.levels)).collect();
     let rows: Vec<MetricRow> =
@@ -243,21 +249,21 @@ pub(super) fn curves(run: &Run, said: Said, (y_label, log): (&str, bool), panels
     let clusters = plural(cluster);
     let ribbons =
         if with { format!("Ribbons: 95 % intervals over {clusters}.") } else { "No intervals.".into() };
-    let more = format!("{ribbons} {}", said.more);
+    let more = format!("{ribbons} {}", heading.more);
     let of_lines: Vec<MetricRow> = lines.iter().flat_map(|(_, rows)| rows).cloned().collect();
     let caption = words::caption(run, &of_lines, &more);
     let brackets = if with { format!("In brackets: 95 % intervals over {clusters}.") } else { String::new() };
     let basis = words::caption(run, &of_lines, &brackets);
     let chart = Curves {
-        title: said.title.clone(),
+        title: heading.title.clone(),
         caption: caption.clone(),
-        x_label: said.along.label().into(),
-        x_names: said.along.names().to_vec(),
+        x_label: heading.along.label().into(),
+        x_names: heading.along.names().to_vec(),
         y_label: y_label.into(),
         log,
-        panels: panels.iter().map(|p| p.panel(&said.along)).collect(),
+        panels: panels.iter().map(|p| p.panel(&heading.along)).collect(),
     };
-    Figure { basis, lines, levels, ..Figure::of(run, said, caption, Chart::Curves(chart), rows) }
+    Figure { basis, lines, levels, ..Figure::of(run, heading, caption, Chart::Curves(chart), rows) }
 }
 
 /// Names of a panel's rows in the table: with the panel's, where it has one.
@@ -281,16 +287,16 @@ pub(super) struct Matrix {
 }
 
 /// A figure of a matrix.
-pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
+pub(super) fn matrix(run: &Run, heading: Heading, matrix: Matrix) -> Figure {
     // A symmetric matrix shows a row twice; its file has it once.
     let mut seen = std::collections::BTreeSet::new();
     let mut rows: Vec<MetricRow> = matrix.values.iter().flatten().cloned().collect();
     rows.retain(|r| seen.insert((r.subject.to_string(), r.layer, r.source_layer)));
-    let caption = words::caption(run, &rows, &said.more);
+    let caption = words::caption(run, &rows, &heading.more);
     // Likeness has no diagonal: a layer is itself.
     let own = matrix.rows == matrix.columns && matrix.values.first().is_some_and(Option::is_some);
     let chart = Heatmap {
-        title: said.title.clone(),
+        title: heading.title.clone(),
         caption: caption.clone(),
         rows: matrix.rows,
         row_label: matrix.row_label.into(),
@@ -302,5 +308,5 @@ pub(super) fn matrix(run: &Run, said: Said, matrix: Matrix) -> Figure {
         diagonal: own,
         ..Heatmap::default()
     };
-    Figure::of(run, said, caption, Chart::Heatmap(chart), rows)
+    Figure::of(run, heading, caption, Chart::Heatmap(chart), rows)
 }

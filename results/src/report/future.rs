@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Run,
-    figure::{Figure, Rows, Said, curves},
+    figure::{Figure, Heading, Rows, curves},
     lens::{hooks, is_lens, named, of_methods},
     run::groups,
     words,
@@ -46,14 +46,14 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
             } else {
                 ""
             };
-            let said = Said::new(
+            let heading = Heading::new(
                 format!("future-{}{site}", named(&rows[0], &groups)),
                 format!("{title}, several tokens ahead"),
                 more,
             );
             figures.push(curves(
                 run,
-                of_methods(run, said),
+                of_methods(run, heading),
                 (&label, words::wants_log(&metric, &own)),
                 &panels,
             ));

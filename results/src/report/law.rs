@@ -4,7 +4,7 @@ use layerscope_probes::Decay;
 
 use super::{
     Run,
-    figure::{FITTED, Figure, Rows, Said, curves},
+    figure::{FITTED, Figure, Heading, Rows, curves},
 };
 use crate::run::{MetricRow, Parts, RowKind};
 
@@ -40,20 +40,20 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
         let less = less.map_or_else(String::new, |less| format!(", {less:+.4} beside that of shuffled ids"));
         format!("Held out: factor {rho:.4} a layer{less}. ").replace('-', "−")
     });
-    let said = Said::new(
+    let heading = Heading::new(
         "law-next",
         "Law of next-token prediction: residual by layer",
         format!("{found}Logarithmic scale."),
     );
-    let mut figures = vec![curves(run, said, (LABEL, true), &[lines])];
+    let mut figures = vec![curves(run, heading, (LABEL, true), &[lines])];
     let own: Vec<MetricRow> = held.into_iter().filter(|r| *r.subject.parts() == Parts::Name).collect();
     if !own.is_empty() {
-        let said = Said::new(
+        let heading = Heading::new(
             "law-controls",
             "The law and its controls, held out: residual by layer",
             "Logarithmic scale. 1 is no better than the mean.",
         );
-        figures.push(curves(run, said, (LABEL, true), &[Rows::by_subject(&own)]));
+        figures.push(curves(run, heading, (LABEL, true), &[Rows::by_subject(&own)]));
     }
     figures
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Run,
-    figure::{Figure, Rows, Said, curves},
+    figure::{Figure, Heading, Rows, curves},
     run::groups,
     words,
 };
@@ -22,11 +22,11 @@ fn one_of_several(run: &Run, row: &MetricRow) -> bool {
 }
 
 /// What figures of `future` do not show; those of `lens eval` have a script of their own on the page.
-pub(super) fn of_methods(run: &Run, said: Said) -> Said {
+pub(super) fn of_methods(run: &Run, heading: Heading) -> Heading {
     if run.manifest.kind != "future" {
-        return said;
+        return heading;
     }
-    said.but_not(
+    heading.but_not(
         "that all of it is in the state: prompts are fed the tokens between, and say as much of the next one as any text would. \
          What the state adds is the difference from a shuffled one.",
     )
@@ -63,8 +63,8 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
                 (false, false) => "Dashed: without a lens.",
             };
             let name = format!("lens-{}{site}", named(first, &groups));
-            let said = of_methods(run, Said::new(name, format!("{title}, by layer"), more));
-            figures.push(curves(run, said, (&label, log), &[lines]));
+            let heading = of_methods(run, Heading::new(name, format!("{title}, by layer"), more));
+            figures.push(curves(run, heading, (&label, log), &[lines]));
         }
     }
     figures

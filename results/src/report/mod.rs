@@ -15,13 +15,13 @@ mod caveat;
 mod error;
 mod figure;
 mod future;
+mod generated;
 mod law;
 mod lens;
 mod parity;
 mod probe;
 mod prompt;
 mod run;
-mod said;
 mod table;
 mod think;
 mod transfer;
@@ -78,7 +78,7 @@ impl Report {
                 probe::figures,
                 law::figures,
                 causal::figures,
-                said::figures,
+                generated::figures,
                 think::figures,
                 basis::figures,
             ] {

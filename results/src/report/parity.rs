@@ -2,7 +2,7 @@
 
 use super::{
     Run,
-    figure::{Figure, Rows, Said, curves},
+    figure::{Figure, Heading, Rows, curves},
 };
 use crate::{
     page::parity,
@@ -32,13 +32,13 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let level = |estimate| MetricRow { estimate, metric: "tolerance".into(), n: 0, ..first.clone() };
     lines.levels = tolerance.map(|t| ("tolerance".to_owned(), level(t))).into_iter().collect();
     let verdict = run.manifest.parity.as_ref().map_or_else(String::new, parity);
-    let said = Said::new(
+    let heading = Heading::new(
         "parity",
         "Largest error against the reference, by layer",
         format!("{verdict}. Logarithmic scale; where nothing differs there is no mark."),
     )
     .but_not("other prompts, number types or machines than the reference's.");
-    vec![curves(run, said, ("largest error / scale", true), &[lines])]
+    vec![curves(run, heading, ("largest error / scale", true), &[lines])]
 }
 
 /// By layer the row with the largest estimate.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Run,
-    figure::{Figure, Matrix, Rows, Said, curves, matrix},
+    figure::{Figure, Heading, Matrix, Rows, curves, matrix},
     lens::hooks,
     run::groups,
     transfer::square,
@@ -38,7 +38,7 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
         for rows in groups(&rows, |r| (r.subject.as_str(), r.hook.as_str())) {
             let (_, label) = words::metric(metric, &rows[0].unit);
             let (subject, hook) = (&rows[0].subject, &rows[0].hook);
-            let said = Said::new(
+            let heading = Heading::new(
                 format!("probe-transfer-{metric}-{subject}-{hook}"),
                 format!("{subject}: the probe of one layer on the states of another"),
                 "Outlined: a layer's own probe.",
@@ -46,7 +46,7 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
             let place = |r: &MetricRow| (r.source_layer.unwrap_or(r.layer), r.layer);
             figures.push(square(
                 run,
-                said,
+                heading,
                 &rows,
                 &place,
                 (label, Colours::Sequential),
@@ -96,16 +96,16 @@ fn layers(run: &Run) -> Vec<Figure> {
             lines.best = best.first().map(|r| r.layer);
             lines.tied =
                 same("tied_with_best").iter().filter(|r| r.estimate == 1.0).map(|r| r.layer).collect();
-            let said = quoted(&same(&format!("nested_{metric}")), &best);
+            let quote = quoted(&same(&format!("nested_{metric}")), &best);
             let site = if several { format!("-{hook}") } else { String::new() };
             let (title, label) = words::metric(metric, &own[0].unit);
             let title = if metric == "accuracy" { format!("Accuracy on {on}") } else { title };
-            let said = Said::new(
+            let heading = Heading::new(
                 format!("probe-{metric}-{subject}{site}"),
                 format!("{title}, by layer: {subject} probe at {hook}"),
-                said,
+                quote,
             );
-            figures.push(curves(run, said, (&label, false), &[lines]));
+            figures.push(curves(run, heading, (&label, false), &[lines]));
         }
     }
     figures
@@ -144,8 +144,9 @@ fn compared(run: &Run) -> Vec<Figure> {
             lines.levels = baselines(run, metric);
             let site = if several { format!("-{hook}") } else { String::new() };
             let (title, label) = words::metric(metric, &own[0].unit);
-            let said = Said::new(format!("probe-{metric}{site}"), format!("{title}, by layer of {hook}"), "");
-            figures.push(curves(run, said, (&label, false), &[lines]));
+            let heading =
+                Heading::new(format!("probe-{metric}{site}"), format!("{title}, by layer of {hook}"), "");
+            figures.push(curves(run, heading, (&label, false), &[lines]));
         }
     }
     figures
@@ -174,12 +175,12 @@ fn generalisation(run: &Run) -> Vec<Figure> {
                 lines
             };
             let panels: Vec<Rows> = sets.iter().map(panel).collect();
-            let said = Said::new(
+            let heading = Heading::new(
                 format!("generalisation-{metric}{site}"),
                 format!("{} on other sets, by layer", if metric == "accuracy" { "Accuracy" } else { &title }),
                 "",
             );
-            figures.push(curves(run, said, (&label, false), &panels));
+            figures.push(curves(run, heading, (&label, false), &panels));
             figures.extend(across_sets(run, metric, &label, &site, &rows, &sets));
         }
     }
@@ -206,7 +207,7 @@ fn across_sets(
     };
     let values = sets.iter().flat_map(|from| sets.iter().map(move |to| cell(from, to))).collect();
     let names = Labels::Names(sets.to_vec());
-    let said = Said::new(
+    let heading = Heading::new(
         format!("generalisation-matrix-{metric}{site}"),
         format!("Probes on other sets, at layer {best}"),
         "The layer is the one where probes do best on their own sets. Outlined: fitted and tested on one set.",
@@ -220,7 +221,7 @@ fn across_sets(
         colours: Colours::Sequential,
         values,
     };
-    Some(matrix(run, said, of))
+    Some(matrix(run, heading, of))
 }
 
 /// The sets that a probe was fitted and is tested on.

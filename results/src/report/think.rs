@@ -2,7 +2,7 @@
 
 use super::{
     Run,
-    figure::{Along, Figure, Rows, Said, curves},
+    figure::{Along, Figure, Heading, Rows, curves},
     words,
 };
 use crate::run::{MetricRow, Parts, RowKind};
@@ -52,17 +52,17 @@ fn thoughts(run: &Run) -> Vec<Figure> {
             }
         }
         if !all.lines.is_empty() {
-            let said = Said::new(format!("think-{name}"), format!("{title}: all replaced"), EXPLAINED);
-            let said = said.along(Along::Placed("in place of all thoughts", names)).but_not(NOT);
-            figures.push(curves(run, said, (label, false), &[all]));
+            let heading = Heading::new(format!("think-{name}"), format!("{title}: all replaced"), EXPLAINED);
+            let heading = heading.along(Along::Placed("in place of all thoughts", names)).but_not(NOT);
+            figures.push(curves(run, heading, (label, false), &[all]));
         }
         if !each[0].lines.is_empty() {
             let all: Vec<MetricRow> =
                 each.iter().flat_map(|panel| &panel.lines).flat_map(|(_, rows)| rows).cloned().collect();
             let more = "The answer's first token is predicted at the last thought.";
-            let said = Said::new(format!("think-{name}-each"), format!("{title}: one replaced"), more);
-            let said = said.along(Along::Placed("thought", Vec::new())).but_not(NOT);
-            figures.push(curves(run, said, (label, words::wants_log(metric, &all)), &each));
+            let heading = Heading::new(format!("think-{name}-each"), format!("{title}: one replaced"), more);
+            let heading = heading.along(Along::Placed("thought", Vec::new())).but_not(NOT);
+            figures.push(curves(run, heading, (label, words::wants_log(metric, &all)), &each));
         }
     }
     figures
@@ -93,8 +93,8 @@ fn space(run: &Run) -> Vec<Figure> {
             lines.add(name, row.clone());
         }
         if !lines.lines.is_empty() {
-            let said = Said::new(format!("think-space-{metric}"), title, more).but_not(NOT_USED);
-            figures.push(curves(run, said, (label, false), &[lines]));
+            let heading = Heading::new(format!("think-space-{metric}"), title, more).but_not(NOT_USED);
+            figures.push(curves(run, heading, (label, false), &[lines]));
         }
     }
     let mut panels: Vec<Rows> = Vec::new();
@@ -111,8 +111,8 @@ fn space(run: &Run) -> Vec<Figure> {
     if !panels.is_empty() {
         let more = "Random subspaces have as many dimensions; their ribbon is the range of 20 draws.";
         let title = "The states' variance in the embedding matrix's first principal components";
-        let said = Said::new("think-space-variance", title, more).but_not(NOT_USED);
-        figures.push(curves(run, said, ("share of variance", false), &panels));
+        let heading = Heading::new("think-space-variance", title, more).but_not(NOT_USED);
+        figures.push(curves(run, heading, ("share of variance", false), &panels));
     }
     figures
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Run,
-    figure::{Figure, Matrix, Rows, Said, curves, matrix},
+    figure::{Figure, Heading, Matrix, Rows, curves, matrix},
     run::groups,
     words,
 };
@@ -50,14 +50,14 @@ fn penalties(run: &Run, metric: &str, rows: &[MetricRow]) -> Figure {
         "Lens i = row, state j = column; lens: {subject}{}. Outlined: a layer's own lens.",
         if correction.is_some() { ", on states made to look like the lens's layer" } else { "" }
     );
-    let said = Said::new(format!("transfer-{metric}{site}"), title, more);
+    let heading = Heading::new(format!("transfer-{metric}{site}"), title, more);
     let place = |r: &MetricRow| (r.source_layer.unwrap_or(r.layer), r.layer);
-    square(run, said, rows, &place, (label, colours(rows)), ["lens of layer", "state of layer"])
+    square(run, heading, rows, &place, (label, colours(rows)), ["lens of layer", "state of layer"])
 }
 
 fn likeness(run: &Run, metric: &str, rows: &[MetricRow]) -> Figure {
     let (title, label) = words::metric(metric, &rows[0].unit);
-    let said = Said::new(format!("geometry-{metric}"), title, "Symmetric; no intervals.");
+    let heading = Heading::new(format!("geometry-{metric}"), title, "Symmetric; no intervals.");
     let mirrored: Vec<MetricRow> = rows
         .iter()
         .flat_map(|r| {
@@ -70,7 +70,8 @@ fn likeness(run: &Run, metric: &str, rows: &[MetricRow]) -> Figure {
         })
         .collect();
     let place = |r: &MetricRow| (r.source_layer.unwrap_or(r.layer), r.layer);
-    let mut figure = square(run, said, &mirrored, &place, (label, Colours::Sequential), ["layer", "layer"]);
+    let mut figure =
+        square(run, heading, &mirrored, &place, (label, Colours::Sequential), ["layer", "layer"]);
     figure.rows = rows.to_vec();
     figure
 }
@@ -85,7 +86,7 @@ fn colours(rows: &[MetricRow]) -> Colours {
 /// A matrix over the layers of `rows`; `place` has row and column.
 pub(super) fn square(
     run: &Run,
-    said: Said,
+    heading: Heading,
     rows: &[MetricRow],
     place: &dyn Fn(&MetricRow) -> (i32, i32),
     (value_label, colours): (String, Colours),
@@ -99,7 +100,7 @@ pub(super) fn square(
     let labels = Labels::Layers(layers.iter().copied().collect());
     matrix(
         run,
-        said,
+        heading,
         Matrix {
             rows: labels.clone(),
             row_label,
@@ -126,12 +127,12 @@ fn readers(run: &Run) -> Vec<Figure> {
             run.of(RowKind::Baseline, metric).into_iter().map(|r| (r.subject.to_string(), r)).collect();
         let (title, label) = words::metric(metric, &rows[0].unit);
         let log = words::wants_log(metric, &rows);
-        let said = Said::new(
+        let heading = Heading::new(
             format!("transfer-readers-{metric}"),
             format!("One lens for all layers? {title}, by layer"),
             if log { "Logarithmic scale." } else { "" },
         );
-        figures.push(curves(run, said, (&label, log), &[lines]));
+        figures.push(curves(run, heading, (&label, log), &[lines]));
     }
     figures
 }

@@ -22,6 +22,7 @@ mod over;
 mod parts;
 mod subject;
 mod sweep;
+mod there;
 
 pub use atomic::{AtomicFile, Written, hash_bytes, hash_file, write_atomic, write_atomic_sized};
 pub use compute::Compute;

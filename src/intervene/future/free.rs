@@ -7,7 +7,7 @@ use crate::model::Model;
 
 /// One step of a continuation, a row per state.
 #[derive(Debug)]
-pub struct Said {
+pub struct Step {
     /// What leaves the last block, before the final norm: `[rows, d_model]`.
     pub state: Tensor,
     /// The likeliest token, `[rows, 1]`, i64.
@@ -28,7 +28,7 @@ pub fn free(
     state: &Tensor,
     steps: usize,
     batch_tokens: usize,
-) -> Result<Vec<Said>, FutureError> {
+) -> Result<Vec<Step>, FutureError> {
     free_at(model, vocab, (prompt, &[prompt.tokens() - 1]), layer, state, steps, batch_tokens)
 }
 
@@ -46,11 +46,11 @@ pub fn free_at(
     state: &Tensor,
     steps: usize,
     batch_tokens: usize,
-) -> Result<Vec<Said>, FutureError> {
+) -> Result<Vec<Step>, FutureError> {
     let _no_grad = tch::no_grad_guard();
     let rows = state.size()[0];
     let at_once = (batch_tokens as i64 / (prompt.tokens() + steps as i64)).max(1);
-    let mut parts: Vec<Vec<Said>> = (0..steps).map(|_| Vec::new()).collect();
+    let mut parts: Vec<Vec<Step>> = (0..steps).map(|_| Vec::new()).collect();
     for start in (0..rows).step_by(at_once as usize) {
         let part = state.narrow(0, start, at_once.min(rows - start));
         let mut fed = Tensor::zeros([part.size()[0], 0], (Kind::Int64, model.device()));
@@ -60,15 +60,15 @@ pub fn free_at(
             let logits = model.unembed().logits(&state)?.narrow(-1, 0, vocab as i64);
             let (probability, token) = logits.f_softmax(-1, Kind::Float)?.f_max_dim(-1, true)?;
             fed = Tensor::f_cat(&[&fed, &token], 1)?;
-            all.push(Said { state, token, probability });
+            all.push(Step { state, token, probability });
         }
     }
-    let cat = |all: &[Said], of: &dyn Fn(&Said) -> &Tensor| {
+    let cat = |all: &[Step], of: &dyn Fn(&Step) -> &Tensor| {
         Tensor::f_cat(&all.iter().map(of).collect::<Vec<_>>(), 0)
     };
-    let whole = |all: &Vec<Said>| {
+    let whole = |all: &Vec<Step>| {
         let (state, token) = (cat(all, &|s| &s.state)?, cat(all, &|s| &s.token)?);
-        Ok(Said { state, token, probability: cat(all, &|s| &s.probability)? })
+        Ok(Step { state, token, probability: cat(all, &|s| &s.probability)? })
     };
     parts.iter().map(whole).collect()
 }

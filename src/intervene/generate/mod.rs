@@ -97,7 +97,7 @@ pub struct Generated {
 
 /// A token as it is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Said {
+pub struct GeneratedToken {
     /// The prompt's number.
     pub prompt: usize,
     /// 0 is the first new token.
@@ -115,7 +115,7 @@ pub fn generate(
     prompts: &[Prompt],
     settings: &Settings,
     tap: &mut dyn Tap,
-    watch: &mut dyn FnMut(Said) -> ControlFlow<()>,
+    watch: &mut dyn FnMut(GeneratedToken) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>, GenerateError> {
     let _no_grad = tch::no_grad_guard();
     let prompt = check(model, prompts, settings)?;
@@ -136,7 +136,7 @@ pub fn generate(
                 continue; // rides along, for the others
             }
             row.take(token, logits, settings);
-            if watch(Said { prompt: prompt.index, step, token }).is_break() {
+            if watch(GeneratedToken { prompt: prompt.index, step, token }).is_break() {
                 return rows.into_iter().map(Row::finish).collect();
             }
         }

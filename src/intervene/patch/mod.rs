@@ -19,5 +19,5 @@ mod words;
 pub use error::PatchError;
 pub use experiment::{Direction, Experiment, Levels, MEASURES, Map, noise};
 pub use roles::Role;
-pub use scope::{Asked, Preset, TargetPrompt, Word, inspect};
+pub use scope::{Inspected, Preset, TargetPrompt, Word, inspect};
 pub use words::places;

@@ -101,7 +101,7 @@ pub struct Word {
 
 /// What the target says of one state.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Inspected {
     /// The greedy answer.
     pub words: Vec<Word>,
     /// What leaves the last block where the first token is predicted: `[d_model]`.
@@ -121,15 +121,15 @@ pub fn inspect(
     states: &Tensor,
     steps: usize,
     batch_tokens: usize,
-) -> Result<Vec<Asked>, PatchError> {
+) -> Result<Vec<Inspected>, PatchError> {
     let (prompt, places) = (&target.prompt, target.places.as_slice());
-    let said = free_at(model, vocab, (prompt, places), layer, states, steps.max(1), batch_tokens)?;
+    let steps = free_at(model, vocab, (prompt, places), layer, states, steps.max(1), batch_tokens)?;
     let column = |of: &dyn Fn(usize) -> Tensor| {
-        Tensor::f_cat(&(0..said.len()).map(of).collect::<Vec<_>>(), 1)?.f_to_kind(Kind::Double)
+        Tensor::f_cat(&(0..steps.len()).map(of).collect::<Vec<_>>(), 1)?.f_to_kind(Kind::Double)
     };
-    let tokens = Tensor::f_cat(&said.iter().map(|s| &s.token).collect::<Vec<_>>(), 1)?;
-    let with = column(&|i| said[i].probability.shallow_clone())?;
-    let mut asked = Vec::new();
+    let tokens = Tensor::f_cat(&steps.iter().map(|s| &s.token).collect::<Vec<_>>(), 1)?;
+    let with = column(&|i| steps[i].probability.shallow_clone())?;
+    let mut inspected = Vec::new();
     for row in 0..states.size()[0] {
         let own = tokens.narrow(0, row, 1);
         // Without the state the answer is fed: the same tokens, what the prompt alone would have made of them.
@@ -145,7 +145,7 @@ pub fn inspect(
             Word { token: own.int64_value(&[0, i]), probability, relevance }
         };
         let words = (0..own.size()[1]).map(word).collect();
-        asked.push(Asked { words, first: said[0].state.get(row) });
+        inspected.push(Inspected { words, first: steps[0].state.get(row) });
     }
-    Ok(asked)
+    Ok(inspected)
 }

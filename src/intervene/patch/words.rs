@@ -40,9 +40,9 @@ mod tests {
             let text = "the queen, the king and the queen";
             let (ids, places) = super::places(&tokenizer, text, "the queen").unwrap();
             assert_eq!(ids.len(), tokenizer.encode(text).unwrap().len());
-            let said: String =
+            let words: String =
                 places.iter().map(|p| tokenizer.decode(&[ids[*p as usize] as u32]).unwrap()).collect();
-            assert_eq!(said, "the queen the queen");
+            assert_eq!(words, "the queen the queen");
             assert_eq!(places[0], lead);
             assert!(matches!(super::places(&tokenizer, text, "duchess"), Err(PatchError::NotThere { .. })));
             assert!(matches!(super::places(&tokenizer, text, ""), Err(PatchError::NotThere { .. })));

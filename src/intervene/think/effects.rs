@@ -85,36 +85,37 @@ impl<'a> Effects<'a> {
     /// # Errors
     /// When the model cannot run, or a case needs other prompts and there are none.
     pub fn add(&mut self, model: &Model, batch: &[&Thinker]) -> Result<Vec<Vec<Effect>>, ThinkError> {
-        let asked = Asked::new(batch)?;
+        let questions = Questions::new(batch)?;
         let own: Vec<&Tensor> = batch.iter().map(|thinker| self.replacements.own(thinker.prompt)).collect();
         let own = Tensor::f_stack(&own, 0)?;
-        let n = self.readout.normalize(&asked.ends(model, &own)?)?;
-        let mut read =
-            self.readout.sweep(&n, Ask { expectation: true, tokens: &[&asked.tokens], marginal: None })?;
+        let n = self.readout.normalize(&questions.ends(model, &own)?)?;
+        let mut read = self
+            .readout
+            .sweep(&n, Ask { expectation: true, tokens: &[&questions.tokens], marginal: None })?;
         let (entropy, ce, first) = (read.entropy(), read.ce(0), read.argmax.clone());
         let teacher = Teacher::new(n, &mut read)?;
         let mut sums: Vec<Vec<f64>> = (0..batch.len())
-            .map(|row| vec![entropy[asked.first(row)], 1.0, 1.0, asked.sum(row, &ce), 0.0])
+            .map(|row| vec![entropy[questions.first(row)], 1.0, 1.0, questions.sum(row, &ce), 0.0])
             .collect();
         let mut effects: Vec<Vec<Effect>> = vec![Vec::new(); batch.len()];
         for &case in &self.cases {
-            let fed = self.fed(model, case, batch, &asked.ids)?;
-            let n = self.readout.normalize(&asked.ends(model, &fed)?)?;
-            let read = self.readout.sweep(&n, Ask { tokens: &[&asked.tokens], ..Ask::default() })?;
+            let fed = self.fed(model, case, batch, &questions.ids)?;
+            let n = self.readout.normalize(&questions.ends(model, &fed)?)?;
+            let read = self.readout.sweep(&n, Ask { tokens: &[&questions.tokens], ..Ask::default() })?;
             let kl = teacher.kl(self.readout, &n, &read.lse)?;
-            let said = self.said(model, case, &asked, &fed)?;
+            let answer = self.answer(model, case, &questions, &fed)?;
             for (row, thinker) in batch.iter().enumerate() {
-                let at = asked.first(row);
-                let answer = said.as_ref().map(|said| said[row].clone());
-                let effect = effect(case, &asked, row, (&kl, &read, &ce, &first), answer);
+                let at = questions.first(row);
+                let answer = answer.as_ref().map(|answer| answer[row].clone());
+                let effect = effect(case, &questions, row, (&kl, &read, &ce, &first), answer);
                 let same = effect.answer.as_ref().is_some_and(|answer| *answer == thinker.answer);
                 let flag = |b: bool| f64::from(u8::from(b));
                 sums[row].extend([
                     kl[at],
                     flag(effect.agrees),
                     flag(same),
-                    asked.sum(row, &read.ce(0)),
-                    asked.sum(row, &kl),
+                    questions.sum(row, &read.ce(0)),
+                    questions.sum(row, &kl),
                 ]);
                 effects[row].push(effect);
             }
@@ -142,18 +143,18 @@ impl<'a> Effects<'a> {
     }
 
     /// The answers of a case in which no thought is left.
-    fn said(
+    fn answer(
         &self,
         model: &Model,
         case: Case,
-        asked: &Asked,
+        questions: &Questions,
         fed: &Tensor,
     ) -> Result<Option<Vec<Vec<u32>>>, ThinkError> {
         if !case.is_whole() {
             return Ok(None);
         }
-        let said = answers(model, &asked.ids, fed, &self.settings)?;
-        Ok(Some(said.into_iter().map(|said| said.tokens).collect()))
+        let answer = answers(model, &questions.ids, fed, &self.settings)?;
+        Ok(Some(answer.into_iter().map(|answer| answer.tokens).collect()))
     }
 
     /// Every number with its interval over prompts. Subjects are the cases, and `thoughts` for the model with its own.
@@ -189,7 +190,7 @@ impl<'a> Effects<'a> {
 }
 
 /// A batch's prompts and true answers as tensors; answers that are shorter than others are filled up, and the filling is left out.
-struct Asked {
+struct Questions {
     /// `[rows, P]`.
     ids: Tensor,
     /// All but the last token of each answer, `[rows, N - 1]`.
@@ -201,7 +202,7 @@ struct Asked {
     lengths: Vec<usize>,
 }
 
-impl Asked {
+impl Questions {
     fn new(batch: &[&Thinker]) -> Result<Self, ThinkError> {
         let width = batch.iter().map(|t| t.answer.len()).max().unwrap_or(1).max(1);
         let rows = batch.len() as i64;
@@ -236,18 +237,18 @@ impl Asked {
 /// One row of a case against the true thoughts: their cross-entropies and likeliest tokens.
 fn effect(
     case: Case,
-    asked: &Asked,
+    questions: &Questions,
     row: usize,
     (kl, read, ce, first): (&[f64], &Read, &[f64], &[i64]),
     answer: Option<Vec<u32>>,
 ) -> Effect {
-    let (at, n) = (asked.first(row), asked.lengths[row].max(1) as f64);
+    let (at, n) = (questions.first(row), questions.lengths[row].max(1) as f64);
     Effect {
         case,
         kl: kl[at],
         agrees: read.argmax[at] == first[at],
-        surprisal_increase: (asked.sum(row, &read.ce(0)) - asked.sum(row, ce)) / n,
-        kl_answer: asked.sum(row, kl) / n,
+        surprisal_increase: (questions.sum(row, &read.ce(0)) - questions.sum(row, ce)) / n,
+        kl_answer: questions.sum(row, kl) / n,
         answer,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     job::{
         AllWindows, Job, JobError, Layers, ModelSettings, PassSettings, Session, Setting, Source,
         TextSettings, Watch, claimed, counts,
-        lens::{Asked, check_shapes, open, read, records, site_of},
+        lens::{LensRequest, check_shapes, open, read, records, site_of},
     },
     results::run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
 };
@@ -87,16 +87,16 @@ impl Job for Schedule {
 
     fn run(&self, watch: &dyn Watch) -> Result<Scheduled, JobError> {
         let names: Vec<PathBuf> = std::iter::once("logit".into()).chain(self.lens.iter().cloned()).collect();
-        let asked = read(&names)?;
-        if site_of(&asked) != "resid_pre" {
+        let requests = read(&names)?;
+        if site_of(&requests) != "resid_pre" {
             return Err(JobError::setting(
                 "lens",
-                format!("a lens reads {}, not resid_pre", site_of(&asked)),
+                format!("a lens reads {}, not resid_pre", site_of(&requests)),
             ));
         }
         let session = Session::open(&self.model, watch)?;
         let source = Source::open(&session, &self.text, watch)?;
-        check_shapes(&asked, &session.spec)?;
+        check_shapes(&requests, &session.spec)?;
         let n_layers = session.spec.n_layers;
         let schedules = self.schedules(n_layers)?;
         let mut layers = session.layers(self.layers.as_ref())?;
@@ -106,7 +106,7 @@ impl Job for Schedule {
         let text = source.windows(&options, watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
-        manifest.lenses = records(&asked)?;
+        manifest.lenses = records(&requests)?;
         let own = json!({ "schedules": named(&schedules), "layers": layers });
         manifest.config = self.pass.config(own, &source, &self.text, &options);
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
@@ -114,7 +114,7 @@ impl Job for Schedule {
             watch.note(&format!("{} is complete already", self.out.display()));
             return Ok(Scheduled { schedules, n_layers, rows: read_metrics(&self.out)? });
         }
-        let rows = self.compare(&source, &asked, (&schedules, &layers), &text, watch)?;
+        let rows = self.compare(&source, &requests, (&schedules, &layers), &text, watch)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS))?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
@@ -161,7 +161,7 @@ impl Schedule {
     fn compare(
         &self,
         source: &Source<'_>,
-        asked: &[Asked],
+        requests: &[LensRequest],
         (schedules, layers): (&[Named], &[usize]),
         text: &AllWindows,
         watch: &dyn Watch,
@@ -169,7 +169,7 @@ impl Schedule {
         let (model, readout) = self.pass.load(source, watch)?;
         let n_layers = source.session.spec.n_layers;
         let points = points(schedules, layers, n_layers);
-        let lenses = open(asked, model, self.other_unembedding, watch)?;
+        let lenses = open(requests, model, self.other_unembedding, watch)?;
         let intervals = self.pass.intervals(self.seed);
         let of = (&lenses.all[..], &lenses.kinds[..]);
         let mut comparison = Comparison::new(&readout, of, schedules, &points, n_layers, intervals)?;

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Asked, Lenses, block_hook, check_shapes, open, read, records, site_of};
+use super::{LensRequest, Lenses, block_hook, check_shapes, open, read, records, site_of};
 use crate::{
     hook::HookPoint,
     job::{
@@ -131,18 +131,18 @@ impl Job for Eval {
     crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Evaluated, JobError> {
-        let asked = read(&self.lens)?;
+        let requests = read(&self.lens)?;
         let session = Session::open(&self.model, watch)?;
         let source = Source::open(&session, &self.text, watch)?;
-        check_shapes(&asked, &session.spec)?;
+        check_shapes(&requests, &session.spec)?;
         session.announce(watch);
-        let points = self.points(&session, site_of(&asked))?;
+        let points = self.points(&session, site_of(&requests))?;
         let options = source.window_options(&self.text)?;
         let text = source.windows(&options, watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
-        self.leakage.of_lenses(&asked, &text.windows, &source, &mut manifest, watch)?;
-        manifest.lenses = records(&asked)?;
+        self.leakage.of_lenses(&requests, &text.windows, &source, &mut manifest, watch)?;
+        manifest.lenses = records(&requests)?;
         manifest.config = self.config(&source, &points, &options);
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
@@ -151,9 +151,9 @@ impl Job for Eval {
         }
         self.readout.announce(session.device, watch);
         let model = session.load(watch)?;
-        let lenses = open(&asked, model, self.other_unembedding, watch)?;
+        let lenses = open(&requests, model, self.other_unembedding, watch)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(TOKENS))?;
-        let rows = self.evaluate(&source, (&asked, &lenses), &points, &text, watch)?;
+        let rows = self.evaluate(&source, (&requests, &lenses), &points, &text, watch)?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
         Ok(Evaluated { rows })
@@ -215,7 +215,7 @@ impl Eval {
     fn evaluate(
         &self,
         source: &Source<'_>,
-        (asked, lenses): (&[Asked], &Lenses),
+        (requests, lenses): (&[LensRequest], &Lenses),
         points: &[HookPoint],
         text: &AllWindows,
         watch: &dyn Watch,
@@ -229,8 +229,8 @@ impl Eval {
         let marginals = !self.no_marginals;
         let of = (&lenses.all[..], &lenses.kinds[..]);
         let evaluation = Evaluation::new(&readout, of.0, of.1, points, n_layers, intervals, marginals)?;
-        let horizons = asked.iter().map(Asked::horizons).max().unwrap_or(1);
-        let future = asked.iter().any(|a| a.is(LensKind::Future));
+        let horizons = requests.iter().map(LensRequest::horizons).max().unwrap_or(1);
+        let future = requests.iter().any(|a| a.is(LensKind::Future));
         let mut evaluation = evaluation.at(self.chosen(source, future)?);
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
         let pass = Pass {

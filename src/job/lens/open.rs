@@ -27,7 +27,7 @@ pub struct Lenses {
 }
 
 /// A lens as it was asked for, before the model is loaded.
-pub struct Asked {
+pub struct LensRequest {
     name: String,
     folder: Option<(PathBuf, LensFolder)>,
 }
@@ -37,11 +37,11 @@ pub struct Asked {
 ///
 /// # Errors
 /// A folder that is not there or holds no lens; lenses of several sites.
-pub fn read(names: &[PathBuf]) -> Result<Vec<Asked>, JobError> {
-    let mut asked: Vec<Asked> = Vec::new();
+pub fn read(names: &[PathBuf]) -> Result<Vec<LensRequest>, JobError> {
+    let mut requests: Vec<LensRequest> = Vec::new();
     for name in names {
         if is_logit(name) {
-            asked.push(Asked { name: "logit".to_owned(), folder: None });
+            requests.push(LensRequest { name: "logit".to_owned(), folder: None });
             continue;
         }
         if !name.is_dir() {
@@ -51,13 +51,14 @@ pub fn read(names: &[PathBuf]) -> Result<Vec<Asked>, JobError> {
             )));
         }
         let folder = LensFolder::read(name).map_err(JobError::usage)?;
-        let label =
-            numbered(&folder_name(name)?, |label| label == "logit" || asked.iter().any(|a| a.name == label));
+        let label = numbered(&folder_name(name)?, |label| {
+            label == "logit" || requests.iter().any(|a| a.name == label)
+        });
         folder.lenses(&label, Device::Cpu).map_err(JobError::usage)?;
-        asked.push(Asked { name: label, folder: Some((name.clone(), folder)) });
+        requests.push(LensRequest { name: label, folder: Some((name.clone(), folder)) });
     }
-    one_site(&asked)?;
-    Ok(asked)
+    one_site(&requests)?;
+    Ok(requests)
 }
 
 /// Whether a name is that of the one that is in no folder.
@@ -78,8 +79,8 @@ pub fn folder_name(dir: &Path) -> std::io::Result<String> {
 ///
 /// # Errors
 /// [`JobError::Check`], naming the lens.
-pub fn check_shapes(asked: &[Asked], spec: &Spec) -> Result<(), JobError> {
-    for (dir, folder) in asked.iter().filter_map(|a| a.folder.as_ref()) {
+pub fn check_shapes(requests: &[LensRequest], spec: &Spec) -> Result<(), JobError> {
+    for (dir, folder) in requests.iter().filter_map(|a| a.folder.as_ref()) {
         check_shape(&folder.config, spec.d_model, spec.n_layers)
             .map_err(|e| JobError::check(format!("{}: {e}", dir.display())))?;
     }
@@ -87,14 +88,14 @@ pub fn check_shapes(asked: &[Asked], spec: &Spec) -> Result<(), JobError> {
 }
 
 /// Where all of the lenses read.
-pub fn site(asked: &[Asked]) -> &str {
-    asked.iter().find_map(|a| a.folder.as_ref()).map_or(SITE, |(_, folder)| &folder.config.site)
+pub fn site(requests: &[LensRequest]) -> &str {
+    requests.iter().find_map(|a| a.folder.as_ref()).map_or(SITE, |(_, folder)| &folder.config.site)
 }
 
-fn one_site(asked: &[Asked]) -> Result<(), JobError> {
-    let all = site(asked);
+fn one_site(requests: &[LensRequest]) -> Result<(), JobError> {
+    let all = site(requests);
     let other = |(_, folder): &&(PathBuf, LensFolder)| folder.config.site != all;
-    match asked.iter().filter_map(|a| a.folder.as_ref()).find(other) {
+    match requests.iter().filter_map(|a| a.folder.as_ref()).find(other) {
         None => Ok(()),
         Some((dir, folder)) => Err(JobError::usage(format!(
             "{} reads {}, another lens {all}; evaluate them apart",
@@ -104,7 +105,7 @@ fn one_site(asked: &[Asked]) -> Result<(), JobError> {
     }
 }
 
-impl Asked {
+impl LensRequest {
     /// Its name in results.
     pub fn name(&self) -> &str {
         &self.name
@@ -147,19 +148,24 @@ impl Asked {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn records(asked: &[Asked]) -> Result<Vec<LensRecord>, JobError> {
-    asked.iter().filter_map(|lens| lens.record().transpose()).collect()
+pub fn records(requests: &[LensRequest]) -> Result<Vec<LensRecord>, JobError> {
+    requests.iter().filter_map(|lens| lens.record().transpose()).collect()
 }
 
 /// Puts the lenses on the model's device. One that was made for another unembedding is refused, unless `other` allows it.
 ///
 /// # Errors
 /// [`JobError::Check`], naming the lens that was made for another unembedding.
-pub fn open(asked: &[Asked], model: &Model, other: bool, watch: &dyn Watch) -> Result<Lenses, JobError> {
+pub fn open(
+    requests: &[LensRequest],
+    model: &Model,
+    other: bool,
+    watch: &dyn Watch,
+) -> Result<Lenses, JobError> {
     let spec = model.spec();
     let hash = unembed_sha256(model.unembed())?;
     let mut lenses = Lenses { all: Vec::new(), kinds: Vec::new() };
-    for lens in asked {
+    for lens in requests {
         let Some((dir, folder)) = &lens.folder else {
             lenses.all.push(Box::new(LogitLens));
             lenses.kinds.push(RowKind::Logit);

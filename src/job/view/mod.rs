@@ -144,14 +144,15 @@ impl Job for View {
         if let ([one], false) = (&learned[..], self.writes_files()) {
             return self.grid(&one.folder, watch);
         }
-        let asked = read(&others)?;
-        if site_of(&asked) != "resid_pre" {
-            let problem = format!("the table shows lenses of resid_pre, this one reads {}", site_of(&asked));
+        let requests = read(&others)?;
+        if site_of(&requests) != "resid_pre" {
+            let problem =
+                format!("the table shows lenses of resid_pre, this one reads {}", site_of(&requests));
             return Err(JobError::setting("lens", problem));
         }
-        self.check_files(&asked)?;
+        self.check_files(&requests)?;
         let session = Session::open(&self.model, watch)?;
-        check_shapes(&asked, &session.spec)?;
+        check_shapes(&requests, &session.spec)?;
         let layers = session.layers(self.layers.as_ref())?;
         let tokenizer = session.tokenizer(watch)?;
         let prompts = self.prompts(&session, &tokenizer)?;
@@ -162,11 +163,11 @@ impl Job for View {
         let layers: Vec<_> =
             stride(layers, step, lines, session.spec.n_layers).into_iter().map(LayerIndex).collect();
         if self.writes_files() {
-            self.save(&session, &tokenizer, &prompts, (&asked, &learned), &layers, watch)?;
+            self.save(&session, &tokenizer, &prompts, (&requests, &learned), &layers, watch)?;
             return Ok(viewed(&session, tokenizer, prompts, Readings::Saved));
         }
         let model = session.load(watch)?;
-        let lenses = of_next_token(open(&asked, model, self.other_unembedding, watch)?, watch);
+        let lenses = of_next_token(open(&requests, model, self.other_unembedding, watch)?, watch);
         let read = |prompt: &Prompt| {
             trajectories(model, &lenses, &prompt.ids, &layers, self.top_k.get())
                 .map_err(|error| self.of(prompt, error))

@@ -9,7 +9,7 @@ use crate::{
     intervene::future::{Prompt as Soft, Spoken},
     job::{
         JobError, Session, SetTo, Setting, Watch,
-        lens::{Asked, Lenses, open, records},
+        lens::{LensRequest, Lenses, open, records},
     },
     lens::{
         artifact::lens_sha256,
@@ -37,14 +37,14 @@ impl View {
     }
 
     /// What can be told before the model is read.
-    pub(super) fn check_files(&self, asked: &[Asked]) -> Result<(), JobError> {
-        let one = asked.len() == 1 && asked[0].horizons() == 1 && self.text.len() == 1;
+    pub(super) fn check_files(&self, requests: &[LensRequest]) -> Result<(), JobError> {
+        let one = requests.len() == 1 && requests[0].horizons() == 1 && self.text.len() == 1;
         if self.logitlenskit.is_some() && !one {
             let [kit, text, lens] = ["logitlenskit", "text", "lens"].map(Setting);
             return Err(JobError::usage(format!(
                 "{kit} shows one {text} through one {lens} of the next token, not {} through {}",
                 self.text.len(),
-                asked.len()
+                requests.len()
             )));
         }
         Ok(())
@@ -75,18 +75,18 @@ impl View {
         session: &Session,
         tokenizer: &Tokenizer,
         prompts: &[Prompt],
-        (asked, learned): (&[Asked], &[Learned]),
+        (requests, learned): (&[LensRequest], &[Learned]),
         layers: &[LayerIndex],
         watch: &dyn Watch,
     ) -> Result<(), JobError> {
-        let mut manifest = self.manifest(session, tokenizer, prompts, (asked, learned), layers, watch)?;
+        let mut manifest = self.manifest(session, tokenizer, prompts, (requests, learned), layers, watch)?;
         self.check_replaced(&manifest)?;
         let leaders = learned.iter().map(|one| Ok((one, self.leaders(&one.folder, session)?)));
         let leaders: Vec<_> = leaders.collect::<Result<_, JobError>>()?;
         let claim =
             self.out.as_ref().map(|out| RunDir::claim(out, manifest.clone(), self.force)).transpose()?;
         let model = session.load(watch)?;
-        let lenses = open(asked, model, self.other_unembedding, watch)?;
+        let lenses = open(requests, model, self.other_unembedding, watch)?;
         for one in learned {
             self.check_unembedding(&one.folder, model, watch)?;
         }
@@ -147,13 +147,13 @@ impl View {
         session: &Session,
         tokenizer: &Tokenizer,
         prompts: &[Prompt],
-        (asked, learned): (&[Asked], &[Learned]),
+        (requests, learned): (&[LensRequest], &[Learned]),
         layers: &[LayerIndex],
         watch: &dyn Watch,
     ) -> Result<Manifest, JobError> {
         let mut manifest = session.manifest(self, tokenizer, watch)?;
         manifest.seed = self.seed;
-        manifest.lenses = records(asked)?;
+        manifest.lenses = records(requests)?;
         manifest.config = json!({
             "model_name": session.name(),
             "n_layers": session.spec.n_layers,

@@ -25,11 +25,11 @@ pub(super) struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lens_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    layerscope: Option<Own>,
+    layerscope: Option<OwnConfig>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Own {
+struct OwnConfig {
     format_version: u32,
     kind: LensKind,
     site: String,
@@ -58,7 +58,7 @@ impl From<LensConfig> for Config {
             // The package would compare it with a hash of 36 rounded numbers; ours is below.
             unembed_hash: package.then_some(None),
             lens_type: package.then(|| PACKAGE_TYPE.to_owned()),
-            layerscope: Some(Own {
+            layerscope: Some(OwnConfig {
                 format_version: FORMAT_VERSION,
                 kind: config.kind,
                 site: config.site,

@@ -18,7 +18,7 @@ pub use exit::Rule;
 use layerscope_lenses::{LayerIndex, Lens, Readout, Teacher};
 pub use metric::{Column, Group, Metric, columns};
 pub use per_token::{TOKENS, TokenTable};
-use reading::Own;
+use reading::ModelReading;
 pub use reading::Reading;
 
 use crate::{
@@ -178,7 +178,7 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Teacher, EvalError> {
         let docs = clusters.map_or_else(|| states.docs.clone(), <[u64]>::to_vec);
         let n = self.readout.normalize(&states.last).map_err(EvalError::Teacher)?;
-        let own = Own::of(n, &states.ahead(1).tokens, self.readout)?;
+        let own = ModelReading::of(n, &states.ahead(1).tokens, self.readout)?;
         let mut columns = rows::Columns::new(&docs, self.bytes_column() + 1);
         let cells = std::mem::take(&mut self.cells);
         let chosen = self.chosen.as_ref().map(|chosen| -> Vec<bool> {
@@ -219,7 +219,7 @@ impl<'a> Evaluation<'a> {
         &mut self,
         cells: &[LensCell],
         (states, chosen): (&States, Option<&[bool]>),
-        own: &Own,
+        own: &ModelReading,
         columns: &mut rows::Columns<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<(), EvalError> {
@@ -247,7 +247,7 @@ impl<'a> Evaluation<'a> {
         place: usize,
         cell: &LensCell,
         (states, chosen): (&States, Option<&[bool]>),
-        own: &Own,
+        own: &ModelReading,
     ) -> Result<Reading, EvalError> {
         let wanted = self.marginals.is_some();
         let weights = |rows: &[i64]| -> Vec<f32> {

@@ -34,12 +34,12 @@ pub struct Reading {
 }
 
 /// The prediction of the model itself at every row.
-pub(super) struct Own {
+pub(super) struct ModelReading {
     pub(super) teacher: Teacher,
     pub(super) reading: Reading,
 }
 
-impl Own {
+impl ModelReading {
     /// Reads normalised final states `n` for the tokens `next`.
     pub(super) fn of(n: Tensor, next: &[i64], readout: &Readout) -> Result<Self, EvalError> {
         let ask = Ask { expectation: true, tokens: &[next], marginal: None };
@@ -78,7 +78,7 @@ impl Reading {
     pub(super) fn of_lens(
         lens: &dyn Lens,
         (layer, states): (LayerIndex, &Tensor),
-        own: &Own,
+        own: &ModelReading,
         ahead: &Ahead,
         readout: &Readout,
         marginal: Option<&[f32]>,

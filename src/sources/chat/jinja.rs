@@ -99,14 +99,14 @@ fn without_generation_tags(source: &str) -> String {
 
 /// What went wrong, and in which line of the template.
 fn one_line(error: &Error) -> String {
-    let said = match (error.kind(), error.detail()) {
+    let refusal = match (error.kind(), error.detail()) {
         (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
         (ErrorKind::OutOfFuel, _) => "it does not come to an end".into(),
         (kind, Some(detail)) => format!("{kind}: {detail}"),
         (kind, None) => kind.to_string(),
     };
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    error.line().map_or(said.clone(), |line| format!("{said} (line {line})"))
+    let refusal = refusal.split_whitespace().collect::<Vec<_>>().join(" ");
+    error.line().map_or(refusal.clone(), |line| format!("{said} (line {line})"))
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn values_are_written_as_by_python() {
-        for (source, said) in [
+        for (source, refusal) in [
             ("{{ t }} {{ n }} {{ missing }}|{{ list }}", "True None |['a', 1, 2.5, {'k': None}]"),
             ("{{ map | string }}", "{'z': 1, 'a': [], 'e': {}}"),
             ("{{ text | tojson }}", "\"a<b>'c' & \u{e9}\\n\""),
@@ -147,13 +147,13 @@ mod tests {
             ),
             ("  {% if t %}\n  x\n  {% endif %}\ny\n", "  x\ny"),
         ] {
-            assert_eq!(render(source).as_deref(), Ok(said), "{source}");
+            assert_eq!(render(source).as_deref(), Ok(refusal), "{source}");
         }
     }
 
     #[test]
     fn what_a_template_refuses_is_said_in_a_line() {
-        for (source, said) in [
+        for (source, refusal) in [
             ("\n{{ raise_exception('Roles must\nalternate') }}", "Roles must alternate (line 2)"),
             (
                 "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
@@ -161,7 +161,7 @@ mod tests {
             ),
             ("{{ 'a'.frobnicate() }}", "unknown method: string has no method named frobnicate (line 1)"),
         ] {
-            assert_eq!(render(source).unwrap_err(), said);
+            assert_eq!(render(source).unwrap_err(), refusal);
         }
         assert!(render("{% if %}").unwrap_err().starts_with("syntax error: "));
         assert!(render("{% include '/etc/passwd' %}").is_err());

@@ -7,7 +7,7 @@ use tch::Device;
 use crate::{
     job::{
         JobError, Watch,
-        lens::{Asked, Lenses, check_shapes, folder_name, is_logit, open, read, records, site_of},
+        lens::{LensRequest, Lenses, check_shapes, folder_name, is_logit, open, read, records, site_of},
     },
     lens::artifact::{LensFolder, LensKind, check, check_shape, lens_sha256, unembed_sha256},
     model::{Model, Spec},
@@ -27,7 +27,7 @@ pub(super) struct Given {
     pub(super) vocabs: Vec<Learned>,
     /// The names of all others.
     pub(super) others: Vec<PathBuf>,
-    asked: Vec<Asked>,
+    asked: Vec<LensRequest>,
 }
 
 impl Given {
@@ -82,7 +82,7 @@ impl Given {
     /// Their folders, and whether what they were fitted on can be looked up there.
     pub(super) fn fitted_in(&self) -> Vec<(PathBuf, bool)> {
         let own = |l: &Learned| (l.dir.clone(), l.folder.config.unembed_sha256.is_some());
-        self.asked.iter().filter_map(Asked::fitted_in).chain(self.direct().map(own)).collect()
+        self.asked.iter().filter_map(LensRequest::fitted_in).chain(self.direct().map(own)).collect()
     }
 
     /// What the manifest says of them.

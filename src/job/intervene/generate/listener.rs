@@ -1,7 +1,7 @@
 //! Text while it is generated.
 
 use crate::{
-    intervene::generate::{Prompt, Said, continuation},
+    intervene::generate::{GeneratedToken, Prompt, continuation},
     job::JobError,
     sources::text::Tokenizer,
 };
@@ -75,7 +75,11 @@ impl<'a> Texts<'a> {
     }
 
     /// Takes a token and tells the listener.
-    pub(super) fn tell(&mut self, token: Said, listener: &mut dyn Listener) -> Result<(), JobError> {
+    pub(super) fn tell(
+        &mut self,
+        token: GeneratedToken,
+        listener: &mut dyn Listener,
+    ) -> Result<(), JobError> {
         self.tokens[token.prompt].push(token.token);
         let (prompt, step, id) = (token.prompt, token.step + 1, token.token);
         listener.hear(&NewToken { prompt, step, id, texts: self })

@@ -11,8 +11,8 @@ use crate::{
     intervene::{
         edits::{EditSpec, Edits},
         generate::{
-            GenerateError, Generated, Measured, Prompt, Said, Sampling, Settings, TapSteps, continuation,
-            generate, measure, same_length, stop_ids,
+            GenerateError, Generated, GeneratedToken, Measured, Prompt, Sampling, Settings, TapSteps,
+            continuation, generate, measure, same_length, stop_ids,
         },
         schedule::parse,
     },
@@ -108,7 +108,7 @@ impl Plan {
         for group in same_length(&ids) {
             let prompts: Vec<Prompt> = group.iter().map(|i| self.prompts[*i].clone()).collect();
             let mut failed = None;
-            let mut hear = |token: Said| {
+            let mut hear = |token: GeneratedToken| {
                 failed = texts.tell(token, listener).err();
                 let go_on = failed.is_none() && !watch.stopped();
                 if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

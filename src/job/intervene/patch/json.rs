@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Patched};
 use crate::{
-    intervene::patch::{Asked, Word},
+    intervene::patch::{Inspected, Word},
     results::run::MetricRow,
     sources::text::TextError,
 };
@@ -29,7 +29,12 @@ impl Patched {
     }
 
     /// What was said when the state of one position stood in the target.
-    fn said(&self, answer: &Answer, said: &Asked, (position, id): (i64, i64)) -> Result<Value, TextError> {
+    fn said(
+        &self,
+        answer: &Answer,
+        said: &Inspected,
+        (position, id): (i64, i64),
+    ) -> Result<Value, TextError> {
         let whole = |id: i64| self.tokenizer.piece(id as u32).whole();
         let ids: Vec<u32> = said.words.iter().map(|word| word.token as u32).collect();
         let word = |w: &Word| json!({ "token_id": w.token, "token": whole(w.token), "probability": w.probability, "relevance": w.relevance });

@@ -16,7 +16,7 @@ use self::source::{Source, Texts};
 use crate::{
     intervene::{
         future::fits,
-        patch::{Asked, Preset, TargetPrompt, inspect},
+        patch::{Inspected, Preset, TargetPrompt, inspect},
     },
     job::{
         Job, JobError, Layers, ModelSettings, Session, Setting, Watch, claimed,
@@ -123,7 +123,7 @@ pub struct Answer {
     /// The layer that they go into.
     pub target_layer: usize,
     /// Per position of the source that was asked for, what the target says.
-    pub said: Vec<Asked>,
+    pub said: Vec<Inspected>,
 }
 
 /// What was found.

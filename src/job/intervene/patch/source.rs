@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::Patch;
 use crate::{
     hook::{Capture, HookPoint},
-    intervene::patch::Asked,
+    intervene::patch::Inspected,
     job::{JobError, SetTo, Setting, lines::Lines, read_stdin},
     lenses::{Ask, LayerIndex, Lens, Readout, Teacher},
     model::Model,
@@ -122,7 +122,7 @@ impl Source {
         readout: &Readout,
         subject: &str,
         (layer, to): (usize, usize),
-        said: &[Asked],
+        said: &[Inspected],
     ) -> Result<Vec<MetricRow>, JobError> {
         let first: Vec<&Tensor> = said.iter().map(|s| &s.first).collect();
         let n = readout.normalize(&Tensor::f_stack(&first, 0)?)?;

@@ -49,7 +49,7 @@ impl Default for FoundSettings {
 }
 
 /// What is asked of the model, checked before weights are read.
-pub(super) struct Asked {
+pub(super) struct Sought {
     pairs: Option<(Pairs, String)>,
     /// Names and tokens.
     sentences: Vec<(String, Vec<u32>)>,
@@ -82,7 +82,7 @@ impl FoundSettings {
         self.pairs.is_none() && self.sentence.is_empty()
     }
 
-    pub(super) fn read(&self, tokenizer: &Tokenizer, n_ctx: usize) -> Result<Asked, BoxError> {
+    pub(super) fn read(&self, tokenizer: &Tokenizer, n_ctx: usize) -> Result<Sought, BoxError> {
         let recipe = Recipe { steps: self.sentence_steps, rate: self.sentence_rate };
         if !(recipe.rate > 0.0 && recipe.rate.is_finite()) {
             return Err(format!("{} must be above 0", Setting("sentence_rate")).into());
@@ -106,11 +106,11 @@ impl FoundSettings {
             Ok((name, ids))
         };
         let sentences = self.sentence.iter().enumerate().map(sentence).collect::<Result<_, _>>()?;
-        Ok(Asked { pairs, sentences, recipe })
+        Ok(Sought { pairs, sentences, recipe })
     }
 }
 
-impl Asked {
+impl Sought {
     pub(super) fn is_nothing(&self) -> bool {
         self.pairs.is_none() && self.sentences.is_empty()
     }

@@ -12,7 +12,7 @@ use tch::Tensor;
 
 pub use self::found::FoundSettings;
 use self::{
-    found::{Asked, DIRECTIONS},
+    found::{DIRECTIONS, Sought},
     source::Loaded,
 };
 use crate::{
@@ -111,7 +111,7 @@ pub struct Steered {
 /// What is to be done, but for what the model has to say first.
 struct Plan {
     directions: Vec<Direction>,
-    asked: Asked,
+    sought: Sought,
     /// Where the model is asked.
     layers: Vec<usize>,
     contrast: Option<Contrast>,
@@ -178,7 +178,7 @@ impl Steer {
             "random": self.random,
             "toward": self.toward,
             "away": self.away,
-            "found": (!plan.asked.is_nothing()).then(|| plan.asked.record(&self.found.sentence)),
+            "found": (!plan.sought.is_nothing()).then(|| plan.sought.record(&self.found.sentence)),
         })
     }
 
@@ -200,8 +200,8 @@ impl Steer {
             }
             directions.push(Direction::new(one.name.clone(), vectors, spec.d_model)?);
         }
-        let asked = self.found.read(&source.tokenizer, spec.n_ctx)?;
-        let names: Vec<&str> = directions.iter().map(|d| d.name.as_str()).chain(asked.names()).collect();
+        let sought = self.found.read(&source.tokenizer, spec.n_ctx)?;
+        let names: Vec<&str> = directions.iter().map(|d| d.name.as_str()).chain(sought.names()).collect();
         if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
             return Err(format!("two directions are called {name}").into());
         }
@@ -210,7 +210,7 @@ impl Steer {
         };
         let contrast = token(&self.toward)?.zip(token(&self.away)?);
         let contrast = contrast.map(|(toward, away)| Contrast { toward, away });
-        Ok(Plan { directions, asked, layers, contrast })
+        Ok(Plan { directions, sought, layers, contrast })
     }
 }
 

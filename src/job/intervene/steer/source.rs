@@ -29,9 +29,9 @@ enum Of {
 }
 
 /// Every direction asked for.
-pub(super) fn read(asked: &[String]) -> Result<Vec<Loaded>, BoxError> {
+pub(super) fn read(sought: &[String]) -> Result<Vec<Loaded>, BoxError> {
     let mut all = Vec::new();
-    for text in asked {
+    for text in sought {
         let (path, rest) = split(text);
         if !path.exists() {
             return Err(format!(
@@ -170,15 +170,15 @@ impl Loaded {
     /// The vectors of the layers asked for, or of all it has.
     pub(super) fn vectors(
         &self,
-        asked: Option<&[usize]>,
+        sought: Option<&[usize]>,
         n_layers: usize,
     ) -> Result<Vec<(usize, Tensor)>, BoxError> {
-        let wanted: Vec<usize> = asked.map_or_else(|| (0..=n_layers).collect(), <[usize]>::to_vec);
+        let wanted: Vec<usize> = sought.map_or_else(|| (0..=n_layers).collect(), <[usize]>::to_vec);
         match &self.of {
             Of::Any(vector) => Ok(wanted.iter().map(|layer| (*layer, vector.shallow_clone())).collect()),
             Of::Layers(layers) => {
                 let find = |layer: &usize| layers.iter().find(|(own, _)| own == layer);
-                if let Some(missing) = asked.into_iter().flatten().find(|layer| find(layer).is_none()) {
+                if let Some(missing) = sought.into_iter().flatten().find(|layer| find(layer).is_none()) {
                     return Err(format!("direction {} has no vector of layer {missing}", self.name).into());
                 }
                 if let Some((beyond, _)) = layers.iter().find(|(layer, _)| *layer > n_layers) {

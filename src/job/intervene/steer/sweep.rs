@@ -28,7 +28,7 @@ impl Steer {
         let lengths = Sweep::lengths(model, &windows, batch_tokens, &stage)?;
         drop(stage);
         let intervals = self.pass.intervals(self.seed);
-        let mut found = plan.asked.find(&Asking {
+        let mut found = plan.sought.find(&Asking {
             model,
             tokenizer: &source.tokenizer,
             layers: &plan.layers,

@@ -22,7 +22,7 @@ use crate::{
     intervene::think::Replacement,
     job::{
         Job, JobError, Session, SetTo, Setting, Watch, bos_line, claimed,
-        lens::{Asked, check_shapes, read, records, site_of},
+        lens::{LensRequest, check_shapes, read, records, site_of},
         shown,
     },
     results::run::{Claim, RunDir},
@@ -61,22 +61,22 @@ impl Job for Think {
 
     fn run(&self, watch: &dyn Watch) -> Result<Thinking, JobError> {
         self.check()?;
-        let asked = read(&self.lens)?;
-        if site_of(&asked) != "resid_pre" {
-            let site = site_of(&asked);
+        let requests = read(&self.lens)?;
+        if site_of(&requests) != "resid_pre" {
+            let site = site_of(&requests);
             return Err(JobError::usage(format!("{} reads {site}, not resid_pre", Setting("lens"))));
         }
         let session = Session::open(&self.model, watch)?;
-        check_shapes(&asked, &session.spec)?;
+        check_shapes(&requests, &session.spec)?;
         let tokenizer = session.tokenizer(watch)?;
         let plan = Plan::new(self, &session, &tokenizer, watch)?;
-        check_layer(&asked, plan.feedback.layer, session.spec.n_layers)?;
+        check_layer(&requests, plan.feedback.layer, session.spec.n_layers)?;
         session.announce(watch);
         watch.note(&format!("BOS: {}", bos_line(tokenizer.bos())));
         watch.note(&plan.describe(self.rescale, session.spec.n_layers));
         let settings = self.config(&plan, &session);
-        let claim = self.claim(&plan, (&asked, &settings), (&session, &tokenizer), watch)?;
-        let thoughts = Work::of(self, &plan, &asked, &session, watch)?;
+        let claim = self.claim(&plan, (&requests, &settings), (&session, &tokenizer), watch)?;
+        let thoughts = Work::of(self, &plan, &requests, &session, watch)?;
         watch.note(&thoughts.embeddings.to_string());
         let lines = thoughts.lines(&plan.prompts, &tokenizer)?;
         if let (Some(claim), Some(out)) = (claim, &self.out) {
@@ -99,7 +99,7 @@ impl Think {
     fn claim(
         &self,
         plan: &Plan,
-        (asked, settings): (&[Asked], &Value),
+        (requests, settings): (&[LensRequest], &Value),
         (session, tokenizer): (&Session, &Tokenizer),
         watch: &dyn Watch,
     ) -> Result<Option<Claim>, JobError> {
@@ -107,7 +107,7 @@ impl Think {
         let mut manifest = session.manifest(self, tokenizer, watch)?;
         manifest.seed = self.seed;
         manifest.data.clone_from(&plan.data);
-        manifest.lenses = records(asked)?;
+        manifest.lenses = records(requests)?;
         manifest.config = settings.clone();
         Ok(Some(claimed(RunDir::claim(out, manifest, self.force)?, watch)))
     }
@@ -137,9 +137,9 @@ impl Think {
 }
 
 /// Refuses a lens that cannot read what is fed back.
-fn check_layer(asked: &[Asked], layer: usize, last: usize) -> Result<(), JobError> {
-    let reads = |lens: &&Asked| (layer == last && lens.horizons() == 1) || lens.reads(layer);
-    match asked.iter().find(|lens| !reads(lens)) {
+fn check_layer(requests: &[LensRequest], layer: usize, last: usize) -> Result<(), JobError> {
+    let reads = |lens: &&LensRequest| (layer == last && lens.horizons() == 1) || lens.reads(layer);
+    match requests.iter().find(|lens| !reads(lens)) {
         None => Ok(()),
         Some(lens) => {
             Err(JobError::usage(format!("{}: it has nothing for layer {layer}", SetTo("lens", lens.name()))))

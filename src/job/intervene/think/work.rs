@@ -13,7 +13,7 @@ use crate::{
     },
     job::{
         JobError, Session, Watch,
-        lens::{Asked, open},
+        lens::{LensRequest, open},
     },
     lenses::{Lens, Precision, Readout},
     model::Model,
@@ -50,12 +50,12 @@ impl Work<'_> {
     pub(super) fn of(
         job: &Think,
         plan: &Plan,
-        asked: &[Asked],
+        requests: &[LensRequest],
         session: &Session,
         watch: &dyn Watch,
     ) -> Result<Thoughts, JobError> {
         let model = session.load(watch)?;
-        let lenses = open(asked, model, job.other_unembedding, watch)?.all;
+        let lenses = open(requests, model, job.other_unembedding, watch)?.all;
         let vocab = plan.settings.vocab.unwrap_or(session.spec.vocab);
         let readout = Readout::new(model.unembed(), vocab, Precision::Exact, session.threads)?;
         let embeddings = Embeddings::of(model, vocab)?;

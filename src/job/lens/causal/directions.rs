@@ -20,8 +20,8 @@ pub enum Directions {
 
 impl Directions {
     /// How many that are of a stream of `d` numbers; none asked for: 40.
-    pub(super) fn number(asked: Option<Self>, d: usize) -> Result<usize, JobError> {
-        match asked {
+    pub(super) fn number(requests: Option<Self>, d: usize) -> Result<usize, JobError> {
+        match requests {
             None => Ok(DIRECTIONS.min(d)),
             Some(Self::All) => Ok(d),
             Some(Self::Some(k)) if k <= d => Ok(k),
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn by_default_there_are_forty_or_as_many_as_the_stream_has() {
-        let number = |asked| Directions::number(asked, 64).unwrap();
+        let number = |requests| Directions::number(requests, 64).unwrap();
         assert_eq!(
             (number(None), number(Some(Directions::All)), number(Some(Directions::Some(3)))),
             (40, 64, 3)

@@ -14,7 +14,7 @@ use serde_json::json;
 use tch::Tensor;
 
 pub use self::{directions::Directions, json::by_layer};
-use super::{Asked, Halves, check_shapes, is_logit, open, read, records, site_of};
+use super::{Halves, LensRequest, check_shapes, is_logit, open, read, records, site_of};
 use crate::{
     job::{
         AllWindows, Job, JobError, Layers, LeakageSettings, ModelSettings, PassSettings, Session, SetTo,
@@ -136,22 +136,22 @@ impl Job for Causal {
     crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<CausalFound, JobError> {
-        let asked = read(&self.lenses()?)?;
-        check_kinds(&asked)?;
+        let requests = read(&self.lenses()?)?;
+        check_kinds(&requests)?;
         let session = Session::open(&self.model, watch)?;
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
-        check_shapes(&asked, &session.spec)?;
+        check_shapes(&requests, &session.spec)?;
         session.announce(watch);
-        let setup = self.setup(&source, &settings, &asked, watch)?;
-        let manifest = self.manifest(&source, &settings, &asked, &setup, watch)?;
+        let setup = self.setup(&source, &settings, &requests, watch)?;
+        let manifest = self.manifest(&source, &settings, &requests, &setup, watch)?;
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
             return Ok(CausalFound { rows: read_metrics(&self.out)? });
         }
         let (model, readout) = self.pass.load(&source, watch)?;
-        let lenses = open(&asked, model, self.other_unembedding, watch)?;
+        let lenses = open(&requests, model, self.other_unembedding, watch)?;
         let plans = self.plans(&source, (model, &readout), &lenses, &setup, watch)?;
         let rows = self.measure(&source, (model, &readout), &lenses, (&plans, &setup), watch)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(BASES))?;
@@ -177,12 +177,12 @@ impl Causal {
         &self,
         source: &Source<'_>,
         settings: &TextSettings,
-        asked: &[Asked],
+        requests: &[LensRequest],
         watch: &dyn Watch,
     ) -> Result<Setup, JobError> {
         let k = Directions::number(self.directions, source.session.spec.d_model)?;
         let mut layers = source.session.layers(self.layers.as_ref())?;
-        layers.retain(|layer| asked.iter().any(|lens| lens.reads(*layer)));
+        layers.retain(|layer| requests.iter().any(|lens| lens.reads(*layer)));
         if layers.is_empty() {
             return Err(JobError::usage("no lens reads any of these layers"));
         }
@@ -202,15 +202,15 @@ impl Causal {
         &self,
         source: &Source<'_>,
         settings: &TextSettings,
-        asked: &[Asked],
+        requests: &[LensRequest],
         setup: &Setup,
         watch: &dyn Watch,
     ) -> Result<Manifest, JobError> {
         let mut manifest = source.manifest(self, (&setup.text.lead, settings.pack), self.seed, watch)?;
-        self.leakage.of_lenses(asked, &setup.text.windows, source, &mut manifest, watch)?;
-        manifest.lenses = records(asked)?;
+        self.leakage.of_lenses(requests, &setup.text.windows, source, &mut manifest, watch)?;
+        manifest.lenses = records(requests)?;
         let own = json!({
-            "lenses": asked.len(),
+            "lenses": requests.len(),
             "logit": !self.no_logit,
             "layers": setup.layers,
             "directions": setup.k,
@@ -224,16 +224,16 @@ impl Causal {
 }
 
 /// Lenses that say what the next token is, of the stream that enters a block.
-fn check_kinds(asked: &[Asked]) -> Result<(), JobError> {
+fn check_kinds(requests: &[LensRequest]) -> Result<(), JobError> {
     let kinds = [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt];
-    let future = |a: &Asked| kinds.iter().any(|kind| a.is(*kind));
-    if asked.iter().any(future) {
+    let future = |a: &LensRequest| kinds.iter().any(|kind| a.is(*kind));
+    if requests.iter().any(future) {
         return Err(JobError::setting(
             "lens",
             "a future lens says what comes later, not what the model says next; the two cannot be compared",
         ));
     }
-    match site_of(asked) {
+    match site_of(requests) {
         "resid_pre" => Ok(()),
         site => Err(JobError::setting(
             "lens",

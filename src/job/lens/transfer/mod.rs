@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::readers::Readers;
-use super::{Asked, Halves, block_hook, check_shapes, open, read, records, site_of};
+use super::{Halves, LensRequest, block_hook, check_shapes, open, read, records, site_of};
 use crate::{
     hook::BlockHook,
     job::{
@@ -138,16 +138,16 @@ impl Job for Transfer {
     }
 
     fn run(&self, watch: &dyn Watch) -> Result<Transferred, JobError> {
-        let asked = read(&self.lens)?;
-        check_kinds(&asked)?;
+        let requests = read(&self.lens)?;
+        check_kinds(&requests)?;
         let session = Session::open(&self.model, watch)?;
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
-        check_shapes(&asked, &session.spec)?;
+        check_shapes(&requests, &session.spec)?;
         session.announce(watch);
         let options = source.window_options(&settings)?;
-        let plan = self.plan(&source, &asked, &options, watch)?;
-        let manifest = self.manifest(&source, &asked, &plan, &options, watch)?;
+        let plan = self.plan(&source, &requests, &options, watch)?;
+        let manifest = self.manifest(&source, &requests, &plan, &options, watch)?;
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
@@ -156,7 +156,7 @@ impl Job for Transfer {
         }
         self.readout.announce(session.device, watch);
         let model = session.load(watch)?;
-        let readers = Readers::new(open(&asked, model, self.other_unembedding, watch)?);
+        let readers = Readers::new(open(&requests, model, self.other_unembedding, watch)?);
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(VERDICT))?;
         let found = self.measure(&source, model, &readers, &plan, watch)?;
         write_metrics(&self.out, &found.rows)?;
@@ -172,15 +172,15 @@ impl Transfer {
     fn plan(
         &self,
         source: &Source<'_>,
-        asked: &[Asked],
+        requests: &[LensRequest],
         options: &WindowOptions,
         watch: &dyn Watch,
     ) -> Result<Plan, JobError> {
-        let site = site_of(asked);
+        let site = site_of(requests);
         let site = block_hook(site)
             .ok_or_else(|| JobError::failed(format!("a lens reads the unknown site {site}")))?;
         let mut layers = source.session.layers(self.layers.as_ref())?;
-        layers.retain(|l| asked[0].reads(*l));
+        layers.retain(|l| requests[0].reads(*l));
         if layers.len() < 2 {
             return Err(JobError::usage(format!(
                 "a transfer needs two layers that the lens reads; there are {}",
@@ -198,14 +198,14 @@ impl Transfer {
     fn manifest(
         &self,
         source: &Source<'_>,
-        asked: &[Asked],
+        requests: &[LensRequest],
         plan: &Plan,
         options: &WindowOptions,
         watch: &dyn Watch,
     ) -> Result<Manifest, JobError> {
         let mut manifest = source.manifest(self, (&plan.text.lead, self.text.pack), self.seed, watch)?;
-        self.leakage.of_lenses(asked, &plan.text.windows, source, &mut manifest, watch)?;
-        manifest.lenses = records(asked)?;
+        self.leakage.of_lenses(requests, &plan.text.windows, source, &mut manifest, watch)?;
+        manifest.lenses = records(requests)?;
         manifest.config = json!({
             "layers": self.layers.as_ref().map(|l| l.0.clone()),
             "corrections": !self.no_corrections,
@@ -223,11 +223,11 @@ impl Transfer {
     }
 }
 
-fn check_kinds(asked: &[Asked]) -> Result<(), JobError> {
-    let tuned = asked.iter().filter(|a| a.is(LensKind::Tuned)).count();
-    let wrong = if !asked.first().is_some_and(|a| a.is(LensKind::Tuned)) {
+fn check_kinds(requests: &[LensRequest]) -> Result<(), JobError> {
+    let tuned = requests.iter().filter(|a| a.is(LensKind::Tuned)).count();
+    let wrong = if !requests.first().is_some_and(|a| a.is(LensKind::Tuned)) {
         "the first must be a tuned lens, which has a translator per layer"
-    } else if asked.iter().any(|a| a.is(LensKind::Future)) {
+    } else if requests.iter().any(|a| a.is(LensKind::Future)) {
         "a future lens predicts other tokens, and has no place in this matrix"
     } else if tuned > 2 {
         "at most two tuned lenses, the one to transfer and its twin"

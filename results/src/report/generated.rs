@@ -2,7 +2,7 @@
 
 use super::{
     Run,
-    figure::{Along, Figure, Rows, Said, curves},
+    figure::{Along, Figure, Heading, Rows, curves},
     words,
 };
 use crate::run::RowKind;
@@ -25,31 +25,31 @@ fn generated(run: &Run) -> Vec<Figure> {
     ];
     let rows = &run.rows;
     let edited = rows.iter().any(|r| r.metric == "kl");
-    let (mut said, mut moved) = (Rows::default(), Rows::default());
+    let (mut tokens, mut moved) = (Rows::default(), Rows::default());
     for row in rows {
         if let Some((_, name)) = LINES.iter().find(|(metric, _)| *metric == row.metric) {
             let name = if !edited && row.metric == "surprisal" { LINES[1].1 } else { name };
-            said.add(name, row.clone());
+            tokens.add(name, row.clone());
         } else if row.metric == "kl" {
             moved.add("KL(model ‖ edited)", row.clone());
         }
     }
-    let along = |said: Said| said.along(Along::Step("new token"));
+    let along = |heading: Heading| heading.along(Along::Step("new token"));
     let mut figures = Vec::new();
-    if !said.lines.is_empty() {
+    if !tokens.lines.is_empty() {
         let more = "Of the texts that have not ended by then.";
-        let said_of = along(Said::new("generate", "What was said, token by token", more));
-        let said_of =
-            said_of.but_not("whether the text is good: a loop of the same words is surer than prose.");
-        figures.push(curves(run, said_of, ("nats", false), &[said]));
+        let heading = along(Heading::new("generate", "What was said, token by token", more));
+        let heading =
+            heading.but_not("whether the text is good: a loop of the same words is surer than prose.");
+        figures.push(curves(run, heading, ("nats", false), &[tokens]));
     }
     if !moved.lines.is_empty() {
         let title = "How far the edits move the prediction, token by token";
-        let said_of = along(Said::new("generate-kl", title, "Both predictions follow the same tokens."));
-        let said_of = said_of.but_not(
+        let heading = along(Heading::new("generate-kl", title, "Both predictions follow the same tokens."));
+        let heading = heading.but_not(
             "what the model would have said: it is asked about the text that the edits led to, not about its own.",
         );
-        figures.push(curves(run, said_of, ("KL(model ‖ edited), nats", false), &[moved]));
+        figures.push(curves(run, heading, ("KL(model ‖ edited), nats", false), &[moved]));
     }
     figures
 }
@@ -73,10 +73,10 @@ fn patched(run: &Run) -> Vec<Figure> {
         };
         let more =
             "Means over the positions of one source. The last layer in its own place is the model itself.";
-        let said = Said::new(format!("patchscope-{metric}"), title, more).along(Along::Source).but_not(
+        let heading = Heading::new(format!("patchscope-{metric}"), title, more).along(Along::Source).but_not(
             "what the state holds: only what this prompt brings out of it. The prompt has words of its own to say.",
         );
-        figures.push(curves(run, said, (&label, false), &[Rows::by_subject(&own)]));
+        figures.push(curves(run, heading, (&label, false), &[Rows::by_subject(&own)]));
     }
     figures
 }
