@@ -88,7 +88,7 @@ pub(crate) fn main() -> ExitCode {
             Ok(parse::Parsed::Command(command)) => {
                 run(*command).map_or_else(Failure::report, |()| ExitCode::SUCCESS)
             }
-            Ok(parse::Parsed::Said(code)) => code,
+            Ok(parse::Parsed::Answered(code)) => code,
             Err(failure) => failure.report(),
         }
     })

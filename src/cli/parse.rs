@@ -15,7 +15,7 @@ pub(super) enum Parsed {
     /// A command.
     Command(Box<Command>),
     /// Help, a version or clap's message, which has been told.
-    Said(ExitCode),
+    Answered(ExitCode),
 }
 
 /// Parses, and tells what clap has to say.
@@ -29,11 +29,11 @@ pub(super) fn parse(argv: &[OsString]) -> Result<Parsed, Failure> {
     }
     let printed = error.print();
     if error.use_stderr() {
-        return Ok(Parsed::Said(ExitCode::from(2))); // a stderr that is closed or full changes nothing
+        return Ok(Parsed::Answered(ExitCode::from(2))); // a stderr that is closed or full changes nothing
     }
     let named = |e: std::io::Error| std::io::Error::new(e.kind(), format!("stdout: {e}"));
     printed.map_err(named)?;
-    Ok(Parsed::Said(ExitCode::SUCCESS))
+    Ok(Parsed::Answered(ExitCode::SUCCESS))
 }
 
 /// Names the text that is not UTF-8. Paths need not be, so each candidate is tried with all others made whole.

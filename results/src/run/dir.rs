@@ -1,6 +1,5 @@
 //! Taking hold of an output folder: new, resumed, finished already, started over, or refused.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::atomic::remove;

@@ -27,7 +27,7 @@ mod train;
 
 pub use contexts::{Rows, derangement, drawn};
 pub use error::FutureError;
-pub use free::{Said, free, free_at};
+pub use free::{Step, free, free_at};
 pub use grid::{GridCell, grid};
 pub use prompt::{PAPER_PROMPTS, Prompt, fits, transplant, transplant_at};
 pub use recipe::Recipe;

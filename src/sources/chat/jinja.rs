@@ -106,7 +106,7 @@ fn one_line(error: &Error) -> String {
         (kind, None) => kind.to_string(),
     };
     let refusal = refusal.split_whitespace().collect::<Vec<_>>().join(" ");
-    error.line().map_or(refusal.clone(), |line| format!("{said} (line {line})"))
+    error.line().map_or(refusal.clone(), |line| format!("{refusal} (line {line})"))
 }
 
 #[cfg(test)]

@@ -5,25 +5,17 @@ mod map;
 mod rows;
 mod work;
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-};
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tch::Tensor;
 
 pub use self::case::{Case, Prompts};
 use crate::{
     hook::BlockHook,
-    intervene::patch::{Direction, Experiment, Levels, Map, Role, noise},
-    job::{Job, JobError, Layers, ModelSettings, Session, Setting, Underway, Watch, claimed, lines::Lines},
-    model::Model,
-    results::{
-        run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, over, write_metrics},
-        statistics::Intervals,
-    },
+    intervene::patch::{Levels, Map},
+    job::{Job, JobError, Layers, ModelSettings, Session, Watch, lines::Lines},
+    results::run::MetricRow,
     sources::text::Tokenizer,
 };
 
