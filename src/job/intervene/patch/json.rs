@@ -21,27 +21,27 @@ impl Patched {
         };
         let mut all = Vec::new();
         for answer in answers.iter().rev() {
-            for (said, position) in answer.said.iter().zip(positions) {
-                all.push(self.said(answer, said, (*position, ids[*position as usize]))?);
+            for (inspected, position) in answer.inspected.iter().zip(positions) {
+                all.push(self.line(answer, inspected, (*position, ids[*position as usize]))?);
             }
         }
         Ok(json!({ "answers": all, "rows": self.rows.len() }))
     }
 
     /// What was said when the state of one position stood in the target.
-    fn said(
+    fn line(
         &self,
         answer: &Answer,
-        said: &Inspected,
+        inspected: &Inspected,
         (position, id): (i64, i64),
     ) -> Result<Value, TextError> {
         let whole = |id: i64| self.tokenizer.piece(id as u32).whole();
-        let ids: Vec<u32> = said.words.iter().map(|word| word.token as u32).collect();
+        let ids: Vec<u32> = inspected.words.iter().map(|word| word.token as u32).collect();
         let word = |w: &Word| json!({ "token_id": w.token, "token": whole(w.token), "probability": w.probability, "relevance": w.relevance });
         Ok(json!({
             "layer": answer.layer, "target_layer": answer.target_layer, "position": position,
             "source_token": whole(id), "text": self.tokenizer.decode(&ids)?,
-            "tokens": said.words.iter().map(word).collect::<Vec<_>>(),
+            "tokens": inspected.words.iter().map(word).collect::<Vec<_>>(),
         }))
     }
 }

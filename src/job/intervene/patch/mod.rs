@@ -123,7 +123,7 @@ pub struct Answer {
     /// The layer that they go into.
     pub target_layer: usize,
     /// Per position of the source that was asked for, what the target says.
-    pub said: Vec<Inspected>,
+    pub inspected: Vec<Inspected>,
 }
 
 /// What was found.
@@ -232,9 +232,9 @@ impl Patch {
                 let states = source.mapped(lenses.all.first().map(AsRef::as_ref), layer)?;
                 let target_layer = self.target_layer.unwrap_or(layer);
                 let tokens = session.batch_tokens(self.batch_tokens);
-                let said = inspect(model, vocab, &put.target, target_layer, &states, put.steps, tokens)?;
-                rows.extend(source.rows(&readout, &put.name, (layer, target_layer), &said)?);
-                answers.push(Answer { layer, target_layer, said });
+                let inspected = inspect(model, vocab, &put.target, target_layer, &states, put.steps, tokens)?;
+                rows.extend(source.rows(&readout, &put.name, (layer, target_layer), &inspected)?);
+                answers.push(Answer { layer, target_layer, inspected });
                 progress.inc(1);
             }
             each.push(rows);

@@ -122,9 +122,9 @@ impl Source {
         readout: &Readout,
         subject: &str,
         (layer, to): (usize, usize),
-        said: &[Inspected],
+        inspected: &[Inspected],
     ) -> Result<Vec<MetricRow>, JobError> {
-        let first: Vec<&Tensor> = said.iter().map(|s| &s.first).collect();
+        let first: Vec<&Tensor> = inspected.iter().map(|s| &s.first).collect();
         let n = readout.normalize(&Tensor::f_stack(&first, 0)?)?;
         let read = readout.sweep(&n, Ask::default())?;
         let kl = self.teacher.kl(readout, &n, &read.lse)?;
