@@ -42,7 +42,7 @@ pub enum Error {
     #[error("{optimizer:?} fits tuned lenses only; the rung {rung} is fitted by K-FAC")]
     Optimizer {
         /// The optimiser.
-        optimizer: crate::fit::Optimizer,
+        optimizer: crate::fit::FirstOrder,
         /// The rung.
         rung: crate::Rung,
     },

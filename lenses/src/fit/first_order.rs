@@ -9,6 +9,13 @@ use crate::{Affine, Error};
 pub enum Optimizer {
     /// Natural gradient by K-FAC with a trust region per layer.
     Kfac,
+    /// One that the gradient alone moves.
+    FirstOrder(FirstOrder),
+}
+
+/// The optimisers to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstOrder {
     /// Nesterov momentum .9, weight decay 1e-3, the gradients of all layers clipped together: the released recipe.
     Sgd,
     /// `AMSGrad` (.9, .999), L2 1e-3, with the warm-up that the released recipe documents.
@@ -18,20 +25,26 @@ pub enum Optimizer {
 }
 
 impl Optimizer {
-    /// The step size at the start; for [`Optimizer::Sgd`] with its momentum's `1 - β` in it.
+    /// The step size at the start; for [`FirstOrder::Sgd`] with its momentum's `1 - β` in it.
     pub fn default_rate(self) -> f64 {
         match self {
-            Self::Kfac | Self::Sgd => 0.1,
-            Self::Adam => 1e-3,
-            Self::Muon => 0.01,
+            Self::Kfac | Self::FirstOrder(FirstOrder::Sgd) => 0.1,
+            Self::FirstOrder(FirstOrder::Adam) => 1e-3,
+            Self::FirstOrder(FirstOrder::Muon) => 0.01,
         }
     }
 
     /// Step size at step `k` of `steps`: linear to zero; Adam rises over the first fifth (at most 1000 steps).
     pub fn rate(self, base: f64, k: usize, steps: usize) -> f64 {
         let (k, steps) = (k as f64, steps as f64);
-        let warm = if self == Self::Adam { (steps / 5.0).floor().min(1000.0) } else { 0.0 };
+        let warm = if self == FirstOrder::Adam.into() { (steps / 5.0).floor().min(1000.0) } else { 0.0 };
         if k < warm { base * (k + 1.0) / warm } else { base * (steps - k) / (steps - warm).max(1.0) }
+    }
+}
+
+impl From<FirstOrder> for Optimizer {
+    fn from(optimizer: FirstOrder) -> Self {
+        Self::FirstOrder(optimizer)
     }
 }
 
@@ -65,7 +78,7 @@ pub(super) fn joint_clip(gradients: &[Tensor]) -> f64 {
 /// # Errors
 /// When libtorch fails.
 pub(super) fn step(
-    optimizer: Optimizer,
+    optimizer: FirstOrder,
     memory: &mut Memory,
     translator: &mut Affine,
     gradient: &Tensor,
@@ -75,16 +88,16 @@ pub(super) fn step(
     let d = gradient.size()[0];
     let joined = Tensor::f_cat(&[&translator.weight, &translator.bias.f_unsqueeze(-1)?], 1)?;
     let moved = match optimizer {
-        Optimizer::Sgd => {
+        FirstOrder::Sgd => {
             let g = gradient.f_add(&(&joined * 1e-3))?;
             memory.first = (&memory.first * 0.9).f_add(&g)?;
             joined.f_sub(&((g + &memory.first * 0.9) * rate))?
         }
-        Optimizer::Adam => {
+        FirstOrder::Adam => {
             let g = gradient.f_add(&(&joined * 1e-3))?;
             joined.f_sub(&(adam(memory, &g, k, true)? * rate))?
         }
-        Optimizer::Muon | Optimizer::Kfac => {
+        FirstOrder::Muon => {
             let bias =
                 (adam(memory, gradient, k, false)?.f_add(&(&joined * 0.01))? * rate).f_narrow(1, d, 1)?;
             // `first` serves Adam for the bias column and Muon's buffer for the rest: both average with .9.
@@ -132,9 +145,10 @@ mod tests {
 
     #[test]
     fn rates_fall_to_zero_and_adam_warms_up() {
-        assert_eq!(Optimizer::Sgd.rate(0.1, 0, 250), 0.1);
-        assert!((Optimizer::Sgd.rate(0.1, 249, 250) - 0.1 / 250.0).abs() < 1e-12);
-        let adam: Vec<f64> = (0..10).map(|k| Optimizer::Adam.rate(1.0, k, 10)).collect();
+        let sgd = Optimizer::from(FirstOrder::Sgd);
+        assert_eq!(sgd.rate(0.1, 0, 250), 0.1);
+        assert!((sgd.rate(0.1, 249, 250) - 0.1 / 250.0).abs() < 1e-12);
+        let adam: Vec<f64> = (0..10).map(|k| Optimizer::from(FirstOrder::Adam).rate(1.0, k, 10)).collect();
         assert_eq!(&adam[..3], [0.5, 1.0, 1.0]);
         assert!(adam[3..].windows(2).all(|w| w[1] < w[0]));
     }
@@ -145,7 +159,7 @@ mod tests {
         let mut map = Affine::identity(1, Device::Cpu);
         map.weight += 2.0;
         let g = Tensor::from_slice(&[1f32, 0.0]).view([1, 2]);
-        step(Optimizer::Sgd, &mut Memory::new(1, Device::Cpu), &mut map, &g, 0, 0.1).unwrap();
+        step(FirstOrder::Sgd, &mut Memory::new(1, Device::Cpu), &mut map, &g, 0, 0.1).unwrap();
         assert!((map.weight.double_value(&[0, 0]) - (2.0 - 0.19038)).abs() < 1e-6);
         assert_eq!(joint_clip(&[&g * 0.5]), 1.0);
         assert!((joint_clip(&[&g * 3.0, &g * 4.0]) - 0.2).abs() < 1e-6); // norm 5

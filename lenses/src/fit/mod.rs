@@ -14,7 +14,7 @@ mod kfac;
 mod natural;
 mod state;
 
-pub use first_order::Optimizer;
+pub use first_order::{FirstOrder, Optimizer};
 pub use gradient::{Gradient, Loss, Rows, gradient, loss, norm_backward};
 pub use natural::StepSize;
 use tch::{Kind, Tensor};
@@ -63,8 +63,10 @@ impl Fitter {
     /// # Errors
     /// When a first-order optimiser is asked to fit a rung that shares something.
     pub fn new(recipe: Recipe, translators: Translators) -> Result<Self, Error> {
-        if recipe.optimizer != Optimizer::Kfac && translators.rung != Rung::Tuned {
-            return Err(Error::Optimizer { optimizer: recipe.optimizer, rung: translators.rung });
+        if let Optimizer::FirstOrder(optimizer) = recipe.optimizer
+            && translators.rung != Rung::Tuned
+        {
+            return Err(Error::Optimizer { optimizer, rung: translators.rung });
         }
         let (layers, d) = (translators.layers(), translators.shared.d_model());
         let device = translators.shared.bias.device();
@@ -181,25 +183,29 @@ impl Fitter {
         }
         let frozen: Vec<bool> = sums.iter().map(Option::is_none).collect();
         let rate = self.recipe.optimizer.rate(self.recipe.rate, self.step, self.recipe.steps);
-        if self.recipe.optimizer == Optimizer::Kfac {
-            let size = StepSize { rate, trust: self.recipe.trust };
-            natural::step(&mut self.translators, &gradients, &self.factors, &frozen, size)?;
-        } else {
-            self.first_order(&gradients, &frozen, rate)?;
+        match self.recipe.optimizer {
+            Optimizer::Kfac => {
+                let size = StepSize { rate, trust: self.recipe.trust };
+                natural::step(&mut self.translators, &gradients, &self.factors, &frozen, size)?;
+            }
+            Optimizer::FirstOrder(optimizer) => self.first_order(optimizer, &gradients, &frozen, rate)?,
         }
         self.step += 1;
         Ok(losses)
     }
 
-    fn first_order(&mut self, gradients: &[Tensor], frozen: &[bool], rate: f64) -> Result<(), Error> {
-        let clip = match self.recipe.optimizer {
-            Optimizer::Sgd => first_order::joint_clip(gradients),
-            _ => 1.0,
-        };
+    fn first_order(
+        &mut self,
+        optimizer: FirstOrder,
+        gradients: &[Tensor],
+        frozen: &[bool],
+        rate: f64,
+    ) -> Result<(), Error> {
+        let clip = if optimizer == FirstOrder::Sgd { first_order::joint_clip(gradients) } else { 1.0 };
         for layer in (0..gradients.len()).filter(|l| !frozen[*l]) {
             let (memory, own) = (&mut self.memory[layer], &mut self.translators.own[layer]);
             let gradient = &gradients[layer] * clip;
-            first_order::step(self.recipe.optimizer, memory, own, &gradient, self.step, rate)?;
+            first_order::step(optimizer, memory, own, &gradient, self.step, rate)?;
         }
         Ok(())
     }

@@ -75,6 +75,10 @@ impl World {
     }
 }
 
+const SGD: Optimizer = Optimizer::FirstOrder(FirstOrder::Sgd);
+const ADAM: Optimizer = Optimizer::FirstOrder(FirstOrder::Adam);
+const MUON: Optimizer = Optimizer::FirstOrder(FirstOrder::Muon);
+
 fn recipe(optimizer: Optimizer, steps: usize) -> Recipe {
     Recipe { loss: Loss::Kl, optimizer, rate: optimizer.default_rate(), trust: 0.2, steps, patience: 4 }
 }
@@ -88,10 +92,10 @@ fn every_optimizer_lowers_every_layer_and_the_natural_one_most() {
     let world = World::new();
     let start = losses(&world.fit(recipe(Optimizer::Kfac, 0), Rung::Tuned, None));
     let mut final_means = BTreeMap::new();
-    for optimizer in [Optimizer::Kfac, Optimizer::Sgd, Optimizer::Adam, Optimizer::Muon] {
+    for optimizer in [Optimizer::Kfac, SGD, ADAM, MUON] {
         let rate = match optimizer {
             Optimizer::Kfac => 0.5,
-            Optimizer::Adam => 0.01,
+            ADAM => 0.01,
             other => other.default_rate(),
         };
         let end = losses(&world.fit(Recipe { rate, ..recipe(optimizer, 40) }, Rung::Tuned, None));
@@ -128,9 +132,9 @@ fn a_checkpoint_continues_to_the_same_bits() {
         (Optimizer::Kfac, Rung::Tuned),
         (Optimizer::Kfac, Rung::LowRank(2)),
         (Optimizer::Kfac, Rung::Gain),
-        (Optimizer::Sgd, Rung::Tuned),
-        (Optimizer::Adam, Rung::Tuned),
-        (Optimizer::Muon, Rung::Tuned),
+        (SGD, Rung::Tuned),
+        (ADAM, Rung::Tuned),
+        (MUON, Rung::Tuned),
     ] {
         let (whole, parts) =
             (world.fit(recipe(optimizer, 12), rung, None), world.fit(recipe(optimizer, 12), rung, Some(7)));
@@ -144,7 +148,7 @@ fn a_checkpoint_continues_to_the_same_bits() {
 #[test]
 fn shared_rungs_are_not_for_first_order_methods_and_bad_checkpoints_are_named() {
     let identity = |d| Translators::identity(Rung::Affine, vec![None], d, Device::Cpu);
-    let message = Fitter::new(recipe(Optimizer::Sgd, 1), identity(4)).unwrap_err().to_string();
+    let message = Fitter::new(recipe(SGD, 1), identity(4)).unwrap_err().to_string();
     assert!(message.contains("Sgd") && message.contains("affine"), "{message}");
     let state = Fitter::new(recipe(Optimizer::Kfac, 1), identity(5)).unwrap().state();
     let error = Fitter::new(recipe(Optimizer::Kfac, 1), identity(4))

@@ -122,9 +122,8 @@ impl Fit {
 
     /// What a fit would stumble over later, when the folder is there already.
     fn check_text(&self, split: &Split, tokens: usize, step_tokens: usize) -> Result<(), JobError> {
-        let (optimizer, rung) = (Optimizer::from(self.optimizer), Rung::Affine);
-        if self.kind == LensKind::Shared && optimizer != Optimizer::Kfac {
-            return Err(JobError::usage(lenses::Error::Optimizer { optimizer, rung }));
+        if let (LensKind::Shared, Optimizer::FirstOrder(optimizer)) = (self.kind, self.optimizer.into()) {
+            return Err(JobError::usage(lenses::Error::Optimizer { optimizer, rung: Rung::Affine }));
         }
         if split.held_out.is_empty() {
             return Err(JobError::usage(FitError::NothingHeldOut));

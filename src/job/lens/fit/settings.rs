@@ -10,7 +10,7 @@ use super::PromptSettings;
 use crate::{
     job::{Layers, ModelSettings, PrecisionSetting, TextSettings},
     lens::artifact::LensKind,
-    lenses::fit::{Loss, Optimizer},
+    lenses::fit::{FirstOrder, Loss, Optimizer},
 };
 
 /// Fit a lens and write it to a folder
@@ -180,9 +180,9 @@ impl From<OptimizerSetting> for Optimizer {
     fn from(setting: OptimizerSetting) -> Self {
         match setting {
             OptimizerSetting::Kfac => Self::Kfac,
-            OptimizerSetting::Sgd => Self::Sgd,
-            OptimizerSetting::Adam => Self::Adam,
-            OptimizerSetting::Muon => Self::Muon,
+            OptimizerSetting::Sgd => FirstOrder::Sgd.into(),
+            OptimizerSetting::Adam => FirstOrder::Adam.into(),
+            OptimizerSetting::Muon => FirstOrder::Muon.into(),
         }
     }
 }
