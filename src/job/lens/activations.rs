@@ -2,18 +2,48 @@
 
 use std::path::Path;
 
-use super::Plan;
 use crate::{
     hook::HookPoint,
-    job::{AllWindows, JobError, Session, SetTo, Setting, Source, Watch},
+    job::{AllWindows, JobError, ModelSettings, Session, SetTo, Setting, Source, TextSettings, Watch},
     lens::fit::{Exported, windows},
+    model::{Model, ModelError},
     results::run::Manifest,
     sources::hub,
-    sources::text::TextStats,
-    states::store::ActivationStore,
+    sources::text::{BosPolicy, TextStats, Window, WindowOptions},
+    states::{
+        States,
+        store::{ActivationStore, StoreError},
+    },
 };
 
-/// Opens the export and checks that it holds what a fit needs: states of this model at every token of unpacked documents.
+/// Refuses a job without a text, or with two.
+pub(super) fn check_source(
+    text: &TextSettings,
+    model: &ModelSettings,
+    activations: Option<&Path>,
+) -> Result<(), JobError> {
+    let setting = Setting("activations");
+    if activations.is_none() {
+        let none = format!("there is no text; give files, or {setting}");
+        return if text.data.is_empty() { Err(JobError::setting("data", none)) } else { Ok(()) };
+    }
+    let of_text = [
+        ("data", !text.data.is_empty()),
+        ("text_column", text.text_column.is_some()),
+        ("seq_len", text.seq_len.is_some()),
+        ("pack", text.pack),
+        ("bos", model.bos != BosPolicy::Auto),
+    ];
+    match of_text.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => Err(JobError::setting(
+            name,
+            format!("{setting} stand for the text, and were made with their own"),
+        )),
+    }
+}
+
+/// Opens the export and checks that it holds what a lens needs: states of this model at every token of unpacked documents.
 pub(super) fn open(dir: &Path, session: &Session) -> Result<ActivationStore, JobError> {
     let store = ActivationStore::open(dir).map_err(JobError::usage)?;
     let manifest = store.manifest();
@@ -22,10 +52,13 @@ pub(super) fn open(dir: &Path, session: &Session) -> Result<ActivationStore, Job
         let model = Setting("model");
         return Err(JobError::check(format!("{}: made with another model than {model}", dir.display())));
     }
+    if is_import(manifest) {
+        return Ok(store);
+    }
     let config = |name: &str| manifest.config.get(name).and_then(|v| v.as_str()).unwrap_or_default();
     if config("positions") != "all" {
         return Err(JobError::usage(format!(
-            "{}: exported with {}; a lens is fitted to all positions",
+            "{}: exported with {}; a lens reads all positions",
             dir.display(),
             SetTo("positions", config("positions"))
         )));
@@ -40,25 +73,81 @@ pub(super) fn open(dir: &Path, session: &Session) -> Result<ActivationStore, Job
     Ok(store)
 }
 
-/// The windows the export was made from, and their length at most.
-pub(super) fn text(store: &ActivationStore, limit: Option<u64>) -> Result<(AllWindows, usize), JobError> {
+/// Whether others computed the states: every document whole.
+fn is_import(manifest: &Manifest) -> bool {
+    manifest.kind == "import"
+}
+
+/// Refuses an export without one of these points, or without the last layer, from which the model's own prediction comes.
+pub(super) fn check_points(
+    store: &ActivationStore,
+    points: &[HookPoint],
+    n_layers: usize,
+) -> Result<(), JobError> {
+    for point in points.iter().chain(&[HookPoint::resid_pre(n_layers)]) {
+        let (hook, layer) = (point.short_name(), point.layer(n_layers) as u32);
+        store.check_column(hook, layer).map_err(JobError::usage)?;
+    }
+    Ok(())
+}
+
+/// The windows the export was made from, and how they were cut.
+pub(super) fn text(
+    store: &ActivationStore,
+    source: &Source<'_>,
+    limit: Option<u64>,
+) -> Result<(AllWindows, WindowOptions), JobError> {
     let manifest = store.manifest();
-    let seq_len = manifest.config.get("seq_len").and_then(serde_json::Value::as_u64);
-    let seq_len = seq_len.ok_or_else(|| JobError::failed("the export's manifest has no seq_len"))? as usize;
-    let windows = windows(&store.rows()?, seq_len, limit);
+    let ids = store.rows()?;
+    let seq_len = match manifest.config.get("seq_len").and_then(serde_json::Value::as_u64) {
+        Some(seq_len) => seq_len as usize,
+        None if is_import(manifest) => ids.pos.iter().max().map_or(1, |last| *last as usize + 1),
+        None => return Err(JobError::failed("the export's manifest has no seq_len")),
+    };
+    let mut windows = windows(&ids, seq_len, limit);
     let tokens: u64 = windows.iter().map(|w| w.ids.len() as u64).sum();
-    let documents = windows.chunk_by(|a, b| a.segments[0].doc_id == b.segments[0].doc_id).count() as u64;
+    let documents = windows.chunk_by(same_document).count() as u64;
     let whole = manifest.counts;
+    let reached_limit = tokens < whole.tokens;
+    let bytes = count_bytes(&mut windows, source, manifest)?;
+    // What tokens are spelled as is their text, but for tokenizers that change it; then the sum is another.
+    let known = reached_limit || is_import(manifest) || bytes == whole.text_bytes;
+    if !known {
+        windows.iter_mut().flat_map(|w| &mut w.segments).for_each(|segment| segment.doc_bytes = 0);
+    }
     let stats = TextStats {
         documents,
         windows: windows.len() as u64,
         tokens,
-        text_bytes: if tokens == whole.tokens { whole.text_bytes } else { 0 },
-        reached_limit: tokens < whole.tokens,
+        text_bytes: if known { bytes } else { whole.text_bytes },
+        reached_limit,
         ..TextStats::default()
     };
     let lead = manifest.bos.as_ref().map_or_else(String::new, |bos| bos.reason.clone());
-    Ok((AllWindows { windows, stats, lead }, seq_len))
+    let options = WindowOptions { seq_len, max_tokens: limit, pack: false };
+    Ok((AllWindows { windows, stats, lead }, options))
+}
+
+fn same_document(a: &Window, b: &Window) -> bool {
+    a.segments[0].doc_id == b.segments[0].doc_id
+}
+
+/// Writes into the windows how many bytes of text their documents have, and gives the sum.
+fn count_bytes(windows: &mut [Window], source: &Source<'_>, manifest: &Manifest) -> Result<u64, JobError> {
+    let lead: Vec<u32> = manifest.bos.as_ref().map_or_else(Vec::new, |bos| {
+        if bos.prefix.is_empty() { bos.id.into_iter().collect() } else { bos.prefix.clone() }
+    });
+    let mut all = 0;
+    for document in windows.chunk_by_mut(same_document) {
+        let ids: Vec<u32> = document.iter().flat_map(|w| w.ids.iter().copied()).collect();
+        let added = if ids.starts_with(&lead) { lead.len() } else { 0 };
+        let bytes = source.tokenizer.decode(&ids[added..])?.len() as u64;
+        all += bytes;
+        for segment in document.iter_mut().flat_map(|w| &mut w.segments) {
+            (segment.doc_added, segment.doc_bytes) = (added as u32, bytes);
+        }
+    }
+    Ok(all)
 }
 
 /// Puts the export's text in place of the files that were not given.
@@ -70,24 +159,43 @@ pub(super) fn record(store: &ActivationStore, manifest: &mut Manifest) {
     manifest.config["activations"] = export.job.clone().into();
 }
 
-/// Unpacks what the fit needs beside the lens.
+/// Unpacks points and the last layer, for reading in any order.
 pub(super) fn unpack(
     store: &ActivationStore,
-    source: &Source<'_>,
-    plan: &Plan,
+    session: &Session,
+    points: &[HookPoint],
     text: &AllWindows,
     out: &Path,
     watch: &dyn Watch,
 ) -> Result<Exported, JobError> {
-    let mut points = plan.points.clone();
-    let target = HookPoint::resid_pre(plan.target);
-    if plan.target < plan.n_layers && !points.contains(&target) {
-        points.push(target);
-    }
     let rows = store.n_rows() as u64 * (points.len() as u64 + 1);
     let progress = watch.begin("unpacking", "rows", Some(rows));
-    let (n_layers, device) = (source.session.spec.n_layers, source.session.device);
-    let unpacked =
-        Exported::unpack(store, &points, n_layers, &text.windows, (out, device), |n| progress.inc(n));
-    Ok(unpacked?)
+    let (n_layers, device) = (session.spec.n_layers, session.device);
+    Ok(Exported::unpack(store, points, n_layers, &text.windows, (out, device), |n| progress.inc(n))?)
+}
+
+/// Where the states of windows come from.
+pub(super) enum Stream<'a> {
+    /// The model runs.
+    Model(&'a Model),
+    /// It ran earlier.
+    Exported(Exported),
+}
+
+impl Stream<'_> {
+    /// Hands `f` the states of `windows` at `points` and at the last layer, as [`States::each`].
+    pub(super) fn each<E: From<ModelError> + From<StoreError>>(
+        &self,
+        points: &[HookPoint],
+        windows: &[&Window],
+        rows: usize,
+        f: impl FnMut(&States, &[usize]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self {
+            Self::Model(model) => States::each(model, points, windows, rows, f),
+            Self::Exported(exported) => {
+                States::each_from(windows, rows, |some| exported.states(points, some), f)
+            }
+        }
+    }
 }
