@@ -174,6 +174,50 @@ fn same_numbers(a: &Path, b: &Path) {
 }
 
 #[test]
+fn a_transfer_from_exports_is_that_of_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // Two sets of other pairs each, dealt out by the header's place.
+    let text = std::fs::read_to_string(fixture("probes/statements.csv")).unwrap();
+    let (header, rows) = text.split_once('\n').unwrap();
+    let rows: Vec<&str> = rows.lines().collect();
+    let mut sets = Vec::new();
+    for (number, half) in rows.chunks(rows.len() / 2).take(2).enumerate() {
+        let file = at(&format!("set{number}.csv"));
+        std::fs::write(&file, format!("{header}\n{}\n", half.join("\n"))).unwrap();
+        let export = at(&format!("states{number}"));
+        let mut command = layerscope();
+        command.args(words("export --quiet --hooks resid_pre --layers 2,6 --model")).arg(gpt2());
+        let ended = end(command.arg("--data").arg(&file).arg("--out").arg(&export));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        sets.push((path(file), path(export)));
+    }
+    let transfer = |out: &str, exports: &[&str]| {
+        let mut args =
+            words("probe transfer --quiet --group-column pair --layers 2,6 --probe mean-diff --model");
+        args.extend([gpt2(), "--out".into(), path(at(out)), "--data".into()]);
+        args.extend(sets.iter().map(|(data, _)| data.clone()));
+        if !exports.is_empty() {
+            args.push("--activations".into());
+            args.extend(exports.iter().map(|export| (*export).to_owned()));
+        }
+        end(layerscope().args(args))
+    };
+    let exports: Vec<&str> = sets.iter().map(|(_, export)| export.as_str()).collect();
+    for (out, exports) in [("model", &[][..]), ("states", &exports)] {
+        let ended = transfer(out, exports);
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    }
+    same_numbers(&at("model"), &at("states"));
+    assert!(read_metrics(&at("states")).unwrap().len() > 8);
+    // One of them, or in the other order: other texts.
+    let one = transfer("none", &exports[..1]);
+    assert!(one.code == Some(2) && one.err.contains("--activations: 1 of them, but 2 sets"), "{}", one.err);
+    let swapped = transfer("none", &[exports[1], exports[0]]);
+    assert!(swapped.code == Some(1) && swapped.err.contains("the export has"), "{}", swapped.err);
+}
+
+#[test]
 fn grouped_data_without_a_group_column_warns() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("a.csv");

@@ -111,7 +111,7 @@ mod tests {
     fn the_tour_can_be_typed() {
         let commands: Vec<Vec<String>> =
             TOUR.lines().filter_map(|l| l.strip_prefix("$ ")).map(typed).collect();
-        assert_eq!(commands.len(), 21);
+        assert_eq!(commands.len(), 22);
         for words in commands {
             let argv = ["layerscope"].into_iter().chain(words.iter().map(String::as_str));
             assert!(Cli::try_parse_from(argv).is_ok(), "{words:?}");

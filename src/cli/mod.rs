@@ -3,6 +3,7 @@
 mod args;
 mod completions;
 mod config;
+mod convert;
 mod crash;
 mod demo;
 mod exit;
@@ -56,6 +57,7 @@ enum Command {
     View(Box<view::ViewArgs>),
     Export(Box<export::ExportArgs>),
     Import(Box<import::ImportArgs>),
+    Convert(Box<convert::ConvertArgs>),
     Generate(Box<generate::GenerateArgs>),
     Lens(lens::LensCommand),
     Future(Box<future::FutureArgs>),
@@ -101,6 +103,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::View(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
+        Command::Convert(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Lens(command) => command.run(),
         Command::Future(command) => command.run(),

@@ -102,6 +102,7 @@ jobs! {
     View: view::View,
     Export: super::export::Export,
     Import: super::import::Import,
+    Convert: super::convert::Convert,
     ProbeSweep: super::probe::Sweep,
     ProbeLaw: super::probe::Law,
     ProbeTransfer: super::probe::Transfer,

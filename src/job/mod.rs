@@ -12,6 +12,7 @@
 mod any;
 pub mod bundled;
 mod chat;
+pub mod convert;
 mod error;
 pub mod export;
 pub mod import;

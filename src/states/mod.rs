@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 mod compute_tests;
+pub mod convert;
+mod encoded;
 pub mod export;
 pub mod foreign;
 mod rows;

@@ -85,6 +85,23 @@ fn the_values_are_those_of_the_file() {
 }
 
 #[test]
+fn arrays_that_numpy_compressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let found = import(&source("compressed.npz"), "npy", &at("out"), &[]);
+    assert_eq!((hooks(&found), &found["documents"]), (vec!["blocks.3.hook_resid_pre".to_owned()], &json!(2)));
+    import(&source("hf.safetensors"), "hf", &at("hf"), &["--layers", "3"]);
+    let [a, b] =
+        ["out", "hf"].map(|run| ActivationStore::open(&at(run)).unwrap().matrix("resid_pre", 3).unwrap());
+    assert_eq!(a, b);
+    // Bytes that changed since, in the middle of the first array.
+    let mut bytes = std::fs::read(fixture("import/compressed.npz")).unwrap();
+    bytes[400] ^= 0x55;
+    std::fs::write(at("bad.npz"), bytes).unwrap();
+    refused(&path(at("bad.npz")), "npy", &[], 2, &["bad.npz"]);
+}
+
+#[test]
 fn a_cache_of_transformer_lens() {
     let folder = tempfile::tempdir().unwrap();
     let found = import(&source("tl.pt"), "tl", &folder.path().join("out"), &[]);
@@ -127,6 +144,45 @@ fn requests_of_vllm() {
     refused(&source("vllm"), "vllm", &["--layers", "3"], 2, &["hidden_states has shape"]);
     refused(&source("vllm"), "vllm", &["--layers", "3,9"], 2, &["no layer 9"]);
     refused(&source("vllm"), "vllm", &["--layers", "4,8"], 3, &["it is the model's blocks.3.hook_resid_pre"]);
+}
+
+#[test]
+fn responses_of_vllm_lens() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let found = import(&source("vllm-lens"), "vllm-lens", &out, &["--layers", "3,8"]);
+    assert_eq!(hooks(&found), ["blocks.3.hook_resid_pre", "blocks.8.hook_resid_pre"]);
+    // bf16 has 8 bits: half of 2^-8 at most, and a third of that on average.
+    assert!(worst(&found) < 0.004 && worst(&found) > 1e-4, "{found}");
+    // The same states of the same tokens as vLLM's own connector keeps; the token that was sampled has none.
+    let other = folder.path().join("vllm");
+    import(&source("vllm"), "vllm", &other, &["--layers", "3,8"]);
+    let [a, b] = [&out, &other].map(|run| ActivationStore::open(run).unwrap());
+    assert_eq!(a.rows().unwrap(), b.rows().unwrap());
+    for layer in [3, 8] {
+        assert_eq!(a.matrix("resid_pre", layer).unwrap(), b.matrix("resid_pre", layer).unwrap());
+    }
+    let refuse = |more: &[&str], code, says: &[&str]| {
+        refused(&source("vllm-lens"), "vllm-lens", more, code, says);
+    };
+    refuse(&[], 2, &["2 of 8 layers", "layer k of vllm-lens is k+1 here", "--layers"]);
+    // Its own numbers: the layer before, which the model tells.
+    refuse(&["--layers", "2,7"], 3, &["it is the model's blocks.3.hook_resid_pre"]);
+    refuse(&["--layers", "0,8"], 2, &["no layer 0", "what leaves blocks"]);
+    refuse(&["--layers", "3"], 2, &["2 layers, not 1"]);
+    for (from, to, says) in [
+        ("\"prompt_token_ids\"", "\"p\"", "return_token_ids"),
+        ("\"compression\": \"zstd\"", "\"compression\": \"lz4\"", "compressed by lz4"),
+        ("\"shape\": [2, ", "\"shape\": [3, ", "bytes of numbers, but"),
+        ("\"residual_stream\"", "\"stream\"", "missing field `residual_stream`"),
+        ("\"token_ids\": [3]", "\"token_ids\": [3, 4]", "states of 8 tokens"),
+    ] {
+        let text = std::fs::read_to_string(fixture("import/vllm-lens/req-0.json")).unwrap();
+        assert!(text.contains(from), "{from}");
+        let file = folder.path().join("bad.json");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+        refused(&path(&file), "vllm-lens", &["--layers", "3,8"], 2, &[says]);
+    }
 }
 
 /// The faults that people make: the next layer's states, the last one normed, centred ones, another text, another number.

@@ -1,6 +1,7 @@
 //! The command line from the outside: streams, exit codes, files.
 
 mod basics;
+mod convert;
 mod export;
 mod generate;
 mod import;

@@ -43,7 +43,7 @@ class Rows(NDArrayOperatorsMixin):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32, or float16 where the export was made so."""
+        """float32, or float16 where the export was made so (bf16 is read as float32)."""
         return self.pieces[0].dtype
 
     @property
@@ -133,6 +133,11 @@ class Activations(Run):
     def format(self) -> str:
         """`arrow`, `parquet`, `npy` or `safetensors`."""
         return str(self._layout["format"])
+
+    @property
+    def act_dtype(self) -> str:
+        """The number type of the files: `f32`, `f16` or `bf16`."""
+        return str(self._layout["dtype"])
 
     def __len__(self) -> int:
         return int(self.manifest["counts"]["rows"])
@@ -227,13 +232,20 @@ def _pieces(path: Path) -> list[npt.NDArray[Any]]:
     if path.suffix == ".npy":
         return [np.load(path, mmap_mode="c")]
     if path.suffix == ".safetensors":
-        return [dict(safetensors(path))["act"]]
+        act = dict(safetensors(path))["act"]
+        return [_widened(act) if act.dtype == np.uint16 else act]
     if path.suffix == ".arrow":
         return list(_mapped(path))
     from pyarrow import parquet
 
     act = parquet.read_table(path, columns=["act"], partitioning=None)["act"].combine_chunks()
     return [act.flatten().to_numpy().reshape(len(act), -1)]
+
+
+def _widened(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """bf16, which numpy does not have, as float32: the same numbers, in memory."""
+    wide: npt.NDArray[np.float32] = (bits.astype(np.uint32) << 16).view(np.float32)
+    return wide
 
 
 def _mapped(path: Path) -> Iterator[npt.NDArray[Any]]:

@@ -152,7 +152,7 @@ class Model:
         self,
         source: str | PathLike[str],
         *,
-        format: Literal["transformer_lens", "transformers", "saelens", "vllm", "npy"],
+        format: Literal["transformer_lens", "transformers", "saelens", "vllm", "vllm_lens", "npy"],
         layers: Layers | None = None,
         check: int = 8,
         out: str | PathLike[str] | None = None,
@@ -166,7 +166,7 @@ class Model:
         >>> Model("fixtures/gpt2-alice-8l").import_("fixtures/import/tl.pt", format="transformer_lens")["resid_pre", 2].shape[1]
         128
         """
-        maker = {"transformer_lens": "tl", "transformers": "hf"}.get(format, format)
+        maker = {"transformer_lens": "tl", "transformers": "hf", "vllm_lens": "vllm-lens"}.get(format, format)
         found: Activations = self._into(
             "import", out, source=str(source), layers=layers, check=check, format="arrow", **{"as": maker}, **settings
         )
@@ -190,7 +190,7 @@ class Model:
 
     def evaluate(
         self,
-        data: Paths,
+        data: Paths | None = None,
         *,
         lens: Lenses = "logit",
         layers: Layers | None = None,
@@ -198,14 +198,22 @@ class Model:
         out: str | PathLike[str] | None = None,
         **settings: Any,
     ) -> Evaluation:
-        """CE, KL(model ‖ lens), agreement by lens and layer (nats, shares), with intervals over documents."""
+        """CE, KL(model ‖ lens), agreement by lens and layer (nats, shares), with intervals over documents.
+
+        `activations=`, an export of the layers and of the last one, stands for the text and its forward passes.
+        """
         found: Evaluation = self._into(
             "lens eval", out, data=listed(data), lens=listed(lens), layers=layers, tokens=whole(tokens), **settings
         )
         return found
 
-    def transfer(self, data: Paths, *, lens: Lenses, out: str | PathLike[str] | None = None, **settings: Any) -> Run:
-        """How the translator of every layer reads the states of every other: the matrix, geometry, corrections."""
+    def transfer(
+        self, data: Paths | None = None, *, lens: Lenses, out: str | PathLike[str] | None = None, **settings: Any
+    ) -> Run:
+        """How the translator of every layer reads the states of every other: the matrix, geometry, corrections.
+
+        `activations=` as in `evaluate`.
+        """
         found: Run = self._into("lens transfer", out, data=listed(data), lens=listed(lens), **settings)
         return found
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _worker
 from ._files import read_json, read_table, scratch
@@ -111,6 +111,26 @@ class Run:
         _worker.shared().run("report", {"runs": [str(self.path)], "out": str(out), "force": force})
         return Path(out).absolute() / "report.html"
 
+    def to(
+        self,
+        tool: Literal["hf", "saelens", "vllm-lens", "logitlenskit", "neuronpedia"],
+        *,
+        out: str | PathLike[str] | None = None,
+        **settings: Any,
+    ) -> Path:
+        """Writes the run in the files of another tool, without a model; the path that it opens.
+
+        Activations become a dataset (`hf`, for `datasets.load_from_disk`), SAELens' cache (`saelens`, `context=` tokens a
+        row) or vllm-lens' responses; a saved view logitlenskit's JSON; probes Neuronpedia's vectors (`model_id=`).
+        `layers=` chooses some.
+
+        >>> from layerscope import Model
+        >>> acts = Model("fixtures/gpt2-alice-8l").export("fixtures/stories.jsonl", layers=[3], tokens=100)
+        >>> sorted(path.name for path in acts.to("saelens", context=16).iterdir() if path.suffix != ".json")
+        ['data-00000-of-00001.arrow']
+        """
+        return _converted(str(self.path), tool, out, settings)
+
     def _repr_html_(self) -> str:
         rows = self.rows()
         title = f"<b>{html.escape(self.manifest.get('kind', ''))}</b> <code>{html.escape(str(self.path))}</code>"
@@ -127,6 +147,16 @@ class Run:
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
+
+
+def _converted(source: str, tool: str, out: str | PathLike[str] | None, settings: dict[str, Any]) -> Path:
+    from ._settings import job as as_job
+
+    folder = scratch("converted") if out is None else Path(out)
+    job = as_job({"source": source, "to": tool, "out": str(folder), **settings})
+    _worker.shared().run("convert", job)
+    names = {"vllm-lens": "responses", "logitlenskit": "logitlenskit", "neuronpedia": "vectors"}
+    return folder.absolute() / names.get(tool, "")
 
 
 class Evaluation(Run):
@@ -148,6 +178,12 @@ class Probe:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path,)
+
+    def to(
+        self, tool: Literal["neuronpedia"] = "neuronpedia", *, out: str | PathLike[str] | None = None, **settings: Any
+    ) -> Path:
+        """Its direction as Neuronpedia takes vectors: a folder with a JSON file, the body of `POST /api/vector/new`."""
+        return _converted(str(self.path), tool, out, settings)
 
     @property
     def layer(self) -> int:
@@ -245,6 +281,18 @@ class View:
         """Writes the interactive page, one offline file; its path."""
         target = Path(path) if path is not None else scratch("view.html")
         self._model.run("view", **self._settings, html=target, force=force)
+        return target.absolute()
+
+    def to(
+        self,
+        tool: Literal["logitlenskit"] = "logitlenskit",
+        *,
+        out: str | PathLike[str] | None = None,
+        force: bool = False,
+    ) -> Path:
+        """Writes the JSON that logitlenskit's widget shows, of one prompt and one lens; its path."""
+        target = Path(out) if out is not None else scratch("view.json")
+        self._model.run("view", **self._settings, force=force, **{tool: target})
         return target.absolute()
 
     @cached_property

@@ -139,6 +139,7 @@ impl Job for Export {
     }
 
     fn run(&self, watch: &dyn Watch) -> Result<Exported, JobError> {
+        check_dtype(self.format, self.act_dtype)?;
         let session = Session::open(&self.model, watch)?;
         let source = Source::open(&session, &self.text, watch)?;
         let points = self.points(&session)?;
@@ -183,6 +184,21 @@ impl Export {
         });
         Ok(manifest)
     }
+}
+
+/// Refuses numbers that the format does not have.
+///
+/// # Errors
+/// The setting and what helps.
+pub(super) fn check_dtype(format: Format, dtype: ActDtype) -> Result<(), JobError> {
+    if format.holds(dtype) {
+        return Ok(());
+    }
+    let (format, dtype) = (format.extension(), dtype.name());
+    let line = format!(
+        "{format} has no {dtype}; choose safetensors, or parquet, which keeps them as f32 whose zeros compress away"
+    );
+    Err(JobError::setting("format", line))
 }
 
 /// Says what is wrong with a complete export's files, which are made again now.

@@ -8,7 +8,9 @@ use std::{num::NonZeroU64, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Job, JobError, Layers, ModelSettings, Session, Setting, Watch, hashes, shown};
+use super::{
+    Job, JobError, Layers, ModelSettings, Session, Setting, Watch, export::check_dtype, hashes, shown,
+};
 use crate::{
     results::{run::Counts, words::counted},
     sources::text::Tokenizer,
@@ -125,6 +127,7 @@ impl Job for Import {
         if self.tolerance.is_some_and(|x| !(x > 0.0 && x.is_finite())) {
             return Err(JobError::setting("tolerance", "expected a number above 0"));
         }
+        check_dtype(self.format, self.act_dtype)?;
         let session = Session::open(&self.model, watch)?;
         let tokenizer = session.tokenizer(watch)?;
         let foreign = foreign::open(&self.request(), &session.spec).map_err(Self::refused)?;

@@ -13,6 +13,7 @@ pub use future::{At, Future, FutureFound};
 pub use generate::{Continuation, Generate, Generation, Listener, NewToken};
 pub use patch::{Answer, Line as PatchLine, Patch, Patched};
 pub use schedule::{Schedule, Scheduled};
+pub(super) use steer::directions;
 pub use steer::{FoundSettings, Steer, Steered};
 pub use think::{
     EmbeddingLengths, Rescaling, SpaceMeasured, Think, ThinkSpace, Thinking, ThoughtPrompt, Thoughts,

@@ -8,7 +8,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{LensRequest, Lenses, block_hook, check_shapes, open, read, records, site_of};
+use super::{
+    LensRequest, Lenses, activations, activations::Stream, block_hook, check_shapes, open, read, records, site_of,
+};
 use crate::{
     hook::HookPoint,
     job::{
@@ -22,19 +24,19 @@ use crate::{
         },
     },
     lenses::Readout,
-    model::Model,
     results::run::{Found, METRICS, MetricRow, RunDir, read_metrics, write_atomic, write_metrics},
     sources::{
         chat::{TurnPositions, TurnSelector},
         text::{Window, WindowOptions, turn_positions},
     },
-    states::States,
+    states::{States, store::ActivationStore},
 };
 
 /// Evaluate lenses on a text, every layer in one pass, with intervals over documents
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(mut_arg("data", |data| data.required(false).required_unless_present("activations"))))]
 pub struct Eval {
     /// The model.
     #[serde(flatten)]
@@ -44,6 +46,15 @@ pub struct Eval {
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub text: TextSettings,
+    /// In place of [`TextSettings::data`]: an export of what the lenses read and of the last layer's `resid_pre` at all positions.
+    #[cfg_attr(feature = "cli", arg(
+        long,
+        help = "In place of --data: an export of resid_pre (or the lenses' site) and of the last layer's resid_pre at all positions",
+        conflicts_with_all = ["data", "text_column", "stdin_format", "seq_len", "pack", "bos", "positions"],
+        value_name = "EXPORT"
+    ))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<PathBuf>,
     /// `logit` or a lens folder; repeat for several
     #[cfg_attr(feature = "cli", arg(long, required = true, value_name = "logit|LENSDIR"))]
     pub lens: Vec<PathBuf>,
@@ -96,6 +107,7 @@ impl Default for Eval {
         Self {
             model: ModelSettings::default(),
             text: TextSettings::default(),
+            activations: None,
             lens: Vec::new(),
             out: PathBuf::new(),
             layers: None,
@@ -131,19 +143,23 @@ impl Job for Eval {
     crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Evaluated, JobError> {
+        activations::check_source(&self.text, &self.model, self.activations.as_deref())?;
         let requests = read(&self.lens)?;
         let session = Session::open(&self.model, watch)?;
         let source = Source::open(&session, &self.text, watch)?;
         check_shapes(&requests, &session.spec)?;
         session.announce(watch);
         let points = self.points(&session, site_of(&requests))?;
-        let options = source.window_options(&self.text)?;
-        let text = source.windows(&options, watch)?;
+        let store = self.store(&session, &points)?;
+        let (text, options) = self.windows(&source, store.as_ref(), watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
+        manifest.config = self.config(&source, &points, &options);
+        if let Some(store) = &store {
+            activations::record(store, &mut manifest);
+        }
         self.leakage.of_lenses(&requests, &text.windows, &source, &mut manifest, watch)?;
         manifest.lenses = records(&requests)?;
-        manifest.config = self.config(&source, &points, &options);
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
@@ -153,7 +169,13 @@ impl Job for Eval {
         let model = session.load(watch)?;
         let lenses = open(&requests, model, self.other_unembedding, watch)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(TOKENS))?;
-        let rows = self.evaluate(&source, (&requests, &lenses), &points, &text, watch)?;
+        let stream = match &store {
+            Some(store) => {
+                Stream::Exported(activations::unpack(store, &session, &points, &text, &self.out, watch)?)
+            }
+            None => Stream::Model(model),
+        };
+        let rows = self.evaluate(&source, (&requests, &lenses), (&points, &stream), &text, watch)?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
         Ok(Evaluated { rows })
@@ -161,6 +183,31 @@ impl Job for Eval {
 }
 
 impl Eval {
+    /// The export that stands for the text.
+    fn store(&self, session: &Session, points: &[HookPoint]) -> Result<Option<ActivationStore>, JobError> {
+        let Some(dir) = &self.activations else { return Ok(None) };
+        if self.positions.is_some() {
+            return Err(JobError::setting("positions", "chats are read from their text; give data"));
+        }
+        let store = activations::open(dir, session)?;
+        activations::check_points(&store, points, session.spec.n_layers)?;
+        Ok(Some(store))
+    }
+
+    /// The text, and how it is cut.
+    fn windows(
+        &self,
+        source: &Source<'_>,
+        store: Option<&ActivationStore>,
+        watch: &dyn Watch,
+    ) -> Result<(AllWindows, WindowOptions), JobError> {
+        if let Some(store) = store {
+            return activations::text(store, source, self.text.tokens);
+        }
+        let options = source.window_options(&self.text)?;
+        Ok((source.windows(&options, watch)?, options))
+    }
+
     /// Where lenses read: the layers asked for, below the last.
     fn points(&self, session: &Session, site: &str) -> Result<Vec<HookPoint>, JobError> {
         let mut layers = session.layers(self.layers.as_ref())?;
@@ -211,12 +258,12 @@ impl Eval {
         config
     }
 
-    /// The text through the model once.
+    /// The text once, through the model or from its states.
     fn evaluate(
         &self,
         source: &Source<'_>,
         (requests, lenses): (&[LensRequest], &Lenses),
-        points: &[HookPoint],
+        (points, stream): (&[HookPoint], &Stream<'_>),
         text: &AllWindows,
         watch: &dyn Watch,
     ) -> Result<Vec<MetricRow>, JobError> {
@@ -234,7 +281,7 @@ impl Eval {
         let mut evaluation = evaluation.at(self.chosen(source, future)?);
         let mut baselines = future.then(|| Baselines::count(text.windows.iter(), horizons, source.vocab()));
         let pass = Pass {
-            model,
+            stream,
             readout: &readout,
             points,
             text,
@@ -273,9 +320,9 @@ fn numbers(points: &[HookPoint]) -> Vec<usize> {
     points.iter().map(|point| point.layer(0)).collect()
 }
 
-/// One pass of the text through the model.
+/// One pass over the states of the text.
 struct Pass<'a> {
-    model: &'a Model,
+    stream: &'a Stream<'a>,
     readout: &'a Readout,
     points: &'a [HookPoint],
     text: &'a AllWindows,
@@ -296,23 +343,17 @@ impl Pass<'_> {
         for (first, some) in (0..).step_by(AT_ONCE).zip(self.text.windows.chunks(AT_ONCE)) {
             let some: Vec<&Window> = some.iter().collect();
             let windows = (&some[..], self.batch_tokens);
-            States::each(
-                self.model,
-                self.points,
-                windows,
-                &stage,
-                |states, places| -> Result<(), EvalError> {
-                    let clusters = self.clusters.as_ref().map(|c| -> Vec<u64> {
-                        let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
-                        places.iter().flat_map(of).collect()
-                    });
-                    let own = evaluation.add(states, clusters.as_deref(), readings)?;
-                    if let Some(baselines) = &mut baselines {
-                        baselines.add(self.readout, &own, &states.docs)?;
-                    }
-                    Ok(())
-                },
-            )?;
+            self.stream.each(self.points, windows, &stage, |states, places| -> Result<(), EvalError> {
+                let clusters = self.clusters.as_ref().map(|c| -> Vec<u64> {
+                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
+                    places.iter().flat_map(of).collect()
+                });
+                let own = evaluation.add(states, clusters.as_deref(), readings)?;
+                if let Some(baselines) = &mut baselines {
+                    baselines.add(self.readout, &own, &states.docs)?;
+                }
+                Ok(())
+            })?;
         }
         Ok(())
     }

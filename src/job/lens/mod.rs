@@ -1,5 +1,6 @@
 //! Jobs about lenses.
 
+mod activations;
 mod causal;
 mod eval;
 mod fit;

@@ -1,6 +1,7 @@
 //! Jobs about probes: what a linear reader finds in every layer.
 
 mod apply;
+mod exported;
 mod labelled;
 mod labels;
 mod law;
@@ -20,6 +21,8 @@ pub use points::PointSettings;
 pub use rare::RareSettings;
 pub use sweep::{Summarised, Sweep, Swept};
 pub use transfer::{Transfer, Transferred};
+
+use exported::{check_made_by, from_store, open_export};
 
 use super::{Job, JobError, Session, Watch, hashes, shown};
 use crate::{

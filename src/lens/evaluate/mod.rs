@@ -37,6 +37,9 @@ pub enum EvalError {
     /// The model cannot run, or a state is not finite.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// States that were exported cannot be read.
+    #[error(transparent)]
+    Store(Box<crate::states::store::StoreError>),
     /// A lens cannot read.
     #[error("{lens}, layer {layer}: {source}")]
     Lens {
@@ -68,6 +71,12 @@ pub enum EvalError {
     /// Somebody asked to stop.
     #[error("interrupted; repeat the command to start over")]
     Interrupted(#[from] Stopped),
+}
+
+impl From<crate::states::store::StoreError> for EvalError {
+    fn from(error: crate::states::store::StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 /// One lens at one layer; the model itself is the last subject.

@@ -81,7 +81,23 @@ impl Exported {
         Ok(Self { columns, starts, n_layers, device })
     }
 
-    fn rows(&self, point: HookPoint, windows: &[&Window]) -> Result<Tensor, FitError> {
+    /// The states of `windows` at `points` and at the last layer, as [`States::of`].
+    ///
+    /// # Errors
+    /// A point or window that was not unpacked, a disk that fails, and states that are not finite.
+    pub fn states<E: From<ModelError> + From<StoreError>>(
+        &self,
+        points: &[HookPoint],
+        windows: &[&Window],
+    ) -> Result<States, E> {
+        States::new(points, last(self.n_layers), windows, |point| self.rows(point, windows))
+    }
+
+    fn rows<E: From<ModelError> + From<StoreError>>(
+        &self,
+        point: HookPoint,
+        windows: &[&Window],
+    ) -> Result<Tensor, E> {
         let missing = || ModelError::Input(format!("{point} was not unpacked"));
         let column = self.columns.get(&key(point, self.n_layers)).ok_or_else(missing)?;
         let mut values = Vec::new();
@@ -102,9 +118,7 @@ impl Residuals for Exported {
         stage: &Underway<'_>,
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
-        let end = last(self.n_layers);
-        let of = |some: &[&Window]| States::new(points, end, some, |point| self.rows(point, some));
-        States::each_from((windows, rows), stage, of, |states, _| f(states))
+        States::each_from((windows, rows), stage, |some| self.states(points, some), |states, _| f(states))
     }
 }
 
@@ -124,6 +138,12 @@ pub fn windows(ids: &RowIds, seq_len: usize, limit: Option<u64>) -> Vec<Window> 
         if let Some(window) = windows.last_mut() {
             window.ids.push(ids.token_id[row]);
             window.segments[0].len += 1;
+        }
+    }
+    for document in windows.chunk_by_mut(|a, b| a.segments[0].doc_id == b.segments[0].doc_id) {
+        let len = document.iter().map(|window| window.segments[0].len).sum();
+        for window in document {
+            window.segments[0].doc_len = len;
         }
     }
     windows
@@ -154,8 +174,9 @@ mod tests {
         let got = windows(&ids, 3, None);
         let ids_of: Vec<Vec<u32>> = got.iter().map(|w| w.ids.clone()).collect();
         assert_eq!(ids_of, [vec![10, 11, 12], vec![13, 14], vec![15, 16]]);
-        let places: Vec<_> = got.iter().map(|w| (w.segments[0].doc_id, w.segments[0].doc_pos)).collect();
-        assert_eq!(places, [(0, 0), (0, 3), (4, 0)]);
+        let place = |w: &Window| (w.segments[0].doc_id, w.segments[0].doc_pos, w.segments[0].doc_len);
+        let places: Vec<_> = got.iter().map(place).collect();
+        assert_eq!(places, [(0, 0, 5), (0, 3, 5), (4, 0, 2)]);
         assert_eq!(windows(&ids, 3, Some(4))[1].ids, [13]);
     }
 }

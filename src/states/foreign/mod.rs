@@ -5,6 +5,7 @@
 //! tl      the same of a torch.save of TransformerLens' `cache.cache_dict`, read without running it
 //! hf      the same of transformers' `hidden_states`: i enters block i, and the last is normed, which is no layer
 //! vllm    a folder of {request}.safetensors: hidden_states [tokens, layers, d] and token_ids
+//! vllm-lens a response of its server, or a folder of them: residual_stream [layers, tokens, d], of which layer k leaves block k
 //! saelens a `save_to_disk` folder: Arrow streams with a column per hook and token_ids
 //! ```
 //! What stands in a file of somebody else is checked against the model's shapes here, and against the model itself by the job that
@@ -15,6 +16,7 @@ mod names;
 mod saelens;
 mod table;
 mod vllm;
+mod vllm_lens;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,9 @@ pub enum Maker {
     Hf,
     /// vLLM's hidden-states connector: a folder of safetensors, whose layers --layers names
     Vllm,
+    /// vllm-lens: responses of its server (.json), or residual_stream and token_ids as .pt or .safetensors, one per request
+    #[serde(rename = "vllm-lens")]
+    VllmLens,
     /// SAELens' activation cache: a folder by datasets' save_to_disk
     Saelens,
 }
@@ -106,6 +111,7 @@ pub fn open(request: &Request<'_>, spec: &Spec) -> Result<Box<dyn Foreign>, Fore
     Ok(match request.maker {
         Maker::Npy | Maker::Tl | Maker::Hf => Box::new(table::Table::open(request, spec)?),
         Maker::Vllm => Box::new(vllm::Requests::open(request, spec)?),
+        Maker::VllmLens => Box::new(vllm_lens::Responses::open(request, spec)?),
         Maker::Saelens => Box::new(saelens::Cache::open(request, spec)?),
     })
 }

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use flate2::read::DeflateDecoder;
 use tch::{Kind, Tensor};
 
 use super::ForeignError;
@@ -72,12 +73,11 @@ fn npz(path: &Path) -> Result<Tensors, ForeignError> {
         zip::ZipArchive::new(File::open(path).map_err(ForeignError::io(path))?).map_err(wrong)?;
     let mut all = Vec::new();
     for i in 0..archive.len() {
-        let mut entry = archive.by_index(i).map_err(wrong)?;
+        let mut entry = archive.by_index_raw(i).map_err(wrong)?;
         let name = entry.name().map_err(wrong)?;
         let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
         let mut spool = tempfile::NamedTempFile::new().map_err(ForeignError::io(path))?;
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(ForeignError::io(path))?;
+        let bytes = unpacked(path, &mut entry)?;
         spool.write_all(&bytes).map_err(ForeignError::io(path))?;
         let tensor = Tensor::read_npy(spool.path());
         all.push((
@@ -86,6 +86,27 @@ fn npz(path: &Path) -> Result<Tensors, ForeignError> {
         ));
     }
     Ok(all)
+}
+
+/// The bytes of an array, as `numpy.savez` or `numpy.savez_compressed` stored them.
+fn unpacked(path: &Path, entry: &mut zip::read::ZipFile<'_, File>) -> Result<Vec<u8>, ForeignError> {
+    let (size, sum, how) = (entry.size(), entry.crc32(), entry.compression());
+    let mut bytes = Vec::new();
+    let read = match how {
+        zip::CompressionMethod::Stored => entry.take(size + 1).read_to_end(&mut bytes),
+        // One byte more than there may be, so that an archive that lies about its size fills no memory.
+        zip::CompressionMethod::DEFLATE => DeflateDecoder::new(entry).take(size + 1).read_to_end(&mut bytes),
+        other => {
+            return Err(ForeignError::file(path, format!("compressed by {other}, which numpy does not use")));
+        }
+    };
+    read.map_err(ForeignError::io(path))?;
+    let mut own = flate2::Crc::new();
+    own.update(&bytes);
+    if bytes.len() as u64 != size || own.sum() != sum {
+        return Err(ForeignError::file(path, "no whole npz file: an array's checksum is another"));
+    }
+    Ok(bytes)
 }
 
 /// The tensor of the first of these names.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ActDtype;
 use crate::results::run::RunError;
 
 /// An activation store could not be written or read.
@@ -14,13 +15,15 @@ pub enum StoreError {
     #[error("activation is {value} at hook {hook}, layer {layer}, document {doc_id}, position {pos}")]
     #[allow(missing_docs)]
     NotFinite { hook: String, layer: u32, doc_id: u64, pos: u32, value: f32 },
-    /// A finite activation is too large for f16.
+    /// A finite activation is too large for the number type of the export.
     #[error(
-        "activation {value} does not fit f16 (largest 65504) at hook {hook}, layer {layer}, document {doc_id}, position {pos}; \
-         export with --act-dtype f32"
+        "activation {value} does not fit {} (largest {}) at hook {hook}, layer {layer}, document {doc_id}, position {pos}; \
+         export with --act-dtype f32",
+        dtype.name(),
+        dtype.largest()
     )]
     #[allow(missing_docs)]
-    F16Overflow { hook: String, layer: u32, doc_id: u64, pos: u32, value: f32 },
+    Overflow { hook: String, layer: u32, doc_id: u64, pos: u32, value: f32, dtype: ActDtype },
     /// Rows that do not fit the buffer, or values that are not whole rows.
     #[error(
         "cannot put {values} values at row {first_row} of {column}: width {width}, {rows} rows announced"

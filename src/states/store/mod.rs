@@ -28,7 +28,7 @@ pub use error::StoreError;
 pub use marker::{FileRecord, ShardMarker, intact_shards, whole_shards};
 pub use plan::{Plan, choose_shard_rows, free_space};
 pub use positions::{Positions, PositionsError};
-pub use read::{ActivationStore, Shard};
+pub use read::{ActivationStore, Part, Shard};
 pub use row_file::RowFile;
 pub use row_ids::RowIds;
 pub use schema::{ActDtype, Column, Format, Layout};

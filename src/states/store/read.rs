@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ndarray::Array2;
 
 use super::writer::covers;
-use super::{Column, FileRecord, Layout, RowIds, ShardMarker, StoreError, format, whole_shards};
+use super::{ActDtype, Column, FileRecord, Layout, RowIds, ShardMarker, StoreError, format, whole_shards};
 use crate::results::run::{MANIFEST, Manifest, RunError, Status, hash_bytes};
 
 /// An export opened for reading. Every file's checksum is verified when it is read.
@@ -29,6 +29,17 @@ pub struct Shard {
     pub ids: RowIds,
     /// Activations `[rows, width]`.
     pub act: Array2<f32>,
+}
+
+/// One shard of some columns.
+#[derive(Debug)]
+pub struct Part {
+    /// Who the rows are.
+    pub ids: RowIds,
+    /// Text of every row's token.
+    pub texts: Vec<String>,
+    /// By column `[rows, width]`.
+    pub acts: Vec<Array2<f32>>,
 }
 
 impl ActivationStore {
@@ -90,6 +101,11 @@ impl ActivationStore {
     /// The export's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Number type of the activations.
+    pub fn dtype(&self) -> ActDtype {
+        self.layout.dtype
     }
 
     /// The hooks and layers there are.
@@ -180,6 +196,28 @@ impl ActivationStore {
             self.read_into(marker, index, &mut values)?;
             Ok(Shard { shard: marker.shard, ids, act: matrix(values, width) })
         }))
+    }
+
+    /// The shards one after the other, of each these columns by their places in [`ActivationStore::columns`].
+    pub fn parts<'s>(&'s self, columns: &'s [usize]) -> impl Iterator<Item = Result<Part, StoreError>> + 's {
+        self.shards.values().map(move |marker| {
+            let (ids, texts) = self.tokens(marker)?;
+            let act = |column: &usize| {
+                let width = self.layout.columns[*column].width;
+                let mut values = vec![0.0; marker.rows as usize * width];
+                self.read_into(marker, *column, &mut values)?;
+                Ok(matrix(values, width))
+            };
+            Ok(Part { ids, texts, acts: columns.iter().map(act).collect::<Result<_, StoreError>>()? })
+        })
+    }
+
+    /// Whether a hook and layer is there.
+    ///
+    /// # Errors
+    /// [`StoreError::NoColumn`] naming what is.
+    pub fn check_column(&self, hook: &str, layer: u32) -> Result<(), StoreError> {
+        self.index(hook, layer).map(drop)
     }
 
     fn index(&self, hook: &str, layer: u32) -> Result<usize, StoreError> {

@@ -44,6 +44,8 @@ pub enum ActDtype {
     F32,
     /// IEEE half floats. A value beyond 65504 is an error, never an infinity.
     F16,
+    /// The upper half of an f32; of safetensors, and of Parquet as f32 whose lower half is zero.
+    Bf16,
 }
 
 impl ActDtype {
@@ -51,22 +53,41 @@ impl ActDtype {
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Bf16 => 2,
         }
     }
 
-    /// `f32` or `f16`.
+    /// `f32`, `f16` or `bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Bf16 => "bf16",
         }
     }
 
-    /// The Arrow type of one number.
+    /// The largest magnitude from which on a number would round to an infinity.
+    pub(crate) fn overflow(self) -> f32 {
+        match self {
+            Self::F32 => f32::INFINITY,
+            Self::F16 => 65520.0,
+            Self::Bf16 => f32::from_bits(0x7f7f_8000),
+        }
+    }
+
+    /// The largest number there is.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => half::f16::MAX.to_f32(),
+            Self::Bf16 => half::bf16::MAX.to_f32(),
+        }
+    }
+
+    /// The Arrow type of one number; Arrow and Parquet have none for bf16, all of which are f32 as well.
     pub(crate) fn arrow(self) -> DataType {
         match self {
-            Self::F32 => DataType::Float32,
+            Self::F32 | Self::Bf16 => DataType::Float32,
             Self::F16 => DataType::Float16,
         }
     }
@@ -97,6 +118,12 @@ impl Format {
             Self::Safetensors => "safetensors",
         }
     }
+
+    /// Whether numbers of this type can be stored so that they take no more room than they need.
+    pub fn holds(self, dtype: ActDtype) -> bool {
+        // The zeros of widened numbers compress to nothing, which only Parquet does.
+        dtype != ActDtype::Bf16 || matches!(self, Self::Parquet | Self::Safetensors)
+    }
 }
 
 /// The shape of an export, kept in the manifest: what a reader needs to find its files.
@@ -115,7 +142,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Refuses columns that cannot be stored: none at all, twice the same, width 0, a hook name that is no folder name.
+    /// Refuses columns that cannot be stored: none at all, twice the same, width 0, a hook name that is no folder name; and a
+    /// number type that the format does not have.
     ///
     /// # Errors
     /// [`StoreError::BadColumns`].
@@ -123,6 +151,13 @@ impl Layout {
         let bad = |reason: String| Err(StoreError::BadColumns { reason });
         if self.columns.is_empty() || self.shard_rows == 0 {
             return bad(format!("{} columns, {} rows per shard", self.columns.len(), self.shard_rows));
+        }
+        if !self.format.holds(self.dtype) {
+            return bad(format!(
+                "{} has no {}; it is of safetensors and parquet",
+                self.format.extension(),
+                self.dtype.name()
+            ));
         }
         let mut seen = BTreeSet::new();
         for Column { hook, layer, width, .. } in &self.columns {

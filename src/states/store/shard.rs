@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use half::f16;
 use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::format::{self, Acts};
@@ -90,7 +90,7 @@ impl ShardBuffer {
     /// One pass checks and copies.
     ///
     /// # Errors
-    /// [`StoreError::NotFinite`] and [`StoreError::F16Overflow`] name the first offending value; [`StoreError::BadPut`].
+    /// [`StoreError::NotFinite`] and [`StoreError::Overflow`] name the first offending value; [`StoreError::BadPut`].
     pub fn put(&mut self, column: usize, first_row: usize, values: &[f32]) -> Result<(), StoreError> {
         let rows = self.rows.len();
         let (Some(c), Some(buffer)) = (self.columns.get(column), self.buffers.get_mut(column)) else {
@@ -106,9 +106,14 @@ impl ShardBuffer {
         let target = &mut buffer.bytes[first_row * c.width * size..][..values.len() * size];
         let stored = match self.dtype {
             ActDtype::F32 => store_f32(values, target),
-            ActDtype::F16 => store_f16(values, target),
+            ActDtype::F16 => store_half(values, target, ActDtype::F16, |halves: &mut [f16], from| {
+                halves.convert_from_f32_slice(from);
+            }),
+            ActDtype::Bf16 => store_half(values, target, ActDtype::Bf16, |halves: &mut [bf16], from| {
+                halves.convert_from_f32_slice(from);
+            }),
         };
-        stored.map_err(|block| blame(c, &self.rows, first_row, values, block))?;
+        stored.map_err(|block| blame((c, self.dtype), &self.rows, first_row, values, block))?;
         buffer.written[first_row..first_row + n].fill(true);
         Ok(())
     }
@@ -204,21 +209,44 @@ fn store_f32(values: &[f32], target: &mut [u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// As [`store_f32`], rounding to f16. From 65520 on a value would round to infinity.
-fn store_f16(values: &[f32], target: &mut [u8]) -> Result<(), usize> {
-    let limit = magnitude(65520.0);
-    let mut halves = [f16::ZERO; BLOCK];
+/// As [`store_f32`], rounding to a half type with `round`.
+fn store_half<H: Copy + Default + ToBits>(
+    values: &[f32],
+    target: &mut [u8],
+    dtype: ActDtype,
+    round: impl Fn(&mut [H], &[f32]),
+) -> Result<(), usize> {
+    let limit = magnitude(dtype.overflow());
+    let mut halves = [H::default(); BLOCK];
     for (i, (from, to)) in values.chunks(BLOCK).zip(target.chunks_mut(2 * BLOCK)).enumerate() {
         if from.iter().fold(false, |bad, x| bad | (magnitude(*x) >= limit)) {
             return Err(i * BLOCK);
         }
         let halves = &mut halves[..from.len()];
-        halves.convert_from_f32_slice(from);
+        round(halves, from);
         for (x, y) in halves.iter().zip(to.as_chunks_mut::<2>().0) {
-            *y = x.to_le_bytes();
+            *y = x.bytes();
         }
     }
     Ok(())
+}
+
+/// A number of two bytes.
+trait ToBits {
+    /// Little-endian.
+    fn bytes(self) -> [u8; 2];
+}
+
+impl ToBits for f16 {
+    fn bytes(self) -> [u8; 2] {
+        self.to_le_bytes()
+    }
+}
+
+impl ToBits for bf16 {
+    fn bytes(self) -> [u8; 2] {
+        self.to_le_bytes()
+    }
 }
 
 fn magnitude(x: f32) -> i32 {
@@ -226,15 +254,21 @@ fn magnitude(x: f32) -> i32 {
 }
 
 /// Finds the first value, from `block` on, that made a copy fail.
-fn blame(c: &Column, rows: &RowIds, first_row: usize, values: &[f32], block: usize) -> StoreError {
-    let bad = |x: &f32| magnitude(*x) >= magnitude(65520.0);
+fn blame(
+    (c, dtype): (&Column, ActDtype),
+    rows: &RowIds,
+    first_row: usize,
+    values: &[f32],
+    block: usize,
+) -> StoreError {
+    let bad = |x: &f32| magnitude(*x) >= magnitude(dtype.overflow());
     let not_finite = values[block..].iter().take(BLOCK).position(|x| !x.is_finite());
     let at = block + not_finite.or(values[block..].iter().position(bad)).unwrap_or(0);
     let row = first_row + at / c.width;
     let (hook, layer, doc_id, pos, value) =
         (c.hook.clone(), c.layer, rows.doc_id[row], rows.pos[row], values[at]);
     if value.is_finite() {
-        StoreError::F16Overflow { hook, layer, doc_id, pos, value }
+        StoreError::Overflow { hook, layer, doc_id, pos, value, dtype }
     } else {
         StoreError::NotFinite { hook, layer, doc_id, pos, value }
     }
@@ -263,7 +297,13 @@ mod tests {
                 ActDtype::F16,
                 "activation is -inf at hook mlp_out, layer 5, document 7, position 11",
             ),
-            (-65520.0, ActDtype::F16, "activation -65520 does not fit f16"),
+            (-65520.0, ActDtype::F16, "activation -65520 does not fit f16 (largest 65504)"),
+            (
+                f32::MAX,
+                ActDtype::Bf16,
+                "activation 340282350000000000000000000000000000000 does not fit bf16",
+            ),
+            (f32::INFINITY, ActDtype::Bf16, "activation is inf at hook mlp_out"),
         ] {
             let mut values = vec![1.0; 3000];
             values[2999] = value;

@@ -33,9 +33,9 @@ fn manifest() -> Manifest {
     m
 }
 
-/// Exact in f16.
+/// Exact in f16 and bf16.
 fn value(column: usize, row: u64, i: usize) -> f32 {
-    (row as f32 - 3.0) * 0.25 + column as f32 * 32.0 + i as f32
+    (row as f32 - 3.0) * 0.25 + column as f32 * 8.0 + i as f32
 }
 
 fn text(id: u32) -> String {
@@ -90,9 +90,14 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 fn round_trip_in_every_format_and_dtype() {
     for format in [Format::Parquet, Format::Arrow, Format::Npy, Format::Safetensors] {
-        for dtype in [ActDtype::F32, ActDtype::F16] {
+        for dtype in [ActDtype::F32, ActDtype::F16, ActDtype::Bf16] {
             let tmp = tempfile::tempdir().unwrap();
             let layout = layout(format, dtype);
+            if !format.holds(dtype) {
+                let refused = export(tmp.path(), &layout).unwrap_err().to_string();
+                assert!(refused.contains("has no bf16; it is of safetensors and parquet"), "{refused}");
+                continue;
+            }
             export(tmp.path(), &layout).unwrap();
             let store = ActivationStore::open(tmp.path()).unwrap();
             for (c, column) in layout.columns.iter().enumerate() {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 pub use self::found::FoundSettings;
+pub(in crate::job) use self::source::directions;
 use self::{
     found::{DIRECTIONS, Sought},
     source::Loaded,

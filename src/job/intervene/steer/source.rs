@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use crate::{
-    job::{BoxError, SetTo},
+    job::{BoxError, JobError, SetTo, Setting},
     model::Weights,
     probe::saved::{self, Saved},
     results::{hash::sha256_file, run::check_file},
@@ -26,6 +26,36 @@ enum Of {
     Layers(Vec<(usize, Tensor)>),
     /// For every layer.
     Any(Tensor),
+}
+
+/// A direction of the residual stream, by layer.
+pub(in crate::job) struct Vectors {
+    pub(in crate::job) name: String,
+    pub(in crate::job) layers: Vec<(usize, Vec<f64>)>,
+    /// For the manifest.
+    pub(in crate::job) record: Value,
+}
+
+/// The directions of a sweep, a saved probe or a file, as `direction` names them, and the path in that name.
+pub(in crate::job) fn directions(
+    asked: &str,
+    layers: Option<&[usize]>,
+) -> Result<(PathBuf, Vec<Vectors>), JobError> {
+    let all = read(&[asked.to_owned()]).map_err(JobError::usage)?;
+    let one = |loaded: &Loaded| -> Result<Vectors, BoxError> {
+        let last = match &loaded.of {
+            Of::Layers(own) => own.iter().map(|(layer, _)| *layer).max(),
+            Of::Any(_) => layers.and_then(|layers| layers.iter().copied().max()),
+        };
+        let last = last.ok_or_else(|| format!("{asked} is of no layer; see {}", Setting("layers")))?;
+        let vectors = loaded.vectors(layers, last)?.into_iter();
+        let numbers = |vector: Tensor| Vec::<f64>::try_from(vector.f_to_kind(Kind::Double)?.f_contiguous()?);
+        let vectors = vectors.map(|(layer, vector)| Ok((layer, numbers(vector)?)));
+        let vectors = vectors.collect::<Result<_, BoxError>>()?;
+        Ok(Vectors { name: loaded.name.clone(), layers: vectors, record: loaded.record() })
+    };
+    let found = all.iter().map(one).collect::<Result<_, _>>().map_err(JobError::usage)?;
+    Ok((split(asked).0, found))
 }
 
 /// Every direction asked for.

@@ -1,6 +1,5 @@
 //! `lens fit`: translators, maps to the vocabulary or prompts, fitted to a text.
 
-mod cached;
 mod checkpoint;
 mod folder;
 mod moments;
@@ -20,13 +19,13 @@ pub use self::{
     settings::{Fit, Init, LossSetting, OptimizerSetting},
 };
 use self::{plan::Plan, work::Work};
+use super::activations;
 use crate::{
-    job::{AllWindows, Job, JobError, Session, SetTo, Setting, Source, TextSettings, Watch, claimed, counts},
+    job::{AllWindows, Job, JobError, Session, SetTo, Source, TextSettings, Watch, claimed, counts},
     lens::artifact::LensKind,
     lens::fit::Fit as Fitting,
     results::run::{Found, RunDir},
     sources::leakage::FITTED_ON,
-    sources::text::BosPolicy,
 };
 
 /// Tokens that are read when no number is asked for: 2^18 to fit on and 2^14 to hold out.
@@ -51,12 +50,18 @@ impl Job for Fit {
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
         session.announce(watch);
-        let store = self.activations.as_deref().map(|dir| cached::open(dir, &session)).transpose()?;
+        let store = self.activations.as_deref().map(|dir| activations::open(dir, &session)).transpose()?;
         let (text, seq_len) = match &store {
-            Some(store) => cached::text(store, settings.tokens)?,
+            Some(store) => {
+                let (text, options) = activations::text(store, &source, settings.tokens)?;
+                (text, options.seq_len)
+            }
             None => read(&source, &settings, watch)?,
         };
         let plan = self.plan(&source, &text, seq_len)?;
+        if let Some(store) = &store {
+            activations::check_points(store, &plan.exported(), plan.n_layers)?;
+        }
         if self.text.tokens.is_none() && text.stats.reached_limit {
             let more = SetTo("tokens", "N");
             watch.note(&format!("the first {TOKENS} tokens of the text are used; {more} for more"));
@@ -79,25 +84,7 @@ impl Job for Fit {
 impl Fit {
     /// Refuses a job without a text, or with two.
     fn check_source(&self) -> Result<(), JobError> {
-        let (text, activations) = (&self.text, Setting("activations"));
-        if self.activations.is_none() {
-            let none = format!("there is no text; give files, or {activations}");
-            return if text.data.is_empty() { Err(JobError::setting("data", none)) } else { Ok(()) };
-        }
-        let of_text = [
-            ("data", !text.data.is_empty()),
-            ("text_column", text.text_column.is_some()),
-            ("seq_len", text.seq_len.is_some()),
-            ("pack", text.pack),
-            ("bos", self.model.bos != BosPolicy::Auto),
-        ];
-        match of_text.iter().find(|(_, given)| *given) {
-            None => Ok(()),
-            Some((name, _)) => Err(JobError::setting(
-                name,
-                format!("{activations} stand for the text, and were made with their own"),
-            )),
-        }
+        activations::check_source(&self.text, &self.model, self.activations.as_deref())
     }
 
     fn checkpoint(&self) -> PathBuf {

@@ -32,6 +32,18 @@ pub(super) struct Plan {
     pub(super) seq_len: usize,
 }
 
+impl Plan {
+    /// The points that states are needed of, beside the last layer's stream.
+    pub(super) fn exported(&self) -> Vec<HookPoint> {
+        let mut points = self.points.clone();
+        let target = HookPoint::resid_pre(self.target);
+        if self.target < self.n_layers && !points.contains(&target) {
+            points.push(target);
+        }
+        points
+    }
+}
+
 impl Fit {
     pub(super) fn plan(
         &self,

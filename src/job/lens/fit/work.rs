@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::{
-    Fit, Fitted, Fitting, HeldOut, Plan, cached,
+    Fit, Fitted, Fitting, HeldOut, Plan, activations,
     checkpoint::{Checkpoints, refuse_damaged, restore},
     remove,
     targets::targets,
@@ -39,7 +39,7 @@ impl Work<'_> {
         let mut manifest = manifest.with_threads(source.session.threads);
         manifest.config = job.config(source, plan, settings.tokens);
         if let Some(store) = self.store {
-            cached::record(store, &mut manifest);
+            activations::record(store, &mut manifest);
         }
         let fit = ("the fit", source);
         LeakageSettings::default().of_split(&text.windows, &plan.split, fit, &mut manifest, watch)?;
@@ -54,7 +54,7 @@ impl Work<'_> {
         let precision = job.readout.precision(session.device);
         let readout = Readout::new(model.unembed(), source.vocab(), precision, session.threads)?;
         job.readout.announce(session.device, watch);
-        let unpack = |store| cached::unpack(store, source, plan, text, &job.out, watch);
+        let unpack = |store| activations::unpack(store, session, &plan.exported(), text, &job.out, watch);
         let cache = self.store.map(unpack).transpose()?;
         let fit = Fitting {
             residuals: cache.as_ref().map_or(model as &dyn Residuals, |cache| cache),

@@ -1,6 +1,6 @@
 //! The two passes of `lens transfer`: moments on one half of the documents, the matrix on the other.
 
-use super::{Plan, Readers, Transfer, Transferred};
+use super::{Plan, Readers, Stream, Transfer, Transferred, points};
 use crate::{
     hook::HookPoint,
     job::{Cluster, JobError, Source, Underway, Watch, audit_note},
@@ -30,14 +30,14 @@ impl Transfer {
     pub(super) fn measure(
         &self,
         source: &Source<'_>,
-        model: &Model,
+        (model, stream): (&Model, &Stream<'_>),
         readers: &Readers,
         plan: &Plan,
         watch: &dyn Watch,
     ) -> Result<Transferred, JobError> {
         let precision = self.readout.precision(source.session.device);
         let readout = Readout::new(model.unembed(), source.vocab(), precision, source.session.threads)?;
-        let pass = Pass { model, plan, watch };
+        let pass = Pass { model, stream, plan, watch };
         let first = self.moments(&pass, &readout)?;
         let measured = &plan.halves.measured;
         let tokens = pass.tokens(measured);
@@ -113,6 +113,7 @@ type Take<'a> = dyn FnMut(&States, &[usize]) -> Result<(), EvalError> + 'a;
 /// Passes over some of the windows.
 struct Pass<'a> {
     model: &'a Model,
+    stream: &'a Stream<'a>,
     plan: &'a Plan,
     watch: &'a dyn Watch,
 }
@@ -125,10 +126,10 @@ impl Pass<'_> {
         stage: &Underway<'_>,
         f: &mut Take<'_>,
     ) -> Result<(), JobError> {
-        let points: Vec<HookPoint> = layers.iter().map(|l| HookPoint::Block(l.0, self.plan.site)).collect();
+        let points = points(layers, self.plan.site);
         let windows: Vec<&Window> = some.iter().map(|i| &self.plan.text.windows[*i]).collect();
         let windows = (&windows[..], self.plan.batch_tokens);
-        States::each(self.model, &points, windows, stage, |states, places| {
+        self.stream.each(&points, windows, stage, |states, places| {
             let places: Vec<usize> = places.iter().map(|i| some[*i]).collect();
             f(states, &places)
         })?;

@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::readers::Readers;
-use super::{Halves, LensRequest, block_hook, check_shapes, open, read, records, site_of};
+use super::{
+    LensRequest, Halves, activations, activations::Stream, block_hook, check_shapes, open, read, records, site_of,
+};
 use crate::{
-    hook::BlockHook,
+    hook::{BlockHook, HookPoint},
     job::{
         AllWindows, Cluster, IntervalSettings, Job, JobError, Layers, LeakageSettings, ModelSettings,
         PrecisionSetting, Session, Source, TextSettings, Watch, claimed, counts,
@@ -26,6 +28,7 @@ use crate::{
         Found, METRICS, Manifest, MetricRow, RunDir, RunError, read_metrics, write_atomic, write_metrics,
     },
     sources::text::WindowOptions,
+    states::store::ActivationStore,
 };
 
 /// Tokens that are read when no number is asked for.
@@ -39,6 +42,7 @@ const VERDICT: &str = "verdict.txt";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(mut_arg("data", |data| data.required(false).required_unless_present("activations"))))]
 pub struct Transfer {
     /// The model.
     #[serde(flatten)]
@@ -48,6 +52,15 @@ pub struct Transfer {
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub text: TextSettings,
+    /// In place of [`TextSettings::data`]: an export of what the lenses read and of the last layer's `resid_pre` at all positions.
+    #[cfg_attr(feature = "cli", arg(
+        long,
+        help = "In place of --data: an export of resid_pre (or the lenses' site) and of the last layer's resid_pre at all positions",
+        conflicts_with_all = ["data", "text_column", "stdin_format", "seq_len", "pack", "bos"],
+        value_name = "EXPORT"
+    ))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<PathBuf>,
     /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed
     #[cfg_attr(feature = "cli", arg(long, required = true, value_name = "LENSDIR"))]
     pub lens: Vec<PathBuf>,
@@ -93,6 +106,7 @@ impl Default for Transfer {
         Self {
             model: ModelSettings::default(),
             text: TextSettings::default(),
+            activations: None,
             lens: Vec::new(),
             out: PathBuf::new(),
             layers: None,
@@ -127,6 +141,17 @@ struct Plan {
     batch_tokens: usize,
 }
 
+impl Plan {
+    /// What is read of the model beside its last layer.
+    fn points(&self) -> Vec<HookPoint> {
+        points(&self.layers, self.site)
+    }
+}
+
+fn points(layers: &[LayerIndex], site: BlockHook) -> Vec<HookPoint> {
+    layers.iter().map(|layer| HookPoint::Block(layer.0, site)).collect()
+}
+
 impl Job for Transfer {
     const COMMAND: &'static str = "lens transfer";
     type Outcome = Transferred;
@@ -138,6 +163,7 @@ impl Job for Transfer {
     }
 
     fn run(&self, watch: &dyn Watch) -> Result<Transferred, JobError> {
+        activations::check_source(&self.text, &self.model, self.activations.as_deref())?;
         let requests = read(&self.lens)?;
         check_kinds(&requests)?;
         let session = Session::open(&self.model, watch)?;
@@ -145,9 +171,10 @@ impl Job for Transfer {
         let source = Source::open(&session, &settings, watch)?;
         check_shapes(&requests, &session.spec)?;
         session.announce(watch);
-        let options = source.window_options(&settings)?;
-        let plan = self.plan(&source, &requests, &options, watch)?;
-        let manifest = self.manifest(&source, &requests, &plan, &options, watch)?;
+        let dir = self.activations.as_deref();
+        let store = dir.map(|dir| activations::open(dir, &session)).transpose()?;
+        let (plan, options) = self.plan(&source, &requests, (&settings, store.as_ref()), watch)?;
+        let manifest = self.manifest(&source, &requests, (&plan, store.as_ref()), &options, watch)?;
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
@@ -158,7 +185,18 @@ impl Job for Transfer {
         let model = session.load(watch)?;
         let readers = Readers::new(open(&requests, model, self.other_unembedding, watch)?);
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(VERDICT))?;
-        let found = self.measure(&source, model, &readers, &plan, watch)?;
+        let stream = match &store {
+            Some(store) => Stream::Exported(activations::unpack(
+                store,
+                &session,
+                &plan.points(),
+                &plan.text,
+                &self.out,
+                watch,
+            )?),
+            None => Stream::Model(model),
+        };
+        let found = self.measure(&source, (model, &stream), &readers, &plan, watch)?;
         write_metrics(&self.out, &found.rows)?;
         let path = self.out.join(VERDICT);
         let words = found.verdict.as_bytes();
@@ -173,9 +211,9 @@ impl Transfer {
         &self,
         source: &Source<'_>,
         requests: &[LensRequest],
-        options: &WindowOptions,
+        (settings, store): (&TextSettings, Option<&ActivationStore>),
         watch: &dyn Watch,
-    ) -> Result<Plan, JobError> {
+    ) -> Result<(Plan, WindowOptions), JobError> {
         let site = site_of(requests);
         let site = block_hook(site)
             .ok_or_else(|| JobError::failed(format!("a lens reads the unknown site {site}")))?;
@@ -187,25 +225,30 @@ impl Transfer {
                 layers.len()
             )));
         }
-        let text = source.windows(options, watch)?;
+        let layers: Vec<LayerIndex> = layers.into_iter().map(LayerIndex).collect();
+        let (text, options) = if let Some(store) = store {
+            activations::check_points(store, &points(&layers, site), source.session.spec.n_layers)?;
+            activations::text(store, source, settings.tokens)?
+        } else {
+            let options = source.window_options(settings)?;
+            (source.windows(&options, watch)?, options)
+        };
         watch.note(&format!("documents: {}", text.lead));
         let halves = Halves::of(&text.windows, self.cluster)?;
         halves.note.iter().for_each(|note| watch.note(note));
         let batch_tokens = source.session.batch_tokens(self.batch_tokens);
-        Ok(Plan { site, layers: layers.into_iter().map(LayerIndex).collect(), text, halves, batch_tokens })
+        Ok((Plan { site, layers, text, halves, batch_tokens }, options))
     }
 
     fn manifest(
         &self,
         source: &Source<'_>,
         requests: &[LensRequest],
-        plan: &Plan,
+        (plan, store): (&Plan, Option<&ActivationStore>),
         options: &WindowOptions,
         watch: &dyn Watch,
     ) -> Result<Manifest, JobError> {
         let mut manifest = source.manifest(self, (&plan.text.lead, self.text.pack), self.seed, watch)?;
-        self.leakage.of_lenses(requests, &plan.text.windows, source, &mut manifest, watch)?;
-        manifest.lenses = records(requests)?;
         manifest.config = json!({
             "layers": self.layers.as_ref().map(|l| l.0.clone()),
             "corrections": !self.no_corrections,
@@ -219,6 +262,11 @@ impl Transfer {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
+        if let Some(store) = store {
+            activations::record(store, &mut manifest);
+        }
+        self.leakage.of_lenses(requests, &plan.text.windows, source, &mut manifest, watch)?;
+        manifest.lenses = records(requests)?;
         Ok(manifest)
     }
 }

@@ -6,9 +6,9 @@ use super::{Design, Sweep};
 use crate::{
     job::{
         JobError, Session, Underway, Watch,
-        probe::{ended, threads},
+        probe::{ended, from_store, threads},
     },
-    probe::{Cell, CellKey, Features, ProbeError, Stream, from_export, run_cell, side_by_side},
+    probe::{Cell, CellKey, Features, ProbeError, Stream, run_cell, side_by_side},
     states::store::ActivationStore,
 };
 
@@ -24,7 +24,7 @@ impl Sweep {
         match store {
             None => self.labels.states(session, &[(features, &design.labelled)], watch),
             Some(_) if features[0].complete() => Ok(()),
-            Some(store) => exported(&features[0], design, store, watch),
+            Some(store) => from_store(&features[0], store, &design.labelled, watch),
         }
     }
 
@@ -95,16 +95,4 @@ impl Sweep {
         cell.write(&path)?;
         Ok(cell)
     }
-}
-
-/// Reads the states from an export.
-fn exported(
-    features: &Features,
-    design: &Design,
-    store: &ActivationStore,
-    watch: &dyn Watch,
-) -> Result<(), JobError> {
-    let rows = store.n_rows() as u64 * design.points.len() as u64;
-    let stage = watch.begin("reading states", "rows", Some(rows));
-    from_export(features, store, &design.labelled.sides[0].plan, &stage).map_err(ended)
 }

@@ -1,7 +1,5 @@
 //! What a sweep fits where, decided before weights are read.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::Sweep;
@@ -10,6 +8,7 @@ use crate::{
     job::{
         JobError, Session, SetTo, Setting, Watch,
         probe::{
+            check_made_by,
             labelled::{Labelled, Side},
             manifest,
         },
@@ -104,15 +103,8 @@ impl Sweep {
         watch: &dyn Watch,
     ) -> Result<Manifest, JobError> {
         let mut manifest = manifest(self, (session, &design.tokenizer), (&self.data, self.seed), watch)?;
-        if let Some(store) = store {
-            let made_by = store.manifest().model.as_ref().map(|m| &m.sha256);
-            if made_by != manifest.model.as_ref().map(|m| &m.sha256) {
-                return Err(JobError::check(format!(
-                    "{}: made with another model than {}",
-                    self.activations.as_deref().unwrap_or(Path::new("")).display(),
-                    session.settings.model.display()
-                )));
-            }
+        if let (Some(store), Some(path)) = (store, &self.activations) {
+            check_made_by(store, path, manifest.model.as_ref(), session)?;
         }
         let (protocol, options, extras) = (self.protocol(), self.options(), self.extras());
         let own = [

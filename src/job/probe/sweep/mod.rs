@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LabelSettings, PointSettings, RareSettings, check_l2, default_l2};
+use super::{LabelSettings, PointSettings, RareSettings, check_l2, default_l2, open_export};
 use crate::{
     job::{
         IntervalSettings, Job, JobError, LeakageSettings, ModelSettings, Session, Setting, Watch, claimed,
@@ -202,17 +202,7 @@ impl Sweep {
     /// The export to read.
     fn store(&self) -> Result<Option<ActivationStore>, JobError> {
         let Some(path) = &self.activations else { return Ok(None) };
-        if self.labels.paired() {
-            return Err(JobError::setting(
-                "activations",
-                format!(
-                    "an export has one text a row; pairs ({}) are read with {}",
-                    Setting("negation_column"),
-                    Setting("model")
-                ),
-            ));
-        }
-        ActivationStore::open(path).map(Some).map_err(JobError::usage)
+        open_export(path, &self.labels).map(Some)
     }
 
     /// The model, which the export can name.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    LabelSettings, PointSettings, RareSettings, check_l2, default_l2, ended, manifest, names, threads,
+    LabelSettings, PointSettings, RareSettings, check_l2, check_made_by, default_l2, ended, from_store,
+    manifest, names, open_export, threads,
 };
 use crate::{
     hook::HookPoint,
@@ -16,6 +17,7 @@ use crate::{
     probe::{self, Estimator, Features, Options, Set},
     results::run::{Counts, Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
     sources::text::Tokenizer,
+    states::store::ActivationStore,
 };
 
 use sets::{Ready, between, check_sets};
@@ -34,6 +36,10 @@ pub struct Transfer {
     /// Labelled sets, one file each
     #[cfg_attr(feature = "cli", arg(long, required = true, num_args = 1.., value_name = "FILE"))]
     pub data: Vec<PathBuf>,
+    /// In place of running the model: exports of these files at the positions that are read, one per set and in their order
+    #[cfg_attr(feature = "cli", arg(long, num_args = 1.., value_name = "EXPORT"))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub activations: Vec<PathBuf>,
     /// Folder to write
     #[cfg_attr(feature = "cli", arg(long, value_name = "RUN"))]
     pub out: PathBuf,
@@ -82,6 +88,7 @@ impl Default for Transfer {
         Self {
             model: ModelSettings::default(),
             data: Vec::new(),
+            activations: Vec::new(),
             out: PathBuf::new(),
             labels: LabelSettings::default(),
             rare: RareSettings::default(),
@@ -115,13 +122,14 @@ impl Job for Transfer {
         if self.data.is_empty() {
             return Err(JobError::setting("data", "no set is named"));
         }
+        let stores = self.stores()?;
         let session = Session::open(&self.model, watch)?;
         session.announce(watch);
         let tokenizer = session.tokenizer(watch)?;
         let sets = self.ready(&session, &tokenizer, watch)?;
         check_sets(&sets, self.probe, self.labels.paired())?;
         let points = self.points.resolve(&session)?;
-        let mut manifest = self.manifest((&session, &tokenizer), &sets, &points, watch)?;
+        let mut manifest = self.manifest((&session, &tokenizer), (&sets, &stores), &points, watch)?;
         self.leakage.judge(between(&sets), &mut manifest, watch)?;
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
@@ -129,7 +137,7 @@ impl Job for Transfer {
             return Ok(Transferred { rows: read_metrics(&self.out)? });
         }
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p.starts_with("sets"))?;
-        let features = self.features(&session, &sets, &points, watch)?;
+        let features = self.features(&session, (&sets, &stores), &points, watch)?;
         let rows = self.test(&session, (&sets, &features), &points, watch)?;
         write_metrics(&self.out, &rows)?;
         let sizes = sets.iter().map(|set| set.labelled.size());
@@ -140,21 +148,37 @@ impl Job for Transfer {
 }
 
 impl Transfer {
+    /// The exports, one per set.
+    fn stores(&self) -> Result<Vec<ActivationStore>, JobError> {
+        let (given, wanted) = (self.activations.len(), self.data.len());
+        if given > 0 && given != wanted {
+            let line = format!("{given} of them, but {wanted} sets; give one per set, in their order");
+            return Err(JobError::setting("activations", line));
+        }
+        self.activations.iter().map(|path| open_export(path, &self.labels)).collect()
+    }
+
     fn manifest(
         &self,
         (session, tokenizer): (&Session, &Tokenizer),
-        sets: &[Ready],
+        (sets, stores): (&[Ready], &[ActivationStore]),
         points: &[HookPoint],
         watch: &dyn Watch,
     ) -> Result<Manifest, JobError> {
         let mut manifest = manifest(self, (session, tokenizer), (&self.data, self.seed), watch)?;
+        for (store, path) in stores.iter().zip(&self.activations) {
+            check_made_by(store, path, manifest.model.as_ref(), session)?;
+        }
         let own = [
             ("probe", json!(self.probe)),
             ("l2", json!(self.l2)),
             ("intervals", self.intervals.config()),
             ("bootstrap_seed", json!(self.bootstrap_seed)),
         ];
-        manifest.config = self.labels.config(&sets[0].labelled, points).into_iter().chain(own).collect();
+        let exported = (!stores.is_empty())
+            .then(|| ("activations", json!(stores.iter().map(|s| &s.manifest().job).collect::<Vec<_>>())));
+        let labels = self.labels.config(&sets[0].labelled, points);
+        manifest.config = labels.into_iter().chain(own).chain(exported).collect();
         Ok(manifest)
     }
 
@@ -162,7 +186,7 @@ impl Transfer {
     fn features(
         &self,
         session: &Session,
-        sets: &[Ready],
+        (sets, stores): (&[Ready], &[ActivationStore]),
         points: &[HookPoint],
         watch: &dyn Watch,
     ) -> Result<Vec<Vec<Features>>, JobError> {
@@ -172,6 +196,9 @@ impl Transfer {
             .enumerate()
             .map(|(number, set)| set.labelled.features(&folder(number), session, points))
             .collect();
+        for ((features, set), store) in features.iter().zip(sets).zip(stores) {
+            from_store(&features[0], store, &set.labelled, watch)?;
+        }
         let pairs: Vec<_> =
             features.iter().map(Vec::as_slice).zip(sets.iter().map(|set| &set.labelled)).collect();
         self.labels.states(session, &pairs, watch)?;

@@ -12,7 +12,7 @@ use std::io::Write;
 use arrow::array::{Array, AsArray as _};
 use arrow::datatypes::{Float16Type, Float32Type};
 use bytes::Bytes;
-use half::f16;
+use half::{bf16, f16};
 
 use super::{ActDtype, Column, Format, RowIds};
 use crate::sources::text::guard::quietly;
@@ -93,7 +93,9 @@ impl<'a> Rows<'a> {
         let rest = std::mem::take(&mut self.rest);
         let (to, rest) = rest.split_at_mut_checked(values.len()).ok_or("more rows than the marker says")?;
         match self.dtype {
-            ActDtype::F32 => to.copy_from_slice(values.as_primitive::<Float32Type>().values()),
+            ActDtype::F32 | ActDtype::Bf16 => {
+                to.copy_from_slice(values.as_primitive::<Float32Type>().values());
+            }
             ActDtype::F16 => {
                 let halves = values.as_primitive::<Float16Type>().values();
                 to.iter_mut().zip(halves.iter()).for_each(|(x, h)| *x = h.to_f32());
@@ -109,6 +111,11 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// The bytes of bf16 as those of the same numbers in f32.
+fn widened(bytes: &[u8]) -> Vec<u8> {
+    bytes.as_chunks::<2>().0.iter().flat_map(|[low, high]| [0, 0, *low, *high]).collect()
+}
+
 /// Little-endian numbers to f32.
 fn widen(bytes: &[u8], dtype: ActDtype, out: &mut [f32]) -> Result<(), BoxError> {
     if bytes.len() != out.len() * dtype.size() {
@@ -120,6 +127,9 @@ fn widen(bytes: &[u8], dtype: ActDtype, out: &mut [f32]) -> Result<(), BoxError>
         }
         ActDtype::F16 => {
             bytes.as_chunks::<2>().0.iter().zip(out).for_each(|(b, x)| *x = f16::from_le_bytes(*b).to_f32());
+        }
+        ActDtype::Bf16 => {
+            bytes.as_chunks::<2>().0.iter().zip(out).for_each(|(b, x)| *x = bf16::from_le_bytes(*b).to_f32());
         }
     }
     Ok(())

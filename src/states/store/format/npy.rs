@@ -17,7 +17,7 @@ pub(super) fn write(out: &mut impl Write, acts: &Acts<'_>) -> Result<(), BoxErro
 /// The header of such an array, padded with spaces so that the numbers start at a multiple of 64.
 pub(in crate::states::store) fn header(rows: usize, width: usize, dtype: ActDtype) -> Vec<u8> {
     let descr = match dtype {
-        ActDtype::F32 => "<f4",
+        ActDtype::F32 | ActDtype::Bf16 => "<f4", // of bf16 there is no file
         ActDtype::F16 => "<f2",
     };
     let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {width}), }}");

@@ -19,7 +19,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::leaf::{Chunk, PAGE_BYTES};
 use super::page::ZSTD_LEVEL;
-use super::{Acts, BoxError, Rows};
+use super::{Acts, BoxError, Rows, widened};
 use crate::states::store::schema::{acts_schema, metadata, tokens_schema};
 use crate::states::store::{ActDtype, RowIds};
 
@@ -36,11 +36,13 @@ pub(super) fn write(out: &mut (impl Write + Send), acts: &Acts<'_>) -> Result<()
     let descriptor = ArrowSchemaConverter::new().convert(&schema)?;
     let leaf = descriptor.column(4);
     let mut file = SerializedFileWriter::new(out, descriptor.root_schema_ptr(), Arc::new(properties))?;
-    let row_bytes = acts.row_bytes();
-    let group_rows = (PAGE_BYTES / row_bytes).max(1) * (GROUP_BYTES / PAGE_BYTES);
+    // Parquet has no bf16: the same numbers in f32, half of whose planes are zeros and compress to nothing.
+    let (stored, row_bytes) = (acts.dtype.arrow().primitive_width().unwrap_or(4), acts.row_bytes());
+    let group_rows = (PAGE_BYTES / (acts.column.width * stored)).max(1) * (GROUP_BYTES / PAGE_BYTES);
     let mut chunk = Chunk::take();
     for (i, group) in acts.act.chunks(group_rows * row_bytes).enumerate() {
-        let close = chunk.encode(&leaf, group, acts.column.width, acts.dtype.size())?;
+        let wide = (stored > acts.dtype.size()).then(|| widened(group));
+        let close = chunk.encode(&leaf, wide.as_deref().unwrap_or(group), acts.column.width, stored)?;
         let rows = i * group_rows..i * group_rows + group.len() / row_bytes;
         let mut writer = file.next_row_group()?;
         put_ids::<Int64Type>(&mut writer, acts.ids.row_id[rows.clone()].iter().map(|&x| x.cast_signed()))?;

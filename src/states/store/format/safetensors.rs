@@ -49,6 +49,7 @@ pub(super) fn read(file: &[u8], width: usize, dtype: ActDtype, out: &mut [f32]) 
     let kind = match dtype {
         ActDtype::F32 => Dtype::F32,
         ActDtype::F16 => Dtype::F16,
+        ActDtype::Bf16 => Dtype::BF16,
     };
     let shape = [out.len() / width, width];
     if act.dtype() != kind || act.shape() != shape {
