@@ -12,6 +12,7 @@
 mod any;
 pub mod bundled;
 mod chat;
+mod encoder;
 mod error;
 pub mod export;
 pub mod import;

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Asked, Lenses, block_hook, check_shapes, open, read, records, site_of};
+use super::{Asked, Lenses, block_hook, check_shapes, open, read, records, refuse_ahead, site_of};
 use crate::{
     hook::HookPoint,
     job::{
@@ -26,7 +26,7 @@ use crate::{
         chat::{TurnPositions, TurnSelector},
         text::{Window, WindowOptions, turn_positions},
     },
-    states::States,
+    states::{Masker, Masking, States},
 };
 
 /// Evaluate lenses on a text, every layer in one pass, with intervals over documents
@@ -55,6 +55,10 @@ pub struct Eval {
     #[cfg_attr(feature = "cli", arg(long, value_name = "POSITIONS"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<TurnSelector>,
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Masking>,
     /// Precision of the readout
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = PrecisionSetting::Exact, value_name = "PRECISION"))]
     pub readout: PrecisionSetting,
@@ -98,6 +102,7 @@ impl Default for Eval {
             out: PathBuf::new(),
             layers: None,
             positions: None,
+            mask: None,
             readout: PrecisionSetting::Exact,
             cluster: Cluster::Document,
             intervals: IntervalSettings::default(),
@@ -137,17 +142,20 @@ impl Job for Eval {
     fn run(&self, watch: &dyn Watch) -> Result<Evaluated, JobError> {
         let asked = read(&self.lens)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_head(Self::COMMAND)?;
+        refuse_ahead(&asked, &session)?;
         let source = Source::open(&session, &self.text, watch)?;
         check_shapes(&asked, &session.spec)?;
         session.announce(watch);
         let points = self.points(&session, site_of(&asked))?;
+        let masker = session.masker(self.mask, &source.tokenizer, self.seed)?;
         let options = source.window_options(&self.text)?;
         let text = source.windows(&options, watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
         self.leakage.of_lenses(&asked, &text.windows, &source, &mut manifest, watch)?;
         manifest.lenses = records(&asked)?;
-        manifest.config = self.config(&source, &points, &options);
+        manifest.config = self.config(&source, &points, &options, masker.as_ref());
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
@@ -157,7 +165,7 @@ impl Job for Eval {
         let model = session.load(watch)?;
         let lenses = open(&asked, model, self.other_unembedding, watch)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(TOKENS))?;
-        let rows = self.evaluate(&source, (&asked, &lenses), &points, &text, watch)?;
+        let rows = self.evaluate(&source, (&asked, &lenses), (&points, masker.as_ref()), &text, watch)?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
         Ok(Evaluated { rows })
@@ -193,7 +201,13 @@ impl Eval {
         Ok(Some(chosen))
     }
 
-    fn config(&self, source: &Source<'_>, points: &[HookPoint], options: &WindowOptions) -> Value {
+    fn config(
+        &self,
+        source: &Source<'_>,
+        points: &[HookPoint],
+        options: &WindowOptions,
+        masker: Option<&Masker>,
+    ) -> Value {
         let mut config = json!({
             "lenses": self.lens.len(),
             "layers": numbers(points),
@@ -209,6 +223,10 @@ impl Eval {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
+        if let Some(masker) = masker {
+            config["mask"] = json!(masker.masking());
+            config["seed"] = json!(self.seed);
+        }
         if let Some(positions) = &self.positions {
             config["positions"] = json!(positions);
         }
@@ -220,7 +238,7 @@ impl Eval {
         &self,
         source: &Source<'_>,
         (asked, lenses): (&[Asked], &Lenses),
-        points: &[HookPoint],
+        (points, masker): (&[HookPoint], Option<&Masker>),
         text: &AllWindows,
         watch: &dyn Watch,
     ) -> Result<Vec<MetricRow>, JobError> {
@@ -241,6 +259,7 @@ impl Eval {
             model,
             readout: &readout,
             points,
+            masker,
             text,
             clusters: self.cluster.of_windows(&text.windows),
             batch_tokens: session.batch_tokens(self.batch_tokens),
@@ -261,7 +280,7 @@ impl Eval {
         }
         audit_note(&readout, watch);
         // How many bytes a token stands for is known of the whole text, not of some of its tokens.
-        if self.positions.is_none() {
+        if self.positions.is_none() && masker.is_none() {
             evaluation.add_text(&text.windows, pass.clusters.as_deref())?;
         }
         let mut rows = evaluation.finish();
@@ -281,6 +300,7 @@ struct Pass<'a> {
     model: &'a Model,
     readout: &'a Readout,
     points: &'a [HookPoint],
+    masker: Option<&'a Masker>,
     text: &'a AllWindows,
     /// Per window, what it counts as; none: its documents.
     clusters: Option<Vec<u64>>,
@@ -295,15 +315,19 @@ impl Pass<'_> {
         mut baselines: Option<&mut Baselines>,
         readings: &mut Readings<'_>,
     ) -> Result<(), JobError> {
-        let progress = self.watch.begin("evaluating", "tokens", Some(self.text.stats.tokens));
+        let rows =
+            |window: &Window| self.masker.map_or(window.ids.len(), |masker| masker.places(window).len());
+        let all = self.text.windows.iter().map(|window| rows(window) as u64).sum();
+        let progress = self.watch.begin("evaluating", "tokens", Some(all));
         for (first, some) in (0..).step_by(AT_ONCE).zip(self.text.windows.chunks(AT_ONCE)) {
             let some: Vec<&Window> = some.iter().collect();
-            let ended = States::each(self.model, self.points, &some, self.batch_tokens, |states, places| {
+            let how = (self.batch_tokens, self.masker);
+            let ended = States::each_behind(self.model, self.points, &some, how, |states, places| {
                 if self.watch.stopped() {
                     return Err(EvalError::Interrupted);
                 }
                 let clusters = self.clusters.as_ref().map(|c| -> Vec<u64> {
-                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
+                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], rows(some[*i]));
                     places.iter().flat_map(of).collect()
                 });
                 let own = evaluation.add(states, clusters.as_deref(), readings)?;

@@ -12,6 +12,7 @@ pub use causal::{BASES, Causal, CausalFound, Directions, by_layer};
 pub use eval::{Eval, Evaluated};
 pub use fit::{Fit, Fitted, HeldOut, Init, LossSetting, OptimizerSetting, PromptSettings, Prompted};
 use halves::Halves;
+pub(crate) use open::refuse_ahead;
 pub use open::{Asked, Lenses, check_shapes, folder_name, is_logit, open, read, records, site as site_of};
 pub use site::short as short_site;
 pub(crate) use site::{block_hook, site};

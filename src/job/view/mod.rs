@@ -160,6 +160,7 @@ impl Job for View {
         }
         self.check_files(&asked)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_head(Self::COMMAND)?;
         check_shapes(&asked, &session.spec)?;
         let layers = session.layers(self.layers.as_ref())?;
         let tokenizer = session.tokenizer(watch)?;

@@ -9,8 +9,8 @@ use crate::{
     hook::HookPoint,
     model::{Model, ModelError},
     sources::text::{Segment, Window},
-    states::States,
     states::store::{ActivationStore, RowFile, RowIds, StoreError},
+    states::{Masker, States},
 };
 
 /// Something that knows the residual streams of windows of text.
@@ -37,6 +37,27 @@ impl Residuals for Model {
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
         States::each(self, points, windows, rows, |states, _| f(states))
+    }
+}
+
+/// An encoder, of which the states of hidden tokens are read.
+#[derive(Debug)]
+pub struct Hidden<'a> {
+    /// The encoder.
+    pub model: &'a Model,
+    /// What hides them.
+    pub masker: &'a Masker,
+}
+
+impl Residuals for Hidden<'_> {
+    fn each(
+        &self,
+        points: &[HookPoint],
+        windows: &[&Window],
+        rows: usize,
+        f: &mut dyn FnMut(&States) -> Result<(), FitError>,
+    ) -> Result<(), FitError> {
+        States::each_behind(self.model, points, windows, (rows, Some(self.masker)), |states, _| f(states))
     }
 }
 

@@ -145,6 +145,7 @@ impl Job for Causal {
         let asked = read(&self.lenses()?)?;
         check_kinds(&asked)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
         check_shapes(&asked, &session.spec)?;

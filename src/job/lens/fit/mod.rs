@@ -54,6 +54,8 @@ impl Job for Fit {
         }
         self.check_source()?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_head(Self::COMMAND)?;
+        self.check_encoder(&session)?;
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
         session.announce(watch);
@@ -62,7 +64,8 @@ impl Job for Fit {
             Some(store) => cached::text(store, settings.tokens)?,
             None => read(&source, &settings, watch)?,
         };
-        let plan = self.plan(&source, &text, seq_len)?;
+        let masker = session.masker(self.mask, &source.tokenizer, self.seed)?;
+        let plan = self.plan(&source, &text, seq_len, masker)?;
         if self.text.tokens.is_none() && text.stats.reached_limit {
             let more = SetTo("tokens", "N");
             watch.note(&format!("the first {TOKENS} tokens of the text are used; {more} for more"));
@@ -104,6 +107,21 @@ impl Fit {
                 format!("{activations} stand for the text, and were made with their own"),
             )),
         }
+    }
+
+    /// Refuses what makes no sense behind masks.
+    fn check_encoder(&self, session: &Session) -> Result<(), JobError> {
+        if session.spec.encoder.is_none() {
+            return Ok(());
+        }
+        if matches!(self.kind, LensKind::Future | LensKind::FutureVocab) {
+            session.needs_decoder(&format!("lens fit ({})", self.kind))?;
+        }
+        if self.activations.is_some() {
+            let why = "an encoder's states are read behind masks, and an export has none; give data";
+            return Err(JobError::setting("activations", why));
+        }
+        Ok(())
     }
 
     fn checkpoint(&self) -> PathBuf {

@@ -26,6 +26,7 @@ use crate::{
         Found, METRICS, Manifest, MetricRow, RunDir, RunError, read_metrics, write_atomic, write_metrics,
     },
     sources::text::WindowOptions,
+    states::{Masker, Masking},
 };
 
 /// Tokens that are read when no number is asked for.
@@ -48,8 +49,9 @@ pub struct Transfer {
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub text: TextSettings,
-    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed
-    #[cfg_attr(feature = "cli", arg(long, required = true, value_name = "LENSDIR"))]
+    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed; none: geometry of
+    /// the layers alone
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LENSDIR"))]
     pub lens: Vec<PathBuf>,
     /// Folder to write
     #[cfg_attr(feature = "cli", arg(long, value_name = "RUN"))]
@@ -57,6 +59,10 @@ pub struct Transfer {
     /// Only these layers, such as 0,4,8-12; by default all that the lens has
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
     pub layers: Option<Layers>,
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Masking>,
     /// Leave out the matrices of corrected states, which cost three times the matrix
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_corrections: bool,
@@ -96,6 +102,7 @@ impl Default for Transfer {
             lens: Vec::new(),
             out: PathBuf::new(),
             layers: None,
+            mask: None,
             no_corrections: false,
             readout: PrecisionSetting::Exact,
             cluster: Cluster::Document,
@@ -125,6 +132,8 @@ struct Plan {
     text: AllWindows,
     halves: Halves,
     batch_tokens: usize,
+    /// What hides an encoder's tokens.
+    masker: Option<Masker>,
 }
 
 impl Job for Transfer {
@@ -147,6 +156,9 @@ impl Job for Transfer {
         let asked = read(&self.lens)?;
         check_kinds(&asked)?;
         let session = Session::open(&self.model, watch)?;
+        if !asked.is_empty() {
+            session.needs_head(Self::COMMAND)?;
+        }
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
         check_shapes(&asked, &session.spec)?;
@@ -162,9 +174,13 @@ impl Job for Transfer {
         }
         self.readout.announce(session.device, watch);
         let model = session.load(watch)?;
-        let readers = Readers::new(open(&asked, model, self.other_unembedding, watch)?);
+        let lenses = open(&asked, model, self.other_unembedding, watch)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(VERDICT))?;
-        let found = self.measure(&source, model, &readers, &plan, watch)?;
+        let found = if asked.is_empty() {
+            self.geometry(model, &plan, watch)?
+        } else {
+            self.measure(&source, model, &Readers::new(lenses), &plan, watch)?
+        };
         write_metrics(&self.out, &found.rows)?;
         let path = self.out.join(VERDICT);
         let words = found.verdict.as_bytes();
@@ -186,7 +202,7 @@ impl Transfer {
         let site = block_hook(site)
             .ok_or_else(|| JobError::failed(format!("a lens reads the unknown site {site}")))?;
         let mut layers = source.session.layers(self.layers.as_ref())?;
-        layers.retain(|l| asked[0].reads(*l));
+        layers.retain(|l| asked.first().is_none_or(|lens| lens.reads(*l)));
         if layers.len() < 2 {
             return Err(JobError::usage(format!(
                 "a transfer needs two layers that the lens reads; there are {}",
@@ -198,7 +214,13 @@ impl Transfer {
         let halves = Halves::of(&text.windows, self.cluster)?;
         halves.note.iter().for_each(|note| watch.note(note));
         let batch_tokens = source.session.batch_tokens(self.batch_tokens);
-        Ok(Plan { site, layers: layers.into_iter().map(LayerIndex).collect(), text, halves, batch_tokens })
+        let masker = match asked {
+            // Geometry is of the states of every token.
+            [] if self.mask.is_none() => None,
+            _ => source.session.masker(self.mask, &source.tokenizer, self.seed)?,
+        };
+        let layers = layers.into_iter().map(LayerIndex).collect();
+        Ok(Plan { site, layers, text, halves, batch_tokens, masker })
     }
 
     fn manifest(
@@ -212,7 +234,7 @@ impl Transfer {
         let mut manifest = source.manifest(self, (&plan.text.lead, self.text.pack), self.seed, watch)?;
         self.leakage.of_lenses(asked, &plan.text.windows, source, &mut manifest, watch)?;
         manifest.lenses = records(asked)?;
-        manifest.config = json!({
+        let mut config = json!({
             "layers": self.layers.as_ref().map(|l| l.0.clone()),
             "corrections": !self.no_corrections,
             "readout": self.readout.effective(source.session.device),
@@ -225,13 +247,20 @@ impl Transfer {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
+        if let Some(masker) = &plan.masker {
+            config["mask"] = json!(masker.masking());
+            config["seed"] = json!(self.seed);
+        }
+        manifest.config = config;
         Ok(manifest)
     }
 }
 
 fn check_kinds(asked: &[Asked]) -> Result<(), JobError> {
     let tuned = asked.iter().filter(|a| a.is(LensKind::Tuned)).count();
-    let wrong = if !asked.first().is_some_and(|a| a.is(LensKind::Tuned)) {
+    let wrong = if asked.is_empty() {
+        return Ok(());
+    } else if !asked.first().is_some_and(|a| a.is(LensKind::Tuned)) {
         "the first must be a tuned lens, which has a translator per layer"
     } else if asked.iter().any(|a| a.is(LensKind::Future)) {
         "a future lens predicts other tokens, and has no place in this matrix"
