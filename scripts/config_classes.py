@@ -25,13 +25,14 @@ from transformers import CONFIG_MAPPING, configuration_utils  # noqa: E402
 
 OUT = Path(__file__).resolve().parents[1] / "src/model/families/classes.json"
 FAMILIES = (
-    "apertus", "arcee", "biogpt", "bloom", "codegen", "cohere", "cohere2", "cwm", "ernie4_5", "exaone4",
+    "apertus", "arcee", "bert", "biogpt", "bloom", "camembert", "codegen", "cohere", "cohere2", "cwm", "distilbert",
+    "ernie4_5", "esm", "exaone4",
     "falcon", "flex_olmo", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4v_text", "gpt2",
     "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "granite", "granitemoe", "helium", "hunyuan_v1_dense",
     "hyperclovax", "internlm3", "iquestcoder", "jais2", "llama", "ministral", "ministral3", "mistral",
-    "mixtral", "mpt", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "persimmon", "phi",
+    "mixtral", "modernbert", "mpt", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "persimmon", "phi",
     "phi3", "qwen2", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text", "qwen3", "qwen3_moe", "qwen3_vl_text",
-    "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm",
+    "roberta", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm", "xlm-roberta",
 )  # fmt: skip
 # From Python's types to JSON's, as the table names them.
 NAMES = {bool: "bool", int: "int", float: "number", str: "text", list: "list", tuple: "list", dict: "object"}

@@ -1,4 +1,4 @@
-"""Reference activations of a Hugging Face causal language model, under TransformerLens hook names.
+"""Reference activations of a Hugging Face language model, causal or masked, under TransformerLens hook names.
 
 Shared by `scripts/reference.py` (any model folder) and `fixtures/families/make.py` (the tiny random models of the
 parity tests). `NAMES` says where each family keeps its modules; everything else is the same for all of them.
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import transformers
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMaskedLM, PreTrainedModel
 
 # The tensors of a multimodal model that its text half needs, under all names that checkpoints have them.
 TEXT_HALF = re.compile(r"(^|\.)(language_model|text_model)\.|^lm_head|^model\.(layers|embed_tokens|norm)\b")
@@ -37,6 +37,10 @@ class Names:
     mlp_out: str | None = None
     # Attention and MLP read the same residual stream (no hook_resid_mid).
     parallel: Callable[[object], bool] = lambda config: False
+    # Of an encoder: the norm of its masked-language-model head, from the model.
+    head_norm: str | None = None
+    # Norms of the stream itself, from a block: after attention has been added, after the MLP has.
+    stream_norms: tuple[str, str] | None = None
 
 
 def _llama(**extra: object) -> Names:
@@ -47,7 +51,38 @@ def _post_normed() -> Names:
     return _llama(attn_out="post_attention_layernorm", mlp_out="post_feedforward_layernorm")
 
 
+def _bert(model: str, head_norm: str) -> Names:
+    return Names(
+        f"{model}.encoder.layer",
+        "",
+        "attention.output.dense",
+        "output.dense",
+        head_norm=head_norm,
+        stream_norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    )
+
+
 NAMES: dict[str, Names] = {
+    "bert": _bert("bert", "cls.predictions.transform.LayerNorm"),
+    "roberta": _bert("roberta", "lm_head.layer_norm"),
+    "xlm-roberta": _bert("roberta", "lm_head.layer_norm"),
+    "camembert": _bert("roberta", "lm_head.layer_norm"),
+    "distilbert": Names(
+        "distilbert.transformer.layer",
+        "",
+        "attention.out_lin",
+        "ffn.lin2",
+        head_norm="vocab_layer_norm",
+        stream_norms=("sa_layer_norm", "output_layer_norm"),
+    ),
+    "modernbert": Names("model.layers", "model.final_norm", "attn.Wo", "mlp.Wo", head_norm="head.norm"),
+    "esm": Names(
+        "esm.encoder.layer",
+        "esm.encoder.emb_layer_norm_after",
+        "attention.output.dense",
+        "output.dense",
+        head_norm="lm_head.layer_norm",
+    ),
     "gpt2": Names("transformer.h", "transformer.ln_f", "attn.c_proj", "mlp.c_proj"),
     "gpt_neo": Names("transformer.h", "transformer.ln_f", "attn.attention.out_proj", "mlp.c_proj"),
     "gpt_neox": Names(
@@ -106,7 +141,9 @@ def load(folder: Path) -> PreTrainedModel:
 
 
 def auto(config: object) -> type:
-    """Who builds a model of this config: a multimodal one has its text half inside."""
+    """Who builds a model of this config: a multimodal one has its text half inside, an encoder fills masks."""
+    if config.model_type in NAMES and NAMES[config.model_type].head_norm:
+        return AutoModelForMaskedLM
     return AutoModelForImageTextToText if hasattr(config, "text_config") else AutoModelForCausalLM
 
 
@@ -169,7 +206,9 @@ def _in_f64(model: PreTrainedModel, found: Callable[[PreTrainedModel], dict]) ->
         with Float64():
             # Built anew, so that rotary frequencies and position tables are f64 too, not f32 widened.
             exact = type(model)._from_config(model.config, attn_implementation="eager", experts_implementation="eager", dtype=torch.float64)
-            exact.load_state_dict(model.state_dict())
+            # ESM keeps its rotary frequencies in the file, rounded to f32.
+            kept = {k: v for k, v in model.state_dict().items() if not k.endswith("inv_freq")}
+            exact.load_state_dict(model.state_dict() | {k: v for k, v in exact.state_dict().items() if k not in kept})
             return found(exact.eval())
     finally:
         torch.set_default_dtype(default)
@@ -183,6 +222,10 @@ def streams_f64(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, to
 
 def streams(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """Residual streams and logits, for a model of any family: what its own `hidden_states` say, and what its last norm reads."""
+    if names := NAMES.get(model.config.model_type):
+        if names.head_norm:
+            found = references(model, input_ids)
+            return {k: v for k, v in found.items() if k in ("input_ids", "logits") or k.endswith("hook_resid_pre")}
     decoder, found = model.get_decoder(), _Recorder()
     norms = [name for name, _ in decoder.named_children() if "norm" in name or name == "ln_f"]
     # A norm that is also used before the blocks is recorded last when it runs last.
@@ -197,10 +240,33 @@ def streams(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.
     return {k: v.detach().contiguous() for k, v in (named | {"input_ids": input_ids, "logits": logits}).items()}
 
 
+def padded(model: PreTrainedModel, input_ids: torch.Tensor, lengths: list[int]) -> dict[str, torch.Tensor]:
+    """Last residual stream and logits of texts of these lengths in one padded batch; zeros where there is only padding."""
+    names, found = names_of(model.config), _Recorder()
+    ids, mask = input_ids.clone(), torch.zeros_like(input_ids)
+    for row, length in enumerate(lengths):
+        ids[row, length:] = model.config.pad_token_id
+        mask[row, :length] = 1
+    blocks = model.get_submodule(names.blocks)
+    if names.final_norm:
+        found.input("last", model.get_submodule(names.final_norm))
+    with torch.no_grad(), found:
+        out = model(ids, attention_mask=mask, output_hidden_states=True)
+    last = found.tensors["last"] if names.final_norm else out.hidden_states[-1]
+    real = mask.unsqueeze(-1)
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        f"blocks.{len(blocks)}.hook_resid_pre": last * real,
+        "logits": out.logits * real,
+    }
+
+
 def references(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """Every reference tensor of one forward pass over `input_ids` `[batch, seq]` (no padding, no mask)."""
     names, found = names_of(model.config), _Recorder()
     blocks = model.get_submodule(names.blocks)
+    cached = {} if names.head_norm else {"use_cache": False}
     for i, block in enumerate(blocks):
         out_proj, down_proj = block.get_submodule(names.out_proj), block.get_submodule(names.down_proj)
         found.input(f"blocks.{i}.hook_resid_pre", block)
@@ -209,21 +275,30 @@ def references(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, tor
         found.output(f"blocks.{i}.hook_attn_out", block.get_submodule(names.attn_out) if names.attn_out else out_proj)
         found.output(f"blocks.{i}.hook_mlp_out", block.get_submodule(names.mlp_out) if names.mlp_out else down_proj)
         found.handles += _alibi_once(model.config, block)
-    final_norm = model.get_submodule(names.final_norm)
-    # What leaves the last block: the norm's input. `output_hidden_states` has only its output.
-    found.input(f"blocks.{len(blocks)}.hook_resid_pre", final_norm)
-    found.output("ln_final.hook_normalized", final_norm)
+        if names.stream_norms:
+            mid, post = names.stream_norms
+            found.input(f"blocks.{i}.hook_resid_mid", block.get_submodule(mid))
+            found.input(f"blocks.{i}.hook_resid_post", block.get_submodule(post))
+    if names.final_norm:
+        final_norm = model.get_submodule(names.final_norm)
+        # What leaves the last block: the norm's input. `output_hidden_states` has only its output.
+        found.input(f"blocks.{len(blocks)}.hook_resid_pre", final_norm)
+        found.output("ln_final.hook_normalized", final_norm)
+    if names.head_norm:
+        found.output("mlm_head.ln.hook_normalized", model.get_submodule(names.head_norm))
     with torch.no_grad(), found:
-        out = model(input_ids, output_hidden_states=True, output_attentions=True, use_cache=False)
+        out = model(input_ids, output_hidden_states=True, output_attentions=True, **cached)
+    if not names.final_norm:
+        found.tensors[f"blocks.{len(blocks)}.hook_resid_pre"] = out.hidden_states[-1]
     result = {k: _as_sequences(k, v, input_ids, model.config) for k, v in found.tensors.items()}
     for i, pattern in enumerate(out.attentions):
         result[f"blocks.{i}.attn.hook_pattern"] = pattern
-    if not names.parallel(model.config):
+    if not names.parallel(model.config) and not names.stream_norms:
         for i in range(len(blocks)):
             mid = result[f"blocks.{i}.hook_resid_pre"] + result[f"blocks.{i}.hook_attn_out"]
             result[f"blocks.{i}.hook_resid_mid"] = mid
     result |= {"input_ids": input_ids, "logits": out.logits}
-    _check(result, out.hidden_states)
+    _check(result, out.hidden_states, adds_up=not names.stream_norms)
     return {k: v.detach().contiguous() for k, v in result.items()}
 
 
@@ -277,18 +352,23 @@ def _as_sequences(name: str, tensor: torch.Tensor, input_ids: torch.Tensor, conf
     return tensor.reshape(*input_ids.shape, *heads)
 
 
-def _check(result: dict[str, torch.Tensor], hidden_states: tuple[torch.Tensor, ...]) -> None:
+def _check(result: dict[str, torch.Tensor], hidden_states: tuple[torch.Tensor, ...], *, adds_up: bool) -> None:
     """The recorded tensors agree with transformers' own hidden states and add up block by block."""
     layers = len(hidden_states) - 1
     for i in range(layers):
         before, after = result[f"blocks.{i}.hook_resid_pre"], result[f"blocks.{i + 1}.hook_resid_pre"]
         if not torch.equal(before, hidden_states[i]):
             raise SystemExit(f"blocks.{i}.hook_resid_pre is not hidden_states[{i}]")
+        if not adds_up:
+            mid = before + result[f"blocks.{i}.hook_attn_out"]
+            if not torch.allclose(mid, result[f"blocks.{i}.hook_resid_mid"], rtol=0, atol=SUM_TOLERANCE):
+                raise SystemExit(f"block {i}: hook_resid_mid is not resid_pre + attn_out")
+            continue
         added = before + result[f"blocks.{i}.hook_attn_out"] + result[f"blocks.{i}.hook_mlp_out"]
         error = ((added - after).abs().max() / after.abs().max()).item()
         if not error < SUM_TOLERANCE:
             raise SystemExit(f"block {i}: resid_pre + attn_out + mlp_out misses resid_post by {error:.1e}")
-    if not torch.equal(result["ln_final.hook_normalized"], hidden_states[layers]):
+    if "ln_final.hook_normalized" in result and not torch.equal(result["ln_final.hook_normalized"], hidden_states[layers]):
         raise SystemExit(f"ln_final.hook_normalized is not hidden_states[{layers}]")
 
 

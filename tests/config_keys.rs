@@ -29,7 +29,7 @@ const KEPT: [i64; 6] = [0, 7, 19, 33, 48, 60];
 const TOLERANCE: f64 = 1e-5;
 
 /// What transformers runs and this program refuses, by key; `*` is every family that has such an outcome.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 19] = [
     // Would let tokens see the future.
     ("is_causal", "*"),
     ("use_bidirectional_attention", "gemma gemma2 gemma3_text vaultgemma"),
@@ -54,6 +54,13 @@ const REFUSED: [(&str, &str); 15] = [
     ("do_layer_norm_before", "opt"),
     ("_remove_final_layer_norm", "opt"),
     ("layer_norm_elementwise_affine", "opt"),
+    // A decoder under the name of an encoder, which transformers runs for some tasks only.
+    ("is_decoder", "bert camembert distilbert esm roberta xlm-roberta"),
+    ("is_folding_model", "esm"),
+    // Anything but rotary and absolute is none in transformers.
+    ("position_embedding_type", "esm"),
+    // Rotations are those that the file keeps, whatever the config says.
+    ("rope_theta", "esm"),
 ];
 
 /// Where we mean to differ from transformers. A sliding window of 0 is off; there, sdpa attention fails, and eager attention
@@ -208,6 +215,10 @@ fn prefix(family: &str) -> &'static str {
         }
         "gpt_neox" => "gpt_neox.",
         "biogpt" => "biogpt.",
+        "bert" => "bert.",
+        "distilbert" => "distilbert.",
+        "esm" => "esm.",
+        "roberta" | "camembert" | "xlm-roberta" => "roberta.",
         _ => "model.",
     }
 }
@@ -216,6 +227,10 @@ fn head(family: &str) -> &'static str {
     match family {
         "gpt_neox" => "embed_out.weight",
         "biogpt" => "output_projection.weight",
+        "bert" => "cls.predictions.decoder.weight",
+        "distilbert" => "vocab_projector.weight",
+        "modernbert" => "decoder.weight",
+        "esm" | "roberta" | "camembert" | "xlm-roberta" => "lm_head.decoder.weight",
         _ => "lm_head.weight",
     }
 }
@@ -225,7 +240,13 @@ type Tensors = BTreeMap<String, Stored>;
 /// The tensors of every set in `stored` of `config_keys.py`.
 fn sets(all: &Tensors, family: &str) -> BTreeMap<&'static str, Tensors> {
     let head = head(family);
-    let ends = ["embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"];
+    let ends = [
+        "tok_embeddings.weight",
+        "embed_tokens.weight",
+        "wte.weight",
+        "word_embeddings.weight",
+        "embed_in.weight",
+    ];
     let embed = all.keys().find(|name| ends.iter().any(|end| name.ends_with(end))).unwrap().clone();
     let with = |tensors: &Tensors, value: &Stored| {
         let mut tensors = tensors.clone();
@@ -296,7 +317,7 @@ fn heads_and_prefixes_are_read_as_in_transformers() {
         families.insert(case.family().to_owned());
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(families.len(), 56);
+    assert_eq!(families.len(), 63);
 }
 
 /// Any weight file of a case, to be rewritten.

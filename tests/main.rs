@@ -14,6 +14,7 @@ mod config_keys;
 mod damage;
 #[cfg(unix)]
 mod docs;
+mod encoders;
 mod future_cli;
 mod fuzz_corpus;
 mod generate_golden;

@@ -1,11 +1,13 @@
 use tch::Tensor;
 
-use crate::{Error, Norm};
+use crate::{Error, Norm, Transform};
 
-/// The model's own way out: final norm, then the unembedding matrix (`W_U`, transposed), head bias and soft cap.
+/// The model's own way out: final norm (BERT has none), the transform of a masked-language-model head where there is one, then
+/// the unembedding matrix (`W_U`, transposed), head bias and soft cap.
 #[derive(Debug)]
 pub struct Unembed {
-    norm: Norm,
+    norm: Option<Norm>,
+    transform: Option<Transform>,
     weight: Tensor,
     bias: Option<Tensor>,
     soft_cap: Option<f64>,
@@ -17,7 +19,7 @@ impl Unembed {
     /// # Errors
     /// When `weight` is not a matrix, or `bias` does not have one entry per row of it.
     pub fn new(
-        norm: Norm,
+        norm: impl Into<Option<Norm>>,
         weight: Tensor,
         bias: Option<Tensor>,
         soft_cap: Option<f64>,
@@ -33,7 +35,13 @@ impl Unembed {
                 got: b.size(),
             });
         }
-        Ok(Self { norm, weight, bias, soft_cap })
+        Ok(Self { norm: norm.into(), transform: None, weight, bias, soft_cap })
+    }
+
+    /// The same with what a head does between the final norm and the unembedding.
+    #[must_use]
+    pub fn with_transform(self, transform: Option<Transform>) -> Self {
+        Self { transform, ..self }
     }
 
     /// Rows of the unembedding.
@@ -46,9 +54,14 @@ impl Unembed {
         self.weight.size()[1] as usize
     }
 
-    /// The final norm.
-    pub fn norm(&self) -> &Norm {
-        &self.norm
+    /// The final norm; BERT has none.
+    pub fn norm(&self) -> Option<&Norm> {
+        self.norm.as_ref()
+    }
+
+    /// What a masked-language-model head does after it.
+    pub fn transform(&self) -> Option<&Transform> {
+        self.transform.as_ref()
     }
 
     /// The unembedding matrix `[vocab, d_model]`.
@@ -70,19 +83,37 @@ impl Unembed {
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
         Self {
-            norm: self.norm.shallow_clone(),
+            norm: self.norm.as_ref().map(Norm::shallow_clone),
+            transform: self.transform.as_ref().map(Transform::shallow_clone),
             weight: self.weight.shallow_clone(),
             bias: self.bias.as_ref().map(Tensor::shallow_clone),
             soft_cap: self.soft_cap,
         }
     }
 
-    /// Final norm of a state of the last layer: `[.., d_model]` to `[.., d_model]`.
+    /// What the unembedding matrix reads of a state of the last layer: final norm, then a head's transform; `[.., d_model]` to
+    /// `[.., d_model]`.
     ///
     /// # Errors
     /// When `x` does not end in `d_model`.
     pub fn normalize(&self, x: &Tensor) -> Result<Tensor, Error> {
-        self.norm.forward(x)
+        self.transformed(&self.normed(x)?)
+    }
+
+    /// The final norm alone.
+    ///
+    /// # Errors
+    /// When `x` does not end in `d_model`.
+    pub fn normed(&self, x: &Tensor) -> Result<Tensor, Error> {
+        self.norm.as_ref().map_or_else(|| Ok(x.shallow_clone()), |norm| norm.forward(x))
+    }
+
+    /// The head's transform of a state that is normed already.
+    ///
+    /// # Errors
+    /// When `x` does not end in `d_model`.
+    pub fn transformed(&self, x: &Tensor) -> Result<Tensor, Error> {
+        self.transform.as_ref().map_or_else(|| Ok(x.shallow_clone()), |transform| transform.forward(x))
     }
 
     /// Logits `[.., vocab]` of an already normalised state `[.., d_model]`.

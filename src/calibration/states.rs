@@ -171,6 +171,7 @@ fn states(window: &Window, random: &mut Random) -> States {
         docs: vec![doc; n],
         pos: (0..n as u32).collect(),
         runs: vec![n],
+        masked: false,
     }
 }
 
@@ -202,6 +203,7 @@ fn pair(of: Sizes, n: usize, random: &mut Random, intervals: Intervals) -> Resul
         docs: docs.clone(),
         pos: vec![0; tokens],
         runs: lengths.clone(),
+        masked: false,
     };
     let blocks = Blocks::new(lengths.iter().enumerate().map(|(doc, len)| (doc as u64, *len)), MOST_APART);
     let pairs = [(LayerIndex(0), LayerIndex(1))];

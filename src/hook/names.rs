@@ -21,11 +21,15 @@ impl BlockHook {
 }
 
 /// Points outside of blocks, by their spellings.
-const OUTSIDE: [(HookPoint, &[&str]); 5] = [
+const OUTSIDE: [(HookPoint, &[&str]); 6] = [
     (HookPoint::Embed, &["hook_embed", "embed"]),
     (HookPoint::PosEmbed, &["hook_pos_embed", "pos_embed"]),
     (HookPoint::FinalScale, &["ln_final.hook_scale", "ln_final.scale", "ln_final_scale"]),
     (HookPoint::FinalNormalized, &["ln_final.hook_normalized", "ln_final.normalized", "ln_final_normalized"]),
+    (
+        HookPoint::HeadNormalized,
+        &["mlm_head.ln.hook_normalized", "mlm_head.ln.normalized", "mlm_head_normalized"],
+    ),
     (HookPoint::Logits, &["logits", "unembed.hook_out"]),
 ];
 

@@ -13,10 +13,13 @@ pub enum HookPoint {
     PosEmbed,
     /// A point of block `.0`; `(L, ResidPre)` is the residual stream leaving the last block.
     Block(usize, BlockHook),
-    /// `ln_final.hook_scale [batch, seq, 1]`: the final norm's divisor.
+    /// `ln_final.hook_scale [batch, seq, 1]`: the final norm's divisor; BERT has no final norm.
     FinalScale,
     /// `ln_final.hook_normalized [batch, seq, d_model]`: what the unembedding reads (weights and bias of the norm applied).
     FinalNormalized,
+    /// `mlm_head.ln.hook_normalized [batch, seq, d_model]`: what the unembedding of a masked-language-model head reads, behind its
+    /// transform.
+    HeadNormalized,
     /// `logits [batch, seq, vocab]`: after soft cap and head bias.
     Logits,
 }
@@ -46,7 +49,8 @@ pub enum BlockHook {
     Result,
     /// `hook_attn_out [batch, seq, d_model]`: what attention adds to the residual stream (after a post norm).
     AttnOut,
-    /// `hook_resid_mid [batch, seq, d_model]`: after attention; parallel-residual blocks have none.
+    /// `hook_resid_mid [batch, seq, d_model]`: after attention; parallel-residual blocks have none. Where the stream itself is
+    /// normed (BERT), before that norm.
     ResidMid,
     /// `mlp.hook_router_logits [batch, seq, expert]`: what a mixture of experts chooses by; other blocks have none.
     RouterLogits,
@@ -64,7 +68,8 @@ pub enum BlockHook {
     MlpPost,
     /// `hook_mlp_out [batch, seq, d_model]`: what the MLP adds to the residual stream (after a post norm).
     MlpOut,
-    /// `hook_resid_post [batch, seq, d_model]`: the residual stream leaving the block.
+    /// `hook_resid_post [batch, seq, d_model]`: the residual stream leaving the block. Where the stream itself is normed (BERT),
+    /// before that norm, behind which the next block's `hook_resid_pre` is.
     ResidPost,
 }
 
@@ -124,6 +129,7 @@ impl HookPoint {
             Self::Block(_, hook) => hook.short_name(),
             Self::FinalScale => "ln_final_scale",
             Self::FinalNormalized => "ln_final_normalized",
+            Self::HeadNormalized => "mlm_head_normalized",
             Self::Logits => "logits",
         }
     }
@@ -133,7 +139,7 @@ impl HookPoint {
         match self {
             Self::Embed | Self::PosEmbed => 0,
             Self::Block(block, _) => block,
-            Self::FinalScale | Self::FinalNormalized | Self::Logits => n_layers,
+            Self::FinalScale | Self::FinalNormalized | Self::HeadNormalized | Self::Logits => n_layers,
         }
     }
 
@@ -186,6 +192,7 @@ impl fmt::Display for HookPoint {
             Self::Block(block, hook) => write!(f, "blocks.{block}.{}", hook.name()),
             Self::FinalScale => f.write_str("ln_final.hook_scale"),
             Self::FinalNormalized => f.write_str("ln_final.hook_normalized"),
+            Self::HeadNormalized => f.write_str("mlm_head.ln.hook_normalized"),
             Self::Logits => f.write_str("logits"),
         }
     }

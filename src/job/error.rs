@@ -287,6 +287,7 @@ fn is_configuration(cause: &(dyn Error + 'static)) -> bool {
                 | TextError::NoBos { .. }
                 | TextError::NoEos
                 | TextError::SeqLen { .. }
+                | TextError::NoRoom { .. }
                 | TextError::NoTokensAsked
         );
     }

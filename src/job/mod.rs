@@ -13,6 +13,7 @@ mod any;
 pub mod bundled;
 mod chat;
 pub mod convert;
+mod encoder;
 mod error;
 pub mod export;
 pub mod import;

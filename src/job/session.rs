@@ -114,7 +114,8 @@ impl Session {
     /// # Errors
     /// When the folder has none, or one of another model.
     pub fn tokenizer(&self, watch: &dyn Watch) -> Result<Tokenizer, TextError> {
-        let tokenizer = Tokenizer::load(&self.dir.path, self.settings.bos)?;
+        let encoder = self.spec.encoder.is_some();
+        let tokenizer = Tokenizer::load_for(&self.dir.path, self.settings.bos, encoder)?;
         if let [first, rest @ ..] = tokenizer.check_vocab(self.spec.vocab)?.as_slice() {
             let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
             watch.warn(&format!(

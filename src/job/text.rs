@@ -100,6 +100,10 @@ impl<'s> Source<'s> {
     /// # Errors
     /// A window that is longer than the model's context.
     pub fn window_options(&self, text: &TextSettings) -> Result<WindowOptions, JobError> {
+        if text.pack && self.session.spec.encoder.is_some() {
+            let why = "windows of an encoder begin and end as its tokenizer's template has it";
+            return Err(JobError::setting("pack", why));
+        }
         let seq_len = resolve_seq_len(text.seq_len, self.session.spec.n_ctx).map_err(JobError::usage)?;
         Ok(WindowOptions { seq_len, max_tokens: text.tokens, pack: text.pack })
     }

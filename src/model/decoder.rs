@@ -6,6 +6,7 @@ use tch::Tensor;
 use super::{
     Cache, Combine, ModelError, Schedule, Spec, Step,
     attention::{Attention, Shared},
+    encoder::without_masked,
     mask::Masks,
     mlp::Feed,
     positions::{self, PositionTable},
@@ -20,13 +21,16 @@ pub(super) struct Decoder {
     pub(super) embed: Tensor,
     pub(super) embed_scale: Option<f64>,
     pub(super) pos_embed: Option<PositionTable>,
+    /// What an encoder adds to every token: the first of its token types.
+    pub(super) token_type: Option<Tensor>,
     pub(super) embed_norm: Option<Norm>,
     pub(super) blocks: Vec<Block>,
     pub(super) ropes: Vec<Rope>,
     pub(super) unembed: Unembed,
 }
 
-/// One block. A post norm is a norm on what attention or the MLP puts out.
+/// One block. A post norm is a norm on what attention or the MLP puts out; stream norms are on the residual stream itself, after
+/// each of them has been added to it (BERT).
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) ln1: Option<Norm>,
@@ -35,6 +39,7 @@ pub(super) struct Block {
     pub(super) ln2: Option<Norm>,
     pub(super) mlp: Feed,
     pub(super) ln2_post: Option<Norm>,
+    pub(super) stream_norms: Option<[Norm; 2]>,
 }
 
 /// One forward pass: who watches it, what it remembers.
@@ -125,7 +130,7 @@ impl Decoder {
         schedule: &Schedule,
         pass: &mut Pass<'_>,
     ) -> Result<Option<Tensor>, ModelError> {
-        let mut x = self.embed(ids, pass)?;
+        let mut x = self.embed(ids, spec, pass)?;
         if pass.ends_at(HookPoint::PosEmbed) {
             return Ok(None);
         }
@@ -134,7 +139,7 @@ impl Decoder {
             let Some(out) = self.step(step, x, spec, &around, pass)? else { return Ok(None) };
             x = out;
         }
-        self.unembed(x, pass)
+        self.unembed(x, spec, pass)
     }
 
     /// What the blocks of one pass share, for queries `x [batch, seq, ..]` from position `start` on.
@@ -191,15 +196,24 @@ impl Decoder {
     }
 
     /// Token embeddings and positions, `[batch, seq, d_model]`.
-    fn embed(&self, ids: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
+    fn embed(&self, ids: &Tensor, spec: &Spec, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
         let mut x = Tensor::f_embedding(&self.embed, ids, -1, false, false)?;
         if let Some(scale) = self.embed_scale {
             // The factor is rounded to the model's number type first, as in transformers.
             x = x.f_mul(&Tensor::from(scale).to_kind(self.embed.kind()).to_device(x.device()))?;
         }
+        if let Some(mask) = spec.encoder.and_then(|encoder| encoder.token_dropout) {
+            x = without_masked(&x, ids, mask)?;
+        }
         x = pass.visit(HookPoint::Embed, x)?;
+        if let Some(row) = &self.token_type {
+            x = x.f_add(row)?;
+        }
         if let Some(table) = &self.pos_embed {
-            let positions = table.rows(pass.start(), ids.size()[1])?.unsqueeze(0).expand_as(&x);
+            let positions = match spec.encoder.and_then(|encoder| encoder.padding) {
+                Some(padding) => table.rows_around(ids, padding)?,
+                None => table.rows(pass.start(), ids.size()[1])?.unsqueeze(0).expand_as(&x),
+            };
             x = x.f_add(&pass.visit(HookPoint::PosEmbed, positions)?)?;
         }
         match &self.embed_norm {
@@ -208,25 +222,37 @@ impl Decoder {
         }
     }
 
-    /// The residual stream leaving the last block to logits.
-    fn unembed(&self, x: Tensor, pass: &mut Pass<'_>) -> Result<Option<Tensor>, ModelError> {
+    /// The residual stream leaving the last block to logits; none, too, where no head is stored.
+    fn unembed(&self, x: Tensor, spec: &Spec, pass: &mut Pass<'_>) -> Result<Option<Tensor>, ModelError> {
         let end = HookPoint::Block(self.blocks.len(), B::ResidPre);
         let x = pass.visit(end, x)?;
         if pass.ends_at(end) {
             return Ok(None);
         }
+        let normalized = self.final_norm(x, pass)?;
+        if pass.ends_at(HookPoint::FinalNormalized) || !spec.has_head() {
+            return Ok(None);
+        }
+        let read = match self.unembed.transform() {
+            Some(transform) => pass.visit(HookPoint::HeadNormalized, transform.forward(&normalized)?)?,
+            None => normalized,
+        };
+        if pass.ends_at(HookPoint::HeadNormalized) {
+            return Ok(None);
+        }
+        Ok(Some(pass.visit(HookPoint::Logits, self.unembed.head(&read)?)?))
+    }
+
+    /// The final norm with its hooks, where there is one.
+    fn final_norm(&self, x: Tensor, pass: &mut Pass<'_>) -> Result<Tensor, ModelError> {
+        let Some(norm) = self.unembed.norm() else { return Ok(x) };
         let normalized = if pass.wants(HookPoint::FinalScale) {
-            let norm = self.unembed.norm();
             let scale = pass.visit(HookPoint::FinalScale, norm.scale(&x)?)?;
             norm.with_scale(&x, &scale)?
         } else {
-            self.unembed.normalize(&x)?
+            norm.forward(&x)?
         };
-        let normalized = pass.visit(HookPoint::FinalNormalized, normalized)?;
-        if pass.ends_at(HookPoint::FinalNormalized) {
-            return Ok(None);
-        }
-        Ok(Some(pass.visit(HookPoint::Logits, self.unembed.head(&normalized)?)?))
+        Ok(pass.visit(HookPoint::FinalNormalized, normalized)?)
     }
 }
 
@@ -249,6 +275,7 @@ impl Block {
         let (stream, mlp_in) = match shared.spec.residual {
             ResidualKind::Sequential => {
                 let mid = pass.visit(at(B::ResidMid), resid + attn)?;
+                let mid = normed(self.stream_norms.as_ref().map(|[norm, _]| norm), mid)?;
                 let mlp_in = normed(self.ln2.as_ref(), mid.shallow_clone())?;
                 (mid, mlp_in)
             }
@@ -264,7 +291,10 @@ impl Block {
         let mlp = normed(self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
         let mlp = pass.visit(at(B::MlpOut), scaled(mlp, shared.spec))?;
         let out = pass.visit(at(B::ResidPost), stream + mlp)?;
-        Ok((!pass.ends_in_block(at(B::ResidPost))).then_some(out))
+        if pass.ends_in_block(at(B::ResidPost)) {
+            return Ok(None);
+        }
+        normed(self.stream_norms.as_ref().map(|[_, norm]| norm), out).map(Some)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 pub(super) enum Mask {
     /// Those up to its own; queries and keys are the same positions.
     Causal,
-    /// All: one query, after every key.
+    /// All: one query, after every key; or an encoder's.
     Open,
     /// As added to the scores, `[1 or n_heads, query, key]`.
     Added(Tensor),
@@ -25,6 +25,9 @@ impl Masks {
     /// For queries `like [batch, seq, ..]` at positions from `start` on, and keys from 0 on.
     pub(super) fn new(spec: &Spec, like: &Tensor, start: i64) -> Result<Self, ModelError> {
         let seq = like.size()[1];
+        if spec.encoder.is_some() {
+            return Self::of_encoder(spec, like);
+        }
         let alibi = alibi(spec, start + seq, like);
         let mut masks: Vec<(Option<usize>, Mask)> = Vec::new();
         for layer in &spec.layers {
@@ -39,6 +42,22 @@ impl Masks {
                 (None, None) if seq == 1 => Mask::Open,
                 (_, None) => Mask::Added(causal()?.unsqueeze(0)),
                 (_, Some(alibi)) => Mask::Added(causal()? + alibi),
+            };
+            masks.push((layer.window, mask));
+        }
+        Ok(Self(masks))
+    }
+
+    /// Of an encoder: everything, or what a window on both sides shows.
+    fn of_encoder(spec: &Spec, like: &Tensor) -> Result<Self, ModelError> {
+        let mut masks: Vec<(Option<usize>, Mask)> = Vec::new();
+        for layer in &spec.layers {
+            if masks.iter().any(|(known, _)| *known == layer.window) {
+                continue;
+            }
+            let mask = match layer.window.filter(|w| (*w as i64) < like.size()[1]) {
+                Some(window) => Mask::Added(band(like.size()[1], window, like)?.unsqueeze(0)),
+                None => Mask::Open,
             };
             masks.push((layer.window, mask));
         }
@@ -84,6 +103,14 @@ pub(super) fn causal(
     Ok(mask.f_masked_fill(&hidden, f64::NEG_INFINITY)?)
 }
 
+/// The mask `[query, key]` of a window on both sides: a position sees itself and `window - 1` before and behind it.
+fn band(seq: i64, window: usize, like: &Tensor) -> Result<Tensor, ModelError> {
+    let position = Tensor::arange(seq, (Kind::Int64, like.device()));
+    let distance = (position.unsqueeze(1) - position.unsqueeze(0)).f_abs()?;
+    let mask = Tensor::f_zeros([seq, seq], (like.kind(), like.device()))?;
+    Ok(mask.f_masked_fill(&distance.f_ge(window as i64)?, f64::NEG_INFINITY)?)
+}
+
 /// Alibi's slope of each head (Press et al. 2022), also where their number is no power of two.
 fn alibi_slopes(n_heads: usize) -> Vec<f32> {
     let powers = |n: usize, step: usize, count: usize| {
@@ -105,6 +132,14 @@ mod tests {
         // 4 heads: 2^-2, 2^-4, 2^-6, 2^-8 (the paper); 6 heads: two more from the odd powers for 8 heads, 2^-1 and 2^-3.
         assert_eq!(alibi_slopes(4), [0.25, 0.0625, 0.015_625, 0.003_906_25]);
         assert_eq!(alibi_slopes(6)[4..], [0.5, 0.125]);
+    }
+
+    #[test]
+    fn a_window_of_an_encoder_has_two_sides() {
+        let like = Tensor::zeros([1], (Kind::Float, tch::Device::Cpu));
+        let mask = band(4, 2, &like).unwrap();
+        let seen = Vec::<bool>::try_from(mask.f_eq(0.0).unwrap().get(1)).unwrap();
+        assert_eq!(seen, [true, true, true, false]);
     }
 
     #[test]

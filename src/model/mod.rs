@@ -8,6 +8,7 @@ mod attention;
 mod cache;
 mod config;
 mod decoder;
+mod encoder;
 mod error;
 mod experts;
 mod families;
@@ -48,7 +49,7 @@ pub use weights::{StoredAs, Weights};
 use self::decoder::Decoder;
 use crate::hook::{BlockHook, HookPoint, Tap};
 
-/// A causal language model on a device.
+/// A language model on a device: a decoder, or an encoder.
 #[derive(Debug)]
 pub struct Model {
     spec: Spec,
@@ -100,7 +101,7 @@ impl Model {
 
     /// Runs token ids `[batch, seq]` through the network and past `tap`; every row starts at position 0.
     ///
-    /// Returns logits `[batch, seq, vocab]`, or none when the tap ended the pass earlier.
+    /// Returns logits `[batch, seq, vocab]`, or none when the tap ended the pass earlier, or there is no head.
     ///
     /// # Errors
     /// When an id is outside the vocabulary, a row is empty or longer than the context, or an edit changed a shape.
@@ -153,6 +154,12 @@ impl Model {
         }
         let seen = cache.as_ref().map_or(0, |cache| cache.positions());
         self.check_ids(ids, seen as i64)?;
+        if cache.is_some() && self.spec.encoder.is_some() {
+            let family = self.spec.family;
+            return Err(ModelError::Input(format!(
+                "{family} sees tokens before and behind: it can keep no cache"
+            )));
+        }
         if let Some(cache) = &cache {
             cache.check(ids.size()[0])?;
             let all = seen + ids.size()[1] as usize;
@@ -211,7 +218,15 @@ pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
         );
     }
     points.push(HookPoint::resid_pre(spec.n_layers));
-    points.extend([HookPoint::FinalScale, HookPoint::FinalNormalized, HookPoint::Logits]);
+    if spec.has_final_norm() {
+        points.extend([HookPoint::FinalScale, HookPoint::FinalNormalized]);
+    }
+    if spec.encoder.is_some_and(|encoder| encoder.head.is_some()) {
+        points.push(HookPoint::HeadNormalized);
+    }
+    if spec.has_head() {
+        points.push(HookPoint::Logits);
+    }
     points
 }
 
@@ -220,7 +235,9 @@ pub fn hook_points(spec: &Spec) -> Vec<HookPoint> {
 pub fn width(spec: &Spec, point: HookPoint) -> Option<Vec<usize>> {
     let d = spec.d_model;
     Some(match point {
-        HookPoint::Embed | HookPoint::PosEmbed | HookPoint::FinalNormalized => vec![d],
+        HookPoint::Embed | HookPoint::PosEmbed | HookPoint::FinalNormalized | HookPoint::HeadNormalized => {
+            vec![d]
+        }
         HookPoint::FinalScale => vec![1],
         HookPoint::Logits => vec![spec.vocab],
         HookPoint::Block(_, hook) => match hook {

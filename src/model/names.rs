@@ -11,6 +11,8 @@ pub struct Names {
     pub embed_norm: &'static str,
     /// Learned positions `[n_ctx + offset, d_model]`.
     pub pos_embed: &'static str,
+    /// Token types, where there are any.
+    pub token_types: &'static str,
     /// Start of a block's names, such as `h.`.
     pub block: &'static str,
     /// Norm before attention.
@@ -118,6 +120,7 @@ pub(super) const LLAMA_NAMES: Names = Names {
     embed: "embed_tokens",
     embed_norm: "",
     pos_embed: "",
+    token_types: "",
     block: "layers.",
     ln1: "input_layernorm",
     ln1_post: "",

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{ModelError, nn::wide, spec::QueryGrowth};
+use super::{ModelError, encoder::places, nn::wide, spec::QueryGrowth};
 
 /// Rows `[position, d_model]` added to the embeddings, after some that no position has.
 #[derive(Debug)]
@@ -45,6 +45,12 @@ impl PositionTable {
     /// Rows of `seq` positions from `start` on.
     pub(super) fn rows(&self, start: i64, seq: i64) -> Result<Tensor, ModelError> {
         Ok(self.table.f_narrow(0, self.offset + start, seq)?)
+    }
+
+    /// Rows `[batch, seq, d]` of tokens of which `padding` takes no position, and the row before the first.
+    pub(super) fn rows_around(&self, ids: &Tensor, padding: usize) -> Result<Tensor, ModelError> {
+        let rows = places(ids, padding)?.f_add_scalar(self.offset - 1)?;
+        Ok(Tensor::f_embedding(&self.table, &rows, -1, false, false)?)
     }
 }
 

@@ -9,10 +9,12 @@ pub mod convert;
 mod encoded;
 pub mod export;
 pub mod foreign;
+mod masking;
 mod rows;
 pub mod store;
 mod tensors;
 
+pub use masking::{Masker, Masking, SHARE};
 pub(crate) use rows::not_finite;
 pub use rows::{Ahead, States, check_prompt, check_stream};
 pub use tensors::{check_tensors, write_tensors};

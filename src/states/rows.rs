@@ -9,6 +9,8 @@ use crate::{
     watch::{Stopped, Underway},
 };
 
+use super::Masker;
+
 /// Rows of some windows: one row per token, windows one after the other.
 #[derive(Debug)]
 pub struct States {
@@ -24,6 +26,8 @@ pub struct States {
     pub pos: Vec<u32>,
     /// Lengths of the runs of consecutive tokens of one document in one window, in order.
     pub runs: Vec<usize>,
+    /// Rows are of tokens hidden from an encoder, and what is to be said there is the token itself, in [`States::ids`].
+    pub masked: bool,
 }
 
 /// What lies `horizon` tokens ahead of some rows.
@@ -78,7 +82,59 @@ impl States {
         let last = rows(&end)?;
         let ids = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
         let runs = segments().map(|s| s.len as usize).collect();
-        Ok(Self { layers, last, ids, docs, pos, runs })
+        Ok(Self { layers, last, ids, docs, pos, runs, masked: false })
+    }
+
+    /// As [`States::of`] for an encoder: the rows of the tokens that `masker` hides, one after the other as the windows have them.
+    ///
+    /// # Errors
+    /// As [`States::of`].
+    pub fn of_masked(
+        model: &Model,
+        points: &[HookPoint],
+        windows: &[&Window],
+        (masker, batch_tokens): (&Masker, usize),
+    ) -> Result<Self, ModelError> {
+        let mut hidden = Vec::new();
+        for window in windows {
+            hidden.extend(masker.passes(window).into_iter().map(|(ids, places)| (*window, ids, places)));
+        }
+        let at_once = (batch_tokens / windows.first().map_or(1, |w| w.ids.len().max(1))).max(1);
+        let mut parts = Vec::new();
+        for some in hidden.chunks(at_once) {
+            let shown: Vec<Window> = some
+                .iter()
+                .map(|(window, ids, _)| Window { ids: ids.clone(), segments: window.segments.clone() })
+                .collect();
+            let all = Self::of(model, points, &shown.iter().collect::<Vec<_>>())?;
+            let (mut rows, mut ids, mut start) = (Vec::new(), Vec::new(), 0);
+            for (window, _, places) in some {
+                rows.extend(places.iter().map(|place| (start + place) as i64));
+                ids.extend(places.iter().map(|place| i64::from(window.ids[*place])));
+                start += window.ids.len();
+            }
+            parts.push(all.chosen(&rows, ids)?);
+        }
+        if parts.is_empty() {
+            let first = Self::of(model, points, windows)?;
+            return first.chosen(&[], Vec::new());
+        }
+        Self::concat(parts)
+    }
+
+    /// Some rows, of hidden tokens `ids`.
+    fn chosen(&self, rows: &[i64], ids: Vec<i64>) -> Result<Self, ModelError> {
+        let index = Tensor::from_slice(rows).to_device(self.last.device());
+        let layers = self.layers.iter().map(|layer| layer.f_index_select(0, &index));
+        Ok(Self {
+            layers: layers.collect::<Result<_, _>>()?,
+            last: self.last.f_index_select(0, &index)?,
+            ids,
+            docs: rows.iter().map(|row| self.docs[*row as usize]).collect(),
+            pos: rows.iter().map(|row| self.pos[*row as usize]).collect(),
+            runs: vec![1; rows.len()],
+            masked: true,
+        })
     }
 
     /// Rows of several parts, one after the other.
@@ -98,6 +154,7 @@ impl States {
             docs: parts.iter().flat_map(|p| p.docs.iter().copied()).collect(),
             pos: parts.iter().flat_map(|p| p.pos.iter().copied()).collect(),
             runs: parts.iter().flat_map(|p| p.runs.iter().copied()).collect(),
+            masked: parts.iter().any(|p| p.masked),
         })
     }
 
@@ -113,7 +170,26 @@ impl States {
         stage: &Underway<'_>,
         f: impl FnMut(&Self, &[usize]) -> Result<(), E>,
     ) -> Result<(), E> {
-        Self::each_from((windows, rows), stage, |some| Ok(Self::of(model, points, some)?), f)
+        Self::each_behind(model, points, (windows, rows), None, stage, f)
+    }
+
+    /// The same of the tokens that a masker hides, where there is one.
+    ///
+    /// # Errors
+    /// As [`States::each`].
+    pub fn each_behind<E: From<ModelError> + From<Stopped>>(
+        model: &Model,
+        points: &[HookPoint],
+        (windows, rows): (&[&Window], usize),
+        masker: Option<&Masker>,
+        stage: &Underway<'_>,
+        f: impl FnMut(&Self, &[usize]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let of = |some: &[&Window]| match masker {
+            Some(masker) => Self::of_masked(model, points, some, (masker, rows)),
+            None => Self::of(model, points, some),
+        };
+        Self::each_from((windows, rows), stage, |some| Ok(of(some)?), f)
     }
 
     /// As [`States::each`], with states of windows of one length from anywhere.
@@ -139,7 +215,8 @@ impl States {
             }
             Ok(())
         })?;
-        if !parts.is_empty() {
+        // Windows of which nothing is hidden have no rows.
+        if held > 0 {
             f(&Self::concat(parts)?, &places)?;
         }
         Ok(())
@@ -150,9 +227,18 @@ impl States {
         self.ids.len()
     }
 
-    /// What lies `horizon >= 1` tokens ahead; at 1 that is every row's own prediction and the next token.
+    /// What lies `horizon >= 1` tokens ahead; at 1 that is every row's own prediction and the next token. Hidden tokens are to be said
+    /// themselves, and nothing lies ahead of them.
     pub fn ahead(&self, horizon: usize) -> Ahead {
         let mut ahead = Ahead { rows: Vec::new(), teacher: Vec::new(), tokens: Vec::new() };
+        if self.masked {
+            if horizon == 1 {
+                ahead.rows = (0..self.rows() as i64).collect();
+                ahead.teacher.clone_from(&ahead.rows);
+                ahead.tokens.clone_from(&self.ids);
+            }
+            return ahead;
+        }
         let mut start = 0;
         for &len in &self.runs {
             for place in 0..(len + 1).saturating_sub(horizon) {
@@ -242,6 +328,7 @@ mod tests {
             docs: vec![0, 0, 0, 1],
             pos: vec![0, 1, 2, 0],
             runs: vec![3, 1],
+            masked: false,
         };
         let one = states.ahead(1);
         assert_eq!((one.rows.clone(), one.teacher), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));

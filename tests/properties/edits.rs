@@ -6,7 +6,7 @@ use layerscope::{
 };
 use tch::{Kind, Tensor};
 
-use super::{Every, everything, families, identical, ids, relative, rms, silent, tolerance};
+use super::{Every, decoders, everything, families, identical, ids, relative, rms, silent, tolerance};
 
 /// Deterministic noise like `value`.
 fn noise(value: &Tensor) -> Tensor {
@@ -46,7 +46,7 @@ fn an_edit_at_any_point_reaches_the_logits() {
 #[test]
 fn an_edit_reaches_later_layers_and_positions_only() {
     const AT: i64 = 5;
-    for (name, model) in families() {
+    for (name, model) in decoders() {
         let ids = ids(&model, 1, 11);
         let before = everything(&model, &ids, &mut ());
         let n_layers = model.spec().n_layers;

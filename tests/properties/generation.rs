@@ -12,7 +12,7 @@ use layerscope::{
 };
 use tch::{Device, Kind, Tensor};
 
-use super::{assert_same, everything, families, ids, relative, rms, tolerance, trained};
+use super::{assert_same, decoders, everything, ids, relative, rms, tolerance, trained};
 
 const NEW: usize = 4;
 
@@ -41,7 +41,7 @@ fn assert_agree(what: &str, a: &[Generated], b: &[Generated], tolerance: f64) {
 
 #[test]
 fn a_cache_changes_no_token() {
-    for (name, model) in families().into_iter().chain(trained()) {
+    for (name, model) in decoders().into_iter().chain(trained()) {
         let prompts = prompts(&model, 2, 5);
         let [with, without] =
             [true, false].map(|c| run(&model, &prompts, &greedy(c, TapSteps::Prompt), &mut ()));
@@ -61,7 +61,7 @@ fn a_cache_changes_no_token() {
 
 #[test]
 fn a_sequence_in_pieces_is_the_sequence() {
-    for (name, model) in families() {
+    for (name, model) in decoders() {
         let ids = ids(&model, 2, 13);
         if !model.spec().rotates_alike(4, 13) {
             // Keys of the shorter text are of no use in the longer one.
@@ -108,7 +108,7 @@ fn a_sequence_in_pieces_is_the_sequence() {
 
 #[test]
 fn a_cache_knows_its_limits() {
-    let (_, model) = families().into_iter().find(|(name, _)| name == "bloom").unwrap();
+    let (_, model) = decoders().into_iter().find(|(name, _)| name == "bloom").unwrap();
     let ids = ids(&model, 2, 40);
     let mut cache = Cache::new();
     model.forward_cached(&ids, &mut cache, &mut ()).unwrap();
@@ -121,7 +121,7 @@ fn a_cache_knows_its_limits() {
 
 #[test]
 fn an_edited_prompt_stays_edited() {
-    for (name, model) in families() {
+    for (name, model) in decoders() {
         let prompts = prompts(&model, 2, 5);
         let plain = run(&model, &prompts, &greedy(true, TapSteps::Prompt), &mut ());
         let of_one_block = |p: &HookPoint| !matches!(p, HookPoint::Block(i, _) if *i > 0);
@@ -161,7 +161,7 @@ fn placed(spec: &str, model: &Model) -> PlacedEdit {
 fn named_edits_in_both_ways() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("v.safetensors");
-    for (family, (name, model)) in families().into_iter().enumerate() {
+    for (family, (name, model)) in decoders().into_iter().enumerate() {
         let (d, d_head) = (model.spec().d_model as i64, model.spec().d_head as i64);
         let wave = |n: i64| Tensor::arange(n, (Kind::Float, Device::Cpu)).sin();
         Tensor::write_safetensors(&[("d", wave(d)), ("head", wave(d_head))], &file).unwrap();
@@ -195,7 +195,7 @@ fn named_edits_in_both_ways() {
 
 #[test]
 fn an_edit_touches_what_it_covers() {
-    let (_, model) = families().into_iter().find(|(name, _)| name == "llama").unwrap();
+    let (_, model) = decoders().into_iter().find(|(name, _)| name == "llama").unwrap();
     let ids = ids(&model, 3, 6);
     let before = everything(&model, &ids, &mut ());
     let seen = |point: HookPoint, spec: &str| {
@@ -246,7 +246,7 @@ fn an_edit_touches_what_it_covers() {
 
 #[test]
 fn misfits_are_named() {
-    let (_, model) = families().into_iter().find(|(name, _)| name == "falcon-7b").unwrap();
+    let (_, model) = decoders().into_iter().find(|(name, _)| name == "falcon-7b").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("v.safetensors");
     let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
@@ -278,7 +278,7 @@ fn misfits_are_named() {
 
 #[test]
 fn directions_that_depend_on_each_other_are_refused() {
-    let (_, model) = families().into_iter().find(|(name, _)| name == "gpt2").unwrap();
+    let (_, model) = decoders().into_iter().find(|(name, _)| name == "gpt2").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("v.safetensors");
     let d = model.spec().d_model as i64;
@@ -294,7 +294,7 @@ fn directions_that_depend_on_each_other_are_refused() {
 
 #[test]
 fn generation_ends_where_it_should() {
-    let (_, model) = families().into_iter().find(|(name, _)| name == "gpt2").unwrap();
+    let (_, model) = decoders().into_iter().find(|(name, _)| name == "gpt2").unwrap();
     let prompts = prompts(&model, 2, 5);
     let free = run(&model, &prompts, &greedy(true, TapSteps::Prompt), &mut ());
     // The third token of the first row ends that row alone.
@@ -338,7 +338,7 @@ fn generation_ends_where_it_should() {
 
 #[test]
 fn measured_against_the_model_left_alone() {
-    let (_, model) = families().into_iter().find(|(name, _)| name == "llama").unwrap();
+    let (_, model) = decoders().into_iter().find(|(name, _)| name == "llama").unwrap();
     let prompts = prompts(&model, 1, 5);
     let plain = run(&model, &prompts, &greedy(true, TapSteps::Prompt), &mut ()).remove(0);
     let m = measure(&model, &prompts[0], &plain).unwrap();

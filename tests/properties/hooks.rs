@@ -35,7 +35,7 @@ fn ends(point: HookPoint) -> bool {
     use BlockHook::{AttnOut, ResidMid, ResidPost, ResidPre};
     match point {
         HookPoint::Block(_, hook) => [ResidPre, AttnOut, ResidMid, ResidPost].contains(&hook),
-        other => other == HookPoint::FinalNormalized,
+        other => [HookPoint::FinalNormalized, HookPoint::HeadNormalized].contains(&other),
     }
 }
 

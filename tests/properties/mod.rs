@@ -31,10 +31,15 @@ pub(crate) fn families() -> Vec<(String, Model)> {
     let mut folders: Vec<_> = fixture("families").read_dir().unwrap().map(|e| e.unwrap().path()).collect();
     folders.retain(|path| path.join("config.json").is_file());
     folders.sort();
-    assert_eq!(folders.len(), 114);
+    assert_eq!(folders.len(), 124);
     tch::set_num_threads(1); // the models are too small to share
     let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
     folders.iter().map(|path| (name(path), load(path, Kind::Float))).collect()
+}
+
+/// Those whose tokens see none that follow.
+pub(crate) fn decoders() -> Vec<(String, Model)> {
+    families().into_iter().filter(|(_, model)| model.spec().encoder.is_none()).collect()
 }
 
 /// The two trained models, in f64: large activations of trained models make f32 noise, which would hide errors.

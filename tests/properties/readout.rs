@@ -6,7 +6,7 @@ use layerscope::{
     lenses::{LayerIndex, Lens, LogitLens},
 };
 
-use super::{everything, families, ids, relative, silent, tolerance, trained};
+use super::{decoders, everything, families, ids, relative, silent, tolerance, trained};
 
 #[test]
 fn the_unembedding_of_the_last_layer_is_the_model() {
@@ -22,7 +22,7 @@ fn the_unembedding_of_the_last_layer_is_the_model() {
 
 #[test]
 fn the_logit_lens_at_the_last_layer_has_no_error() {
-    for (name, model) in families().into_iter().chain(trained()) {
+    for (name, model) in decoders().into_iter().chain(trained()) {
         let ids = Vec::<i64>::try_from(ids(&model, 1, 20).view(-1)).unwrap();
         let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
         let lenses: [Box<dyn Lens>; 1] = [Box::new(LogitLens)];

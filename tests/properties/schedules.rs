@@ -10,7 +10,7 @@ use layerscope::{
 };
 use tch::Tensor;
 
-use super::{Every, families, identical, ids, relative, silent, tolerance, trained};
+use super::{Every, decoders, identical, ids, relative, silent, tolerance, trained};
 
 fn along(model: &Model, ids: &Tensor, steps: Vec<Step>) -> Tensor {
     let schedule = Schedule::new(steps, model.spec().n_layers).unwrap();
@@ -23,7 +23,7 @@ fn blocks(list: impl IntoIterator<Item = usize>) -> Vec<Step> {
 
 #[test]
 fn the_models_own_order_is_the_model() {
-    for (name, model) in families().into_iter().chain(trained()) {
+    for (name, model) in decoders().into_iter().chain(trained()) {
         let (ids, n) = (ids(&model, 2, 11), model.spec().n_layers);
         let own = silent(&model, &ids);
         assert!(identical(&along(&model, &ids, blocks(0..n)), &own), "{name}");
@@ -40,7 +40,7 @@ fn the_models_own_order_is_the_model() {
 
 #[test]
 fn a_skipped_block_adds_nothing() {
-    for (name, model) in families().into_iter().chain(trained()) {
+    for (name, model) in decoders().into_iter().chain(trained()) {
         let (ids, n) = (ids(&model, 2, 11), model.spec().n_layers);
         for block in 0..n {
             let skipped = along(&model, &ids, blocks((0..n).filter(|i| *i != block)));
@@ -54,7 +54,7 @@ fn a_skipped_block_adds_nothing() {
 
 #[test]
 fn side_by_side_blocks_read_one_stream() {
-    for (name, model) in families() {
+    for (name, model) in decoders() {
         let ids = ids(&model, 2, 7);
         let streams: Selection = [1, 0]
             .iter()
@@ -81,7 +81,7 @@ fn side_by_side_blocks_read_one_stream() {
 
 #[test]
 fn hooks_fire_with_the_blocks_own_numbers() {
-    let (_, model) = families().into_iter().find(|(name, _)| name == "gpt2-scaled").unwrap();
+    let (_, model) = decoders().into_iter().find(|(name, _)| name == "gpt2-scaled").unwrap();
     let schedule = Schedule::new(blocks([2, 0, 2]), 3).unwrap();
     let mut fired = Vec::new();
     let mut tap = Every::new(|point, value: Tensor| {
@@ -109,7 +109,7 @@ fn hooks_fire_with_the_blocks_own_numbers() {
 
 #[test]
 fn a_cache_follows_any_schedule() {
-    for (name, model) in families() {
+    for (name, model) in decoders() {
         let prompt: Vec<u32> = Vec::<i64>::try_from(ids(&model, 1, 5).view(-1))
             .unwrap()
             .into_iter()
@@ -138,7 +138,7 @@ fn a_cache_follows_any_schedule() {
 
 #[test]
 fn schedules_of_other_models_are_refused() {
-    let (_, model) = families().remove(0);
+    let (_, model) = decoders().remove(0);
     let n = model.spec().n_layers;
     let says = |steps, n| Schedule::new(steps, n).unwrap_err().to_string();
     assert_eq!(

@@ -1,6 +1,6 @@
 use tch::{Kind, Tensor};
 
-use crate::{Affine, Ask, Error, Norm, NormKind, Readout, Teacher};
+use crate::{Affine, Ask, Error, Norm, NormKind, Readout, Teacher, Unembed};
 
 /// What a lens is fitted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn gradient(
         }
         Loss::Ce => ce_gradient(readout, &n, rows.next)?,
     };
-    let g = norm_backward(readout.unembed().norm(), &x, &g_n)?;
+    let g = unembed_backward(readout.unembed(), &x, g_n)?;
     Ok(Gradient {
         rows: counted,
         loss: total,
@@ -105,6 +105,18 @@ fn ce_gradient(readout: &Readout, n: &Tensor, next: &[i64]) -> Result<(f64, f64,
     Ok((known.iter().map(|k| f64::from(*k)).sum(), total, gradient))
 }
 
+/// The gradient in `x` of a function of [`Unembed::normalize`] whose gradient there is `g_n`; `[n, d]`.
+fn unembed_backward(unembed: &Unembed, x: &Tensor, g_n: Tensor) -> Result<Tensor, Error> {
+    let g = match unembed.transform() {
+        Some(transform) => transform.backward(&unembed.normed(x)?, &g_n)?,
+        None => g_n,
+    };
+    match unembed.norm() {
+        Some(norm) => norm_backward(norm, x, &g),
+        None => Ok(g),
+    }
+}
+
 /// The gradient in `x` of a function of `norm(x)` whose gradient there is `g_n`; `[n, d]`.
 ///
 /// With `r = 1 / scale`, `x̂ = (x - mean) r` and `u = γ g_n`: `r (u - mean u - x̂ mean(u x̂))`, for RMS norms without
@@ -137,7 +149,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::{Precision, Unembed};
+    use crate::Precision;
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 

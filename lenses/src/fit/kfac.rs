@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::gradient::Rows;
-use crate::{Affine, Ask, Error, NormKind, Readout};
+use crate::{Affine, Ask, Error, Norm, NormKind, Readout};
 
 /// Rows that the output factor is estimated from.
 const FISHER_ROWS: i64 = 1024;
@@ -169,14 +169,40 @@ pub(super) fn second_moment(states: &Tensor) -> Result<Tensor, Error> {
 /// of them negative, and one near minus the damping would send a step anywhere. So the sweep is in f32, and `W` and `e`
 /// are taken from the mean of all `e`, which changes nothing but the size of the two (under a soft cap `e` is no mean of
 /// rows of `W`, and they stay).
+///
+/// Behind the transform of a masked-language-model head it is the same in what the transform's norm reads, taken back through the
+/// mean slopes of the transform and of the final norm: a preconditioner may be that rough.
 fn output_fisher(readout: &Readout, translator: &Affine, rows: &Rows<'_>) -> Result<Tensor, Error> {
     let states = rows.states.f_narrow(0, 0, rows.states.size()[0].min(FISHER_ROWS))?;
     let x = translator.forward(&states)?;
-    let norm = readout.unembed().norm();
-    let squared = norm.scale(&x)?.f_square()?.f_reciprocal()?.f_view([-1])? / states.size()[0] as f64;
+    let unembed = readout.unembed();
+    let Some(transform) = unembed.transform() else {
+        let fisher = weighted_fisher(readout, &x, &inverse_squares(unembed.norm(), &x)?)?;
+        return through(unembed.norm(), fisher);
+    };
+    let y = unembed.normed(&x)?;
+    let squared = inverse_squares(Some(transform.norm()), &transform.before_norm(&y)?)?;
+    let inner = through(Some(transform.norm()), weighted_fisher(readout, &x, &squared)?)?;
+    let slope = transform.mean_slope(&y)?.f_to_kind(Kind::Double)?;
+    let fisher = slope.tr().f_mm(&inner)?.f_mm(&slope)?;
+    let size = inverse_squares(unembed.norm(), &x)?.f_sum(Kind::Double)?;
+    through(unembed.norm(), fisher.f_mul(&size)?)
+}
+
+/// `r² / rows` of every row `[rows]`, which is `1 / rows` where there is no norm.
+fn inverse_squares(norm: Option<&Norm>, x: &Tensor) -> Result<Tensor, Error> {
+    let rows = x.size()[0];
+    Ok(match norm {
+        Some(norm) => norm.scale(x)?.f_square()?.f_reciprocal()?.f_view([-1])? / rows as f64,
+        None => Tensor::f_ones([rows], (Kind::Float, x.device()))? / rows as f64,
+    })
+}
+
+/// `Wᵀ diag(m) W - E[r² e eᵀ]` of states `x`, whose rows count `squared`; f64.
+fn weighted_fisher(readout: &Readout, x: &Tensor, squared: &Tensor) -> Result<Tensor, Error> {
     let weights = Vec::<f32>::try_from(squared.to_device(tch::Device::Cpu))?;
     let ask = Ask { expectation: true, marginal: Some(&weights), ..Ask::default() };
-    let read = readout.sweep_exactly(&readout.normalize(&x)?, ask)?;
+    let read = readout.sweep_exactly(&readout.normalize(x)?, ask)?;
     let (Some(e), Some(m)) = (read.expectation, read.marginal) else {
         return Err(Error::Shape { what: "sweep", expected: "expectation and marginal".into(), got: vec![] });
     };
@@ -196,7 +222,12 @@ fn output_fisher(readout: &Readout, translator: &Affine, rows: &Rows<'_>) -> Res
     };
     let scaled = w.f_mul(&m)?;
     let e = e.f_mul(&rows.f_sqrt()?)?;
-    let mut fisher = scaled.tr().f_mm(&scaled)?.f_sub(&e.tr().f_mm(&e)?)?.f_to_kind(Kind::Double)?;
+    Ok(scaled.tr().f_mm(&scaled)?.f_sub(&e.tr().f_mm(&e)?)?.f_to_kind(Kind::Double)?)
+}
+
+/// `P γ F γ P` of a norm, `F` where there is none.
+fn through(norm: Option<&Norm>, mut fisher: Tensor) -> Result<Tensor, Error> {
+    let Some(norm) = norm else { return Ok(fisher) };
     if let Some(gain) = norm.weight() {
         let gain = gain.to_kind(Kind::Double);
         fisher = fisher.f_mul(&gain.f_outer(&gain)?)?;
@@ -213,7 +244,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::{Norm, Precision, Teacher, Unembed};
+    use crate::{Precision, Teacher, Unembed};
 
     /// Over one row with an identity norm's worth of checks: F is the Hessian of the KL at its minimum.
     #[test]
@@ -241,7 +272,7 @@ mod tests {
                 if kind == NormKind::Layer {
                     jacobian -= Tensor::ones([d, d], cpu) / d as f64;
                 }
-                let r = unembed.norm().scale(&h.get(t)).unwrap().reciprocal();
+                let r = unembed.norm().unwrap().scale(&h.get(t)).unwrap().reciprocal();
                 let jacobian = gain.unsqueeze(-1) * jacobian * r;
                 want += jacobian.tr().matmul(&covariance).matmul(&jacobian) / rows as f64;
             }

@@ -95,6 +95,7 @@ impl Job for Schedule {
             ));
         }
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let source = Source::open(&session, &self.text, watch)?;
         check_shapes(&requests, &session.spec)?;
         let n_layers = session.spec.n_layers;

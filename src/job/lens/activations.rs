@@ -11,7 +11,7 @@ use crate::{
     sources::hub,
     sources::text::{BosPolicy, TextStats, Window, WindowOptions},
     states::{
-        States,
+        Masker, States,
         store::{ActivationStore, StoreError},
     },
 };
@@ -177,12 +177,25 @@ pub(super) fn unpack(
 /// Where the states of windows come from.
 pub(super) enum Stream<'a> {
     /// The model runs.
-    Model(&'a Model),
+    Model {
+        /// The model.
+        model: &'a Model,
+        /// What hides an encoder's tokens.
+        masker: Option<&'a Masker>,
+    },
     /// It ran earlier.
     Exported(Exported),
 }
 
 impl Stream<'_> {
+    /// What hides an encoder's tokens.
+    pub(super) fn masker(&self) -> Option<&Masker> {
+        match self {
+            Self::Model { masker, .. } => *masker,
+            Self::Exported(_) => None,
+        }
+    }
+
     /// Hands `f` the states of `windows` at `points` and at the last layer, as [`States::each`].
     pub(super) fn each<E: From<ModelError> + From<StoreError> + From<Stopped>>(
         &self,
@@ -192,7 +205,9 @@ impl Stream<'_> {
         f: impl FnMut(&States, &[usize]) -> Result<(), E>,
     ) -> Result<(), E> {
         match self {
-            Self::Model(model) => States::each(model, points, windows, stage, f),
+            Self::Model { model, masker } => {
+                States::each_behind(model, points, windows, *masker, stage, f)
+            }
             Self::Exported(exported) => {
                 States::each_from(windows, stage, |some| exported.states(points, some), f)
             }

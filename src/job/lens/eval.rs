@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    LensRequest, Lenses, activations, activations::Stream, block_hook, check_shapes, open, read, records, site_of,
+    LensRequest, Lenses, activations, activations::Stream, block_hook, check_shapes, open, read, records,
+    refuse_ahead, site_of,
 };
 use crate::{
     hook::HookPoint,
@@ -29,7 +30,7 @@ use crate::{
         chat::{TurnPositions, TurnSelector},
         text::{Window, WindowOptions, turn_positions},
     },
-    states::{States, store::ActivationStore},
+    states::{Masker, Masking, States, store::ActivationStore},
 };
 
 /// Evaluate lenses on a text, every layer in one pass, with intervals over documents
@@ -68,6 +69,10 @@ pub struct Eval {
     #[cfg_attr(feature = "cli", arg(long, value_name = "POSITIONS"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<TurnSelector>,
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Masking>,
     /// Precision of the readout
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = PrecisionSetting::Exact, value_name = "PRECISION"))]
     pub readout: PrecisionSetting,
@@ -112,6 +117,7 @@ impl Default for Eval {
             out: PathBuf::new(),
             layers: None,
             positions: None,
+            mask: None,
             readout: PrecisionSetting::Exact,
             cluster: Cluster::Document,
             intervals: IntervalSettings::default(),
@@ -146,15 +152,18 @@ impl Job for Eval {
         activations::check_source(&self.text, &self.model, self.activations.as_deref())?;
         let requests = read(&self.lens)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_head(Self::COMMAND)?;
+        refuse_ahead(&requests, &session)?;
         let source = Source::open(&session, &self.text, watch)?;
         check_shapes(&requests, &session.spec)?;
         session.announce(watch);
         let points = self.points(&session, site_of(&requests))?;
+        let masker = session.masker(self.mask, &source.tokenizer, self.seed)?;
         let store = self.store(&session, &points)?;
         let (text, options) = self.windows(&source, store.as_ref(), watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, self.text.pack), self.seed, watch)?;
-        manifest.config = self.config(&source, &points, &options);
+        manifest.config = self.config(&source, &points, &options, masker.as_ref());
         if let Some(store) = &store {
             activations::record(store, &mut manifest);
         }
@@ -173,7 +182,7 @@ impl Job for Eval {
             Some(store) => {
                 Stream::Exported(activations::unpack(store, &session, &points, &text, &self.out, watch)?)
             }
-            None => Stream::Model(model),
+            None => Stream::Model { model, masker: masker.as_ref() },
         };
         let rows = self.evaluate(&source, (&requests, &lenses), (&points, &stream), &text, watch)?;
         write_metrics(&self.out, &rows)?;
@@ -236,7 +245,13 @@ impl Eval {
         Ok(Some(chosen))
     }
 
-    fn config(&self, source: &Source<'_>, points: &[HookPoint], options: &WindowOptions) -> Value {
+    fn config(
+        &self,
+        source: &Source<'_>,
+        points: &[HookPoint],
+        options: &WindowOptions,
+        masker: Option<&Masker>,
+    ) -> Value {
         let mut config = json!({
             "lenses": self.lens.len(),
             "layers": numbers(points),
@@ -252,6 +267,10 @@ impl Eval {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
+        if let Some(masker) = masker {
+            config["mask"] = json!(masker.masking());
+            config["seed"] = json!(self.seed);
+        }
         if let Some(positions) = &self.positions {
             config["positions"] = json!(positions);
         }
@@ -305,7 +324,7 @@ impl Eval {
         }
         audit_note(&readout, watch);
         // How many bytes a token stands for is known of the whole text, not of some of its tokens.
-        if self.positions.is_none() {
+        if self.positions.is_none() && masker.is_none() {
             evaluation.add_text(&text.windows, pass.clusters.as_deref())?;
         }
         let mut rows = evaluation.finish();
@@ -339,13 +358,15 @@ impl Pass<'_> {
         mut baselines: Option<&mut Baselines>,
         readings: &mut Readings<'_>,
     ) -> Result<(), JobError> {
+        let rows =
+            |window: &Window| self.stream.masker().map_or(window.ids.len(), |masker| masker.places(window).len());
         let stage = self.watch.begin("evaluating", "tokens", Some(self.text.stats.tokens));
         for (first, some) in (0..).step_by(AT_ONCE).zip(self.text.windows.chunks(AT_ONCE)) {
             let some: Vec<&Window> = some.iter().collect();
             let windows = (&some[..], self.batch_tokens);
             self.stream.each(self.points, windows, &stage, |states, places| -> Result<(), EvalError> {
                 let clusters = self.clusters.as_ref().map(|c| -> Vec<u64> {
-                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], some[*i].ids.len());
+                    let of = |i: &usize| std::iter::repeat_n(c[first + *i], rows(some[*i]));
                     places.iter().flat_map(of).collect()
                 });
                 let own = evaluation.add(states, clusters.as_deref(), readings)?;

@@ -13,6 +13,7 @@ pub use causal::{BASES, Causal, CausalFound, Directions, by_layer};
 pub use eval::{Eval, Evaluated};
 pub use fit::{Fit, Fitted, HeldOut, Init, LossSetting, OptimizerSetting, PromptSettings, Prompted};
 use halves::Halves;
+pub(crate) use open::refuse_ahead;
 pub use open::{
     LensRequest, Lenses, check_shapes, folder_name, is_logit, open, read, records, site as site_of,
 };

@@ -13,7 +13,7 @@ use crate::{
 };
 use tch::Device;
 
-use crate::job::{JobError, SetTo, Watch, shown};
+use crate::job::{JobError, Session, SetTo, Watch, shown};
 
 /// Where lenses read that do not say where.
 const SITE: &str = "resid_pre";
@@ -141,6 +141,18 @@ impl LensRequest {
     /// Whether it is a lens of this kind.
     pub fn is(&self, kind: LensKind) -> bool {
         self.folder.as_ref().is_some_and(|(_, folder)| folder.config.kind == kind)
+    }
+}
+
+/// An encoder has no lens of later tokens.
+///
+/// # Errors
+/// The first such lens by name.
+pub(crate) fn refuse_ahead(asked: &[Asked], session: &Session) -> Result<(), JobError> {
+    let ahead = [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt];
+    match asked.iter().find(|a| ahead.iter().any(|kind| a.is(*kind))) {
+        Some(lens) => session.needs_decoder(&format!("lens {}, which reads tokens ahead", lens.name)),
+        None => Ok(()),
     }
 }
 

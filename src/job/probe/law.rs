@@ -92,6 +92,7 @@ impl Job for Law {
 
     fn run(&self, watch: &dyn Watch) -> Result<Option<Regressed>, JobError> {
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let source = Source::open(&session, &self.text, watch)?;
         session.announce(watch);
         let options = source.window_options(&self.text)?;

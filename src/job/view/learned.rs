@@ -53,6 +53,7 @@ impl View {
     /// What every state goes on to say.
     pub(super) fn grid(&self, folder: &LensFolder, watch: &dyn Watch) -> Result<Viewed, JobError> {
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder("view of learned prompts")?;
         let tokenizer = session.tokenizer(watch)?;
         let leaders = self.leaders(folder, &session)?;
         let prompts = self.prompts(&session, &tokenizer)?;

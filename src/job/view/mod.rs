@@ -152,6 +152,7 @@ impl Job for View {
         }
         self.check_files(&requests)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_head(Self::COMMAND)?;
         check_shapes(&requests, &session.spec)?;
         let layers = session.layers(self.layers.as_ref())?;
         let tokenizer = session.tokenizer(watch)?;

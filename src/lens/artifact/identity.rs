@@ -1,6 +1,6 @@
 //! Whether a lens and a model belong together.
 
-use layerscope_lenses::Unembed;
+use layerscope_lenses::{Norm, Unembed};
 use sha2::{Digest as _, Sha256};
 use tch::{Device, Kind, Tensor};
 
@@ -10,7 +10,8 @@ use crate::results::hash::hex;
 /// Rows of the unembedding hashed at once.
 const ROWS: i64 = 4096;
 
-/// SHA-256 over the shape and the numbers of `W_U`, the final norm's weight and bias and the head bias.
+/// SHA-256 over the shape and the numbers of `W_U`, the final norm's weight and bias and the head bias; then of a
+/// masked-language-model head's transform, where there is one.
 ///
 /// All numbers go in as bf16, so that a model has one hash whether it was loaded in f32 or in bf16.
 ///
@@ -20,7 +21,11 @@ pub fn unembed_sha256(unembed: &Unembed) -> Result<String, ArtifactError> {
     let mut hash = Sha256::new();
     let weight = unembed.weight();
     let norm = unembed.norm();
-    for part in [Some(weight), norm.weight(), norm.bias(), unembed.bias()] {
+    let (gain, offset) = (norm.and_then(Norm::weight), norm.and_then(Norm::bias));
+    let transform =
+        unembed.transform().map(|t| [Some(t.weight()), t.bias(), t.norm().weight(), t.norm().bias()]);
+    let parts = [Some(weight), gain, offset, unembed.bias()];
+    for part in parts.into_iter().chain(transform.into_iter().flatten()) {
         hash_part(&mut hash, part).map_err(layerscope_lenses::Error::from)?;
     }
     Ok(hex(&hash.finalize()))
@@ -91,7 +96,7 @@ pub fn check(
 
 #[cfg(test)]
 mod tests {
-    use layerscope_lenses::{Norm, NormKind};
+    use layerscope_lenses::NormKind;
 
     use super::super::folder::tests::config;
     use super::*;

@@ -15,7 +15,7 @@ use layerscope_lenses::{
     fit::{Fitter, Rows},
 };
 pub use log::{FitLog, LogRow, write_log};
-pub use residuals::{Exported, Residuals, windows};
+pub use residuals::{Exported, Hidden, Residuals, windows};
 pub use split::{Split, split};
 use tch::Tensor;
 

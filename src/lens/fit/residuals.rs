@@ -9,8 +9,8 @@ use crate::{
     hook::HookPoint,
     model::{Model, ModelError},
     sources::text::{Segment, Window},
-    states::States,
     states::store::{ActivationStore, RowFile, RowIds, StoreError},
+    states::{Masker, States},
     watch::Underway,
 };
 
@@ -38,6 +38,27 @@ impl Residuals for Model {
         f: &mut dyn FnMut(&States) -> Result<(), FitError>,
     ) -> Result<(), FitError> {
         States::each(self, points, (windows, rows), stage, |states, _| f(states))
+    }
+}
+
+/// An encoder, of which the states of hidden tokens are read.
+#[derive(Debug)]
+pub struct Hidden<'a> {
+    /// The encoder.
+    pub model: &'a Model,
+    /// What hides them.
+    pub masker: &'a Masker,
+}
+
+impl Residuals for Hidden<'_> {
+    fn each(
+        &self,
+        points: &[HookPoint],
+        windows: (&[&Window], usize),
+        stage: &Underway<'_>,
+        f: &mut dyn FnMut(&States) -> Result<(), FitError>,
+    ) -> Result<(), FitError> {
+        States::each_behind(self.model, points, windows, Some(self.masker), stage, |states, _| f(states))
     }
 }
 

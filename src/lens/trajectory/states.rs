@@ -155,6 +155,10 @@ impl<'a> PromptStates<'a> {
 
     /// The true tokens `horizon` positions later; -1 where there is none.
     fn next(&self, horizon: usize) -> Vec<i64> {
+        // Behind a mask nobody knows the token; elsewhere it is in sight.
+        if self.model.spec().encoder.is_some() {
+            return vec![-1; self.ids.len()];
+        }
         let known = self.ids.iter().skip(horizon).copied();
         known.chain(std::iter::repeat(-1)).take(self.ids.len()).collect()
     }

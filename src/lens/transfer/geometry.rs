@@ -272,6 +272,7 @@ mod tests {
             docs: vec![0, 0, 0, 0, 1, 1, 1, 1, 1],
             pos: vec![0, 1, 2, 3, 0, 1, 2, 3, 4],
             runs: vec![4, 5],
+            masked: false,
         }
     }
 
@@ -329,6 +330,7 @@ mod tests {
                 docs: ids.clone(),
                 pos: vec![0; ids.len()],
                 runs: vec![n as usize; kept.len()],
+                masked: false,
             };
             let documents = blocks.documents();
             let mut sums = Layers::with_blocks(&[(L(0), L(1))], 4, Device::Cpu, blocks, documents);

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        assert_eq!(CLASSES.len(), 60);
+        assert_eq!(CLASSES.len(), 67);
         let gemma2 = Class::of("gemma2").unwrap();
         assert_eq!(gemma2.default("attn_logit_softcapping"), Some(&json!(50.0)));
         assert_eq!(gemma2.refuses("query_pre_attn_scalar", &json!(1.5)).unwrap(), "a whole number");

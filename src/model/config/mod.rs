@@ -170,6 +170,15 @@ impl Config {
         value.as_i64().ok_or_else(|| self.wrong(key, "a whole number", value))
     }
 
+    /// The number of a token.
+    ///
+    /// # Errors
+    /// When it is missing, null or no whole number from zero on.
+    pub(super) fn token(&self, key: &str) -> Result<usize, ModelError> {
+        let id = self.whole(key)?;
+        usize::try_from(id).map_err(|_| self.error(format!("`{key}` is {id}: no token")))
+    }
+
     /// A number.
     ///
     /// # Errors

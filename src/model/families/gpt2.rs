@@ -12,6 +12,7 @@ pub(super) const NAMES: Names = Names {
     embed: "wte",
     embed_norm: "",
     pos_embed: "wpe",
+    token_types: "",
     block: "h.",
     ln1: "ln_1",
     ln1_post: "",

@@ -3,8 +3,11 @@
 //! `docs/adding-a-family.md` walks through adding one.
 
 mod apertus;
+mod bert;
 mod bloom;
 mod cohere;
+mod encoder;
+mod esm;
 mod exaone4;
 mod fairseq;
 mod falcon;
@@ -19,6 +22,7 @@ mod granite;
 mod hunyuan;
 mod llama;
 mod mistral;
+mod modernbert;
 mod moe;
 mod mpt;
 mod multimodal;
@@ -39,16 +43,20 @@ use super::{Activation, Config, ModelError, RopeSpec, Spec, packing::Packing};
 type Reader = fn(&Config) -> Result<Spec, ModelError>;
 
 /// Every family by its `model_type`.
-const FAMILIES: [(&str, Reader); 60] = [
+const FAMILIES: [(&str, Reader); 67] = [
     ("apertus", apertus::spec),
     ("arcee", nemotron::arcee),
+    ("bert", bert::bert),
     ("biogpt", fairseq::biogpt),
     ("bloom", bloom::spec),
+    ("camembert", bert::camembert),
     ("codegen", gptj::codegen),
     ("cohere", cohere::cohere),
     ("cohere2", cohere::cohere2),
     ("cwm", mistral::cwm),
+    ("distilbert", bert::distilbert),
     ("ernie4_5", glm::ernie4_5),
+    ("esm", esm::spec),
     ("exaone4", exaone4::spec),
     ("falcon", falcon::spec),
     ("flex_olmo", moe::flex_olmo),
@@ -76,6 +84,7 @@ const FAMILIES: [(&str, Reader); 60] = [
     ("ministral3", mistral::ministral3),
     ("mistral", mistral::mistral),
     ("mixtral", moe::mixtral),
+    ("modernbert", modernbert::spec),
     ("mpt", mpt::spec),
     ("nanochat", hunyuan::nanochat),
     ("nemotron", nemotron::nemotron),
@@ -94,19 +103,21 @@ const FAMILIES: [(&str, Reader); 60] = [
     ("qwen3", qwen::qwen3),
     ("qwen3_moe", moe::qwen3_moe),
     ("qwen3_vl_text", qwen::qwen3_vl_text),
+    ("roberta", bert::roberta),
     ("seed_oss", llama::seed_oss),
     ("smollm3", smollm3::spec),
     ("stablelm", stablelm::stablelm),
     ("starcoder2", starcoder2::spec),
     ("vaultgemma", gemma::vaultgemma),
     ("xglm", fairseq::xglm),
+    ("xlm-roberta", bert::xlm_roberta),
 ];
 
 /// A file that claims more tokens is broken, or wants our memory; rotary tables have a row for each.
 const LONGEST_CONTEXT: usize = 1 << 24;
 
 /// Keys of config classes that change nothing that is computed here: training, generation, tasks, what transformers returns.
-const IGNORED: [&str; 52] = [
+const IGNORED: [&str; 63] = [
     "activation_dropout",
     "architectures",
     "attention_dropout",
@@ -116,7 +127,10 @@ const IGNORED: [&str; 52] = [
     "bos_token_id",
     "chunk_size_feed_forward",
     "classifier_dropout",
+    "classifier_pooling",
+    "cls_token_id",
     "decoder_start_token_id",
+    "deterministic_flash_attn",
     "dropout",
     "dtype",
     "emb_pdrop",
@@ -131,6 +145,7 @@ const IGNORED: [&str; 52] = [
     "id2label",
     "init_device",
     "init_std",
+    "initializer_cutoff_factor",
     "initializer_range",
     "is_decoder",
     "is_encoder_decoder",
@@ -138,12 +153,14 @@ const IGNORED: [&str; 52] = [
     "layerdrop",
     // MPT is read with alibi and without biases, whatever its original code would do.
     "learned_pos_emb",
+    "mlp_dropout",
     "norm_type",
     "output_hidden_states",
     "output_router_logits",
     "pad_token_id",
     "pretraining_tp",
     "problem_type",
+    "qa_dropout",
     "reorder_and_upcast_attn",
     "resid_dropout",
     "resid_pdrop",
@@ -152,7 +169,12 @@ const IGNORED: [&str; 52] = [
     "router_aux_loss_coef",
     "router_jitter_noise",
     "scale_attention_softmax_in_fp32",
+    "sep_token_id",
+    "seq_classif_dropout",
+    "sinusoidal_pos_embds",
     "slow_but_exact",
+    "sparse_pred_ignore_index",
+    "sparse_prediction",
     "summary_activation",
     "summary_first_dropout",
     "summary_proj_to_labels",
@@ -164,7 +186,13 @@ const IGNORED: [&str; 52] = [
 
 /// The same for one family alone: transformers has the key in the class, and passes it by.
 #[cfg(test)]
-const IGNORED_BY: [(&str, &str); 2] = [("biogpt", "layer_norm_eps"), ("codegen", "n_ctx")];
+const IGNORED_BY: [(&str, &str); 4] = [
+    ("biogpt", "layer_norm_eps"),
+    ("codegen", "n_ctx"),
+    // Of ESMFold, which is refused.
+    ("esm", "esmfold_config"),
+    ("esm", "vocab_list"),
+];
 
 /// The architecture that `config` describes.
 ///

@@ -10,6 +10,7 @@ use crate::model::{
 pub(super) const NAMES: Names = Names {
     prefixes: &["model.decoder.", "decoder."],
     pos_embed: "embed_positions",
+    token_types: "",
     ln1: "self_attn_layer_norm",
     ln2: "final_layer_norm",
     o: "self_attn.out_proj",

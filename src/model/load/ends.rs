@@ -1,10 +1,10 @@
 //! Both ends of a model: the embedding and the head, which may be one tensor under either name.
 
-use layerscope_lenses::Unembed;
-use tch::Tensor;
+use layerscope_lenses::{HeadActivation, Transform, Unembed};
+use tch::{Device, Kind, Tensor};
 
 use super::Loader;
-use crate::model::{ModelError, Spec, Weights};
+use crate::model::{Activation, ModelError, Spec, Weights, spec::HeadSpec};
 
 /// The embedding and its factor, and the head where that is the embedding.
 ///
@@ -38,8 +38,76 @@ impl Loader<'_> {
         }
     }
 
-    /// The final norm and the head, which is `tied` to the embedding or stored.
+    /// The first row of an encoder's token types.
+    pub(super) fn token_type(&self) -> Result<Option<Tensor>, ModelError> {
+        let Some(rows) = self.spec.encoder.and_then(|encoder| encoder.token_types) else { return Ok(None) };
+        let name = self.body(&format!("{}.weight", self.spec.names.token_types));
+        Ok(Some(self.take(&name, &[rows as i64, self.spec.d_model as i64])?.f_get(0)?))
+    }
+
+    /// Transformers rotates by the frequencies that ESM's files keep, whatever the config says: the two must agree.
+    pub(super) fn check_frequencies(&self) -> Result<(), ModelError> {
+        let names = &self.spec.names;
+        let part = self.spec.encoder.and_then(|encoder| encoder.frequencies);
+        let (Some(part), Some(rope)) = (part, self.spec.ropes.first()) else { return Ok(()) };
+        let name = self.body(&format!("{}0.{part}", names.block));
+        if !self.weights.has(&name) {
+            return Ok(());
+        }
+        let theirs = self.take(&name, &[(rope.rotary_dim / 2) as i64])?;
+        if self.dry.is_some() {
+            return Ok(());
+        }
+        let theirs = theirs.to_kind(Kind::Double).to_device(Device::Cpu);
+        let ours = rope.frequencies(1, Kind::Double)?;
+        // They may be stored in bf16.
+        if ((theirs - &ours).abs() / ours).max().double_value(&[]) < 1e-2 {
+            return Ok(());
+        }
+        Err(ModelError::Unsupported {
+            family: self.spec.family.to_owned(),
+            option: format!("rope_theta = {}", rope.theta),
+            hint: format!(" (the frequencies in `{name}` are others)"),
+        })
+    }
+
+    /// What a masked-language-model head does before the unembedding.
+    fn transform(&self, head: HeadSpec) -> Result<Transform, ModelError> {
+        let ([map, norm], d) = (head.names, self.spec.d_model);
+        let activation = match head.activation {
+            Activation::Gelu => HeadActivation::Gelu,
+            Activation::GeluTanh => HeadActivation::GeluTanh,
+            Activation::Relu => HeadActivation::Relu,
+            Activation::Silu => HeadActivation::Silu,
+            other @ (Activation::Relu2 | Activation::Xielu) => {
+                return Err(ModelError::Unsupported {
+                    family: self.spec.family.to_owned(),
+                    option: format!("the activation {other:?} in a masked-language-model head"),
+                    hint: String::new(),
+                });
+            }
+        };
+        let map = self.linear(map, d, d, head.bias)?;
+        Ok(Transform::new(map.weight, map.bias, activation, self.norm(norm)?)?)
+    }
+
+    /// The final norm and the head, which is `tied` to the embedding or stored; a head of no tokens where there is none.
     pub(super) fn unembed(&self, tied: Option<Tensor>) -> Result<Unembed, ModelError> {
+        let spec = self.spec;
+        let norm = spec.has_final_norm().then(|| self.norm(&self.body(spec.names.final_norm))).transpose()?;
+        let transform = spec.encoder.and_then(|encoder| encoder.head).map(|head| self.transform(head));
+        let unembed = if spec.has_head() {
+            let (weight, bias) = self.head(tied)?;
+            Unembed::new(norm, weight, bias, spec.logit_cap)?
+        } else {
+            let none = Tensor::f_zeros([0, spec.d_model as i64], self.weights.options())?;
+            Unembed::new(norm, none, None, None)?
+        };
+        Ok(unembed.with_transform(transform.transpose()?))
+    }
+
+    /// The unembedding matrix and its bias.
+    fn head(&self, tied: Option<Tensor>) -> Result<(Tensor, Option<Tensor>), ModelError> {
         let spec = self.spec;
         let (vocab, d) = (spec.vocab as i64, spec.d_model as i64);
         let name = |part: &str| {
@@ -56,16 +124,20 @@ impl Loader<'_> {
             None => scaled(self.take(&name("weight"), &[vocab, d])?)?,
         };
         let bias = spec.bias.head.then(|| scaled(self.take(&name("bias"), &[vocab])?)).transpose()?;
-        Ok(Unembed::new(self.norm(&self.body(spec.names.final_norm))?, weight, bias, spec.logit_cap)?)
+        Ok((weight, bias))
     }
 }
 
 /// What the tensors at hand say about the head: transformers does not tie a head that is stored beside another embedding,
-/// whatever `tie_word_embeddings` says.
+/// whatever `tie_word_embeddings` says. An encoder of whose head nothing is stored has none.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn settle(mut spec: Spec, weights: &Weights) -> Result<Spec, ModelError> {
+    if let Some(encoder) = &mut spec.encoder {
+        let stored = |head: &HeadSpec| head.names.iter().any(|name| weights.has(&format!("{name}.weight")));
+        encoder.head = encoder.head.filter(stored);
+    }
     if !spec.tied {
         return Ok(spec);
     }

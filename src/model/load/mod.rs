@@ -22,7 +22,7 @@ use super::{
     nn::{HeadNorm, Linear, wide},
     positions::PositionTable,
     rope::Rope,
-    spec::{NormSpec, Positions, QkNorm, QkNormOver, ResidualKind},
+    spec::{NormPlacement, NormSpec, Positions, QkNorm, QkNormOver, ResidualKind},
     weights::Weights,
 };
 
@@ -37,6 +37,8 @@ pub(super) fn decoder(
     let (vocab, d) = (spec.vocab as i64, spec.d_model as i64);
     let embed = loader.embed(vocab, d)?;
     let pos_embed = loader.positions(kind, &embed)?;
+    let token_type = loader.token_type()?;
+    loader.check_frequencies()?;
     let embed_norm = spec.embed_norm.then(|| loader.norm(&loader.body(spec.names.embed_norm))).transpose()?;
     let mut blocks = Vec::with_capacity(spec.n_layers);
     for i in 0..spec.n_layers {
@@ -47,7 +49,7 @@ pub(super) fn decoder(
     let ropes = spec.ropes.iter().map(rope).collect::<Result<_, _>>()?;
     let (embed, embed_scale, head) = scaled_head(embed, spec)?;
     let unembed = loader.unembed(head)?;
-    Ok(Decoder { embed, embed_scale, pos_embed, embed_norm, blocks, ropes, unembed })
+    Ok(Decoder { embed, embed_scale, pos_embed, token_type, embed_norm, blocks, ropes, unembed })
 }
 
 struct Loader<'a> {
@@ -97,14 +99,19 @@ impl<'a> Loader<'a> {
     }
 
     fn norm_of(&self, name: &str, norm: NormSpec, width: usize) -> Result<Norm, ModelError> {
-        let part = |part: &str| self.take(&format!("{name}.{part}"), &[width as i64]);
-        let mut weight = norm.weight.then(|| part("weight")).transpose()?;
+        // The first BERTs have TensorFlow's names.
+        let part = |part: &str, old: &str| {
+            let [new, old] = [part, old].map(|part| format!("{name}.{part}"));
+            let name = if self.weights.has(&old) && !self.weights.has(&new) { old } else { new };
+            self.take(&name, &[width as i64])
+        };
+        let mut weight = norm.weight.then(|| part("weight", "gamma")).transpose()?;
         if norm.plus_one {
             // Gemma adds the one in f32, Nemotron in the model's own type.
             let widened = |w: Tensor| if norm.kind == NormKind::Rms { w.to_kind(wide(w.kind())) } else { w };
             weight = weight.map(|weight| widened(weight) + 1.0);
         }
-        let bias = norm.bias.then(|| part("bias")).transpose()?;
+        let bias = norm.bias.then(|| part("bias", "beta")).transpose()?;
         Ok(Norm::new(norm.kind, weight, bias, norm.eps))
     }
 
@@ -146,10 +153,11 @@ impl<'a> Loader<'a> {
         let name = |part: &str| self.body(&format!("{}{i}.{part}", names.block));
         let norm = |part: &str| self.norm(&name(part));
         let (before, after) = (self.spec.norms.before(), self.spec.norms.after());
+        let stream = self.spec.norms == NormPlacement::Stream;
         let own = before && self.spec.residual != ResidualKind::ParallelSharedNorm;
         let norm_if = |there: bool, part: &str| there.then(|| norm(part)).transpose();
         Ok(Block {
-            ln1: norm_if(before, names.ln1)?,
+            ln1: norm_if(before && !self.spec.layers[i].bare, names.ln1)?,
             attention: self.attention(i, &name)?,
             ln1_post: norm_if(after, names.ln1_post)?,
             ln2: norm_if(own, names.ln2)?,
@@ -160,6 +168,7 @@ impl<'a> Loader<'a> {
                 _ => Feed::Mlp(self.mlp(i, &name)?),
             },
             ln2_post: norm_if(after, names.ln2_post)?,
+            stream_norms: if stream { Some([norm(names.ln1_post)?, norm(names.ln2_post)?]) } else { None },
         })
     }
 

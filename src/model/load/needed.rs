@@ -41,6 +41,8 @@ pub fn needed(weights: &Weights, spec: &Spec) -> Result<Needed, ModelError> {
     if let Positions::Learned { .. } = spec.positions {
         loader.positions(embed.kind(), &embed)?;
     }
+    loader.token_type()?;
+    loader.check_frequencies()?;
     if spec.embed_norm {
         loader.norm(&loader.body(spec.names.embed_norm))?;
     }

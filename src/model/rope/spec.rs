@@ -106,7 +106,7 @@ impl RopeSpec {
 
     /// Frequencies `[rotary_dim / 2]` in a text of `len` tokens, step by step as transformers computes them, because at
     /// position 8000 one rounding of a frequency is already visible in an angle.
-    pub(super) fn frequencies(&self, len: usize, kind: Kind) -> Result<Tensor, ModelError> {
+    pub(in crate::model) fn frequencies(&self, len: usize, kind: Kind) -> Result<Tensor, ModelError> {
         let r = self.rotary_dim as f64;
         let exponent = Tensor::arange_start_step(0, self.rotary_dim as i64, 2, (kind, Device::Cpu)) / r;
         let power = |theta: f64| Tensor::from(theta).to_kind(kind).f_pow(&exponent);

@@ -2,7 +2,9 @@
 
 mod parts;
 
-pub(super) use parts::{Alibi, Biases, ExpertsSpec, LayerSpec, NormSpec, QkNorm, QkNormOver, QueryGrowth};
+pub(super) use parts::{
+    Alibi, Biases, EncoderSpec, ExpertsSpec, HeadSpec, LayerSpec, NormSpec, QkNorm, QkNormOver, QueryGrowth,
+};
 pub use parts::{NormPlacement, Positions, ResidualKind};
 
 use super::{Config, ModelError, activation::Activation, config::RopeKeys, names::Names, rope::RopeSpec};
@@ -56,6 +58,8 @@ pub struct Spec {
     pub query_growth: Option<QueryGrowth>,
     /// The experts of sparse layers.
     pub experts: Option<ExpertsSpec>,
+    /// What an encoder has and a decoder has not; none: a decoder, whose tokens see those before them.
+    pub encoder: Option<EncoderSpec>,
     /// Which linear maps have a bias.
     pub bias: Biases,
     /// Gemma 2's cap on attention scores: `cap · tanh(s / cap)`.
@@ -117,6 +121,7 @@ impl Spec {
             qkv_clip: None,
             query_growth: None,
             experts: None,
+            encoder: None,
             bias: Biases::default(),
             score_cap: None,
             logit_cap: None,
@@ -184,6 +189,16 @@ impl Spec {
         for layer in &mut self.layers {
             layer.scale = scale;
         }
+    }
+
+    /// Whether there are logits: an encoder may have been stored without its head.
+    pub fn has_head(&self) -> bool {
+        self.encoder.is_none_or(|encoder| encoder.head.is_some())
+    }
+
+    /// Whether the residual stream is normed before it is read out; BERT's has been by the last block.
+    pub fn has_final_norm(&self) -> bool {
+        !self.names.final_norm.is_empty()
     }
 
     /// Whether texts of `first` to `last` tokens are rotated alike, so that keys of the shorter serve the longer.

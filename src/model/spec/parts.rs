@@ -2,7 +2,7 @@
 
 use layerscope_lenses::NormKind;
 
-use crate::model::names::ExpertNames;
+use crate::model::{Activation, names::ExpertNames};
 
 /// Experts in place of an MLP: `top_k` of `n` for each token, weighted by the softmax of the router's logits.
 #[derive(Debug, Clone, Copy)]
@@ -30,18 +30,46 @@ pub enum NormPlacement {
     After,
     /// Both (Gemma 2, GLM 4).
     Both,
+    /// The stream itself, after each of them has been added to it (BERT).
+    Stream,
 }
 
 impl NormPlacement {
     /// Whether what they read is normed.
     pub fn before(self) -> bool {
-        self != Self::After
+        matches!(self, Self::Before | Self::Both)
     }
 
     /// Whether what they put out is normed.
     pub fn after(self) -> bool {
-        self != Self::Before
+        matches!(self, Self::After | Self::Both)
     }
+}
+
+/// What an encoder has and a decoder has not. Its tokens see those before and behind them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EncoderSpec {
+    /// Rows of the table of token types, the first of which is added to every token's embedding (BERT).
+    pub token_types: Option<usize>,
+    /// The padding token, which takes no position where a text has it: its row is the one before the first (`RoBERTa`).
+    pub padding: Option<usize>,
+    /// The mask token of a model that leaves it out and has the other embeddings grow by what they grew by in training (ESM).
+    pub token_dropout: Option<usize>,
+    /// Where in a block the file keeps the rotation's frequencies, which must be those of the config (ESM).
+    pub frequencies: Option<&'static str>,
+    /// The masked-language-model head; none where it is not stored.
+    pub head: Option<HeadSpec>,
+}
+
+/// What a masked-language-model head does before the unembedding: a map, an activation, a norm.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadSpec {
+    /// Full names of the map and the norm.
+    pub names: [&'static str; 2],
+    /// The activation.
+    pub activation: Activation,
+    /// The map has a bias.
+    pub bias: bool,
 }
 
 /// How queries and keys are normed.
@@ -179,7 +207,7 @@ pub enum Alibi {
 /// What differs between the layers of one model.
 #[derive(Debug, Clone, Copy)]
 pub struct LayerSpec {
-    /// A position sees itself and the `window - 1` before it; none: all before it.
+    /// A position sees itself and the `window - 1` before it; none: all before it. In an encoder, also as many behind it.
     pub window: Option<usize>,
     /// Index into [`Spec::ropes`]; none: this layer knows no positions.
     pub rope: Option<usize>,
@@ -187,11 +215,13 @@ pub struct LayerSpec {
     pub scale: f64,
     /// There are [experts](Spec::experts) in place of an MLP.
     pub sparse: bool,
+    /// Attention reads the stream as it is, although others read it normed (`ModernBERT`'s first layer).
+    pub bare: bool,
 }
 
 impl Default for LayerSpec {
     fn default() -> Self {
-        Self { window: None, rope: Some(0), scale: 1.0, sparse: false }
+        Self { window: None, rope: Some(0), scale: 1.0, sparse: false, bare: false }
     }
 }
 

@@ -78,6 +78,11 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
+    /// What tensors are made into, and where.
+    pub(super) fn options(&self) -> (Kind, Device) {
+        (self.kind, self.device)
+    }
+
     /// Names and shapes of everything there.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[i64])> {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.shape.as_slice()))

@@ -149,10 +149,13 @@ impl Law {
         parts
     }
 
-    fn normed(&self, x: &Tensor, norm: &Norm) -> Result<Tensor, ProbeError> {
+    fn normed(&self, x: &Tensor, norm: Option<&Norm>) -> Result<Tensor, ProbeError> {
         let plain = |kind, eps| Norm::new(kind, None, None, eps).forward(x).map_err(ModelError::from);
         Ok(match self.norming {
-            Norming::Initialized => plain(norm.kind(), norm.eps())?,
+            Norming::Initialized => match norm {
+                Some(norm) => plain(norm.kind(), norm.eps())?,
+                None => x.shallow_clone(),
+            },
             Norming::Standardised => plain(NormKind::Layer, 1e-12)?,
             Norming::None => x.shallow_clone(),
         })

@@ -49,7 +49,8 @@ impl Share {
     ) -> Result<Self, LabelledError> {
         let source = &set.texts[text];
         let tokens = Tokens::new(source, tokenizer, context)?;
-        let ids = [&tokens.lead[..], &tokens.ids[..tokens.kept]].concat();
+        let own = &tokens.ids[..tokens.kept];
+        let ids = [&tokens.lead[..], own, tokenizer.end_behind(own)].concat();
         let mut share = Self { ids, cut: tokens.is_cut(), ..Self::default() };
         let mut behind = 0;
         for target in source.targets.clone() {
@@ -106,7 +107,8 @@ impl Tokens {
         lead.truncate(context);
         let bos = tokenizer.bos().prefix.len();
         let written_out = lead.is_empty() && ids.len() > bos && ids.starts_with(&tokenizer.bos().prefix);
-        let kept = ids.len().min(context - lead.len());
+        let end = tokenizer.end_behind(&ids).len();
+        let kept = ids.len().min(context.saturating_sub(lead.len() + end));
         let ink = Ink::new(text, &placed, tokenizer);
         Ok(Self { ids, ink, first: if written_out { bos } else { 0 }, kept, lead })
     }

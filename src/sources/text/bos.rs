@@ -46,14 +46,16 @@ pub struct Bos {
 }
 
 impl Bos {
-    /// Decides from what the post-processor puts around a text and the files beside the tokenizer.
+    /// Decides from what the post-processor puts around a text and the files beside the tokenizer; `ends` says whether what it
+    /// appends is added, as it is for encoders.
     pub(super) fn resolve(
         policy: BosPolicy,
         tokenizer: &Tokenizer,
         around: Around,
         files: &ConfigFiles,
+        ends: bool,
     ) -> Result<Self, TextError> {
-        let sources = Sources { tokenizer, files, around };
+        let sources = Sources { tokenizer, files, around, ends };
         let bos = match policy {
             BosPolicy::Auto => sources.auto()?,
             BosPolicy::Always => sources.always()?,
@@ -67,6 +69,8 @@ struct Sources<'a> {
     tokenizer: &'a Tokenizer,
     files: &'a ConfigFiles,
     around: Around,
+    /// What the post-processor appends is added.
+    ends: bool,
 }
 
 impl Sources<'_> {
@@ -159,12 +163,13 @@ impl Sources<'_> {
         }
     }
 
-    /// An EOS or SEP that the post-processor appends is no BOS and is left out: say so.
+    /// An EOS or SEP that the post-processor appends is no BOS; decoders go without: say so.
     fn suffix_note(&self) -> String {
         if self.around.suffix.is_empty() {
             return String::new();
         }
-        format!("; {}, which the post-processor appends, is not added", self.names(&self.around.suffix))
+        let added = if self.ends { "added too" } else { "not added" };
+        format!("; {}, which the post-processor appends, is {added}", self.names(&self.around.suffix))
     }
 
     fn some(&self, prefix: &[u32], reason: String) -> Bos {

@@ -141,6 +141,17 @@ impl<'a> EncodedDocuments<'a> {
         })
     }
 
+    /// The document with an encoder's template around every window of `seq_len` tokens, which come on top of a limit of tokens.
+    pub(super) fn framed(&mut self, document: Encoded, seq_len: usize) -> Encoded {
+        if self.tokenizer.around() == 0 {
+            return document;
+        }
+        let ids = self.tokenizer.framed(&document.ids, document.added as usize, seq_len);
+        let more = ids.len() - document.ids.len();
+        self.stats.added_tokens += more as u64;
+        Encoded { ids, added: document.added + more as u32, ..document }
+    }
+
     fn advance(&mut self) -> Result<Option<Encoded>, TextError> {
         if self.remaining == Some(0) {
             self.stats.reached_limit = true;

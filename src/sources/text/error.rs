@@ -268,6 +268,14 @@ pub enum TextError {
         /// The model's context length.
         context: usize,
     },
+    /// A window in which an encoder's template leaves no room for text.
+    #[error("--seq-len {seq_len} leaves no room: the tokenizer's template alone has {around} tokens")]
+    NoRoom {
+        /// The length asked for.
+        seq_len: usize,
+        /// Tokens around every text.
+        around: usize,
+    },
     /// Zero tokens asked for.
     #[error("--tokens must be at least 1")]
     NoTokensAsked,

@@ -19,9 +19,12 @@ use std::path::{Path, PathBuf};
 /// and the same ones every time; [`warnings`](Self::warnings) says so.
 /// Special tokens written out in a text (`<|endoftext|>`) become their ids, as everywhere.
 pub struct Tokenizer {
-    /// Without post-processor: what it would prepend is `bos`, and what it would append is never added.
+    /// Without post-processor: what it would prepend is `bos`, and what it would append is `end`, or is never added.
     inner: Guarded,
     bos: Bos,
+    /// What an encoder's template puts behind every text; nothing for a decoder, whose text goes on.
+    end: Vec<u32>,
+    mask: Option<u32>,
     /// A token of the BOS also stands for characters that the tokenizer does not know.
     bos_is_unknown: bool,
     warnings: Vec<String>,
@@ -44,6 +47,14 @@ impl Tokenizer {
     /// # Errors
     /// A missing or malformed file, or a BOS that cannot be had; see [`TextError`].
     pub fn load(dir: &Path, policy: BosPolicy) -> Result<Self, TextError> {
+        Self::load_for(dir, policy, false)
+    }
+
+    /// The same for a decoder, or for an encoder, which gets what the template puts behind a text too ([SEP]).
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn load_for(dir: &Path, policy: BosPolicy, encoder: bool) -> Result<Self, TextError> {
         let (path, bytes) = tokenizer_file(dir)?;
         let bad = |message: String| TextError::BadTokenizer { path: path.clone(), message };
         let json: Value = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
@@ -51,10 +62,13 @@ impl Tokenizer {
         let (inner, around) = Guarded::load(&path, bytes)?;
         let vocabulary = inner.vocabulary();
         let files = ConfigFiles::load(dir)?;
-        let bos = Bos::resolve(policy, vocabulary, around, &files)?;
-        let ids = vocabulary.get_vocab(true).into_values().chain(bos.prefix.iter().copied());
+        let ends = encoder && policy != BosPolicy::Never;
+        let end = if ends { around.suffix.clone() } else { Vec::new() };
+        let bos = Bos::resolve(policy, vocabulary, around, &files, ends)?;
+        let ids = vocabulary.get_vocab(true).into_values().chain(bos.prefix.iter().chain(&end).copied());
         let max_id = ids.max().ok_or_else(|| bad("the vocabulary is empty".into()))?;
         let eos = eos(vocabulary, &files)?;
+        let mask = mask(vocabulary, &files)?;
         let id_of = |token: &str| vocabulary.token_to_id(token);
         let mut warnings = notes(&json, id_of);
         warnings.extend(files.warnings(vocabulary)?);
@@ -62,6 +76,8 @@ impl Tokenizer {
         let bos_always = policy == BosPolicy::Always;
         Ok(Self {
             bos,
+            end,
+            mask,
             bos_is_unknown,
             warnings,
             bos_always,
@@ -77,13 +93,13 @@ impl Tokenizer {
         &self.warnings
     }
 
-    /// A document's ids: BOS as decided, then the text's own.
+    /// A document's ids: BOS as decided, then the text's own, then what an encoder's template puts behind them.
     ///
     /// # Errors
     /// [`TextError::Tokenizer`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let ids = self.encode_content(text)?;
-        Ok([self.bos_before(text, &ids), &ids].concat())
+        Ok([self.bos_before(text, &ids), &ids, self.end_behind(&ids)].concat())
     }
 
     /// [`encode`](Self::encode) of many texts in parallel, in order.
@@ -99,7 +115,9 @@ impl Tokenizer {
         let (owned, ids) = self.inner.ids(owned).map_err(|trouble| {
             self.failed(texts.get(trouble.at).map_or("", |text| text.as_ref()), trouble.message)
         })?;
-        let with_bos = |(text, ids): (&String, Vec<u32>)| [self.bos_before(text, &ids), &ids].concat();
+        let with_bos = |(text, ids): (&String, Vec<u32>)| {
+            [self.bos_before(text, &ids), &ids, self.end_behind(&ids)].concat()
+        };
         Ok(owned.iter().zip(ids).map(with_bos).collect())
     }
 
@@ -164,6 +182,46 @@ impl Tokenizer {
         let first = || self.bos.id.and_then(|id| self.inner.vocabulary().id_to_token(id)).unwrap_or_default();
         let spelled = || !self.bos_is_unknown || text.trim_start().starts_with(&first());
         if ids.starts_with(&self.bos.prefix) && spelled() { &[] } else { &self.bos.prefix }
+    }
+
+    /// What to put behind a text's own ids: nothing where the text ends with it.
+    pub(crate) fn end_behind(&self, ids: &[u32]) -> &[u32] {
+        if ids.ends_with(&self.end) { &[] } else { &self.end }
+    }
+
+    /// How many tokens of each window are not the text's, where the template puts some behind it; else 0.
+    pub(super) fn around(&self) -> usize {
+        if self.end.is_empty() { 0 } else { self.bos.prefix.len() + self.end.len() }
+    }
+
+    /// A document's `ids`, of which the first `added` are its lead, as windows of an encoder of `seq_len` tokens, one after the other.
+    pub(super) fn framed(&self, ids: &[u32], added: usize, seq_len: usize) -> Vec<u32> {
+        let (lead, mut content) = ids.split_at(added);
+        let (mut framed, mut first) = (Vec::new(), lead);
+        loop {
+            let room = seq_len.saturating_sub(first.len() + self.end.len()).max(1);
+            let (now, later) = content.split_at(content.len().min(room));
+            let end = if later.is_empty() { self.end_behind(now) } else { &self.end };
+            framed.extend_from_slice(&[first, now, end].concat());
+            if later.is_empty() {
+                return framed;
+            }
+            (content, first) = (later, &self.bos.prefix);
+        }
+    }
+
+    /// The token that stands for one that is hidden from an encoder.
+    pub fn mask_id(&self) -> Option<u32> {
+        self.mask
+    }
+
+    /// Whether an id is no part of a text, as [CLS] and padding.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner.vocabulary().get_added_vocabulary().get_added_tokens_decoder();
+        added.get(&id).is_some_and(|token| token.special)
+            || self.mask == Some(id)
+            || self.bos.prefix.contains(&id)
+            || self.end.contains(&id)
     }
 
     /// The BOS to put in front of a chat's own ids: its template writes what the model wants. Where BOS is asked for all the same,
@@ -288,6 +346,17 @@ fn eos(inner: &tokenizers::Tokenizer, files: &ConfigFiles) -> Result<Option<u32>
     }
     let from_model = files.model.token_id("eos_token_id")?.and_then(|id| u32::try_from(id).ok());
     Ok(from_model.or_else(|| inner.token_to_id("<|endoftext|>")))
+}
+
+/// The mask token that the files name, else that of BERT or of RoBERTa.
+fn mask(inner: &tokenizers::Tokenizer, files: &ConfigFiles) -> Result<Option<u32>, TextError> {
+    for file in [&files.tokenizer, &files.special] {
+        if let Some(id) = file.token("mask_token")?.and_then(|token| inner.token_to_id(token)) {
+            return Ok(Some(id));
+        }
+    }
+    let from_model = files.model.token_id("mask_token_id")?.and_then(|id| u32::try_from(id).ok());
+    Ok(from_model.or_else(|| ["[MASK]", "<mask>"].into_iter().find_map(|token| inner.token_to_id(token))))
 }
 
 #[cfg(test)]

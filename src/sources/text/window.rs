@@ -84,6 +84,10 @@ pub fn open_windows<'a>(
         return Err(TextError::NoTokensAsked);
     }
     let documents = |lead| EncodedDocuments::new(corpus, tokenizer, lead, options.max_tokens);
+    let around = tokenizer.around();
+    if around >= options.seq_len && around > 1 {
+        return Err(TextError::NoRoom { seq_len: options.seq_len, around });
+    }
     if options.pack {
         let eos = tokenizer.eos_id().ok_or(TextError::NoEos)?;
         let token = tokenizer.piece(eos).raw;
@@ -138,7 +142,8 @@ impl Iterator for WindowStream<'_> {
 }
 
 /// Cuts every document into consecutive windows of at most `seq_len` tokens. Nothing attends across documents,
-/// because no window holds two. Documents without tokens give no window.
+/// because no window holds two. Documents without tokens give no window. Every window of an encoder has what its template puts
+/// around a text; it counts as part of the document.
 pub struct Windows<'a> {
     documents: EncodedDocuments<'a>,
     seq_len: usize,
@@ -186,7 +191,7 @@ impl Iterator for Windows<'_> {
                     if document.chat && !self.reason.starts_with(CHATS) {
                         self.reason.insert_str(0, CHATS);
                     }
-                    self.current = Some(document);
+                    self.current = Some(self.documents.framed(document, self.seq_len));
                     self.pos = 0;
                 }
                 Err(error) => return Some(Err(error)),

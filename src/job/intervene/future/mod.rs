@@ -152,6 +152,7 @@ impl Job for Future {
         self.check()?;
         let given = Given::read(&self.lens)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let source = Source::open(&session, &self.text, watch)?;
         given.check_shapes(&session.spec)?;
         session.announce(watch);

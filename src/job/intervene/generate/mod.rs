@@ -146,6 +146,7 @@ impl Generate {
         let specs = self.edit.iter().map(|text| text.parse());
         let specs = specs.collect::<Result<Vec<EditSpec>, EditError>>().map_err(JobError::usage)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let tokenizer = session.tokenizer(watch)?;
         let plan = Plan::new(self, specs, &session, &tokenizer)?;
         session.announce(watch);

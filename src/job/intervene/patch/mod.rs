@@ -163,6 +163,7 @@ impl Job for Patch {
             return Err(JobError::usage(problem));
         }
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         check_shapes(&asked, &session.spec)?;
         let tokenizer = session.tokenizer(watch)?;
         let mut layers = session.layers(self.layers.as_ref())?;

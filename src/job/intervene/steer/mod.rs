@@ -127,6 +127,7 @@ impl Job for Steer {
     fn run(&self, watch: &dyn Watch) -> Result<Steered, JobError> {
         self.check()?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let source = Source::open(&session, &self.text, watch)?;
         let loaded = source::read(&self.direction).map_err(JobError::usage)?;
         let layers = session.layers(self.layers.as_ref())?;

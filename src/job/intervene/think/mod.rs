@@ -67,6 +67,7 @@ impl Job for Think {
             return Err(JobError::usage(format!("{} reads {site}, not resid_pre", Setting("lens"))));
         }
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         check_shapes(&requests, &session.spec)?;
         let tokenizer = session.tokenizer(watch)?;
         let plan = Plan::new(self, &session, &tokenizer, watch)?;

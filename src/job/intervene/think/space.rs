@@ -69,6 +69,7 @@ impl Job for ThinkSpace {
 
     fn run(&self, watch: &dyn Watch) -> Result<SpaceMeasured, JobError> {
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let source = Source::open(&session, &self.text, watch)?;
         let layers = session.layers(self.layers.as_ref())?;
         session.announce(watch);

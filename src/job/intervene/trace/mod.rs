@@ -232,6 +232,7 @@ impl Job for Trace {
         self.check()?;
         let lines = self.prompts.as_deref().map(Lines::read).transpose()?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let tokenizer = session.tokenizer(watch)?;
         let layers = session.layers(self.layers.as_ref())?;
         match lines {

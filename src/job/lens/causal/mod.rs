@@ -139,6 +139,7 @@ impl Job for Causal {
         let requests = read(&self.lenses()?)?;
         check_kinds(&requests)?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
         check_shapes(&requests, &session.spec)?;

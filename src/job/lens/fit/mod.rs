@@ -47,6 +47,8 @@ impl Job for Fit {
         }
         self.check_source()?;
         let session = Session::open(&self.model, watch)?;
+        session.needs_head(Self::COMMAND)?;
+        self.check_encoder(&session)?;
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
         session.announce(watch);
@@ -58,7 +60,8 @@ impl Job for Fit {
             }
             None => read(&source, &settings, watch)?,
         };
-        let plan = self.plan(&source, &text, seq_len)?;
+        let masker = session.masker(self.mask, &source.tokenizer, self.seed)?;
+        let plan = self.plan(&source, &text, seq_len, masker)?;
         if let Some(store) = &store {
             activations::check_points(store, &plan.exported(), plan.n_layers)?;
         }
@@ -85,6 +88,21 @@ impl Fit {
     /// Refuses a job without a text, or with two.
     fn check_source(&self) -> Result<(), JobError> {
         activations::check_source(&self.text, &self.model, self.activations.as_deref())
+    }
+
+    /// Refuses what makes no sense behind masks.
+    fn check_encoder(&self, session: &Session) -> Result<(), JobError> {
+        if session.spec.encoder.is_none() {
+            return Ok(());
+        }
+        if matches!(self.kind, LensKind::Future | LensKind::FutureVocab) {
+            session.needs_decoder(&format!("lens fit ({})", self.kind))?;
+        }
+        if self.activations.is_some() {
+            let why = "an encoder's states are read behind masks, and an export has none; give data";
+            return Err(JobError::setting("activations", why));
+        }
+        Ok(())
     }
 
     fn checkpoint(&self) -> PathBuf {

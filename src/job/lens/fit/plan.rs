@@ -12,6 +12,7 @@ use crate::{
     lens::fit::{FitError, Split, split},
     lenses::{self, LayerIndex, Rung, fit::Optimizer},
     model::hook_points,
+    states::{Masker, Masking, SHARE},
 };
 
 /// Everything decided before weights are read.
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     pub(super) rungs: Vec<Rung>,
     /// Longest window.
     pub(super) seq_len: usize,
+    /// What hides an encoder's tokens.
+    pub(super) masker: Option<Masker>,
 }
 
 impl Plan {
@@ -50,6 +53,7 @@ impl Fit {
         source: &Source<'_>,
         text: &AllWindows,
         seq_len: usize,
+        masker: Option<Masker>,
     ) -> Result<Plan, JobError> {
         let spec = &source.session.spec;
         let site = site(&self.site).map_err(JobError::usage)?;
@@ -68,7 +72,10 @@ impl Fit {
             || (tokens / 62).clamp(4096, 16_384).min((tokens / 16).max(1024)),
             NonZeroUsize::get,
         );
-        let rate = self.rate.unwrap_or_else(|| self.default_rate(step_tokens, spec.d_model));
+        let some = masker.as_ref().is_some_and(|masker| masker.masking() == Masking::Random);
+        let read = if some { SHARE } else { 1.0 };
+        let rows = (read * step_tokens as f64) as usize;
+        let rate = self.rate.unwrap_or_else(|| self.default_rate(rows, spec.d_model));
         self.check_numbers(rate)?;
         self.check_horizons(text)?;
         self.check_text(&split, tokens, step_tokens)?;
@@ -84,6 +91,7 @@ impl Fit {
             rate,
             rungs,
             seq_len,
+            masker,
         })
     }
 
@@ -168,7 +176,7 @@ impl Fit {
     /// What determines the lens. `tokens` is where the text ends at the latest.
     pub(super) fn config(&self, source: &Source<'_>, plan: &Plan, tokens: Option<u64>) -> Value {
         let begins = self.optimizer == super::OptimizerSetting::Kfac;
-        json!({
+        let mut config = json!({
             "kind": self.kind,
             "site": plan.site.short_name(),
             "layers": plan.layers.iter().map(|l| l.0).collect::<Vec<_>>(),
@@ -191,7 +199,12 @@ impl Fit {
             "seq_len": plan.seq_len,
             "pack": self.text.pack,
             "text_column": self.text.text_column,
-        })
+        });
+        if let Some(masker) = &plan.masker {
+            config["mask"] = json!(masker.masking());
+            config["seed"] = json!(self.seed);
+        }
+        config
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     job::{Layers, ModelSettings, PrecisionSetting, TextSettings},
     lens::artifact::LensKind,
     lenses::fit::{FirstOrder, Loss, Optimizer},
+    states::Masking,
 };
 
 /// Fit a lens and write it to a folder
@@ -47,6 +48,10 @@ pub struct Fit {
     /// Only these layers, such as 0,4,8-12; by default all below the last
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
     pub layers: Option<Layers>,
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Masking>,
     /// Where the lens reads: `resid_pre`, `resid_mid`, `resid_post`, `attn_out` or `mlp_out`.
     #[cfg_attr(feature = "cli", arg(
         long,
@@ -122,6 +127,7 @@ impl Default for Fit {
             kind: LensKind::Tuned,
             out: PathBuf::new(),
             layers: None,
+            mask: None,
             site: "resid_pre".to_owned(),
             loss: LossSetting::Kl,
             optimizer: OptimizerSetting::Kfac,

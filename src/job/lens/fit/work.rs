@@ -14,7 +14,7 @@ use super::{
 use crate::{
     job::{AllWindows, JobError, LeakageSettings, Source, TextSettings, Watch, audit_note, fitted_on},
     lens::artifact::{LensFolder, LensKind},
-    lens::fit::{FitLog, FitTarget, Residuals, write_log},
+    lens::fit::{FitLog, FitTarget, Hidden, Residuals, write_log},
     lenses::Readout,
     results::run::Manifest,
     sources::leakage::lead_of,
@@ -56,8 +56,10 @@ impl Work<'_> {
         job.readout.announce(session.device, watch);
         let unpack = |store| activations::unpack(store, session, &plan.exported(), text, &job.out, watch);
         let cache = self.store.map(unpack).transpose()?;
+        let hidden = plan.masker.as_ref().map(|masker| Hidden { model, masker });
+        let own = hidden.as_ref().map_or(model as &dyn Residuals, |hidden| hidden);
         let fit = Fitting {
-            residuals: cache.as_ref().map_or(model as &dyn Residuals, |cache| cache),
+            residuals: cache.as_ref().map_or(own, |cache| cache),
             readout: &readout,
             points: &plan.points,
             windows: &text.windows,

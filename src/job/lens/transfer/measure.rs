@@ -63,6 +63,35 @@ impl Transfer {
         Ok(Transferred { rows, verdict })
     }
 
+    /// How alike the layers are, over all documents; no lens is needed.
+    pub(super) fn geometry(
+        &self,
+        (model, stream): (&Model, &Stream<'_>),
+        plan: &Plan,
+        watch: &dyn Watch,
+    ) -> Result<Transferred, JobError> {
+        let pass = Pass { stream, plan, watch };
+        let windows: Vec<usize> = (0..plan.text.windows.len()).collect();
+        let (d, device) = (model.spec().d_model, model.device());
+        let blocks = blocks(&plan.layers, d, BLOCK_BYTES);
+        let tokens = pass.tokens(&windows) * blocks.len() as u64;
+        let stage = watch.begin("moments", "tokens", Some(tokens));
+        let parts = pass.blocks(&windows, self.cluster, blocks_apart(&blocks, d, BLOCK_BYTES));
+        let documents = pass.blocks(&windows, self.cluster, MOST_APART).documents();
+        let intervals = self.cluster.of(self.intervals.policy(self.seed));
+        let mut rows = Vec::new();
+        for pairs in &blocks {
+            let mut block = Layers::with_blocks(pairs, d, device, parts.clone(), documents);
+            let layers = block.layers().to_vec();
+            pass.run(&layers, &windows, &stage, &mut |states, places| {
+                Ok(block.add(states, &pass.clusters(states, places, self.cluster))?)
+            })?;
+            rows.extend(block.rows(&plan.hook(), intervals)?);
+        }
+        let verdict = "geometry of the layers alone: no lens was given".to_owned();
+        Ok(Transferred { rows, verdict })
+    }
+
     /// Runs the first half once for every block of pairs of layers.
     fn moments(&self, pass: &Pass<'_>, readout: &Readout) -> Result<FirstHalf, JobError> {
         let plan = pass.plan;
@@ -137,12 +166,18 @@ impl Pass<'_> {
     }
 
     fn tokens(&self, some: &[usize]) -> u64 {
-        some.iter().map(|i| self.plan.text.windows[*i].ids.len() as u64).sum()
+        some.iter().map(|i| self.rows(*i) as u64).sum()
+    }
+
+    /// Rows of a window.
+    fn rows(&self, window: usize) -> usize {
+        let window = &self.plan.text.windows[window];
+        self.plan.masker.as_ref().map_or(window.ids.len(), |masker| masker.places(window).len())
     }
 
     /// The document of every row, or its window.
     fn clusters(&self, states: &States, some: &[usize], cluster: Cluster) -> Vec<u64> {
-        let of = |i: &usize| std::iter::repeat_n(*i as u64, self.plan.text.windows[*i].ids.len());
+        let of = |i: &usize| std::iter::repeat_n(*i as u64, self.rows(*i));
         if cluster == Cluster::Window { some.iter().flat_map(of).collect() } else { states.docs.clone() }
     }
 

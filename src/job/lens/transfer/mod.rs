@@ -28,7 +28,7 @@ use crate::{
         Found, METRICS, Manifest, MetricRow, RunDir, RunError, read_metrics, write_atomic, write_metrics,
     },
     sources::text::WindowOptions,
-    states::store::ActivationStore,
+    states::{Masker, Masking, store::ActivationStore},
 };
 
 /// Tokens that are read when no number is asked for.
@@ -61,8 +61,9 @@ pub struct Transfer {
     ))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activations: Option<PathBuf>,
-    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed
-    #[cfg_attr(feature = "cli", arg(long, required = true, value_name = "LENSDIR"))]
+    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed; none: geometry of
+    /// the layers alone
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LENSDIR"))]
     pub lens: Vec<PathBuf>,
     /// Folder to write
     #[cfg_attr(feature = "cli", arg(long, value_name = "RUN"))]
@@ -70,6 +71,10 @@ pub struct Transfer {
     /// Only these layers, such as 0,4,8-12; by default all that the lens has
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
     pub layers: Option<Layers>,
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Masking>,
     /// Leave out the matrices of corrected states, which cost three times the matrix
     #[cfg_attr(feature = "cli", arg(long))]
     pub no_corrections: bool,
@@ -110,6 +115,7 @@ impl Default for Transfer {
             lens: Vec::new(),
             out: PathBuf::new(),
             layers: None,
+            mask: None,
             no_corrections: false,
             readout: PrecisionSetting::Exact,
             cluster: Cluster::Document,
@@ -139,6 +145,8 @@ struct Plan {
     text: AllWindows,
     halves: Halves,
     batch_tokens: usize,
+    /// What hides an encoder's tokens.
+    masker: Option<Masker>,
 }
 
 impl Plan {
@@ -167,6 +175,9 @@ impl Job for Transfer {
         let requests = read(&self.lens)?;
         check_kinds(&requests)?;
         let session = Session::open(&self.model, watch)?;
+        if !requests.is_empty() {
+            session.needs_head(Self::COMMAND)?;
+        }
         let settings = self.text.up_to(TOKENS);
         let source = Source::open(&session, &settings, watch)?;
         check_shapes(&requests, &session.spec)?;
@@ -183,7 +194,7 @@ impl Job for Transfer {
         }
         self.readout.announce(session.device, watch);
         let model = session.load(watch)?;
-        let readers = Readers::new(open(&requests, model, self.other_unembedding, watch)?);
+        let lenses = open(&requests, model, self.other_unembedding, watch)?;
         let dir = claim.begin(&|p| p == Path::new(METRICS) || p == Path::new(VERDICT))?;
         let stream = match &store {
             Some(store) => Stream::Exported(activations::unpack(
@@ -194,9 +205,13 @@ impl Job for Transfer {
                 &self.out,
                 watch,
             )?),
-            None => Stream::Model(model),
+            None => Stream::Model { model, masker: plan.masker.as_ref() },
         };
-        let found = self.measure(&source, (model, &stream), &readers, &plan, watch)?;
+        let found = if requests.is_empty() {
+            self.geometry((model, &stream), &plan, watch)?
+        } else {
+            self.measure(&source, (model, &stream), &Readers::new(lenses), &plan, watch)?
+        };
         write_metrics(&self.out, &found.rows)?;
         let path = self.out.join(VERDICT);
         let words = found.verdict.as_bytes();
@@ -218,7 +233,7 @@ impl Transfer {
         let site = block_hook(site)
             .ok_or_else(|| JobError::failed(format!("a lens reads the unknown site {site}")))?;
         let mut layers = source.session.layers(self.layers.as_ref())?;
-        layers.retain(|l| requests[0].reads(*l));
+        layers.retain(|l| requests.first().is_none_or(|lens| lens.reads(*l)));
         if layers.len() < 2 {
             return Err(JobError::usage(format!(
                 "a transfer needs two layers that the lens reads; there are {}",
@@ -237,7 +252,12 @@ impl Transfer {
         let halves = Halves::of(&text.windows, self.cluster)?;
         halves.note.iter().for_each(|note| watch.note(note));
         let batch_tokens = source.session.batch_tokens(self.batch_tokens);
-        Ok((Plan { site, layers, text, halves, batch_tokens }, options))
+        let masker = match requests {
+            // Geometry is of the states of every token.
+            [] if self.mask.is_none() => None,
+            _ => source.session.masker(self.mask, &source.tokenizer, self.seed)?,
+        };
+        Ok((Plan { site, layers, text, halves, batch_tokens, masker }, options))
     }
 
     fn manifest(
@@ -262,6 +282,10 @@ impl Transfer {
             "text_column": self.text.text_column,
             "batch_tokens": self.batch_tokens,
         });
+        if let Some(masker) = &plan.masker {
+            manifest.config["mask"] = json!(masker.masking());
+            manifest.config["seed"] = json!(self.seed);
+        }
         if let Some(store) = store {
             activations::record(store, &mut manifest);
         }
@@ -273,7 +297,9 @@ impl Transfer {
 
 fn check_kinds(requests: &[LensRequest]) -> Result<(), JobError> {
     let tuned = requests.iter().filter(|a| a.is(LensKind::Tuned)).count();
-    let wrong = if !requests.first().is_some_and(|a| a.is(LensKind::Tuned)) {
+    let wrong = if requests.is_empty() {
+        return Ok(());
+    } else if !requests.first().is_some_and(|a| a.is(LensKind::Tuned)) {
         "the first must be a tuned lens, which has a translator per layer"
     } else if requests.iter().any(|a| a.is(LensKind::Future)) {
         "a future lens predicts other tokens, and has no place in this matrix"

@@ -24,6 +24,7 @@ use crate::{
 pub(super) fn run(job: &Fit, watch: &dyn Watch) -> Result<Fitted, JobError> {
     check(job)?;
     let session = Session::open(&job.model, watch)?;
+    session.needs_decoder("lens fit (future-prompt)")?;
     let settings = job.text.up_to(TOKENS);
     let source = Source::open(&session, &settings, watch)?;
     session.announce(watch);
