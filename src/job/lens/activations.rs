@@ -4,7 +4,10 @@ use std::path::Path;
 
 use crate::{
     hook::HookPoint,
-    job::{AllWindows, JobError, ModelSettings, Session, SetTo, Setting, Source, Stopped, TextSettings, Underway, Watch},
+    job::{
+        AllWindows, JobError, ModelSettings, Session, SetTo, Setting, Source, Stopped, TextSettings,
+        Underway, Watch,
+    },
     lens::fit::{Exported, windows},
     model::{Model, ModelError},
     results::run::Manifest,
@@ -205,9 +208,7 @@ impl Stream<'_> {
         f: impl FnMut(&States, &[usize]) -> Result<(), E>,
     ) -> Result<(), E> {
         match self {
-            Self::Model { model, masker } => {
-                States::each_behind(model, points, windows, *masker, stage, f)
-            }
+            Self::Model { model, masker } => States::each_behind(model, points, windows, *masker, stage, f),
             Self::Exported(exported) => {
                 States::each_from(windows, stage, |some| exported.states(points, some), f)
             }

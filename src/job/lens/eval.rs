@@ -324,7 +324,7 @@ impl Eval {
         }
         audit_note(&readout, watch);
         // How many bytes a token stands for is known of the whole text, not of some of its tokens.
-        if self.positions.is_none() && masker.is_none() {
+        if self.positions.is_none() && stream.masker().is_none() {
             evaluation.add_text(&text.windows, pass.clusters.as_deref())?;
         }
         let mut rows = evaluation.finish();
@@ -358,8 +358,9 @@ impl Pass<'_> {
         mut baselines: Option<&mut Baselines>,
         readings: &mut Readings<'_>,
     ) -> Result<(), JobError> {
-        let rows =
-            |window: &Window| self.stream.masker().map_or(window.ids.len(), |masker| masker.places(window).len());
+        let rows = |window: &Window| {
+            self.stream.masker().map_or(window.ids.len(), |masker| masker.places(window).len())
+        };
         let stage = self.watch.begin("evaluating", "tokens", Some(self.text.stats.tokens));
         for (first, some) in (0..).step_by(AT_ONCE).zip(self.text.windows.chunks(AT_ONCE)) {
             let some: Vec<&Window> = some.iter().collect();

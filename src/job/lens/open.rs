@@ -148,9 +148,9 @@ impl LensRequest {
 ///
 /// # Errors
 /// The first such lens by name.
-pub(crate) fn refuse_ahead(asked: &[Asked], session: &Session) -> Result<(), JobError> {
+pub(crate) fn refuse_ahead(requests: &[LensRequest], session: &Session) -> Result<(), JobError> {
     let ahead = [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt];
-    match asked.iter().find(|a| ahead.iter().any(|kind| a.is(*kind))) {
+    match requests.iter().find(|a| ahead.iter().any(|kind| a.is(*kind))) {
         Some(lens) => session.needs_decoder(&format!("lens {}, which reads tokens ahead", lens.name)),
         None => Ok(()),
     }

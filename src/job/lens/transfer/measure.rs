@@ -70,7 +70,7 @@ impl Transfer {
         plan: &Plan,
         watch: &dyn Watch,
     ) -> Result<Transferred, JobError> {
-        let pass = Pass { stream, plan, watch };
+        let pass = Pass { model, stream, plan, watch };
         let windows: Vec<usize> = (0..plan.text.windows.len()).collect();
         let (d, device) = (model.spec().d_model, model.device());
         let blocks = blocks(&plan.layers, d, BLOCK_BYTES);

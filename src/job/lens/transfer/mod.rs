@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use self::readers::Readers;
 use super::{
-    LensRequest, Halves, activations, activations::Stream, block_hook, check_shapes, open, read, records, site_of,
+    Halves, LensRequest, activations, activations::Stream, block_hook, check_shapes, open, read, records,
+    site_of,
 };
 use crate::{
     hook::{BlockHook, HookPoint},
