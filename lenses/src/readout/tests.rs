@@ -384,3 +384,51 @@ fn of_equal_tokens_the_first_is_said() {
         assert_eq!(read.argmax, [0; 5], "{precision:?}");
     }
 }
+
+/// With a soft cap both parts of a reading that do not go together are read apart, and each is what it is alone.
+#[test]
+fn under_a_cap_expectation_and_marginal_come_together() {
+    let case = Case { cap: Some(4.0), bias: true, ..Case::of(40, 16, 900) };
+    let (readout, n) = case.build(Precision::Exact);
+    let weights: Vec<f32> = (0..40).map(|row| 0.5 + row as f32 / 40.0).collect();
+    let asked = Ask { expectation: true, marginal: Some(&weights), ..Ask::default() };
+    let (both, one) = (readout.sweep(&n, asked).unwrap(), Ask { marginal: None, ..asked });
+    let alone = readout.sweep(&n, one).unwrap();
+    let close = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-5;
+    assert!(close(both.expectation.as_ref().unwrap(), alone.expectation.as_ref().unwrap()));
+    assert_eq!(both.lse, alone.lse);
+    let p = dense(&readout, &n).softmax(-1, Kind::Double);
+    let want = Tensor::from_slice(&weights).to_kind(Kind::Double).unsqueeze(0).matmul(&p).squeeze_dim(0);
+    let got = Tensor::from_slice(both.marginal.as_ref().unwrap());
+    assert!(close(&got.to_kind(Kind::Double), &want));
+    assert!(alone.marginal.is_none());
+}
+
+/// Cross-entropies against the dense ones of the same tokens.
+#[test]
+fn a_tokens_cross_entropy_is_its_dense_one() {
+    let (readout, n) = Case { bias: true, ..Case::of(6, 16, 700) }.build(Precision::Exact);
+    let tokens = [0_i64, 699, 5, -1, 512, 511];
+    let read = readout.sweep(&n, Ask { tokens: &[&tokens], ..Ask::default() }).unwrap();
+    let log_p = dense(&readout, &n).log_softmax(-1, Kind::Double);
+    for (row, (token, ce)) in tokens.iter().zip(read.ce(0)).enumerate() {
+        if *token < 0 {
+            assert!(ce.is_nan());
+        } else {
+            let want = -log_p.double_value(&[row as i64, *token]);
+            assert!((ce - want).abs() < 2e-5, "{ce} {want}");
+        }
+    }
+}
+
+#[test]
+fn what_the_readout_says_of_itself() {
+    let (readout, _) = Case { bias: true, ..Case::of(3, 8, 50) }.build(Precision::Exact);
+    // Without its median.
+    let bias = readout.bias().unwrap();
+    assert!(bias.size() == [50] && bias.median().double_value(&[]).abs() < 1e-6);
+    assert!(Case::of(3, 8, 50).build(Precision::Exact).0.bias().is_none());
+    #[cfg(target_arch = "x86_64")]
+    assert_eq!(Readout::has_fast(Device::Cpu), std::arch::is_x86_feature_detected!("avx512bf16"));
+    assert!(Readout::has_fast(Device::Cuda(0)));
+}
