@@ -33,7 +33,7 @@ pictures: demo ## the README's pictures, from the demo's report
 	@cp out/demo/report/figures/eval-lens-kl.svg docs/lenses.svg
 	@cp out/demo/report/figures/trace-patch-resid_pre-logit_diff.svg docs/trace.svg
 
-notebooks: build ## build, then run the notebooks from an environment of their own, into out/notebooks
+notebooks: build ## build, then run the notebooks from an environment of their own: they must show what is committed
 	@echo "==> $(PYTHON) notebooks/execute.py"
 	@LAYERSCOPE=$(CURDIR)/$(BINARY) $(PYTHON) notebooks/execute.py
 

@@ -1,9 +1,9 @@
-"""What the notebooks share: run a command, read its tables, draw a curve with its interval."""
+"""What the notebooks share: the checkout's package, rows of its tables, a curve with its interval."""
 
+import importlib.util
 import os
-import shlex
-import shutil
-import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,6 +13,22 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Where layerscope is not installed, the package of this checkout over the program that was built here (or $LAYERSCOPE).
+if importlib.util.find_spec("layerscope") is None:
+    sys.path.insert(0, str(ROOT / "python/src"))
+BUILT = os.environ.get("LAYERSCOPE") or str(ROOT / "target/release/layerscope")
+if Path(BUILT).exists():
+    os.environ.setdefault("LAYERSCOPE_BIN", BUILT)
+
+
+
+def warned(message, *_about) -> None:
+    """A warning as the program says it, without this machine's folders."""
+    print(f"warning: {str(message).replace(f'{ROOT}/', '')}")
+
+
+warnings.showwarning = warned
+
 # Okabe and Ito's colours, told apart by people with every common kind of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000"
 
@@ -20,34 +36,6 @@ plt.rcParams.update({
     "figure.figsize": (6.4, 3.8), "figure.dpi": 110, "figure.constrained_layout.use": True, "font.size": 10, "axes.titlesize": 10,
     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9, "axes.grid": True, "grid.alpha": 0.25,
 })
-
-
-def program() -> str:
-    """The layerscope to run: $LAYERSCOPE, else the one built beside this folder, else the one on the PATH."""
-    built = ROOT / "target/release/layerscope"
-    found = os.environ.get("LAYERSCOPE") or (str(built) if built.exists() else shutil.which("layerscope"))
-    if not found:
-        raise FileNotFoundError("no layerscope: run `make build`, or set LAYERSCOPE to the program")
-    return found
-
-
-def layerscope(command: str, **options) -> str:
-    """Runs `layerscope COMMAND --option value …` and returns what it prints; warnings are shown.
-
-    `True` makes a flag, a list repeats the option, `_` in a name is `-`. A finished run is read and not done again, so that repeating
-    a notebook is quick. A folder that holds another run is refused: after a change of settings name another, or delete the old one.
-    """
-    words = command.split()
-    for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
-        for one in value if isinstance(value, list) else [value]:
-            words += [flag] if one is True else [flag, str(one)]
-    done = subprocess.run([program(), *words, "--quiet"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"layerscope {shlex.join(words)}\nexit {done.returncode}: {done.stderr.strip()}")
-    if done.stderr.strip():
-        print(done.stderr.strip())
-    return done.stdout
 
 
 def halves(data: Path, folder: Path) -> tuple[Path, Path]:
@@ -63,14 +51,14 @@ def halves(data: Path, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def metrics(run: Path, **equal) -> pl.DataFrame:
-    """Rows of RUN/metrics.parquet in which the named columns have these values; nats where there are bits per byte too."""
-    rows = pl.read_parquet(run / "metrics.parquet").filter(pl.col("unit") != "bits/byte")
+def metrics(run, **equal) -> pl.DataFrame:
+    """Rows of a run's metrics in which the named columns have these values; nats where there are bits per byte too."""
+    rows = run.metrics.filter(pl.col("unit") != "bits/byte")
     return rows.filter(*(pl.col(name) == value for name, value in equal.items())).sort("layer", "horizon", maintain_order=True)
 
 
-def number(run: Path, **equal) -> dict:
-    """The one row of metrics.parquet that this describes, as a dictionary."""
+def number(run, **equal) -> dict:
+    """The one row of a run's metrics that this describes, as a dictionary."""
     rows = metrics(run, **equal)
     if rows.height != 1:
         raise LookupError(f"{run}: {rows.height} rows have {equal}")

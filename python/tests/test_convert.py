@@ -175,3 +175,19 @@ def test_lenses_are_measured_on_an_export(model: ls.Model, stories: Path) -> Non
     for a, b in zip(text.rows(), again.rows(), strict=True):
         assert (a["metric"], a["layer"], a["unit"]) == (b["metric"], b["layer"], b["unit"])
         assert abs(a["estimate"] - b["estimate"]) <= 1e-4 * max(1, abs(a["estimate"]))
+
+
+def test_what_comes_back_is_an_export_again(model: ls.Model, stories: Path) -> None:
+    states = model.export(stories, layers=[3, 8], tokens=600, seq_len=64)
+    # A file per window; each is a document of its own then.
+    back = model.import_(states.to("vllm-lens"), format="vllm_lens")
+    assert [column["point"] for column in back.columns] == ["blocks.3.hook_resid_pre", "blocks.8.hook_resid_pre"]
+    assert np.array_equal(np.asarray(back[3]), np.asarray(states[3]))
+    kl = []
+    for acts in (states, back):
+        rows = model.evaluate(activations=acts, layers=[3], replicates=20).rows()
+        kl += [row["estimate"] for row in rows if (row["metric"], row["unit"], row["layer"]) == ("kl", "nats", 3)]
+    assert len(kl) == 2
+    assert abs(kl[0] - kl[1]) < 1e-6 * kl[0]
+    with pytest.raises(ls.UsageError, match="no activations of hook resid_pre, layer 4"):
+        model.evaluate(activations=states, layers=[4])

@@ -140,6 +140,8 @@ fn a_cache_of_saelens_has_whole_contexts() {
     let (model_out, other) = (path(at("cache4")), ["--to", "hf"]);
     let args = ["convert", &from, other[0], other[1], "--out", &model_out];
     assert_eq!(refusal(layerscope().args(args), 2, &["--force"]), None);
+    let args = ["convert", &from, "--to", "hf", "--force", "--out", &format!("{from}/../acts")];
+    assert_eq!(refusal(layerscope().args(args), 2, &["--out: it is the run itself"]), None);
     let none = path(fixture("gpt2-alice-8l"));
     let args = ["convert", &none, "--to", "hf", "--out", &out];
     assert_eq!(refusal(layerscope().args(args), 2, &["is not an activation export"]), None);

@@ -148,6 +148,10 @@ impl Convert {
                 "a view is converted whole; choose them when it is made",
             ));
         }
+        let place = |path: &Path| std::fs::canonicalize(path).ok();
+        if place(&self.out).is_some_and(|out| Some(out) == place(&self.source)) {
+            return Err(JobError::setting("out", "it is the run itself, which would be replaced"));
+        }
         if self.strength.is_some_and(|x| !x.is_finite()) {
             return Err(JobError::setting("strength", "expected a number"));
         }
