@@ -120,6 +120,8 @@ impl Default for Eval {
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluated {
+    /// The true tokens are those behind masks, not those that follow.
+    pub hidden: bool,
     /// The numbers, as in `metrics.parquet`.
     pub rows: Vec<MetricRow>,
 }
@@ -159,7 +161,7 @@ impl Job for Eval {
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
-            return Ok(Evaluated { rows: read_metrics(&self.out)? });
+            return Ok(Evaluated { hidden: masker.is_some(), rows: read_metrics(&self.out)? });
         }
         self.readout.announce(session.device, watch);
         let model = session.load(watch)?;
@@ -168,7 +170,7 @@ impl Job for Eval {
         let rows = self.evaluate(&source, (&asked, &lenses), (&points, masker.as_ref()), &text, watch)?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
-        Ok(Evaluated { rows })
+        Ok(Evaluated { hidden: masker.is_some(), rows })
     }
 }
 
