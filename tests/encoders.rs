@@ -222,7 +222,7 @@ fn eval(out: &Path, extra: &str) -> Vec<(String, i32, String, f64, i64)> {
     args.extend(["--out".to_owned(), path(out)]);
     succeed(&args);
     let of = |r: layerscope::results::run::MetricRow| {
-        (r.subject, r.layer, format!("{} {}", r.metric, r.unit), r.estimate, r.n)
+        (r.subject.as_str().to_owned(), r.layer, format!("{} {}", r.metric, r.unit), r.estimate, r.n)
     };
     read_metrics(out).unwrap().into_iter().map(of).collect()
 }
@@ -340,7 +340,7 @@ fn what_makes_no_sense_on_an_encoder_is_refused_by_name() {
     let mut rows: Vec<_> = [
         format!("generate --model {bert} --text hi"),
         format!("schedule --model {bert} --data {stories} --out {out}"),
-        format!("patch --model {bert} --source-text a --text b --out {out}"),
+        format!("patch --model {bert} --source a --preset token-identity --out {out}"),
         format!("steer --model {bert} --data {stories} --pairs {pairs} --out {out}"),
         format!("trace --model {bert} --clean a --corrupted b --answer c --out {out}"),
         format!("think --model {bert} --text hi"),
