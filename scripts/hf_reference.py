@@ -134,10 +134,22 @@ def load(folder: Path) -> PreTrainedModel:
         local_files_only=True,
         output_loading_info=True,
     )
+    model.headless = is_headless(model, info["missing_keys"])
+    if model.headless:
+        info["missing_keys"] = set()
     for problem in ("missing_keys", "mismatched_keys"):
         if info[problem]:
             raise SystemExit(f"{folder}: {problem}: {sorted(map(str, info[problem]))}")
     return model.eval()
+
+
+def is_headless(model: PreTrainedModel, missing: set[str]) -> bool:
+    """Whether an encoder was stored without its masked-language-model head, of which nothing is compared then."""
+    names = NAMES.get(model.config.model_type)
+    if not (names and names.head_norm and missing):
+        return False
+    base = f"{model.base_model_prefix}."
+    return all(not key.startswith(base) for key in missing)
 
 
 def auto(config: object) -> type:
@@ -298,6 +310,8 @@ def references(model: PreTrainedModel, input_ids: torch.Tensor) -> dict[str, tor
             mid = result[f"blocks.{i}.hook_resid_pre"] + result[f"blocks.{i}.hook_attn_out"]
             result[f"blocks.{i}.hook_resid_mid"] = mid
     result |= {"input_ids": input_ids, "logits": out.logits}
+    if getattr(model, "headless", False):
+        del result["logits"], result["mlm_head.ln.hook_normalized"]
     _check(result, out.hidden_states, adds_up=not names.stream_norms)
     return {k: v.detach().contiguous() for k, v in result.items()}
 

@@ -66,7 +66,9 @@ impl Masker {
         let places = self.places(window);
         let hidden = |places: &[usize]| {
             let mut ids = window.ids.clone();
-            places.iter().for_each(|place| ids[*place] = self.mask);
+            for place in places {
+                ids[*place] = self.mask;
+            }
             (ids, places.to_vec())
         };
         match self.masking {

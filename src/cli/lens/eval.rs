@@ -25,7 +25,7 @@ impl EvalArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let output = Output::stoppable(&self.output)?;
         let found = self.job.run(&output)?;
-        output.print(&report::layers(&found.rows))?;
+        output.print(&report::layers(&found.rows, found.hidden))?;
         hint_clusters(&found.rows, output);
         output.wrote(&self.job.out, "all numbers with their intervals");
         output.result(json!({ "out": shown(&self.job.out), "rows": found.rows.len() }))?;

@@ -9,8 +9,11 @@ use super::super::{
     table::Table,
 };
 
-/// CE, KL and agreement by layer and lens; of future lenses the accuracy by layer and horizon, beside their baselines.
-pub(crate) fn layers(rows: &[MetricRow]) -> String {
+const HIDDEN: &str = "cross-entropy of the token behind the mask, nats";
+
+/// CE, KL and agreement by layer and lens; of future lenses the accuracy by layer and horizon, beside their baselines. `hidden` says
+/// that the true tokens are behind masks.
+pub(crate) fn layers(rows: &[MetricRow], hidden: bool) -> String {
     let mut subjects: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|r| r.kind.is_read() && r.horizon == 1) {
         if !subjects.contains(&row.subject.as_str()) {
@@ -27,7 +30,7 @@ pub(crate) fn layers(rows: &[MetricRow]) -> String {
     let all: BTreeSet<i32> = rows.iter().filter(|r| r.kind != RowKind::Baseline).map(|r| r.layer).collect();
     let mut text = String::new();
     let titles = [
-        ("ce", "cross-entropy of the next token, nats"),
+        ("ce", if hidden { HIDDEN } else { "cross-entropy of the next token, nats" }),
         ("kl", "KL(model ‖ lens), nats"),
         ("agreement", "agreement: share of positions where the likeliest token is the model's"),
     ];

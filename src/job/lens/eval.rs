@@ -135,6 +135,8 @@ impl Default for Eval {
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluated {
+    /// The true tokens are those behind masks, not those that follow.
+    pub hidden: bool,
     /// The numbers, as in `metrics.parquet`.
     pub rows: Vec<MetricRow>,
 }
@@ -172,7 +174,7 @@ impl Job for Eval {
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
-            return Ok(Evaluated { rows: read_metrics(&self.out)? });
+            return Ok(Evaluated { hidden: masker.is_some(), rows: read_metrics(&self.out)? });
         }
         self.readout.announce(session.device, watch);
         let model = session.load(watch)?;
@@ -187,7 +189,7 @@ impl Job for Eval {
         let rows = self.evaluate(&source, (&requests, &lenses), (&points, &stream), &text, watch)?;
         write_metrics(&self.out, &rows)?;
         dir.finish(counts(text.stats, rows.len() as u64), None)?;
-        Ok(Evaluated { rows })
+        Ok(Evaluated { hidden: masker.is_some(), rows })
     }
 }
 

@@ -1,4 +1,4 @@
-//! BERT (Devlin et al. 2019), RoBERTa (Liu et al. 2019) and `DistilBERT` (Sanh et al. 2019): the stream itself is normed.
+//! BERT (Devlin et al. 2019), `RoBERTa` (Liu et al. 2019) and `DistilBERT` (Sanh et al. 2019): the stream itself is normed.
 
 use super::{
     activation,
@@ -62,12 +62,12 @@ pub(super) fn roberta(config: &Config) -> Result<Spec, ModelError> {
     Ok(spec)
 }
 
-/// RoBERTa for a hundred languages (Conneau et al. 2020).
+/// `RoBERTa` for a hundred languages (Conneau et al. 2020).
 pub(super) fn xlm_roberta(config: &Config) -> Result<Spec, ModelError> {
     Ok(Spec { family: "xlm-roberta", ..roberta(config)? })
 }
 
-/// RoBERTa for French (Martin et al. 2020).
+/// `RoBERTa` for French (Martin et al. 2020).
 pub(super) fn camembert(config: &Config) -> Result<Spec, ModelError> {
     Ok(Spec { family: "camembert", ..roberta(config)? })
 }

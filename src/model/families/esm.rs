@@ -20,7 +20,7 @@ const NAMES: Names = Names {
     ..bert::NAMES
 };
 
-const FREQUENCIES: &str = "attention.self.rotary_embeddings.inv_freq";
+const FREQUENCIES: &str = "rotary_embeddings.inv_freq";
 
 /// Positions are rotations (ESM-2) or rows behind the padding token's (ESM-1b). The activation is always the same.
 pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {

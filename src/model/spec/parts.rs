@@ -55,7 +55,7 @@ pub struct EncoderSpec {
     pub padding: Option<usize>,
     /// The mask token of a model that leaves it out and has the other embeddings grow by what they grew by in training (ESM).
     pub token_dropout: Option<usize>,
-    /// Where in a block the file keeps the rotation's frequencies, which must be those of the config (ESM).
+    /// End of the name under which a file may keep the rotation's frequencies, which must be those of the config (ESM).
     pub frequencies: Option<&'static str>,
     /// The masked-language-model head; none where it is not stored.
     pub head: Option<HeadSpec>,

@@ -348,7 +348,7 @@ fn eos(inner: &tokenizers::Tokenizer, files: &ConfigFiles) -> Result<Option<u32>
     Ok(from_model.or_else(|| inner.token_to_id("<|endoftext|>")))
 }
 
-/// The mask token that the files name, else that of BERT or of RoBERTa.
+/// The mask token that the files name, else that of BERT or of `RoBERTa`.
 fn mask(inner: &tokenizers::Tokenizer, files: &ConfigFiles) -> Result<Option<u32>, TextError> {
     for file in [&files.tokenizer, &files.special] {
         if let Some(id) = file.token("mask_token")?.and_then(|token| inner.token_to_id(token)) {
