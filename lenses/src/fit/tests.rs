@@ -96,7 +96,7 @@ fn every_optimizer_lowers_every_layer_and_the_natural_one_most() {
         let rate = match optimizer {
             Optimizer::Kfac => 0.5,
             ADAM => 0.01,
-            other => other.default_rate(),
+            other @ Optimizer::FirstOrder(_) => other.default_rate(),
         };
         let end = losses(&world.fit(Recipe { rate, ..recipe(optimizer, 40) }, Rung::Tuned, None));
         assert!(

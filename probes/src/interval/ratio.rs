@@ -71,8 +71,8 @@ mod tests {
     fn of_a_known_denominator_it_is_the_means_interval() {
         let got = ratio([3.0, 2.0], Covariance { first: 0.25, second: 0.0, both: 0.0 }, 5.0).unwrap();
         // t(4) = 2.776445, √v = 0.5.
-        assert!((got.lower - (3.0 - 2.776_445_105_2 * 0.5) / 2.0).abs() < 1e-8, "{got:?}");
-        assert!((got.upper - (3.0 + 2.776_445_105_2 * 0.5) / 2.0).abs() < 1e-8, "{got:?}");
+        assert!((got.lower - (1.5 - 2.776_445_105_2 * 0.25)).abs() < 1e-8, "{got:?}");
+        assert!((got.upper - (1.5 + 2.776_445_105_2 * 0.25)).abs() < 1e-8, "{got:?}");
     }
 
     /// Every end is where the difference is just not refuted; by hand with z² = 3.8415: a = 1, b = 2, v = (.01, .04), c = .01:
