@@ -7,8 +7,8 @@ fn main() {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
         println!("cargo::rustc-env=LAYERSCOPE_LIBTORCH_LIB={lib}");
     }
-    // The binary without its symbols is a third of its size. Not by the profile: tests keep theirs for backtraces, and dependencies are
-    // compiled once for both.
+    // The binary without its symbols is a third of its size. Not by the profile: tests keep theirs for backtraces, and
+    // dependencies are compiled once for both.
     let env = |name: &str| std::env::var(name).unwrap_or_default();
     if env("CARGO_PKG_NAME") == "layerscope" && env("CARGO_CFG_TARGET_OS") == "linux" {
         println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");

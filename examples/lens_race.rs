@@ -1,7 +1,7 @@
 //! Our side of `benches/lens_eval.py` and `benches/transfer.py`: `lens_race eval|transfer INPUTS.safetensors [LENSES]`.
 //!
-//! Reads the states, head and translators that the script wrote, computes the same numbers with the readout, and ends with
-//! one line of JSON: `{"seconds", "rows", "metrics"}`; seconds are the median of five calls after a warm-up.
+//! Reads the states, head and translators that the script wrote, computes the same numbers with the readout, and ends
+//! with one line of JSON: `{"seconds", "rows", "metrics"}`; seconds are the median of five calls after a warm-up.
 
 use std::{path::Path, time::Instant};
 

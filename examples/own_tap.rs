@@ -1,4 +1,5 @@
-//! A tap of one's own: how much each head's output adds to the residual stream, in one pass and without keeping a state.
+//! A tap of one's own: how much each head's output adds to the residual stream, in one pass and without keeping a
+//! state.
 //!
 //! ```sh
 //! cargo run --release --example own_tap -- fixtures/gpt2-alice-8l "Alice was beginning to get very tired"

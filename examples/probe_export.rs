@@ -1,5 +1,5 @@
-//! A probe at every layer of an export: does this state know that the next token begins a word? Fitted to half of the documents, measured
-//! on the others, with the interval over documents.
+//! A probe at every layer of an export: does this state know that the next token begins a word? Fitted to half of the
+//! documents, measured on the others, with the interval over documents.
 //!
 //! ```sh
 //! cargo run --release --example probe_export -- out/demo/export

@@ -1,4 +1,5 @@
-//! How fast shards are written and read: `store_throughput DIR [ROWS [WIDTH [COLUMNS [FORMAT]]]]`, threads by `RAYON_NUM_THREADS`.
+//! How fast shards are written and read: `store_throughput DIR [ROWS [WIDTH [COLUMNS [FORMAT]]]]`, threads by
+//! `RAYON_NUM_THREADS`.
 //!
 //! Leaves one export per format and dtype in DIR, so that `benches/store_pyarrow.py DIR` writes the very same numbers.
 

@@ -1,8 +1,8 @@
 //! Everything that reads bytes which somebody else made: each target takes the bytes of one such file and must return,
 //! with a value or with a typed error, whatever they are. A panic, a hang or gigabytes of memory is a finding.
 //!
-//! `cargo fuzz run TARGET` explores them (`fuzz/README.md`); `tests/fuzz_corpus.rs` replays the corpora, with mutations, in
-//! every `cargo test`.
+//! `cargo fuzz run TARGET` explores them (`fuzz/README.md`); `tests/fuzz_corpus.rs` replays the corpora, with
+//! mutations, in every `cargo test`.
 
 use std::{
     fs,

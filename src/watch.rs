@@ -1,4 +1,5 @@
-//! The one way in which work reports and is stopped: jobs are given a [`Watch`], their parts a stage of it, [`Underway`].
+//! The one way in which work reports and is stopped: jobs are given a [`Watch`], their parts a stage of it,
+//! [`Underway`].
 
 use serde_json::Value;
 
@@ -16,7 +17,8 @@ pub trait Watch: Sync {
         let _ = line;
     }
 
-    /// Something that a program may want to know while the job runs: a name such as `validated`, and an object of numbers.
+    /// Something that a program may want to know while the job runs: a name such as `validated`, and an object of
+    /// numbers.
     fn event(&self, name: &'static str, fields: Value) {
         let _ = (name, fields);
     }

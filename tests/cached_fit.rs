@@ -37,8 +37,8 @@ fn a_fit_from_an_export_is_the_fit_from_its_text() {
             let (a, b) = (validations(&from_text, target), validations(&from_states, target));
             assert_eq!(a.len(), b.len(), "{kind}");
             assert!(!a.is_empty() || !kind.starts_with(&target[..4]), "{kind}");
-            // The same windows, steps and order; the states differ by f32 rounding of other batches. (Parameters differ more:
-            // where states hardly vary, they hardly matter.)
+            // The same windows, steps and order; the states differ by f32 rounding of other batches. (Parameters differ
+            // more: where states hardly vary, they hardly matter.)
             for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
                 assert!((a - b).abs() < 1e-3, "{kind}, {target}: {a} and {b}");
             }

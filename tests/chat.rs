@@ -57,7 +57,8 @@ fn templates_of_sixteen_kinds_render_as_in_transformers() {
             match (want["text"].as_str(), &got) {
                 (Some(want), Ok(got)) if want == got => texts += 1,
                 (Some(want), got) => wrong.push(format!("{kind} {name}:\n want {want:?}\n got  {got:?}")),
-                // What Python finds in attributes that are not there is said in other words; a template's own refusal is not.
+                // What Python finds in attributes that are not there is said in other words; a template's own refusal
+                // is not.
                 (None, Err(error)) => {
                     let said = want["error"].as_str().unwrap();
                     let own = ["Roles must", "Only user"].iter().any(|start| said.starts_with(start));

@@ -63,8 +63,8 @@ const REFUSED: [(&str, &str); 19] = [
     ("rope_theta", "esm"),
 ];
 
-/// Where we mean to differ from transformers. A sliding window of 0 is off; there, sdpa attention fails, and eager attention
-/// sees the future. BLOOM's `seq_length` is the longest text; there, nothing limits it.
+/// Where we mean to differ from transformers. A sliding window of 0 is off; there, sdpa attention fails, and eager
+/// attention sees the future. BLOOM's `seq_length` is the longest text; there, nothing limits it.
 ///
 /// A text longer than the context is refused; without its stretched rotation that of `rope-dynamic` is.
 fn means_otherwise(name: &str, key: &str, change: &str) -> bool {

@@ -1,5 +1,5 @@
-//! A flipped bit in any file of any kind of run: whoever reads the file says so, or what is read is the same; and the command
-//! that made the run makes it whole again.
+//! A flipped bit in any file of any kind of run: whoever reads the file says so, or what is read is the same; and the
+//! command that made the run makes it whole again.
 
 use std::{
     collections::BTreeMap,
@@ -69,8 +69,8 @@ fn flip_and_read(
     }
 }
 
-/// The command that made the run makes the same again, whatever happened to its files. A damaged manifest may be too little
-/// to go by: then the command says so, and `--force` makes the run.
+/// The command that made the run makes the same again, whatever happened to its files. A damaged manifest may be too
+/// little to go by: then the command says so, and `--force` makes the run.
 fn repair(kind: &Kind, out: &Path, good: &Files, damage: &str, tally: &Tally) {
     let ended = end(&mut kind.make(out));
     let refused = matches!(ended.code, Some(1 | 2)) && names(&ended, Path::new("manifest.json"));
@@ -119,7 +119,8 @@ fn no_kind_of_run_is_read_damaged_and_each_is_made_whole_again() {
     assert!(tally.refused.into_inner() > 60 && tally.repaired.into_inner() == bench.kinds().len());
 }
 
-/// Every file of every kind, at several places, through every reader, and made whole again. Takes a while; `docs/reliability.md` has the figures.
+/// Every file of every kind, at several places, through every reader, and made whole again. Takes a while;
+/// `docs/reliability.md` has the figures.
 #[test]
 #[ignore = "thousands of processes"]
 fn every_flip_in_every_file() {

@@ -85,8 +85,8 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     blocks.map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
 }
 
-/// The code of the page about families is code of the program, line for line, so that it cannot go stale; that of the page about
-/// lenses is built into a copy of the tree by `scripts/adding_a_lens.py`.
+/// The code of the page about families is code of the program, line for line, so that it cannot go stale; that of the
+/// page about lenses is built into a copy of the tree by `scripts/adding_a_lens.py`.
 #[test]
 fn the_page_about_families_shows_code_that_there_is() {
     let dir = root().join("src/model/families");

@@ -1,4 +1,5 @@
-//! Encoders against transformers: padded batches, models without a head, names of the first files; and what they cannot do.
+//! Encoders against transformers: padded batches, models without a head, names of the first files; and what they cannot
+//! do.
 
 use std::{
     collections::BTreeMap,

@@ -8,7 +8,8 @@ mod targets;
 
 use targets::{TARGETS, Target};
 
-/// What is put into inputs: numbers outside every range, other types, brackets that never close, bytes that are no text.
+/// What is put into inputs: numbers outside every range, other types, brackets that never close, bytes that are no
+/// text.
 const WORDS: [&[u8]; 20] = [
     b"null",
     b"true",

@@ -15,8 +15,8 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gguf").join(name)
 }
 
-/// Transformers computes norms and rotations in f32 also in f64 models: a few roundings of 6e-8. A block read wrongly, or heads in
-/// the order of the other rotation, change the streams by tenths.
+/// Transformers computes norms and rotations in f32 also in f64 models: a few roundings of 6e-8. A block read wrongly,
+/// or heads in the order of the other rotation, change the streams by tenths.
 #[test]
 fn models_are_those_of_transformers() {
     for name in ["llama", "qwen2"] {
@@ -54,8 +54,8 @@ fn tokens_are_those_of_transformers() {
         );
         for row in expected[name].as_array().unwrap() {
             let text = row["text"].as_str().unwrap();
-            // Before a space, and behind a control token, llama.cpp still puts the space of sentencepiece, as Llama's own tokenizer
-            // does; transformers 5 does not.
+            // Before a space, and behind a control token, llama.cpp still puts the space of sentencepiece, as Llama's
+            // own tokenizer does; transformers 5 does not.
             if name == "llama" && (text.starts_with(' ') || text.contains("<s>")) {
                 continue;
             }

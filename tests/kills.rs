@@ -1,5 +1,5 @@
-//! A command that is killed at any moment and repeated ends with the bytes of one that was left alone; and three that race for
-//! one folder leave it as one would.
+//! A command that is killed at any moment and repeated ends with the bytes of one that was left alone; and three that
+//! race for one folder leave it as one would.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! Models whose numbers leave the range of their type: every command stops, with the layer or tensor and the document or
-//! prompt in its one line, and nothing that it leaves holds a NaN.
+//! Models whose numbers leave the range of their type: every command stops, with the layer or tensor and the document
+//! or prompt in its one line, and nothing that it leaves holds a NaN.
 
 use std::path::{Path, PathBuf};
 

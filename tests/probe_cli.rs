@@ -62,7 +62,8 @@ fn a_label_that_no_token_tells_is_found_late_and_not_early() {
     let summary = run(&mut sweep(&gpt2(), &statements(), &out, extra));
     let rows = read_metrics(&out).unwrap();
     let accuracy = |layer| find(&rows, "logistic", layer, "accuracy");
-    // Both orders of a pair hold the same tokens and end in the same one: the embedding and the bag of tokens know nothing.
+    // Both orders of a pair hold the same tokens and end in the same one: the embedding and the bag of tokens know
+    // nothing.
     assert!((accuracy(0).estimate - 0.5).abs() < 0.02, "{:?}", accuracy(0));
     assert!((find(&rows, "bag-of-tokens", -1, "accuracy").estimate - 0.5).abs() < 0.02);
     assert!((find(&rows, "majority", -1, "majority_accuracy").estimate - 0.5).abs() < 1e-9);

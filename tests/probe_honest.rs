@@ -1,5 +1,5 @@
-//! What a sweep says beside an accuracy so that it can be believed: a layer chosen on other rows, controls drawn several times, codes
-//! of labels that mean nothing, seeds that move one thing each.
+//! What a sweep says beside an accuracy so that it can be believed: a layer chosen on other rows, controls drawn
+//! several times, codes of labels that mean nothing, seeds that move one thing each.
 
 use std::path::Path;
 
@@ -43,7 +43,8 @@ fn the_layer_is_chosen_on_validation_rows_and_quoted_on_test_rows() {
     let dir = tempfile::tempdir().unwrap();
     let extra = "--group-column pair --layers 0,2,4,6,8 --probe lda --mdl 0 --control-draws 0 --seeds";
     let layers = [0, 2, 4, 6, 8];
-    // By hand: of every seed the layer that is best on its validation part, the first of equal ones; its accuracy on the test part.
+    // By hand: of every seed the layer that is best on its validation part, the first of equal ones; its accuracy on
+    // the test part.
     let (mut sum, mut chosen) = (0.0, Vec::new());
     for seed in 0..3 {
         let out = dir.path().join(seed.to_string());

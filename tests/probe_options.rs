@@ -108,8 +108,8 @@ fn no_standardise_and_balanced_are_other_minima() {
         let fitted = Fitted::read(&out, &data, 8, 30.0);
         let ones = fitted.y.iter().filter(|y| **y == 1).count() as f64 / fitted.y.len() as f64;
         assert!((0.2..0.42).contains(&ones), "{ones}");
-        // The fit stops within 1e-6 of its objective: with a Hessian of λ or more that is a slope of a few thousandths of the
-        // penalty's.
+        // The fit stops within 1e-6 of its objective: with a Hessian of λ or more that is a slope of a few thousandths
+        // of the penalty's.
         let own = fitted.off(standardise, balanced);
         assert!(own < 0.02, "{name}: {own}");
         for (s, b) in [(true, false), (false, false), (true, true), (false, true)] {

@@ -1,5 +1,5 @@
-//! `--readout` from the outside, and what else of `lens fit` changes how it goes: a number added to all logits changes no
-//! probability and so no lens, in bf16 as in f32.
+//! `--readout` from the outside, and what else of `lens fit` changes how it goes: a number added to all logits changes
+//! no probability and so no lens, in bf16 as in f32.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -57,7 +57,8 @@ fn layers_read_as_in_transformers() {
     }
 }
 
-/// Prints the same numbers for a text of yours: `TEXT=book.txt cargo test --release --test tests numbers_of_a_text -- --ignored --nocapture`.
+/// Prints the same numbers for a text of yours:
+/// `TEXT=book.txt cargo test --release --test tests numbers_of_a_text -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints numbers for the text in $TEXT"]
 fn numbers_of_a_text() {

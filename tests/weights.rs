@@ -15,8 +15,8 @@ fn load(dir: &Path) -> Result<Model, ModelError> {
     Model::load(dir, Kind::Double, Device::Cpu, |_, _| ())
 }
 
-/// Both sides start from the same stored numbers in f64, but transformers computes norms and rotations in f32 also in f64 models:
-/// a few roundings of 6e-8. One weight in the wrong place changes the streams by tenths.
+/// Both sides start from the same stored numbers in f64, but transformers computes norms and rotations in f32 also in
+/// f64 models: a few roundings of 6e-8. One weight in the wrong place changes the streams by tenths.
 #[test]
 fn every_kind_of_file_holds_the_same_model() {
     for name in [

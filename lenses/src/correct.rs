@@ -26,8 +26,8 @@ impl Geometry {
         self.correction(&to.f_matmul(&power(&self.xx, -0.5, floor)?)?)
     }
 
-    /// `Q (x - μx) + μy` with the orthogonal `Q` that minimises `|Y - X Qᵀ|` of centred states: `Q = U Vᵀ` of the SVD of
-    /// `Σyx` (Schönemann 1966).
+    /// `Q (x - μx) + μy` with the orthogonal `Q` that minimises `|Y - X Qᵀ|` of centred states: `Q = U Vᵀ` of the SVD
+    /// of `Σyx` (Schönemann 1966).
     ///
     /// # Errors
     /// When the SVD fails.

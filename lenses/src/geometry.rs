@@ -1,4 +1,5 @@
-//! How two layers' states relate, from their moments alone: similarity, and the corrections that carry one to the other.
+//! How two layers' states relate, from their moments alone: similarity, and the corrections that carry one to the
+//! other.
 
 use tch::{Kind, Tensor};
 
@@ -8,7 +9,8 @@ use crate::{CrossMoments, Error, Moments};
 ///
 /// A transfer matrix asks whether the lens of layer `y` can read a state of layer `x`. The corrections here map `x` to
 /// `y`-like states, from weak to strong: [`shift`](Self::shift), [`match_moments`](Self::match_moments),
-/// [`rotate`](Self::rotate). A layer that never varies has no geometry: its measures are NaN. Each correction is an affine map to apply before the lens (`correction.then(translator)`).
+/// [`rotate`](Self::rotate). A layer that never varies has no geometry: its measures are NaN. Each correction is an
+/// affine map to apply before the lens (`correction.then(translator)`).
 #[derive(Debug)]
 pub struct Geometry {
     pub(crate) mean_x: Tensor, // [d], of every dimension
@@ -107,7 +109,8 @@ impl Geometry {
         Ok(trace(&self.yx)? / self.scale()?)
     }
 
-    /// The cosines `[n]`, f64, of pairs of rows `x [n, d]` and `y [n, d]` once the means of this geometry are taken out.
+    /// The cosines `[n]`, f64, of pairs of rows `x [n, d]` and `y [n, d]` once the means of this geometry are taken
+    /// out.
     ///
     /// # Errors
     /// When a width is another.

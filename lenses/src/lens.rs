@@ -10,7 +10,8 @@ pub trait Lens: Send {
     /// The name under which results are reported, such as `logit`.
     fn name(&self) -> &str;
 
-    /// Of one of several lenses in one folder, the folder's name and what tells the lens from the others: a rung of the ladder.
+    /// Of one of several lenses in one folder, the folder's name and what tells the lens from the others: a rung of the
+    /// ladder.
     fn rung(&self) -> Option<(&str, &str)> {
         None
     }

@@ -2,9 +2,9 @@
 //!
 //! Sums are plain (`Σ x`, `Σ x xᵀ`, `Σ y xᵀ`), so they add, merge and subtract; means are taken out at the end. That
 //! is safe because nothing is rounded on the way: a product of two f32 is exact in f64, a batch is one f64 GEMM, and
-//! batches meet in compensated sums. Shards merged in any order give the same f64 value; a corpus cut into other batches
-//! agrees to about 1e-13 of the raw second moment. An f64 GEMM takes twice the time of an f32 one, but f32 sums would
-//! lose the covariance of dimensions whose mean is far larger than their spread, which residual streams have.
+//! batches meet in compensated sums. Shards merged in any order give the same f64 value; a corpus cut into other
+//! batches agrees to about 1e-13 of the raw second moment. An f64 GEMM takes twice the time of an f32 one, but f32 sums
+//! would lose the covariance of dimensions whose mean is far larger than their spread, which residual streams have.
 
 use tch::{Device, Kind, Tensor};
 

@@ -2,8 +2,8 @@ use tch::Tensor;
 
 use crate::{Error, Norm, Transform};
 
-/// The model's own way out: final norm (BERT has none), the transform of a masked-language-model head where there is one, then
-/// the unembedding matrix (`W_U`, transposed), head bias and soft cap.
+/// The model's own way out: final norm (BERT has none), the transform of a masked-language-model head where there is
+/// one, then the unembedding matrix (`W_U`, transposed), head bias and soft cap.
 #[derive(Debug)]
 pub struct Unembed {
     norm: Option<Norm>,
@@ -91,8 +91,8 @@ impl Unembed {
         }
     }
 
-    /// What the unembedding matrix reads of a state of the last layer: final norm, then a head's transform; `[.., d_model]` to
-    /// `[.., d_model]`.
+    /// What the unembedding matrix reads of a state of the last layer: final norm, then a head's transform;
+    /// `[.., d_model]` to `[.., d_model]`.
     ///
     /// # Errors
     /// When `x` does not end in `d_model`.

@@ -1,5 +1,5 @@
-//! What this library makes of the golden rows on this machine, as JSON whose numbers read back to the last bit: the Python package's
-//! tests compare with it. Bits differ between kinds of processors, so they are not in a file.
+//! What this library makes of the golden rows on this machine, as JSON whose numbers read back to the last bit: the
+//! Python package's tests compare with it. Bits differ between kinds of processors, so they are not in a file.
 //!
 //! ```text
 //! cargo run --release -p layerscope-probes --example fitted_bits

@@ -3,8 +3,8 @@
 //! FOLDER has `x` `(layers, n, d)` in f32 and `y` `(n,)` in u32, little-endian without a header. KIND is
 //!
 //! - `logistic` or `ridge`: one call z-scores and fits every layer at every λ, a layer to a thread at a time
-//! - `gemm`: the matrix products of the logistic fits and nothing else, in f32 into buffers that exist: of each layer the
-//!   Gram matrix (half of it, in f64), the change of coordinates, and two products for each pass the optimiser took
+//! - `gemm`: the matrix products of the logistic fits and nothing else, in f32 into buffers that exist: of each layer
+//!   the Gram matrix (half of it, in f64), the change of coordinates, and two products for each pass the optimiser took
 //!
 //! Prints one JSON object: median seconds of a call, seconds by layer, passes over the rows, and writes the
 //! coefficients `(layers, l2, k, d + 1)`, bias last, to `FOLDER/coef` in f64.

@@ -36,8 +36,8 @@ impl Pairs<'_> {
 pub enum PairDirection {
     /// CCS (Burns et al. 2022): the least `mean[(p⁺ - (1 - p⁻))² + min(p⁺, p⁻)²]`, `p = σ(w · z + b)`.
     Consistency(Ccs),
-    /// CRC-TPC (the same): the top principal component of `z⁺ - z⁻`. In closed form. Where differences do not vary there is
-    /// none: a direction of zeros, whose scores are all ½.
+    /// CRC-TPC (the same): the top principal component of `z⁺ - z⁻`. In closed form. Where differences do not vary
+    /// there is none: a direction of zeros, whose scores are all ½.
     TopComponent,
 }
 

@@ -4,8 +4,8 @@ use crate::{Error, Fit, Labelled, Linear, Link, Moments, Standardise};
 
 /// The class whose mean is nearest; scores are `-½ |x - μ|²` without their common part, so linear: `μ · x - ½ |μ|²`.
 ///
-/// Where all means are the same, the class with the most rows is as good a guess as any can be: scores are the logarithms of
-/// the classes' shares.
+/// Where all means are the same, the class with the most rows is as good a guess as any can be: scores are the
+/// logarithms of the classes' shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Centroid {
     /// Whether distances are of z-scores.

@@ -1,7 +1,8 @@
 //! Controls: labels a probe can only learn by heart.
 //!
-//! A probe that does as well on a control task shows its own capacity, not what the layer holds. Selectivity is the accuracy
-//! on the task less that on the control (Hewitt & Liang 2019, "Designing and interpreting probes with control tasks").
+//! A probe that does as well on a control task shows its own capacity, not what the layer holds. Selectivity is the
+//! accuracy on the task less that on the control (Hewitt & Liang 2019, "Designing and interpreting probes with control
+//! tasks").
 
 use crate::draw::{Purpose, draw};
 use crate::permutation::Permutations;
@@ -9,11 +10,11 @@ use crate::{Draws, Error, Labels};
 
 const PURPOSE: &Purpose = b"layerscope/control-task1";
 
-/// A random label for every word type, drawn from the labels' own frequencies and from (seed, draw, type). One draw is easier to
-/// learn than another: give several, and put their accuracies together with [`crate::over_draws`].
+/// A random label for every word type, drawn from the labels' own frequencies and from (seed, draw, type). One draw is
+/// easier to learn than another: give several, and put their accuracies together with [`crate::over_draws`].
 ///
-/// For sentence tasks give the group as the type. No test group is then seen in training, so no probe beats the majority on
-/// the control, and selectivity says how far the task is above chance: it shows no capacity.
+/// For sentence tasks give the group as the type. No test group is then seen in training, so no probe beats the
+/// majority on the control, and selectivity says how far the task is above chance: it shows no capacity.
 #[derive(Debug, Clone)]
 pub struct ControlTask {
     /// Rows of each class and of those before it, `(n_classes,)`.
@@ -55,8 +56,8 @@ impl ControlTask {
     }
 }
 
-/// Labels numbered anew without the classes that have no row, as an estimator needs them, and the class of each new number:
-/// a predicted number c means class `classes[c]`.
+/// Labels numbered anew without the classes that have no row, as an estimator needs them, and the class of each new
+/// number: a predicted number c means class `classes[c]`.
 pub fn compact(y: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let mut classes = y.to_vec();
     classes.sort_unstable();
@@ -74,8 +75,8 @@ pub fn selectivity(task: &Draws, control: &Draws) -> Result<Draws, Error> {
     task.minus(control)
 }
 
-/// The training part's labels shuffled, draw number `draw`: what is found with them is chance. By whole groups where each has one
-/// label.
+/// The training part's labels shuffled, draw number `draw`: what is found with them is chance. By whole groups where
+/// each has one label.
 ///
 /// # Errors
 /// [`Error::Length`] and [`Error::Empty`].
@@ -111,7 +112,8 @@ mod tests {
 
     #[test]
     fn what_is_only_the_type_has_no_selectivity() {
-        // A probe that knows the types by heart does as well on the control as on a task that is a function of the type.
+        // A probe that knows the types by heart does as well on the control as on a task that is a function of the
+        // type.
         let types: Vec<u64> = (0..600).map(|row| row % 40).collect();
         let y: Vec<u32> = types.iter().map(|t| u32::from(t % 3 == 0)).collect();
         let control = ControlTask::new(&y[..300], 2, 1, 0).unwrap().labels(&types);

@@ -10,8 +10,8 @@ use crate::linalg::{BLOCK, product, rows, rows_mut};
 
 /// A matrix `X` `(n, d)` read block by block.
 ///
-/// Blocks are of 256 rows or fewer. Values are in f64: with large weights that cancel, f32 would leave an objective with
-/// six digits. Their residuals are small numbers, which f32 holds well enough.
+/// Blocks are of 256 rows or fewer. Values are in f64: with large weights that cancel, f32 would leave an objective
+/// with six digits. Their residuals are small numbers, which f32 holds well enough.
 pub trait Features: Sync {
     /// `n`
     fn rows(&self) -> usize;

@@ -53,8 +53,8 @@ pub fn residual(linear: &Linear, moments: &Moments) -> Result<Array1<f64>, Error
     Ok(squared_error(linear, moments)? / total)
 }
 
-/// The residual where every row is predicted by a regression on the rows of the other `folds`: the squared errors of all folds over
-/// `Σ (y - ȳ)²` of all rows `(k,)`. Folds without rows are passed over.
+/// The residual where every row is predicted by a regression on the rows of the other `folds`: the squared errors of
+/// all folds over `Σ (y - ȳ)²` of all rows `(k,)`. Folds without rows are passed over.
 ///
 /// # Errors
 /// As [`residual`], and when there are fewer than two folds with rows.
@@ -122,7 +122,8 @@ impl Decay {
     /// Fits the line to the residuals `pr` at `layers`, which rise. The paper leaves the embedding layer out.
     ///
     /// # Errors
-    /// When there are fewer than three layers or not as many residuals, layers do not rise, or a residual is not above 0.
+    /// When there are fewer than three layers or not as many residuals, layers do not rise, or a residual is not above
+    /// 0.
     pub fn fit(layers: &[f64], pr: &[f64]) -> Result<Self, Error> {
         crate::labels::same_rows(layers.len(), pr.len())?;
         if layers.len() < 3 {

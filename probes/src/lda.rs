@@ -17,8 +17,8 @@ pub enum Shrinkage {
 /// Classes as normal distributions with one covariance: the direction `Σ⁻¹ (μ₁ - μ₀)` and its form for `k` classes.
 ///
 /// Scores are log-posteriors with the training frequencies as priors. `Σ` is the pooled within-class covariance (with
-/// `1 / n`), shrunk; where rows do not vary within classes, the sphere of all rows' variance, and where they do not vary at
-/// all the priors decide. It is scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=γ)`.
+/// `1 / n`), shrunk; where rows do not vary within classes, the sphere of all rows' variance, and where they do not
+/// vary at all the priors decide. It is scikit-learn's `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=γ)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lda {
     /// γ.
@@ -70,7 +70,8 @@ impl Shrinkage {
             Self::Oas => {
                 let square = s.iter().map(|v| v * v).sum::<f64>() / (d * d);
                 let (over, under) = (square + mean * mean, (n + 1.0) * (square - mean * mean / d));
-                // Of a sphere `under` is 0, and rounding may leave it on either side: below it γ would be any negative number.
+                // Of a sphere `under` is 0, and rounding may leave it on either side: below it γ would be any negative
+                // number.
                 if under <= 0.0 { 1.0 } else { (over / under).min(1.0) }
             }
             Self::Fixed(gamma) if (0.0..=1.0).contains(&gamma) => gamma,

@@ -107,7 +107,8 @@ impl Link {
             Self::Softmax => {
                 for mut row in values.axis_iter_mut(Axis(0)) {
                     let largest = row.fold(f64::NEG_INFINITY, |a, b| a.max(*b));
-                    // In two steps: beside values of 1e17 the logarithm is lost, and classes that are equal would all be certain.
+                    // In two steps: beside values of 1e17 the logarithm is lost, and classes that are equal would all
+                    // be certain.
                     row -= largest;
                     let lse = row.fold(0.0, |s, v| s + v.exp()).ln();
                     row -= lse;

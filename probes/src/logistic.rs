@@ -15,8 +15,8 @@ use crate::{Convergence, Error, Features, Fit, Labelled, Labels, Linear, Link, P
 /// (`class_weight="balanced"`). Biases of several classes, which are free up to a constant, sum to 0.
 ///
 /// The minimum is found by L-BFGS in the coordinates of [`Whitened`] rows, in which the Hessian is near the identity
-/// whatever the spectrum of the activations; when that does not do and there are few parameters (`k (d + 1)` up to 2048),
-/// with their exact Hessian.
+/// whatever the spectrum of the activations; when that does not do and there are few parameters (`k (d + 1)` up to
+/// 2048), with their exact Hessian.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Logistic {
     /// λ of [`Fit::fit`], above 0.

@@ -6,8 +6,8 @@ use crate::{Error, Fit, Labelled, Linear, Link, Moments, Standardise};
 
 /// The direction `θ = μ₁ - μ₀`, with the score `θ · (x - (μ₀ + μ₁) / 2)` (Marks and Tegmark 2023).
 ///
-/// Its form for rows that vary unequally, `Σ⁻¹ θ`, is [`crate::Lda`]. Where the means are the same, the score of every row is the
-/// log-odds of the classes' shares.
+/// Its form for rows that vary unequally, `Σ⁻¹ θ`, is [`crate::Lda`]. Where the means are the same, the score of every
+/// row is the log-odds of the classes' shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MeanDifference {
     /// Whether the means are compared in z-scores; the published probe does not.

@@ -31,10 +31,10 @@ pub(crate) enum LabelSums {
 
 /// `n`, `Σ x`, `Σ x xᵀ`, and by class `n`, `Σ x`, or of numbers `Σ y`, `Σ y²`, `Σ x yᵀ`, in f64.
 ///
-/// Rows (not their numbers) are taken less the first one, so that a mean far from 0 costs no digits, and summed in blocks of 256
-/// in the order in which they come, so that the batches they come in change nothing, not a bit. Shards are moved to
-/// one origin and added: counts are exact in any order, sums agree to the rounding of a few f64 operations a shard
-/// (merge in the order of shards for the same bits).
+/// Rows (not their numbers) are taken less the first one, so that a mean far from 0 costs no digits, and summed in
+/// blocks of 256 in the order in which they come, so that the batches they come in change nothing, not a bit. Shards
+/// are moved to one origin and added: counts are exact in any order, sums agree to the rounding of a few f64 operations
+/// a shard (merge in the order of shards for the same bits).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
     n: u64,
@@ -97,7 +97,8 @@ impl Moments {
     /// Adds a batch of rows `(m, d)` with their labels, which must be there if this has a target.
     ///
     /// # Errors
-    /// When widths, kinds or numbers of rows differ, a label is no class, or a value is not finite; then nothing is added.
+    /// When widths, kinds or numbers of rows differ, a label is no class, or a value is not finite; then nothing is
+    /// added.
     pub fn add(&mut self, x: ArrayView2<'_, f32>, y: Option<&Labels<'_>>) -> Result<(), Error> {
         same_width(self.d(), x.ncols())?;
         finite(x)?;
@@ -233,8 +234,8 @@ impl Moments {
         Ok(())
     }
 
-    /// The moments of the rows that are not in `part`, all of whose rows are here. Sums agree with those of the other rows alone to the
-    /// rounding of the sums here.
+    /// The moments of the rows that are not in `part`, all of whose rows are here. Sums agree with those of the other
+    /// rows alone to the rounding of the sums here.
     ///
     /// # Errors
     /// When the widths, the kinds of labels or their numbers differ, or `part` has more rows.

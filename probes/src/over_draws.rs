@@ -1,22 +1,22 @@
 //! Numbers that depend on a draw of labels: of a control task, of a shuffle, of an order.
 //!
-//! Each draw's number is measured on the same rows, and their mean is quoted. Two things move it: which rows were sampled, and which
-//! labels were drawn. Their variances are added, as those within and between imputations are (Rubin 1987, *Multiple imputation
-//! for nonresponse in surveys*):
+//! Each draw's number is measured on the same rows, and their mean is quoted. Two things move it: which rows were
+//! sampled, and which labels were drawn. Their variances are added, as those within and between imputations are (Rubin
+//! 1987, *Multiple imputation for nonresponse in surveys*):
 //!
 //! ```text
 //! half = t(ν) √(U + B / D)                              U   variance of the mean over draws as rows are sampled
 //! ν = (U + B / D)² / (U² / ν_rows + (B / D)² / (D - 1))   B   variance of the D draws' numbers
 //! ```
 //!
-//! with the degrees of freedom put together as Satterthwaite (1946, Biometrics 2) does, and `ν_rows = n_eff - 1`. B has a part of the
-//! sampling error in it, as far as that differs from draw to draw; the interval is rather too wide.
+//! with the degrees of freedom put together as Satterthwaite (1946, Biometrics 2) does, and `ν_rows = n_eff - 1`. B has
+//! a part of the sampling error in it, as far as that differs from draw to draw; the interval is rather too wide.
 
 use crate::interval::{Interval, NoInterval, Spread, student};
 use crate::{Draws, Error, Estimate};
 
-/// The mean of one number of several draws, with an interval that has both the sampling of the rows and the draw in it. Of one draw
-/// nothing is known of the others: no interval.
+/// The mean of one number of several draws, with an interval that has both the sampling of the rows and the draw in it.
+/// Of one draw nothing is known of the others: no interval.
 ///
 /// # Errors
 /// [`Error::Empty`] without a draw, [`Error::Unpaired`] when they are not of one [`crate::Weightings`].
@@ -150,8 +150,8 @@ mod tests {
         }
     }
 
-    /// How often the interval has the selectivity that all draws and a large test set have: .95 of the time with five draws, much less
-    /// when the draw is left out.
+    /// How often the interval has the selectivity that all draws and a large test set have: .95 of the time with five
+    /// draws, much less when the draw is left out.
     #[test]
     fn the_interval_covers_what_all_draws_say() {
         let world = World::new();

@@ -1,10 +1,10 @@
 //! Permutation tests: how often labels that are shuffled do as well.
 //!
-//! Labels are exchanged the way the null hypothesis allows (Winkler et al. 2015, *Multi-level block permutation*): where every
-//! group has one label, groups exchange theirs whole; where all groups have the same labels in the same shares, rows exchange
-//! theirs within their group; else groups exchange theirs whole and the rows of each then exchange what they got. Shuffling
-//! single rows of a grouped set would make everything significant, and keeping a set of groups in place because one row of
-//! one of them differs would make nothing significant.
+//! Labels are exchanged the way the null hypothesis allows (Winkler et al. 2015, *Multi-level block permutation*):
+//! where every group has one label, groups exchange theirs whole; where all groups have the same labels in the same
+//! shares, rows exchange theirs within their group; else groups exchange theirs whole and the rows of each then
+//! exchange what they got. Shuffling single rows of a grouped set would make everything significant, and keeping a set
+//! of groups in place because one row of one of them differs would make nothing significant.
 
 use ndarray::ArrayView2;
 
@@ -87,16 +87,17 @@ impl Permutations {
         self.exchange
     }
 
-    /// How many different ways there are to give the groups their labels, n! / (n₁! n₂! …), where every group has one label:
-    /// p cannot be below one in as many. None where rows exchange labels, which has more ways than anybody draws.
+    /// How many different ways there are to give the groups their labels, n! / (n₁! n₂! …), where every group has one
+    /// label: p cannot be below one in as many. None where rows exchange labels, which has more ways than anybody
+    /// draws.
     pub fn ways(&self) -> Option<f64> {
         let ln_factorial = |n: usize| (2..=n).map(|i| (i as f64).ln()).sum::<f64>();
         let ln = self.of_label.iter().fold(ln_factorial(self.groups.len()), |ln, &n| ln - ln_factorial(n));
         (self.exchange == Exchange::Groups).then(|| ln.exp().round())
     }
 
-    /// Permutation number `round`: for each row, the row whose label it gets. A group whose labels go to a larger one gives
-    /// each to more rows, to a smaller one to fewer.
+    /// Permutation number `round`: for each row, the row whose label it gets. A group whose labels go to a larger one
+    /// gives each to more rows, to a smaller one to fewer.
     pub fn rows(&self, round: u64) -> Vec<usize> {
         let from = match self.exchange {
             Exchange::WithinGroups => (0..self.groups.len()).collect(),
@@ -160,8 +161,8 @@ fn same_shares(a: &[usize], b: &[usize]) -> bool {
     of_a.len() == of_b.len() && of_a.iter().zip(&of_b).all(same)
 }
 
-/// p of an observed statistic, larger being further from the null: (1 + permutations at or above it) / (1 + permutations)
-/// (Phipson & Smyth 2010, "Permutation p-values should never be zero").
+/// p of an observed statistic, larger being further from the null: (1 + permutations at or above it) / (1 +
+/// permutations) (Phipson & Smyth 2010, "Permutation p-values should never be zero").
 ///
 /// # Errors
 /// [`Error::NoValue`]: `place` 0 for the observed one, from 1 on for the permutations.
@@ -172,15 +173,15 @@ pub fn p_value(observed: f64, null: &[f64]) -> Result<f64, Error> {
     Ok((1 + above) as f64 / (1 + null.len()) as f64)
 }
 
-/// p of each of several statistics (one per layer, on one scale) such that the chance of any false one below α is at most α:
-/// the step-down maximum of Westfall & Young 1993, *Resampling-based multiple testing*, algorithm 4.1.
+/// p of each of several statistics (one per layer, on one scale) such that the chance of any false one below α is at
+/// most α: the step-down maximum of Westfall & Young 1993, *Resampling-based multiple testing*, algorithm 4.1.
 ///
-/// `null` is `(permutations, layers)`; a row must come from one permutation of the labels. The best layer's p is that of the
-/// maximum over layers.
+/// `null` is `(permutations, layers)`; a row must come from one permutation of the labels. The best layer's p is that
+/// of the maximum over layers.
 ///
 /// # Errors
-/// [`Error::Unpaired`] when the layers differ in number, [`Error::NoValue`] with the place in reading order, the observed
-/// ones first.
+/// [`Error::Unpaired`] when the layers differ in number, [`Error::NoValue`] with the place in reading order, the
+/// observed ones first.
 pub fn max_p_values(observed: &[f64], null: ArrayView2<'_, f64>) -> Result<Vec<f64>, Error> {
     if null.ncols() != observed.len() {
         return Err(Error::Unpaired { what: "layers", expected: observed.len(), got: null.ncols() });

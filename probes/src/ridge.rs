@@ -59,11 +59,12 @@ impl Ridge {
     }
 }
 
-/// A pivot of z-scores' correlations below this part of 1 is left to the eigenvalues, which know rounding from a direction.
+/// A pivot of z-scores' correlations below this part of 1 is left to the eigenvalues, which know rounding from a
+/// direction.
 const PIVOT: f64 = 1e-9;
 
-/// Least squares from sums alone, and the number of directions it used: as [`Ridge`] with λ = 0 on z-scores, by a Cholesky
-/// factorisation where that is safe (30 times as fast), else by eigenvalues.
+/// Least squares from sums alone, and the number of directions it used: as [`Ridge`] with λ = 0 on z-scores, by a
+/// Cholesky factorisation where that is safe (30 times as fast), else by eigenvalues.
 ///
 /// # Errors
 /// As [`Ridge::path_of_moments`].

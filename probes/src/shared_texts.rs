@@ -1,8 +1,8 @@
 //! Texts that stand on both sides of a split: what a group should have kept together.
 //!
-//! Two checks. The same text, but for case and white space. And nearly the same text: a row of a later part half or more
-//! of whose information, Σ ln(n / rows with the word) over its words, is in one row of an earlier part. So two statements
-//! about one city are near each other, and the template all statements share counts nothing.
+//! Two checks. The same text, but for case and white space. And nearly the same text: a row of a later part half or
+//! more of whose information, Σ ln(n / rows with the word) over its words, is in one row of an earlier part. So two
+//! statements about one city are near each other, and the template all statements share counts nothing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,8 @@ use std::fmt;
 /// Words in more rows than this are not looked up: they cannot carry half of a text.
 const COMMON: usize = 64;
 
-/// Near texts are named from this share of the later parts' rows on; less is what unrelated short texts share by chance.
+/// Near texts are named from this share of the later parts' rows on; less is what unrelated short texts share by
+/// chance.
 const NAMED: f64 = 0.05;
 
 /// Texts on more than one side of a split.

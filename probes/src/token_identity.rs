@@ -20,8 +20,8 @@ fn most(counts: &[usize]) -> u32 {
     (1..counts.len()).fold(0, |best, i| if counts[i] > counts[best] { i } else { best }) as u32
 }
 
-/// Gives every word type the class it has most often in training, and types it has not seen the most frequent class of all:
-/// the "most frequent tag" baseline of word-level tasks.
+/// Gives every word type the class it has most often in training, and types it has not seen the most frequent class of
+/// all: the "most frequent tag" baseline of word-level tasks.
 #[derive(Debug, Clone)]
 pub struct TypeMajority {
     of_type: HashMap<u64, u32>,

@@ -1,6 +1,7 @@
 //! What somebody else wrote, made safe to show: characters that draw on a terminal, turn a line around or show nothing.
 
-/// Characters that act on what shows them: controls, line and paragraph separators, and those that turn the direction of a line.
+/// Characters that act on what shows them: controls, line and paragraph separators, and those that turn the direction
+/// of a line.
 pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! [`statistics`] turns sums by document into estimates with intervals; [`run`] is the run folder: `manifest.json`,
-//! `metrics.parquet`, checksums and locks; [`trace`] is a prompt as lenses read it; [`report`] draws finished runs, with
-//! [`figure`] (static) and [`page`] (one HTML file).
+//! `metrics.parquet`, checksums and locks; [`trace`] is a prompt as lenses read it; [`report`] draws finished runs,
+//! with [`figure`] (static) and [`page`] (one HTML file).
 
 pub mod draw;
 pub mod figure;
@@ -18,6 +18,7 @@ pub mod page;
 pub mod query;
 pub mod report;
 pub mod run;
+pub mod shell;
 pub mod show;
 pub mod statistics;
 pub mod trace;

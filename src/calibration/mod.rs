@@ -1,7 +1,7 @@
 //! Do the statistics keep their promises? Simulations with the code that makes the numbers of every run.
 //!
-//! A promise is about repetition: of a hundred corpora, ninety-five intervals hold the truth. Here corpora are drawn again and again
-//! from documents whose truth is known, and what is said of them is counted.
+//! A promise is about repetition: of a hundred corpora, ninety-five intervals hold the truth. Here corpora are drawn
+//! again and again from documents whose truth is known, and what is said of them is counted.
 
 mod coverage;
 mod planted;

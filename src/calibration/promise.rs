@@ -18,8 +18,8 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// Whether the share found is within the bounds, or no further outside than chance takes it where the truth is at the bound: in one of
-    /// 741 cases, as three standard deviations to one side are of a normal number.
+    /// Whether the share found is within the bounds, or no further outside than chance takes it where the truth is at
+    /// the bound: in one of 741 cases, as three standard deviations to one side are of a normal number.
     pub fn kept(&self) -> bool {
         let ((least, most), n) = (self.bounds, self.samples);
         let count = (self.found * n as f64).round() as usize;
@@ -50,8 +50,9 @@ fn at_most(k: usize, n: usize, p: f64) -> f64 {
 }
 
 impl Coverage {
-    /// What is promised of it: between .93 and .98 from ten effective documents on, between .90 and .99 from five, and nothing of a
-    /// heavy tail or where fewer than a tenth of the samples have an interval, which are the luckiest ones.
+    /// What is promised of it: between .93 and .98 from ten effective documents on, between .90 and .99 from five, and
+    /// nothing of a heavy tail or where fewer than a tenth of the samples have an interval, which are the luckiest
+    /// ones.
     pub fn promise(&self) -> Option<Promise> {
         if self.number == Number::HeavyMean.name() || self.without > 0.9 {
             return None;
@@ -63,8 +64,8 @@ impl Coverage {
 }
 
 impl Selection {
-    /// What is promised of the layer that other rows chose: coverage as of any number. (Of the best one less its optimism nothing is:
-    /// half of the excess may be left.)
+    /// What is promised of the layer that other rows chose: coverage as of any number. (Of the best one less its
+    /// optimism nothing is: half of the excess may be left.)
     pub fn promise(&self) -> Promise {
         let of = format!("layer chosen on validation rows, {} test items", self.items);
         Promise { of, found: self.nested_coverage, bounds: (0.93, 0.98), samples: self.samples }

@@ -16,7 +16,8 @@ const VOCAB: usize = 24;
 /// Documents in a population.
 const DOCUMENTS: usize = 3000;
 
-/// A document: the model's mean distribution over its tokens, their entropy, and how far two lenses are from the model, all per token.
+/// A document: the model's mean distribution over its tokens, their entropy, and how far two lenses are from the model,
+/// all per token.
 struct Document {
     tokens: usize,
     p: Vec<f64>,

@@ -1,5 +1,5 @@
-//! How often the intervals of numbers of states hold the truth: of the law's residuals and decay, and of similarities of two layers.
-//! Both leave out blocks of documents whose sums are matrices.
+//! How often the intervals of numbers of states hold the truth: of the law's residuals and decay, and of similarities
+//! of two layers. Both leave out blocks of documents whose sums are matrices.
 
 use layerscope_lenses::{LayerIndex, Norm, NormKind, Unembed};
 use rayon::prelude::*;
@@ -21,7 +21,8 @@ use crate::{
     states::States,
 };
 
-/// Numbers of the law of the next token's id that are looked at, with their layer: residuals of the second, decays of all.
+/// Numbers of the law of the next token's id that are looked at, with their layer: residuals of the second, decays of
+/// all.
 const OF_LAW: [(&str, i32); 9] = [
     ("pr", 2),
     ("pr_adjusted", 2),
@@ -49,8 +50,8 @@ const VOCAB: usize = 64;
 const WIDTH: usize = 4;
 const WIDE: usize = 8;
 
-/// Coverage of numbers of `probe law`. The truth is what texts of this length give on average: a regression of few rows fits them too well,
-/// and would on any others.
+/// Coverage of numbers of `probe law`. The truth is what texts of this length give on average: a regression of few rows
+/// fits them too well, and would on any others.
 ///
 /// # Errors
 /// When a regression cannot be solved.
@@ -175,7 +176,8 @@ fn states(window: &Window, random: &mut Random) -> States {
     }
 }
 
-/// Two layers of which one is a rotation of the other and noise; documents have states in common, and three dimensions are large.
+/// Two layers of which one is a rotation of the other and noise; documents have states in common, and three dimensions
+/// are large.
 fn pair(of: Sizes, n: usize, random: &mut Random, intervals: Intervals) -> Result<Vec<MetricRow>, EvalError> {
     let lengths = lengths(of, n, random);
     let large = |dim: usize| if dim < 3 { 5.0 } else { 1.0 };

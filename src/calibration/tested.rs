@@ -142,7 +142,8 @@ pub struct Tested {
     pub power: f64,
 }
 
-/// Every probe on `draws` sets of each grouping, without signal and with a signal of 1.4 standard deviations; p over `permutations`.
+/// Every probe on `draws` sets of each grouping, without signal and with a signal of 1.4 standard deviations; p over
+/// `permutations`.
 ///
 /// # Errors
 /// When a probe cannot be fitted.
@@ -190,7 +191,8 @@ struct Set {
     options: Options,
 }
 
-/// States alike within a group, those of class 1 (of larger numbers) further along the first dimension, their negations as far the other way.
+/// States alike within a group, those of class 1 (of larger numbers) further along the first dimension, their negations
+/// as far the other way.
 fn set((kind, grouping): (Kind, Grouping), signal: f64, random: &mut Random) -> Set {
     let groups: Vec<u64> = (0..ROWS).map(|row| grouping.group(row)).collect();
     let classes = grouping.labels(&groups, random);

@@ -4,11 +4,12 @@
 //! a panic of somebody else's library catches it before, and nothing is said of it then.
 
 use std::{
-    ffi::OsString,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     process::ExitCode,
     sync::{Mutex, PoisonError},
 };
+
+use layerscope::results::shell::quoted;
 
 use super::{exit::one_line, output::say};
 
@@ -83,7 +84,7 @@ fn latest() -> [String; 2] {
 }
 
 fn report(what: &str) {
-    let words: Vec<String> = std::env::args_os().map(quoted).collect();
+    let words: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
     let command = cut(&words.join(" "), COMMAND);
     let version = env!("CARGO_PKG_VERSION");
     say(&format!(
@@ -91,16 +92,6 @@ fn report(what: &str) {
         one_line(what),
         one_line(&command)
     ));
-}
-
-/// A word as a shell would take it back.
-fn quoted(word: OsString) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
-    match word.into_string() {
-        Ok(word) if !word.is_empty() && word.chars().all(plain) => word,
-        Ok(word) => format!("'{}'", word.replace('\'', r"'\''")),
-        Err(word) => format!("'{}'", word.display()),
-    }
 }
 
 fn cut(text: &str, letters: usize) -> String {

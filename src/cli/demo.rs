@@ -5,16 +5,21 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 use layerscope::{
     job::bundled,
-    results::words::{counted, human},
+    results::{
+        shell::{quoted, typed},
+        words::{counted, human},
+    },
     states::store::ActivationStore,
 };
 
 use super::{Cli, args::OutputArgs, exit::Failure, output::Output, run};
 
-/// Lines that begin with `$` are commands, with `MODEL` and `DEMO` for the folders of the model and of the tour; the others are printed.
+/// Lines that begin with `$` are commands, with `MODEL` and `DEMO` for the folders of the model and of the tour; the
+/// others are printed.
 const TOUR: &str = include_str!("demo/tour.txt");
 
-/// Take the tour on the bundled model: a logit-lens table, an export, fitted lenses, probes, changes to the model, and a report; a few minutes
+/// Take the tour on the bundled model: a logit-lens table, an export, fitted lenses, probes, changes to the model, and
+/// a report; a few minutes
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Folder to write
@@ -49,33 +54,13 @@ impl Demo {
     /// Runs another command as if it had been typed.
     fn step(&self, words: &[String]) -> Result<(), Failure> {
         let output = Output::new(&self.output);
-        output.note(format!("$ layerscope {}", words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")));
+        output
+            .note(format!("$ layerscope {}", words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ")));
         let flags = [(self.output.json, "--json"), (self.output.quiet, "--quiet")];
         let flags = flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag);
         let argv = ["layerscope"].into_iter().chain(words.iter().map(String::as_str)).chain(flags);
         run(Cli::try_parse_from(argv).map_err(Failure::usage)?.command)
     }
-}
-
-fn quote(word: &str) -> String {
-    if word.contains(' ') { format!("\"{word}\"") } else { word.to_owned() }
-}
-
-/// Words as a shell would take them: split at spaces, but not between double quotes.
-fn typed(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    for (i, part) in line.split('"').enumerate() {
-        if i % 2 == 1 {
-            words.last_mut().into_iter().for_each(|word| word.push_str(part));
-            continue;
-        }
-        let mut plain = part.split(' ');
-        let rest = plain.next().unwrap_or_default();
-        words.last_mut().into_iter().for_each(|word| word.push_str(rest));
-        words.extend(plain.map(str::to_owned));
-    }
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 /// Reads the export back and says how the residual stream grows.
@@ -97,14 +82,6 @@ fn summary(dir: &Path, output: Output) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quotes_keep_words_together() {
-        assert_eq!(
-            typed(r#"--away " he" --strengths=-1,1  "a b""#),
-            ["--away", " he", "--strengths=-1,1", "a b"]
-        );
-    }
 
     /// Every command of the tour is one that there is, with options that it has.
     #[test]

@@ -49,7 +49,8 @@ impl Failure {
     }
 }
 
-/// What the user named and is not there, and folders that hold other work: exit 2. Everything else failed on the way: exit 1.
+/// What the user named and is not there, and folders that hold other work: exit 2. Everything else failed on the way:
+/// exit 1.
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = anyhow::Error::from(error);

@@ -15,8 +15,8 @@ use super::{
 
 /// Read activations that another tool made, compare some with the model, and write them as `export` does
 ///
-/// Some documents are run again first: of files that name the wrong layers, or hold states that are normed or processed, nothing
-/// is written (exit 3).
+/// Some documents are run again first: of files that name the wrong layers, or hold states that are normed or
+/// processed, nothing is written (exit 3).
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     #[command(flatten)]

@@ -33,7 +33,8 @@ impl InfoArgs {
     }
 }
 
-/// How weights are stored where they are quantised, and what is missing of them or not read; nothing where all is usual.
+/// How weights are stored where they are quantised, and what is missing of them or not read; nothing where all is
+/// usual.
 fn tensors(known: &Known) -> String {
     let (session, tensors) = (&known.session, &known.tensors);
     let mut parts = Vec::new();

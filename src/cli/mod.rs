@@ -133,7 +133,8 @@ mod tests {
 
     use super::Cli;
 
-    /// Commands from which on an option is none of one of them: `--contexts` is of two, and means another thing in each.
+    /// Commands from which on an option is none of one of them: `--contexts` is of two, and means another thing in
+    /// each.
     const COMMON: usize = 5;
 
     /// Where an option stands: the command, and the heading there.

@@ -8,7 +8,8 @@ use super::exit::Failure;
 #[cfg(feature = "query")]
 use super::output::write_out;
 
-/// Ask the tables of runs, lens folders and exports in SQL: metrics, tokens, scores, acts and whatever else a folder holds
+/// Ask the tables of runs, lens folders and exports in SQL: metrics, tokens, scores, acts and whatever else a folder
+/// holds
 #[derive(Debug, Args)]
 #[command(
     after_help = "Every row has a column `run`, its folder's name, so one statement compares runs:\n  \

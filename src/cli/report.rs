@@ -11,7 +11,8 @@ use layerscope::{
 
 use super::{args::OutputArgs, exit::Failure, output::Output};
 
-/// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
+/// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is
+/// needed
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     #[command(flatten)]

@@ -48,8 +48,8 @@ impl fmt::Display for Table {
     }
 }
 
-/// To the right when most cells with something in them, and the first, start as a number does: the word of one line (the
-/// model's, below the layers) moves no column.
+/// To the right when most cells with something in them, and the first, start as a number does: the word of one line
+/// (the model's, below the layers) moves no column.
 fn side<'a>(cells: impl Iterator<Item = &'a String>) -> Alignment {
     let cells: Vec<&str> =
         cells.map(|cell| cell.trim()).filter(|cell| !["", "-", "–"].contains(cell)).collect();

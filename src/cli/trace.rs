@@ -10,8 +10,8 @@ use super::{args::OutputArgs, exit::Failure, numbers::say_why_none, output::Outp
 
 /// Patch every layer and position between a clean and a corrupted run: activation patching and causal tracing
 ///
-/// Effects are on the scale where the corrupted run is 0 and the clean one is 1. Give a second prompt of as many tokens (--corrupted), or
-/// the words whose embeddings get noise (--subject).
+/// Effects are on the scale where the corrupted run is 0 and the clean one is 1. Give a second prompt of as many tokens
+/// (--corrupted), or the words whose embeddings get noise (--subject).
 #[derive(Debug, Args)]
 pub(crate) struct TraceArgs {
     #[command(flatten)]

@@ -2,7 +2,8 @@ use tch::Tensor;
 
 use super::{HookPoint, Tap, TapError};
 
-/// Replaces the value at one point by any function of it. The usual changes, at chosen positions, are `Edits` of the room `intervene`.
+/// Replaces the value at one point by any function of it. The usual changes, at chosen positions, are `Edits` of the
+/// room `intervene`.
 #[derive(Debug)]
 pub struct Edit<F> {
     point: HookPoint,

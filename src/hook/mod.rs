@@ -2,8 +2,8 @@
 //!
 //! The decoder calls [`Tap::visit`] at every [`HookPoint`] the tap [wants](Tap::wants); what comes back
 //! is what later layers see. A tap keeps, edits or [stops](Tap::stop_after). It lives for one borrow, so
-//! nothing has to be removed afterwards. Functions become taps by [`from_fn`]; pairs of taps, borrowed taps, and a tap that may
-//! be there or not, are taps:
+//! nothing has to be removed afterwards. Functions become taps by [`from_fn`]; pairs of taps, borrowed taps, and a tap
+//! that may be there or not, are taps:
 //!
 //! ```
 //! use layerscope::hook::{Edit, HookPoint, StopAfter, Tap, from_fn};
@@ -49,7 +49,8 @@ pub trait Tap {
     /// What the tap could not do; the pass ends with it.
     fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError>;
 
-    /// A pass over the tokens at `positions` begins; after a prompt, a pass with cached keys and values starts later than 0.
+    /// A pass over the tokens at `positions` begins; after a prompt, a pass with cached keys and values starts later
+    /// than 0.
     fn begin(&mut self, positions: Range<usize>) {
         let _ = positions;
     }

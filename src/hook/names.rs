@@ -1,8 +1,8 @@
 //! The spellings of a hook, and what other tools call the same quantity.
 //!
 //! A hook may be written as TransformerLens does (`blocks.3.attn.hook_z`), short (`z`), with or without `hook_`
-//! (`attn.z`, `hook_resid_pre`), and with `-` for `_`. What another tool calls otherwise is not taken for ours without a
-//! word, since shapes may differ; it is named in the hint.
+//! (`attn.z`, `hook_resid_pre`), and with `-` for `_`. What another tool calls otherwise is not taken for ours without
+//! a word, since shapes may differ; it is named in the hint.
 
 use super::{BlockHook, HookPoint};
 
@@ -67,8 +67,8 @@ pub(super) fn in_block(name: &str) -> (Option<usize>, &str) {
     }
 }
 
-/// What this name of another tool (or another version of TransformerLens) is called here: the same quantity, by its short
-/// name, and whether it is a block's.
+/// What this name of another tool (or another version of TransformerLens) is called here: the same quantity, by its
+/// short name, and whether it is a block's.
 pub(super) fn elsewhere(name: &str, gated: bool) -> Option<&'static str> {
     Some(match name {
         "attn.o.hook_in" => "z",

@@ -9,16 +9,18 @@ use super::names;
 pub enum HookPoint {
     /// `hook_embed [batch, seq, d_model]`: token embeddings (Gemma's scaling included).
     Embed,
-    /// `hook_pos_embed [batch, seq, d_model]`: learned position embeddings; models with rotary or alibi positions have none.
+    /// `hook_pos_embed [batch, seq, d_model]`: learned position embeddings; models with rotary or alibi positions have
+    /// none.
     PosEmbed,
     /// A point of block `.0`; `(L, ResidPre)` is the residual stream leaving the last block.
     Block(usize, BlockHook),
     /// `ln_final.hook_scale [batch, seq, 1]`: the final norm's divisor; BERT has no final norm.
     FinalScale,
-    /// `ln_final.hook_normalized [batch, seq, d_model]`: what the unembedding reads (weights and bias of the norm applied).
+    /// `ln_final.hook_normalized [batch, seq, d_model]`: what the unembedding reads (weights and bias of the norm
+    /// applied).
     FinalNormalized,
-    /// `mlm_head.ln.hook_normalized [batch, seq, d_model]`: what the unembedding of a masked-language-model head reads, behind its
-    /// transform.
+    /// `mlm_head.ln.hook_normalized [batch, seq, d_model]`: what the unembedding of a masked-language-model head reads,
+    /// behind its transform.
     HeadNormalized,
     /// `logits [batch, seq, vocab]`: after soft cap and head bias.
     Logits,
@@ -49,8 +51,8 @@ pub enum BlockHook {
     Result,
     /// `hook_attn_out [batch, seq, d_model]`: what attention adds to the residual stream (after a post norm).
     AttnOut,
-    /// `hook_resid_mid [batch, seq, d_model]`: after attention; parallel-residual blocks have none. Where the stream itself is
-    /// normed (BERT), before that norm.
+    /// `hook_resid_mid [batch, seq, d_model]`: after attention; parallel-residual blocks have none. Where the stream
+    /// itself is normed (BERT), before that norm.
     ResidMid,
     /// `mlp.hook_router_logits [batch, seq, expert]`: what a mixture of experts chooses by; other blocks have none.
     RouterLogits,
@@ -68,8 +70,8 @@ pub enum BlockHook {
     MlpPost,
     /// `hook_mlp_out [batch, seq, d_model]`: what the MLP adds to the residual stream (after a post norm).
     MlpOut,
-    /// `hook_resid_post [batch, seq, d_model]`: the residual stream leaving the block. Where the stream itself is normed (BERT),
-    /// before that norm, behind which the next block's `hook_resid_pre` is.
+    /// `hook_resid_post [batch, seq, d_model]`: the residual stream leaving the block. Where the stream itself is
+    /// normed (BERT), before that norm, behind which the next block's `hook_resid_pre` is.
     ResidPost,
 }
 
@@ -143,8 +145,8 @@ impl HookPoint {
         }
     }
 
-    /// The point with this TransformerLens name in any spelling (`blocks.3.resid_pre`, `embed`), or one of the newer aliases
-    /// (`blocks.{i}.hook_in`, `hook_out`, `attn.hook_out`, `mlp.hook_out`, `ln2.hook_in`, `unembed.hook_out`).
+    /// The point with this TransformerLens name in any spelling (`blocks.3.resid_pre`, `embed`), or one of the newer
+    /// aliases (`blocks.{i}.hook_in`, `hook_out`, `attn.hook_out`, `mlp.hook_out`, `ln2.hook_in`, `unembed.hook_out`).
     pub fn parse(name: &str) -> Option<Self> {
         let name = names::canonical(name);
         if let Some(point) = names::outside(&name) {

@@ -144,8 +144,8 @@ fn glob(selector: &str) -> Result<GlobMatcher, HookError> {
     Ok(Glob::new(&names::canonical(selector)).map_err(bad)?.compile_matcher())
 }
 
-/// Explains a selector without a match: a layer too high, a known reason, the name it has here, a slip of the pen, or where
-/// to look.
+/// Explains a selector without a match: a layer too high, a known reason, the name it has here, a slip of the pen, or
+/// where to look.
 fn unknown(selector: &str, available: &[HookPoint]) -> HookError {
     let name = names::canonical(selector);
     let (layer, hook) = names::in_block(&name);

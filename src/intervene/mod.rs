@@ -1,4 +1,5 @@
-//! Changing the model and looking what follows: patches, layer schedules, steering, thinking in states, prompts that are given a state.
+//! Changing the model and looking what follows: patches, layer schedules, steering, thinking in states, prompts that
+//! are given a state.
 
 pub(crate) mod adamw;
 pub mod edits;

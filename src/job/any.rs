@@ -123,8 +123,8 @@ jobs! {
 }
 
 impl AnyJob {
-    /// As [`AnyJob::new`], from somebody who writes settings by hand: one that the command does not have is refused, since a
-    /// misspelt setting would otherwise be one that keeps its default.
+    /// As [`AnyJob::new`], from somebody who writes settings by hand: one that the command does not have is refused,
+    /// since a misspelt setting would otherwise be one that keeps its default.
     ///
     /// # Errors
     /// Those of [`AnyJob::new`]; settings that the command does not have.

@@ -16,8 +16,8 @@ const FILES: [(&str, &[u8]); 7] = [
     ("pairs.csv", include_bytes!("../../fixtures/probes/pairs.csv")),
 ];
 
-/// Writes them below `dir`: `model/`, `reference.safetensors` (transformers' activations), `stories.jsonl` (texts sampled from the
-/// model), dealt into `fit.jsonl` and `held-out.jsonl`, and labelled sentences.
+/// Writes them below `dir`: `model/`, `reference.safetensors` (transformers' activations), `stories.jsonl` (texts
+/// sampled from the model), dealt into `fit.jsonl` and `held-out.jsonl`, and labelled sentences.
 ///
 /// # Errors
 /// A file that cannot be written.

@@ -13,7 +13,8 @@ use crate::sources::chat::{Chats, TemplateSettings, chats};
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct ChatSettings {
-    /// Chats for the model to answer: JSON messages, an object with messages and tools, or one a line; a text is a user's question; `-` is stdin
+    /// Chats for the model to answer: JSON messages, an object with messages and tools, or one a line; a text is a
+    /// user's question; `-` is stdin
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE|-"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<PathBuf>,

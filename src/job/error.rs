@@ -31,10 +31,11 @@ use crate::{
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a job did not end as it should, by what its user can do about it. The error behind it is its
-/// [source](Error::source), of the type of the part that found it. Its `Debug` is its message, so that a `main` which returns it says
-/// what a person can read.
+/// [source](Error::source), of the type of the part that found it. Its `Debug` is its message, so that a `main` which
+/// returns it says what a person can read.
 pub enum JobError {
-    /// The job as it stands cannot be meant: a setting, a file that is not there, a folder that holds other work. Nothing was done.
+    /// The job as it stands cannot be meant: a setting, a file that is not there, a folder that holds other work.
+    /// Nothing was done.
     Usage(BoxError),
     /// Something went wrong on the way.
     Failed(BoxError),
@@ -226,8 +227,8 @@ from_parts!(
     tch::TchError,
 );
 
-/// What an error of a part comes to: [`Ending::Interrupted`] where somebody asked to stop, [`Ending::Usage`] where its cause is in the
-/// job's settings, else [`Ending::Failed`].
+/// What an error of a part comes to: [`Ending::Interrupted`] where somebody asked to stop, [`Ending::Usage`] where its
+/// cause is in the job's settings, else [`Ending::Failed`].
 pub fn ending_of(error: &(dyn Error + 'static)) -> Ending {
     if causes(error).any(<dyn Error>::is::<Stopped>) {
         Ending::Interrupted

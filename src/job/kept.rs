@@ -1,7 +1,8 @@
 //! Models that stay in memory between the jobs of one thread.
 //!
-//! Every job opens its model anew, and everything cheap is checked anew. A worker only spares the reading and hashing of weights: where the same
-//! files are to compute in the same numbers at the same place, the next session finds them loaded.
+//! Every job opens its model anew, and everything cheap is checked anew. A worker only spares the reading and hashing
+//! of weights: where the same files are to compute in the same numbers at the same place, the next session finds them
+//! loaded.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -55,7 +56,8 @@ pub(super) fn keep(most: usize) {
     });
 }
 
-/// What was or will be read of the model in a folder. One that has to go for it goes first, so that both are never in memory.
+/// What was or will be read of the model in a folder. One that has to go for it goes first, so that both are never in
+/// memory.
 pub(super) fn of(folder: &Path, device: Device, kind: Kind) -> Rc<Read> {
     KEPT.with_borrow_mut(|kept| {
         if kept.most == 0 {

@@ -1,7 +1,8 @@
 //! Jobs: every command of the program as a value.
 //!
-//! A job holds all settings of a command. It reads and writes as TOML or JSON, says in [`Manifest::request`] of the run it makes what
-//! it was, and runs in front of anybody who [`Watch`]es: the command line, a notebook, a worker of a cluster.
+//! A job holds all settings of a command. It reads and writes as TOML or JSON, says in [`Manifest::request`] of the run
+//! it makes what it was, and runs in front of anybody who [`Watch`]es: the command line, a notebook, a worker of a
+//! cluster.
 //!
 //! ```text
 //! settings -> Session::open (config, tokenizer, device; no weights yet) -> checks -> weights -> work -> run folder, Outcome
@@ -77,7 +78,8 @@ pub trait Job: Serialize + DeserializeOwned {
     /// Does the work. Everything that can be wrong with the settings is found before weights are read.
     ///
     /// # Errors
-    /// [`JobError`], which says whether settings were wrong, the work failed, a check did not hold, or somebody stopped it.
+    /// [`JobError`], which says whether settings were wrong, the work failed, a check did not hold, or somebody stopped
+    /// it.
     fn run(&self, watch: &dyn Watch) -> Result<Self::Outcome, JobError>;
 
     /// What a program is told of the outcome beside the run folder; null where the folder says everything.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{Job, JobError, Watch, new_manifest, shown};
 use crate::results::report::{Caveat, Figure, Report as Drawn, ReportError, Table, Written};
 
-/// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is needed
+/// Show what runs found: one offline page, figures (SVG, PNG, CSV) and tables (CSV, Markdown, LaTeX); no model is
+/// needed
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

@@ -16,7 +16,8 @@ pub struct Rerun {
     pub different: Vec<String>,
 }
 
-/// Runs the job of `run` again, into `out` or else into a folder beside it which is removed afterwards, and compares every file.
+/// Runs the job of `run` again, into `out` or else into a folder beside it which is removed afterwards, and compares
+/// every file.
 ///
 /// # Errors
 /// A folder that holds no finished run, or one from before jobs were recorded; the errors of the job.

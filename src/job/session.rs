@@ -22,7 +22,8 @@ use tch::{Device, Kind};
 
 use super::{Job, JobError, Layers, ModelSettings, Underway, Watch, kept, new_manifest};
 
-/// A model that can be loaded, and what was found out about it. Its weights are read when a job first needs them, and stay.
+/// A model that can be loaded, and what was found out about it. Its weights are read when a job first needs them, and
+/// stay.
 ///
 /// ```
 /// use layerscope::job::{ModelSettings, Session};
@@ -167,7 +168,8 @@ impl Session {
         Ok(self.read.sha256.get_or_init(|| sha256))
     }
 
-    /// The lens in a folder (of a future lens one per horizon), or `logit`, checked against this model and on its device.
+    /// The lens in a folder (of a future lens one per horizon), or `logit`, checked against this model and on its
+    /// device.
     ///
     /// # Errors
     /// A folder that holds no lens; [`JobError::Check`] for one that was made for another shape or another unembedding.

@@ -1,7 +1,7 @@
 //! How messages spell the name of a setting.
 //!
-//! A library's error says `layers`, the command line's `--layers`, from the same message: whoever talks to people chooses the
-//! spelling once, and a [`Setting`] in a message follows it.
+//! A library's error says `layers`, the command line's `--layers`, from the same message: whoever talks to people
+//! chooses the spelling once, and a [`Setting`] in a message follows it.
 
 use std::{
     fmt,

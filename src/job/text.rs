@@ -18,7 +18,8 @@ use crate::{
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct TextSettings {
-    /// Documents: .txt (one document), .jsonl, .json, .csv, .tsv (or these with .gz, .zst), .parquet, .arrow; a folder of shards; `-` is stdin
+    /// Documents: .txt (one document), .jsonl, .json, .csv, .tsv (or these with .gz, .zst), .parquet, .arrow; a folder
+    /// of shards; `-` is stdin
     #[cfg_attr(feature = "cli", arg(long, required = true, num_args = 1.., value_name = "FILE"))]
     pub data: Vec<PathBuf>,
     /// Column of the text
@@ -130,8 +131,8 @@ impl<'s> Source<'s> {
         self.session.vocab(&self.tokenizer)
     }
 
-    /// A manifest with everything filled in that does not depend on the command. `lead` is what is put in front of documents and
-    /// why.
+    /// A manifest with everything filled in that does not depend on the command. `lead` is what is put in front of
+    /// documents and why.
     ///
     /// # Errors
     /// A file that cannot be read.

@@ -1,4 +1,5 @@
-//! Reading the residual stream: lens folders, fitting, measuring, moving between layers, and whether the model goes by them.
+//! Reading the residual stream: lens folders, fitting, measuring, moving between layers, and whether the model goes by
+//! them.
 
 pub mod artifact;
 pub mod causal;

@@ -4,10 +4,11 @@ use tch::Tensor;
 
 use super::ModelError;
 
-/// What attention keeps of a sequence: per run of a block its keys (after QK-norm and rotation) and values, as taps left them.
+/// What attention keeps of a sequence: per run of a block its keys (after QK-norm and rotation) and values, as taps
+/// left them.
 ///
-/// Blocks are counted as they run, so a block that a [`Schedule`](super::Schedule) runs twice has two entries. A pass that
-/// fails or is stopped by its tap leaves the cache as it was.
+/// Blocks are counted as they run, so a block that a [`Schedule`](super::Schedule) runs twice has two entries. A pass
+/// that fails or is stopped by its tap leaves the cache as it was.
 #[derive(Debug, Default)]
 pub struct Cache {
     /// `k, v [batch, positions or more, kv_head, d_head]`.

@@ -1,4 +1,5 @@
-//! The one forward pass. Families differ in [`Spec`]; every hook point of the network is fired here or in `attention.rs`.
+//! The one forward pass. Families differ in [`Spec`]; every hook point of the network is fired here or in
+//! `attention.rs`.
 
 use layerscope_lenses::{Norm, Unembed};
 use tch::Tensor;
@@ -29,8 +30,8 @@ pub(super) struct Decoder {
     pub(super) unembed: Unembed,
 }
 
-/// One block. A post norm is a norm on what attention or the MLP puts out; stream norms are on the residual stream itself, after
-/// each of them has been added to it (BERT).
+/// One block. A post norm is a norm on what attention or the MLP puts out; stream norms are on the residual stream
+/// itself, after each of them has been added to it (BERT).
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) ln1: Option<Norm>,
@@ -57,7 +58,8 @@ impl Pass<'_> {
         self.tap.wants(point)
     }
 
-    /// Shows the tap what is at `point`. An edit of another shape or type could broadcast without a word: it is refused.
+    /// Shows the tap what is at `point`. An edit of another shape or type could broadcast without a word: it is
+    /// refused.
     pub(super) fn visit(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor, TapError> {
         if !self.tap.wants(point) {
             return Ok(value);

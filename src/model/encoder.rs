@@ -7,8 +7,8 @@ use super::{ModelError, nn::wide};
 /// Share of tokens that ESM was trained without: 15 % were chosen, 80 % of these masked.
 const MASKED_IN_TRAINING: f64 = 0.15 * 0.8;
 
-/// Embeddings `x [batch, seq, d]` of `ids` with zeros for the mask token, the others scaled as if as many were missing as were in
-/// training (ESM's `token_dropout`).
+/// Embeddings `x [batch, seq, d]` of `ids` with zeros for the mask token, the others scaled as if as many were missing
+/// as were in training (ESM's `token_dropout`).
 pub(super) fn without_masked(x: &Tensor, ids: &Tensor, mask: usize) -> Result<Tensor, ModelError> {
     let masked = ids.f_eq(mask as i64)?;
     let wide = wide(x.kind());

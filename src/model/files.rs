@@ -44,9 +44,9 @@ struct Index {
 
 /// The files of a model folder's weights, sorted by name: the single file, or those that the index names.
 ///
-/// `model.safetensors` comes before `pytorch_model.bin`, whole names before variants (`model.fp16.safetensors`). Where none of
-/// these is there, the `*.safetensors` that are count, if they are one file or all shards of one model. A path that is a file is that
-/// file, a GGUF.
+/// `model.safetensors` comes before `pytorch_model.bin`, whole names before variants (`model.fp16.safetensors`). Where
+/// none of these is there, the `*.safetensors` that are count, if they are one file or all shards of one model. A path
+/// that is a file is that file, a GGUF.
 ///
 /// # Errors
 /// When there are none, or the index is not valid or names a file outside the folder.
@@ -74,7 +74,8 @@ pub fn first_weights(there: impl Fn(&str) -> bool) -> Option<String> {
     USUAL.map(str::to_owned).into_iter().chain(variants).find(|name| there(name))
 }
 
-/// `model.safetensors` of variant `fp16` is `model.fp16.safetensors`, and its index `model.safetensors.index.fp16.json`.
+/// `model.safetensors` of variant `fp16` is `model.fp16.safetensors`, and its index
+/// `model.safetensors.index.fp16.json`.
 fn with_variant(name: &str, variant: &str) -> String {
     let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
     format!("{stem}.{variant}.{extension}")

@@ -85,8 +85,9 @@ fn alibi(spec: &Spec, keys: i64, like: &Tensor) -> Option<Tensor> {
     Some(bias.to_kind(like.kind()).to_device(like.device()))
 }
 
-/// The causal mask `[query, key]` added to scores: 0 where a position may look, -inf where not. Queries are the last `seq`
-/// of `start + seq` positions, keys are all of them. With a window, a position sees itself and the `window - 1` before it.
+/// The causal mask `[query, key]` added to scores: 0 where a position may look, -inf where not. Queries are the last
+/// `seq` of `start + seq` positions, keys are all of them. With a window, a position sees itself and the `window - 1`
+/// before it.
 pub(super) fn causal(
     start: i64,
     seq: i64,
@@ -129,7 +130,8 @@ mod tests {
 
     #[test]
     fn slopes_by_hand() {
-        // 4 heads: 2^-2, 2^-4, 2^-6, 2^-8 (the paper); 6 heads: two more from the odd powers for 8 heads, 2^-1 and 2^-3.
+        // 4 heads: 2^-2, 2^-4, 2^-6, 2^-8 (the paper); 6 heads: two more from the odd powers for 8 heads, 2^-1 and
+        // 2^-3.
         assert_eq!(alibi_slopes(4), [0.25, 0.0625, 0.015_625, 0.003_906_25]);
         assert_eq!(alibi_slopes(6)[4..], [0.5, 0.125]);
     }

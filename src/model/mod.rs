@@ -109,8 +109,8 @@ impl Model {
         self.forward_along(ids, &Schedule::identity(self.spec.n_layers), None, tap)
     }
 
-    /// As [`Model::forward`], under the thread's own grad mode: what a tap puts in can be differentiated through the network.
-    /// The weights themselves take no gradient.
+    /// As [`Model::forward`], under the thread's own grad mode: what a tap puts in can be differentiated through the
+    /// network. The weights themselves take no gradient.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -120,12 +120,12 @@ impl Model {
         self.decoder.forward(&ids.to_device(self.device), &self.spec, &own, None, tap)
     }
 
-    /// As [`Model::forward`], with the tokens that follow those `cache` has seen, which then has seen these too. Taps see the
-    /// new positions only (scores and pattern: new queries, all keys).
+    /// As [`Model::forward`], with the tokens that follow those `cache` has seen, which then has seen these too. Taps
+    /// see the new positions only (scores and pattern: new queries, all keys).
     ///
     /// # Errors
-    /// Also when the rows are not as many as before, cached and new tokens are more than the context, or the cached keys
-    /// would be rotated otherwise in the longer text (`dynamic` and `longrope`, see [`Spec::rotates_alike`]).
+    /// Also when the rows are not as many as before, cached and new tokens are more than the context, or the cached
+    /// keys would be rotated otherwise in the longer text (`dynamic` and `longrope`, see [`Spec::rotates_alike`]).
     pub fn forward_cached(
         &self,
         ids: &Tensor,
@@ -135,8 +135,8 @@ impl Model {
         self.forward_along(ids, &Schedule::identity(self.spec.n_layers), Some(cache), tap)
     }
 
-    /// As [`Model::forward`], through the blocks of `schedule`, with a cache or without. In another order than the model's
-    /// own a tap can end the pass only after the blocks.
+    /// As [`Model::forward`], through the blocks of `schedule`, with a cache or without. In another order than the
+    /// model's own a tap can end the pass only after the blocks.
     ///
     /// # Errors
     /// Also when the schedule is for another number of blocks, or the cache was made with another schedule.

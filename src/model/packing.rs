@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::parse_python;
 
-/// A way of packing linear maps that is undone when they are read. What a kernel would also do to activations is not done.
+/// A way of packing linear maps that is undone when they are read. What a kernel would also do to activations is not
+/// done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
     /// Eight-bit floats, with a scale per tensor, row or block of these sizes.

@@ -1,4 +1,5 @@
-//! Which blocks run, in which order: the model's own order, or one that skips, repeats, swaps or runs some side by side.
+//! Which blocks run, in which order: the model's own order, or one that skips, repeats, swaps or runs some side by
+//! side.
 
 use std::fmt;
 
@@ -22,8 +23,8 @@ pub enum Step {
     Parallel(Vec<usize>, Combine),
 }
 
-/// The steps from the embeddings to the final norm. A block may come often or not at all; its hooks fire each time, with its
-/// own number.
+/// The steps from the embeddings to the final norm. A block may come often or not at all; its hooks fire each time,
+/// with its own number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Schedule {
     steps: Vec<Step>,

@@ -29,8 +29,8 @@ pub struct Applied<'a> {
 }
 
 impl Applied<'_> {
-    /// Scores `(n, k)` of the states `x` `(n, d)` and every metric of them (kind `applied`), with intervals over groups. The
-    /// classes of `task` are the probe's, in its order.
+    /// Scores `(n, k)` of the states `x` `(n, d)` and every metric of them (kind `applied`), with intervals over
+    /// groups. The classes of `task` are the probe's, in its order.
     ///
     /// # Errors
     /// [`ProbeError::Probe`] when the widths differ or a state is not finite.
@@ -52,8 +52,9 @@ impl Applied<'_> {
     }
 }
 
-/// Writes [`SCORES`]: a row for every probe and item. Columns: `subject`, `hook`, `layer`, `item` (from 0), `doc_id`, `label`,
-/// `predicted` and `scores`, the list behind it (for classes log-probabilities, or what the probe has in place of them).
+/// Writes [`SCORES`]: a row for every probe and item. Columns: `subject`, `hook`, `layer`, `item` (from 0), `doc_id`,
+/// `label`, `predicted` and `scores`, the list behind it (for classes log-probabilities, or what the probe has in place
+/// of them).
 ///
 /// # Errors
 /// [`ProbeError::Run`] when the file cannot be written.

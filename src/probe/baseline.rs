@@ -16,8 +16,8 @@ pub struct Baseline {
     pub scores: Option<Array2<f64>>,
 }
 
-/// The baselines of classes: the majority class of the training part; for words the class a word type has most often there;
-/// for texts logistic regression on the counts of their `tokens` (of each window). Numbers have none.
+/// The baselines of classes: the majority class of the training part; for words the class a word type has most often
+/// there; for texts logistic regression on the counts of their `tokens` (of each window). Numbers have none.
 ///
 /// # Errors
 /// [`ProbeError::Probe`].

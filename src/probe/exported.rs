@@ -9,8 +9,8 @@ use crate::{
     watch::Underway,
 };
 
-/// Reads the items of `plan` from `store` in place of running a model. The export must hold the labelled files' texts, in
-/// their order, at every position that is read. `stage` counts rows.
+/// Reads the items of `plan` from `store` in place of running a model. The export must hold the labelled files' texts,
+/// in their order, at every position that is read. `stage` counts rows.
 ///
 /// # Errors
 /// [`ProbeError::OtherText`] when a token differs or is not there; when the export lacks a column or is damaged.

@@ -109,8 +109,8 @@ impl Features {
     }
 }
 
-/// The states of all items at the point `place` of every part side by side, `(n, Σ d)`: the two texts of pairs, or of single
-/// texts one part alone.
+/// The states of all items at the point `place` of every part side by side, `(n, Σ d)`: the two texts of pairs, or of
+/// single texts one part alone.
 ///
 /// # Errors
 /// As [`Features::matrix`]; the parts must have the same items.

@@ -37,7 +37,8 @@ impl Labelling {
 /// The true labels of a split, then what is fitted beside them.
 pub(super) struct Labellings {
     pub(super) truth: Labelling,
-    /// Draws of the control task of Hewitt and Liang (2019): every word type has a random label. None where items have no types.
+    /// Draws of the control task of Hewitt and Liang (2019): every word type has a random label. None where items have
+    /// no types.
     pub(super) control: Vec<Labelling>,
     /// Draws of the training part's labels shuffled over its groups. None for numbers.
     pub(super) shuffled: Vec<Labelling>,

@@ -5,8 +5,8 @@
 //!        └── Task (labels, groups, types) ── sweep ──> a Cell per hook, layer and split ── results ──> metrics.parquet
 //! ```
 //!
-//! The maths is in [`layerscope_probes`]; here it meets models, files and the run directory. A cell is fitted on one thread,
-//! cells run side by side, and each is written as it ends, so that a sweep that was killed goes on.
+//! The maths is in [`layerscope_probes`]; here it meets models, files and the run directory. A cell is fitted on one
+//! thread, cells run side by side, and each is written as it ends, so that a sweep that was killed goes on.
 
 use crate::watch::Stopped;
 mod applied;

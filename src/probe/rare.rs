@@ -59,7 +59,8 @@ pub struct Kept {
     needs: String,
 }
 
-/// The classes that every split of `protocol` can have in every part; none where that is all of them, or labels are numbers.
+/// The classes that every split of `protocol` can have in every part; none where that is all of them, or labels are
+/// numbers.
 ///
 /// # Errors
 /// [`ProbeError::TooRare`] when fewer than two are left; what [`rounds`] says of the groups themselves.

@@ -172,7 +172,8 @@ pub fn write(folder: &Path, facts: &Facts, linear: &Linear) -> Result<(), SavedE
     Ok(())
 }
 
-/// Reads a probe by its `.safetensors` or `.json`, or every probe of a sweep's folder, in the order of estimator, hook and layer.
+/// Reads a probe by its `.safetensors` or `.json`, or every probe of a sweep's folder, in the order of estimator, hook
+/// and layer.
 ///
 /// # Errors
 /// A file that is not there, or is no probe.

@@ -16,8 +16,8 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// How many groups a class must be in to be in every part of every split: of training, validation and test, or of the
-    /// folds, beside each of which two groups must be left to be fitted to and chosen on.
+    /// How many groups a class must be in to be in every part of every split: of training, validation and test, or of
+    /// the folds, beside each of which two groups must be left to be fitted to and chosen on.
     pub fn groups_of_a_class(&self) -> usize {
         match self.kfold {
             Some(2) => 4,

@@ -78,8 +78,8 @@ impl Task {
         Self { target: self.target.select(rows), ..self.clone() }
     }
 
-    /// The items whose class is kept, under other classes: those of the old class c have the new class `to[c]`. Numbers stay
-    /// as they are.
+    /// The items whose class is kept, under other classes: those of the old class c have the new class `to[c]`. Numbers
+    /// stay as they are.
     #[must_use]
     pub fn regrouped(&self, to: &[Option<u32>], names: &[String]) -> Self {
         let Target::Classes { y, .. } = &self.target else { return self.clone() };

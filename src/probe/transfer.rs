@@ -1,4 +1,5 @@
-//! What a probe found elsewhere is worth: fitted on one set and tested on another, fitted at one layer and read at another.
+//! What a probe found elsewhere is worth: fitted on one set and tested on another, fitted at one layer and read at
+//! another.
 
 use layerscope_probes::{
     Draws, Error, Intervals, Probe as _, Weightings,
@@ -26,9 +27,9 @@ pub struct Set<'a> {
     pub features: &'a [Features],
 }
 
-/// Every set's probe on every set's test part (kind `generalisation`, subject `probe:A>B`), at each of `points`; and within a set
-/// every layer's probe on every other layer of the same hook (kind `probe-transfer`, `source_layer` is the probe's). All sets have
-/// the same classes. `stage` counts every point of a set twice.
+/// Every set's probe on every set's test part (kind `generalisation`, subject `probe:A>B`), at each of `points`; and
+/// within a set every layer's probe on every other layer of the same hook (kind `probe-transfer`, `source_layer` is the
+/// probe's). All sets have the same classes. `stage` counts every point of a set twice.
 ///
 /// # Errors
 /// [`ProbeError`] naming the place.

@@ -1,4 +1,5 @@
-//! Where models and texts come from: folders, the hub, files of every format, chats, labelled sets, and the device they run on.
+//! Where models and texts come from: folders, the hub, files of every format, chats, labelled sets, and the device they
+//! run on.
 
 pub mod chat;
 pub mod device;

@@ -109,8 +109,8 @@ struct Sink {
 }
 
 impl Export<'_> {
-    /// Runs `windows` and writes every shard that is not whole yet; returns the number of rows. `stage` counts tokens, also those that an
-    /// earlier run did.
+    /// Runs `windows` and writes every shard that is not whole yet; returns the number of rows. `stage` counts tokens,
+    /// also those that an earlier run did.
     ///
     /// # Errors
     /// See [`ExportError`]; whole shards stay.

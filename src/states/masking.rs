@@ -7,7 +7,8 @@ use crate::{
     sources::text::{Tokenizer, Window},
 };
 
-/// Share of the tokens that BERT was trained on (Devlin et al. 2019); every one of them is hidden here, none is changed.
+/// Share of the tokens that BERT was trained on (Devlin et al. 2019); every one of them is hidden here, none is
+/// changed.
 pub const SHARE: f64 = 0.15;
 
 /// Which positions of an encoder are read, each behind the mask token.

@@ -1,7 +1,7 @@
 //! What a hooked run saw: rows of states in memory, and activations on disk.
 //!
-//! [`States`] are the residuals of windows of text as rows, what lenses are fitted to and evaluated on; [`export`] streams
-//! a corpus through the model into a [`store`].
+//! [`States`] are the residuals of windows of text as rows, what lenses are fitted to and evaluated on; [`export`]
+//! streams a corpus through the model into a [`store`].
 
 #[cfg(test)]
 mod compute_tests;

@@ -85,7 +85,8 @@ impl States {
         Ok(Self { layers, last, ids, docs, pos, runs, masked: false })
     }
 
-    /// As [`States::of`] for an encoder: the rows of the tokens that `masker` hides, one after the other as the windows have them.
+    /// As [`States::of`] for an encoder: the rows of the tokens that `masker` hides, one after the other as the windows
+    /// have them.
     ///
     /// # Errors
     /// As [`States::of`].
@@ -158,8 +159,9 @@ impl States {
         })
     }
 
-    /// Hands `f` the states of all `windows`, about `rows` at a time, and which windows they are of: windows run in batches
-    /// of equal length, and their rows are put together so that lenses have enough to do at once. `stage` counts tokens.
+    /// Hands `f` the states of all `windows`, about `rows` at a time, and which windows they are of: windows run in
+    /// batches of equal length, and their rows are put together so that lenses have enough to do at once. `stage`
+    /// counts tokens.
     ///
     /// # Errors
     /// As [`States::of`], [`Stopped`], and those of `f`.
@@ -227,8 +229,8 @@ impl States {
         self.ids.len()
     }
 
-    /// What lies `horizon >= 1` tokens ahead; at 1 that is every row's own prediction and the next token. Hidden tokens are to be said
-    /// themselves, and nothing lies ahead of them.
+    /// What lies `horizon >= 1` tokens ahead; at 1 that is every row's own prediction and the next token. Hidden tokens
+    /// are to be said themselves, and nothing lies ahead of them.
     pub fn ahead(&self, horizon: usize) -> Ahead {
         let mut ahead = Ahead { rows: Vec::new(), teacher: Vec::new(), tokens: Vec::new() };
         if self.masked {

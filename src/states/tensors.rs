@@ -1,5 +1,5 @@
-//! Named tensors in a safetensors file, written whole or not at all, with a checksum of their own: files that a killed run
-//! left, and files that are copied out of their run, are in no manifest.
+//! Named tensors in a safetensors file, written whole or not at all, with a checksum of their own: files that a killed
+//! run left, and files that are copied out of their run, are in no manifest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher as _;

@@ -1,4 +1,5 @@
-//! `convert`: exports, views and directions as other tools' files. What those tools say to them is tested in `python/tests`.
+//! `convert`: exports, views and directions as other tools' files. What those tools say to them is tested in
+//! `python/tests`.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -185,7 +185,8 @@ fn responses_of_vllm_lens() {
     }
 }
 
-/// The faults that people make: the next layer's states, the last one normed, centred ones, another text, another number.
+/// The faults that people make: the next layer's states, the last one normed, centred ones, another text, another
+/// number.
 #[test]
 fn planted_faults_are_caught() {
     let folder = tempfile::tempdir().unwrap();

@@ -87,7 +87,8 @@ pub(crate) fn result(out: &str) -> Value {
     last
 }
 
-/// Runs a command that must fail with `code` and one line on stderr that holds every one of `says`; else, what is wrong.
+/// Runs a command that must fail with `code` and one line on stderr that holds every one of `says`; else, what is
+/// wrong.
 pub(crate) fn refusal(command: &mut Command, code: i32, says: &[&str]) -> Option<String> {
     let ended = end(command);
     let mut lines: Vec<_> = ended.err.lines().collect();

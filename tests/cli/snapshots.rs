@@ -1,5 +1,6 @@
-//! What people read, word by word: help, errors, tables. `INSTA_UPDATE=always cargo test --release --test tests snapshots`
-//! writes what changed; look at the difference before it is committed.
+//! What people read, word by word: help, errors, tables.
+//! `INSTA_UPDATE=always cargo test --release --test tests snapshots` writes what changed; look at the difference before
+//! it is committed.
 
 use insta::{Settings, assert_snapshot};
 

@@ -229,8 +229,8 @@ fn nothing_that_a_tokenizer_does_is_a_panic() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Every normaliser, pre-tokenizer and decoder that there is, on texts that change their length: an error or tokens whose
-/// places are in the text.
+/// Every normaliser, pre-tokenizer and decoder that there is, on texts that change their length: an error or tokens
+/// whose places are in the text.
 #[test]
 fn places_are_in_the_text() {
     let steps = [

@@ -1,4 +1,5 @@
-//! A small HTTP server that speaks the part of the hub's API that this program and `huggingface_hub` use, and can misbehave.
+//! A small HTTP server that speaks the part of the hub's API that this program and `huggingface_hub` use, and can
+//! misbehave.
 //!
 //! It listens on two ports, which are two hosts for whoever keeps a token to one of them.
 

@@ -342,8 +342,8 @@ fn measured_against_the_model_left_alone() {
     let prompts = prompts(&model, 1, 5);
     let plain = run(&model, &prompts, &greedy(true, TapSteps::Prompt), &mut ()).remove(0);
     let m = measure(&model, &prompts[0], &plain).unwrap();
-    // With a cache and without one, logits in f32 differ by `noise`. A log-probability moves by twice that at most, and a
-    // KL of equals, which has no slope, by its square.
+    // With a cache and without one, logits in f32 differ by `noise`. A log-probability moves by twice that at most, and
+    // a KL of equals, which has no slope, by its square.
     let largest = plain.logits.as_ref().unwrap().abs().max().double_value(&[]);
     let noise = tolerance(&model) * (rms(plain.logits.as_ref().unwrap()) + largest);
     assert!(m.kl.len() == NEW && m.kl.iter().all(|kl| kl.abs() < noise * noise), "{:?}", m.kl);
@@ -358,8 +358,8 @@ fn measured_against_the_model_left_alone() {
     let p = log(&alone.select(0, 0).select(0, -1));
     let q = log(&edited.logits.as_ref().unwrap().select(0, 1));
     let kl = (p.exp() * (&p - &q)).sum(Kind::Double).double_value(&[]);
-    // `p` is of a pass over two tokens less than `measure` makes. d KL / d z_p = p (log p/q - KL), so that its noise is at
-    // most twice the largest log-ratio times that of the logits.
+    // `p` is of a pass over two tokens less than `measure` makes. d KL / d z_p = p (log p/q - KL), so that its noise is
+    // at most twice the largest log-ratio times that of the logits.
     let ratio = (&p - &q).abs().max().double_value(&[]);
     assert!(kl > 100.0 * noise && (m.kl[1] - kl).abs() < 2.0 * ratio * noise, "{kl} {} {noise:e}", m.kl[1]);
     let token = i64::from(edited.tokens[1]);

@@ -57,8 +57,8 @@ fn load(path: &Path, kind: Kind) -> Model {
 ///
 /// A sum of K products with unit roundoff u is off by about u·√K of its scale when rounding errors have random signs
 /// (Higham & Mary 2019), and up to u·K when they do not. A block makes about eight such sums one after the other (two
-/// norms, queries and keys, scores, mixed values, output, both halves of the MLP), and the stream carries all of them on.
-/// The factor of 8 is what norms and products of two noisy numbers may add to that.
+/// norms, queries and keys, scores, mixed values, output, both halves of the MLP), and the stream carries all of them
+/// on. The factor of 8 is what norms and products of two noisy numbers may add to that.
 fn tolerance(model: &Model) -> f64 {
     let spec = model.spec();
     let unit_roundoff = if model.kind() == Kind::Double { 2f64.powi(-53) } else { 2f64.powi(-24) };
@@ -136,8 +136,8 @@ fn silent(model: &Model, ids: &Tensor) -> Tensor {
     model.forward(ids, &mut ()).unwrap().unwrap()
 }
 
-/// Largest difference relative to the root mean square of `b` plus the number itself, since a rounding is a share of the
-/// number rounded, and a few activations are far larger than the rest; equal infinities differ by nothing.
+/// Largest difference relative to the root mean square of `b` plus the number itself, since a rounding is a share of
+/// the number rounded, and a few activations are far larger than the rest; equal infinities differ by nothing.
 fn relative(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
     let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));

@@ -165,13 +165,13 @@ pub(super) fn second_moment(states: &Tensor) -> Result<Tensor, Error> {
 /// `E_t[J_tᵀ Cov_q(W) J_t]` with `J = diag(γ) r P`, `P` the projection of a layer norm that takes the mean out:
 /// `P γ (Wᵀ diag(m) W - E[r² e eᵀ]) γ P`, `m = E[r² q]`. The part of `J` along `x̂` is left out.
 ///
-/// A difference of two large matrices, with eigenvalues down to a thousandth of the damping: a bf16 error in `e` makes some
-/// of them negative, and one near minus the damping would send a step anywhere. So the sweep is in f32, and `W` and `e`
-/// are taken from the mean of all `e`, which changes nothing but the size of the two (under a soft cap `e` is no mean of
-/// rows of `W`, and they stay).
+/// A difference of two large matrices, with eigenvalues down to a thousandth of the damping: a bf16 error in `e` makes
+/// some of them negative, and one near minus the damping would send a step anywhere. So the sweep is in f32, and `W`
+/// and `e` are taken from the mean of all `e`, which changes nothing but the size of the two (under a soft cap `e` is
+/// no mean of rows of `W`, and they stay).
 ///
-/// Behind the transform of a masked-language-model head it is the same in what the transform's norm reads, taken back through the
-/// mean slopes of the transform and of the final norm: a preconditioner may be that rough.
+/// Behind the transform of a masked-language-model head it is the same in what the transform's norm reads, taken back
+/// through the mean slopes of the transform and of the final norm: a preconditioner may be that rough.
 fn output_fisher(readout: &Readout, translator: &Affine, rows: &Rows<'_>) -> Result<Tensor, Error> {
     let states = rows.states.f_narrow(0, 0, rows.states.size()[0].min(FISHER_ROWS))?;
     let x = translator.forward(&states)?;

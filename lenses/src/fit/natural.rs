@@ -48,8 +48,8 @@ pub(super) fn step(
 
 /// `a D` with `D` the natural gradient and `a = min(rate, sqrt(2 δ / ⟨F D, D H⟩))`.
 ///
-/// `⟨F D, D H⟩` is at most `⟨G, D⟩`, which has the damping in it. Where roundings left it below zero, that bounds the step:
-/// nothing would otherwise.
+/// `⟨F D, D H⟩` is at most `⟨G, D⟩`, which has the damping in it. Where roundings left it below zero, that bounds the
+/// step: nothing would otherwise.
 fn bounded(factors: &Factors, gradient: &Tensor, size: StepSize) -> Result<Tensor, Error> {
     let direction = factors.natural(gradient)?;
     let undamped = factors.quadratic(&direction)?;
@@ -181,8 +181,8 @@ mod tests {
 
     use super::*;
 
-    /// A factor with an eigenvalue just above minus the damping sends the natural gradient far along it, and its quadratic
-    /// form is negative: the step must stay within the trust region of the damped form.
+    /// A factor with an eigenvalue just above minus the damping sends the natural gradient far along it, and its
+    /// quadratic form is negative: the step must stay within the trust region of the damped form.
     #[test]
     fn an_indefinite_factor_does_not_unbind_the_step() {
         let wide = (Kind::Double, Device::Cpu);

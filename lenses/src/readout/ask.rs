@@ -29,7 +29,8 @@ pub struct Read {
     pub argmax: Vec<i64>,
     /// Per list of [`Ask::tokens`].
     pub tokens: Vec<TokenRead>,
-    /// `[rows, d_model]`, f32, with the head's mean taken off each row of `W`; under a soft cap the gradient of `lse` in `n`.
+    /// `[rows, d_model]`, f32, with the head's mean taken off each row of `W`; under a soft cap the gradient of `lse`
+    /// in `n`.
     pub expectation: Option<Tensor>,
     /// `Σ weight · softmax`, one number per token of the vocabulary.
     pub marginal: Option<Vec<f64>>,

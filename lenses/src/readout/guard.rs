@@ -108,8 +108,8 @@ pub(super) fn sweep(readout: &Readout, n: &Tensor, ask: Ask<'_>, pass: Pass<'_>)
     Ok(all)
 }
 
-/// How each row is read: by how large its logits are (the products' errors grow with `Σ (n_i w_i)²`), and one of so many
-/// for a comparison, drawn by its digits.
+/// How each row is read: by how large its logits are (the products' errors grow with `Σ (n_i w_i)²`), and one of so
+/// many for a comparison, drawn by its digits.
 fn ways(readout: &Readout, n: &Tensor) -> Result<Vec<Way>, Error> {
     let Some(squares) = &readout.mean_squares else { return Ok(vec![Way::Exact; n.size()[0] as usize]) };
     let sizes = n.f_square()?.f_mv(squares)?.f_sqrt()?.f_mul_scalar(UNIT)?;

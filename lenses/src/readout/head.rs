@@ -88,8 +88,8 @@ impl Head {
         Ok(logits.into_iter().zip(ids).map(|(z, id)| if *id < 0 { f64::NAN } else { z }).collect())
     }
 
-    /// Logits `[rows, k]` in f64 of `k` tokens per row: `weights [rows, k, d]` are their rows of `W`, `ids [rows · k]` their
-    /// ids. Sums are in f64 where `wide`, in f32 otherwise.
+    /// Logits `[rows, k]` in f64 of `k` tokens per row: `weights [rows, k, d]` are their rows of `W`, `ids [rows · k]`
+    /// their ids. Sums are in f64 where `wide`, in f32 otherwise.
     pub(super) fn picked_logits(
         &self,
         weights: &Tensor,

@@ -8,8 +8,8 @@
 //! entropy = lse - E[z],   CE(y) = lse - z_y
 //! ```
 //!
-//! so that no statistic and no gradient needs `[rows, vocab]` numbers at once: `(lse, e)` is attention with query `n` and
-//! keys and values `W`, one pass over tiles of the vocabulary with a running maximum (Milakov & Gimelshein 2018).
+//! so that no statistic and no gradient needs `[rows, vocab]` numbers at once: `(lse, e)` is attention with query `n`
+//! and keys and values `W`, one pass over tiles of the vocabulary with a running maximum (Milakov & Gimelshein 2018).
 //! Checked against dense f64 softmaxes and against autograd.
 
 mod ask;
@@ -131,8 +131,8 @@ impl Readout {
         self.head.bias.as_ref()
     }
 
-    /// What to add to the logits (and to their `logsumexp`) of every row of `n [rows, d_model]`, to have them as the model has
-    /// them.
+    /// What to add to the logits (and to their `logsumexp`) of every row of `n [rows, d_model]`, to have them as the
+    /// model has them.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -159,8 +159,8 @@ impl Readout {
     /// One pass over the vocabulary for normalised states `n [rows, d_model]`.
     ///
     /// # Errors
-    /// When shapes do not fit, an id is outside the vocabulary, a row's logits are not finite (named by its place), or fast
-    /// sweeps turn out to be off by more than they may ([`Error::Imprecise`]).
+    /// When shapes do not fit, an id is outside the vocabulary, a row's logits are not finite (named by its place), or
+    /// fast sweeps turn out to be off by more than they may ([`Error::Imprecise`]).
     pub fn sweep(&self, n: &Tensor, ask: Ask<'_>) -> Result<Read, Error> {
         self.sweep_in(self.precision(), n, ask)
     }

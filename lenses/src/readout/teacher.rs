@@ -25,8 +25,8 @@ impl Teacher {
         Ok(Self { n, lse: std::mem::take(&mut read.lse), e })
     }
 
-    /// The model's final states `x [rows, d_model]`, before the final norm, read out: in f32 whatever the precision of the
-    /// readout, for an error in `e` is in every divergence from it, times the distance of the states.
+    /// The model's final states `x [rows, d_model]`, before the final norm, read out: in f32 whatever the precision of
+    /// the readout, for an error in `e` is in every divergence from it, times the distance of the states.
     ///
     /// # Errors
     /// As [`Readout::sweep`].
@@ -59,8 +59,8 @@ impl Teacher {
 
     /// `KL(model ‖ q)` in nats per row, for `q` with normalised states `n_q [rows, d_model]` and sums `lse_q`.
     ///
-    /// Without a soft cap by `lse_q - lse_p - e_p · (n_q - n_p)`, with one by a pass over both distributions. Differences of
-    /// large numbers: what they leave below zero is their rounding, and zero is nearer to the truth.
+    /// Without a soft cap by `lse_q - lse_p - e_p · (n_q - n_p)`, with one by a pass over both distributions.
+    /// Differences of large numbers: what they leave below zero is their rounding, and zero is nearer to the truth.
     ///
     /// # Errors
     /// When shapes do not agree.

@@ -1,4 +1,5 @@
-//! `params.pt`, `pytorch_model.bin`: dictionaries of tensors as `torch.save` writes them, read without running anything.
+//! `params.pt`, `pytorch_model.bin`: dictionaries of tensors as `torch.save` writes them, read without running
+//! anything.
 //!
 //! Such a file is a zip of stored entries: `NAME/data.pkl`, a pickle that says which tensors there are, and one
 //! `NAME/data/KEY` per storage with the raw numbers. A pickle is a program. The machine here knows only the opcodes and
@@ -66,8 +67,8 @@ pub struct Placed {
     pub stride: Vec<i64>,
 }
 
-/// Where the tensors of a `torch.save` file are, in its order: for files that are too large to be held. Only the table of
-/// contents and the pickle are read; sums of the entries are not checked.
+/// Where the tensors of a `torch.save` file are, in its order: for files that are too large to be held. Only the table
+/// of contents and the pickle are read; sums of the entries are not checked.
 ///
 /// # Errors
 /// When the bytes are not such a file, name anything but tensors, or a tensor reaches outside its storage.

@@ -1,20 +1,22 @@
 //! The best of several layers: which others may be the best too, and how good the best one is when it was chosen
 //! on the very rows it is measured on.
 //!
-//! - **Tied.** A layer stays when the lead of the layers above it is no more than chance gives a best layer: the largest
-//!   studentised lead `max_j (θ̂_j - θ̂_i) / se_ij` is compared with its 95 % quantile over centred resamples. The set holds
-//!   the truly best layer in 95 % of samples (subset selection, Gupta 1965; bootstrapped as in Mogstad, Romano, Shaikh &
-//!   Wilhelm 2024, "Inference for ranks", Rev. Econ. Stud. 91).
-//! - **Corrected.** The highest of several estimates is too high. The choice is made again in each resample, and the mean
-//!   excess of the chosen layer's resampled value over its value is the optimism that is taken off (Efron & Gong 1983, "A
-//!   leisurely look at the bootstrap").
-//! - **Interval.** Percentile intervals of *all* layers at once, widened until 95 % of the resamples are within all of them
-//!   (the quantile-based sup-t band of Montiel Olea & Plagborg-Møller 2019, "Simultaneous confidence bands", J. Appl.
-//!   Econometrics 34). It holds whatever the choice, hence for the chosen layer; of one layer it is the percentile interval.
+//! - **Tied.** A layer stays when the lead of the layers above it is no more than chance gives a best layer: the
+//!   largest studentised lead `max_j (θ̂_j - θ̂_i) / se_ij` is compared with its 95 % quantile over centred resamples.
+//!   The set holds the truly best layer in 95 % of samples (subset selection, Gupta 1965; bootstrapped as in Mogstad,
+//!   Romano, Shaikh & Wilhelm 2024, "Inference for ranks", Rev. Econ. Stud. 91).
+//! - **Corrected.** The highest of several estimates is too high. The choice is made again in each resample, and the
+//!   mean excess of the chosen layer's resampled value over its value is the optimism that is taken off (Efron & Gong
+//!   1983, "A leisurely look at the bootstrap").
+//! - **Interval.** Percentile intervals of *all* layers at once, widened until 95 % of the resamples are within all of
+//!   them (the quantile-based sup-t band of Montiel Olea & Plagborg-Møller 2019, "Simultaneous confidence bands", J.
+//!   Appl. Econometrics 34). It holds whatever the choice, hence for the chosen layer; of one layer it is the
+//!   percentile interval.
 //!
 //! The correction is partial: where all of 13 layers are truly equal, about a third of the excess is left.
 //!
-//! A layer chosen on a validation part and measured on the test part ([`chosen`]) needs none of this; it is the number to quote.
+//! A layer chosen on a validation part and measured on the test part ([`chosen`]) needs none of this; it is the number
+//! to quote.
 
 mod nested;
 #[cfg(test)]
@@ -32,8 +34,8 @@ pub struct Best {
     pub place: usize,
     /// Which cannot be told from the best.
     pub tied: Vec<bool>,
-    /// The best one's value less the optimism of having chosen it, with an interval that allows for the choice; no interval
-    /// where single layers have none.
+    /// The best one's value less the optimism of having chosen it, with an interval that allows for the choice; no
+    /// interval where single layers have none.
     pub corrected: Estimate,
 }
 
@@ -43,7 +45,8 @@ pub struct Best {
 /// nothing is corrected.
 ///
 /// # Errors
-/// [`Error::Empty`] without layers, [`Error::Unpaired`], and [`Error::NoValue`] for a layer whose value is NaN or infinite.
+/// [`Error::Empty`] without layers, [`Error::Unpaired`], and [`Error::NoValue`] for a layer whose value is NaN or
+/// infinite.
 pub fn best(layers: &[Draws]) -> Result<Best, Error> {
     let first = layers.first().ok_or(Error::Empty)?;
     layers.iter().try_for_each(|layer| first.paired_with(layer))?;

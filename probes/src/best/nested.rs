@@ -1,9 +1,9 @@
 //! The layer chosen on other rows than those it is quoted on.
 
-/// The place of the highest of several layers' values on validation rows, the first of equal ones; a layer without a value (NaN) is
-/// not chosen. Its value on the test rows is not too high for having been chosen, and its interval there is that of any one number
-/// (nested choice: Cawley & Talbot 2010, "On over-fitting in model selection and subsequent selection bias in performance
-/// evaluation", JMLR 11).
+/// The place of the highest of several layers' values on validation rows, the first of equal ones; a layer without a
+/// value (NaN) is not chosen. Its value on the test rows is not too high for having been chosen, and its interval there
+/// is that of any one number (nested choice: Cawley & Talbot 2010, "On over-fitting in model selection and subsequent
+/// selection bias in performance evaluation", JMLR 11).
 pub fn chosen(validation: &[f64]) -> Option<usize> {
     let known = validation.iter().enumerate().filter(|(_, value)| !value.is_nan());
     let higher = |best: Option<(usize, f64)>, (place, &value): (usize, &f64)| match best {
@@ -27,9 +27,9 @@ mod tests {
         assert_eq!((chosen(&[]), chosen(&[f64::NAN])), (None, None));
     }
 
-    /// Thirteen layers of true accuracies from .70 to .76, 60 validation rows and 100 test rows. What the layer chosen on the former
-    /// has on the latter is right on average about *that* layer, and its interval holds as often as promised; the highest value
-    /// on the test rows is too high.
+    /// Thirteen layers of true accuracies from .70 to .76, 60 validation rows and 100 test rows. What the layer chosen
+    /// on the former has on the latter is right on average about *that* layer, and its interval holds as often as
+    /// promised; the highest value on the test rows is too high.
     #[test]
     fn the_chosen_layers_test_value_is_not_too_high() {
         let groups: Vec<u64> = (0..100).collect();

@@ -1,7 +1,7 @@
 use super::{Interval, NoInterval, Spread, student};
 
-/// The interval of a correlation, which stays in -1..1: symmetric for Fisher's z = atanh r (1921, Metron 1), whose standard error is
-/// that of r over 1 - r². At 1 and -1, where z has no end, symmetric for r and cut off.
+/// The interval of a correlation, which stays in -1..1: symmetric for Fisher's z = atanh r (1921, Metron 1), whose
+/// standard error is that of r over 1 - r². At 1 and -1, where z has no end, symmetric for r and cut off.
 ///
 /// # Errors
 /// [`NoInterval::Constant`] without any spread, [`NoInterval::Undefined`] for what is no correlation.

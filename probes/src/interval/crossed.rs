@@ -1,11 +1,11 @@
 use super::Spread;
 
-/// Of a number over two crossed kinds of clusters (directions and documents, each document told about by each direction) what both
-/// kinds' jackknifes count: the variance that single cells leave.
+/// Of a number over two crossed kinds of clusters (directions and documents, each document told about by each
+/// direction) what both kinds' jackknifes count: the variance that single cells leave.
 ///
-/// `without[i][j]` is the number without document j in direction i alone; a document's own part of it is the mean over directions,
-/// and what is left of cell (i, j) is its interaction. `k/(k - 1) (n - 1)/n Σᵢⱼ (without[i][j] - mean over i)²` of k directions and n
-/// documents: without bias of a mean.
+/// `without[i][j]` is the number without document j in direction i alone; a document's own part of it is the mean over
+/// directions, and what is left of cell (i, j) is its interaction.
+/// `k/(k - 1) (n - 1)/n Σᵢⱼ (without[i][j] - mean over i)²` of k directions and n documents: without bias of a mean.
 pub fn interaction(without: &[Vec<f64>]) -> f64 {
     let k = without.len() as f64;
     let n = without.first().map_or(0, Vec::len);
@@ -20,9 +20,9 @@ pub fn interaction(without: &[Vec<f64>]) -> f64 {
 }
 
 impl Spread {
-    /// Of a number over two crossed kinds of clusters: the sum of both kinds' variances less what both count ([`interaction`]), as for
-    /// two-way clustering (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29; Owen 2007, Ann. Appl. Stat. 1), and no less than
-    /// either. Degrees of freedom by Satterthwaite (1946, Biometrics Bulletin 2).
+    /// Of a number over two crossed kinds of clusters: the sum of both kinds' variances less what both count
+    /// ([`interaction`]), as for two-way clustering (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29; Owen 2007,
+    /// Ann. Appl. Stat. 1), and no less than either. Degrees of freedom by Satterthwaite (1946, Biometrics Bulletin 2).
     #[must_use]
     pub fn crossed(self, other: Self, both: f64) -> Self {
         let (a, b) = (self.variance, other.variance);
@@ -54,7 +54,8 @@ mod tests {
         (mean, a.crossed(b, interaction(&cells)))
     }
 
-    /// Squares of a two-way layout by hand: rows 0..5 times columns 0..5 of `(i - 2)(j - 2)` is interaction alone, 100 of Σ².
+    /// Squares of a two-way layout by hand: rows 0..5 times columns 0..5 of `(i - 2)(j - 2)` is interaction alone, 100
+    /// of Σ².
     #[test]
     fn interaction_alone_is_counted_once() {
         let x: Vec<Vec<f64>> =
@@ -90,8 +91,8 @@ mod tests {
         }
     }
 
-    /// Layouts of directions by documents with deviations of directions, documents and cells. Of 1000 runs .95 has a standard error of
-    /// .007: .90 to .98 is more than four of them to both sides.
+    /// Layouts of directions by documents with deviations of directions, documents and cells. Of 1000 runs .95 has a
+    /// standard error of .007: .90 to .98 is more than four of them to both sides.
     #[test]
     fn a_mean_over_both_is_covered() {
         let layouts = [

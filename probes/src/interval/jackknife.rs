@@ -11,8 +11,9 @@ pub struct Spread {
     pub n_eff: f64,
 }
 
-/// The spread of an estimate from its values without each cluster in turn, `v = (G - 1)/G Σ (θ₋g - mean θ₋)²` (Efron 1982; of a
-/// regression it is the cluster-robust variance CV3J of `MacKinnon`, Nielsen & Webb 2023, J. Econometrics 232).
+/// The spread of an estimate from its values without each cluster in turn, `v = (G - 1)/G Σ (θ₋g - mean θ₋)²` (Efron
+/// 1982; of a regression it is the cluster-robust variance CV3J of `MacKinnon`, Nielsen & Webb 2023, J. Econometrics
+/// 232).
 ///
 /// # Errors
 /// [`NoInterval::FewClusters`], [`NoInterval::Undefined`] for a value that is NaN or infinite.
@@ -32,9 +33,10 @@ pub fn jackknife(left_out: &[f64], n_eff: f64) -> Result<Spread, NoInterval> {
 }
 
 impl Spread {
-    /// Of clusters in the order of one text, whose neighbours are alike: the variance times `(1 + ρ)/(1 - ρ)` and as many fewer
-    /// effective clusters, ρ the correlation of neighbours' influence with its bias of `(1 + 4ρ)/G` put back (an autoregression of
-    /// order one: Andrews 1991, Econometrica 59; Marriott & Pope 1954, Biometrika 41). A negative ρ changes nothing.
+    /// Of clusters in the order of one text, whose neighbours are alike: the variance times `(1 + ρ)/(1 - ρ)` and as
+    /// many fewer effective clusters, ρ the correlation of neighbours' influence with its bias of `(1 + 4ρ)/G` put back
+    /// (an autoregression of order one: Andrews 1991, Econometrica 59; Marriott & Pope 1954, Biometrika 41). A negative
+    /// ρ changes nothing.
     ///
     /// # Errors
     /// [`NoInterval::FewClusters`] when too few are left.
@@ -56,8 +58,9 @@ impl Spread {
         Ok(Self { variance: self.variance * factor, n_eff })
     }
 
-    /// Of an estimate that rests on two independent samples, this one's clusters and the other's: variances add, and the smaller
-    /// number of effective clusters is taken, which is never too many (Satterthwaite 1946 has a number between it and the sum).
+    /// Of an estimate that rests on two independent samples, this one's clusters and the other's: variances add, and
+    /// the smaller number of effective clusters is taken, which is never too many (Satterthwaite 1946 has a number
+    /// between it and the sum).
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { variance: self.variance + other.variance, n_eff: self.n_eff.min(other.n_eff) }
@@ -80,7 +83,8 @@ pub const NORMAL: f64 = 1.959_963_984_540_054;
 
 /// The 97.5 % quantile of Student's t; infinite without a degree of freedom.
 pub fn student(degrees: f64) -> f64 {
-    // Above, the library loses digits and in the end does not return; the expansion (Abramowitz & Stegun 26.7.5) is within 3e-8 there.
+    // Above, the library loses digits and in the end does not return; the expansion (Abramowitz & Stegun 26.7.5) is
+    // within 3e-8 there.
     if degrees > 1e4 {
         return NORMAL + (NORMAL.powi(3) + NORMAL) / (4.0 * degrees);
     }
@@ -91,7 +95,8 @@ pub fn student(degrees: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Means of 1, 2, 3, 4, 10: leave-one-out means 19/4, 18/4, 17/4, 16/4, 10/4, whose variance is s²/n = 12.5/5 of the mean 4.
+    /// Means of 1, 2, 3, 4, 10: leave-one-out means 19/4, 18/4, 17/4, 16/4, 10/4, whose variance is s²/n = 12.5/5 of
+    /// the mean 4.
     #[test]
     fn of_a_mean_it_is_the_standard_error() {
         let left_out: Vec<f64> = [1.0, 2.0, 3.0, 4.0, 10.0].iter().map(|x| (20.0 - x) / 4.0).collect();
@@ -137,8 +142,8 @@ mod tests {
         assert_eq!(a.and(b), Spread { variance: 0.75, n_eff: 7.0 });
     }
 
-    /// 1, 2, … 10 in order: deviations -4.5 … 4.5, squares 82.5, neighbours' products 57.75: r = .7; put back (1 + 2.8)/10: 1.08,
-    /// held at .95, a factor of 39. In turn high and low: r < 0, no change.
+    /// 1, 2, … 10 in order: deviations -4.5 … 4.5, squares 82.5, neighbours' products 57.75: r = .7; put back (1 +
+    /// 2.8)/10: 1.08, held at .95, a factor of 39. In turn high and low: r < 0, no change.
     #[test]
     fn neighbours_that_are_alike_widen() {
         let rising: Vec<f64> = (1..=10).map(f64::from).collect();

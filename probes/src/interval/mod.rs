@@ -1,6 +1,7 @@
 //! Numbers with 95 % intervals: one policy for lenses and probes ([`Intervals`]).
 //!
-//! Tokens of one document (rows of one group) are alike, so documents are what an interval is over. What is asked of one:
+//! Tokens of one document (rows of one group) are alike, so documents are what an interval is over. What is asked of
+//! one:
 //!
 //! | number | interval |
 //! |---|---|
@@ -56,7 +57,8 @@ impl Interval {
         }
     }
 
-    /// The part that lies between the least and the most that the number can be: no value is given up that it could have.
+    /// The part that lies between the least and the most that the number can be: no value is given up that it could
+    /// have.
     #[must_use]
     pub fn within(self, [least, most]: [f64; 2]) -> Self {
         Self { lower: self.lower.clamp(least, most), upper: self.upper.clamp(least, most) }
@@ -100,8 +102,9 @@ pub struct Estimate {
     pub n: u64,
     /// Documents or groups with a count; of several count groups the smallest.
     pub n_clusters: u64,
-    /// Effective clusters `(Σ m)² / Σ m²` of sizes m: as many equal ones would inform as well (Carter, Schnepel & Steigerwald
-    /// 2017, Rev. Econ. Stat. 99). Sums of a stream keep at most [`crate::MOST_BLOCKS`] apart, so that it is no more than that there.
+    /// Effective clusters `(Σ m)² / Σ m²` of sizes m: as many equal ones would inform as well (Carter, Schnepel &
+    /// Steigerwald 2017, Rev. Econ. Stat. 99). Sums of a stream keep at most [`crate::MOST_BLOCKS`] apart, so that it
+    /// is no more than that there.
     pub n_eff: f64,
 }
 

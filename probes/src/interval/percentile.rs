@@ -1,6 +1,7 @@
 use super::{Interval, NoInterval};
 
-/// The 2.5 % and 97.5 % quantiles of a number over resamples; NaN where it is undefined, which at most `undefined` of them may be.
+/// The 2.5 % and 97.5 % quantiles of a number over resamples; NaN where it is undefined, which at most `undefined` of
+/// them may be.
 ///
 /// # Errors
 /// [`NoInterval::NoReplicates`], and [`NoInterval::Undefined`] for too many undefined values or an infinite end.

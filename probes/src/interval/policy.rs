@@ -6,8 +6,8 @@ pub enum Method {
     /// Delete one cluster at a time; Wilson's for shares.
     #[default]
     Jackknife,
-    /// Percentiles of a Poisson bootstrap over clusters, for any number and from two clusters on. It covers less than it says with
-    /// few or unequal clusters; earlier versions had nothing else.
+    /// Percentiles of a Poisson bootstrap over clusters, for any number and from two clusters on. It covers less than
+    /// it says with few or unequal clusters; earlier versions had nothing else.
     Bootstrap,
 }
 
@@ -30,8 +30,8 @@ impl Intervals {
         Self::new(Method::Bootstrap, Resamples::new(seed, replicates))
     }
 
-    /// Of clusters that are neighbours in one text, such as its windows, in the order of their ids: neighbours are alike, which
-    /// widens a jackknife's intervals.
+    /// Of clusters that are neighbours in one text, such as its windows, in the order of their ids: neighbours are
+    /// alike, which widens a jackknife's intervals.
     #[must_use]
     pub fn serial(self) -> Self {
         Self { serial: true, ..self }

@@ -33,12 +33,12 @@ impl Covariance {
 }
 
 /// The interval of a ratio `a / b` of two estimates: every θ that `a - θ b` does not refute,
-/// `|a - θ b| ≤ t(n_eff - 1) √(v_a - 2 θ c + θ² v_b)` (Fieller 1954, J. R. Stat. Soc. B 16). Of few clusters it holds what it promises
-/// where `θ ± t √v` is too short, for a ratio of estimates is skewed and a difference is not.
+/// `|a - θ b| ≤ t(n_eff - 1) √(v_a - 2 θ c + θ² v_b)` (Fieller 1954, J. R. Stat. Soc. B 16). Of few clusters it holds
+/// what it promises where `θ ± t √v` is too short, for a ratio of estimates is skewed and a difference is not.
 ///
 /// # Errors
-/// [`NoInterval::Constant`] without any spread; [`NoInterval::Denominator`] when `b` may be 0, for then no θ is refuted on one side;
-/// [`NoInterval::Undefined`] for values that are no numbers.
+/// [`NoInterval::Constant`] without any spread; [`NoInterval::Denominator`] when `b` may be 0, for then no θ is refuted
+/// on one side; [`NoInterval::Undefined`] for values that are no numbers.
 pub fn ratio([a, b]: [f64; 2], spread: Covariance, n_eff: f64) -> Result<Interval, NoInterval> {
     if spread.first == 0.0 && spread.second == 0.0 {
         return Err(NoInterval::Constant);
@@ -75,7 +75,8 @@ mod tests {
         assert!((got.upper - (1.5 + 2.776_445_105_2 * 0.25)).abs() < 1e-8, "{got:?}");
     }
 
-    /// Every end is where the difference is just not refuted; by hand with z² = 3.8415: a = 1, b = 2, v = (.01, .04), c = .01:
+    /// Every end is where the difference is just not refuted; by hand with z² = 3.8415: a = 1, b = 2, v = (.01, .04), c
+    /// = .01:
     /// 3.846341 θ² - 2 · 1.961585 θ + .961585 = 0, θ = (1.961585 ± √(3.847817 - 3.698586)) / 3.846341.
     #[test]
     fn ends_by_hand() {

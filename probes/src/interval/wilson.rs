@@ -1,11 +1,11 @@
 use super::{Interval, NoInterval, Spread};
 
-/// The interval of a share p of `n` rows: Wilson's (1927, J. Am. Stat. Assoc. 22), with as many rows as would give p this spread
-/// if they were independent, `n* = p (1 - p) / v`, and Student's t for the normal quantile (Korn & Graubard 1998, Survey
-/// Methodology 24; Dean & Pagano 2015, J. Surv. Stat. Methodol. 3).
+/// The interval of a share p of `n` rows: Wilson's (1927, J. Am. Stat. Assoc. 22), with as many rows as would give p
+/// this spread if they were independent, `n* = p (1 - p) / v`, and Student's t for the normal quantile (Korn & Graubard
+/// 1998, Survey Methodology 24; Dean & Pagano 2015, J. Surv. Stat. Methodol. 3).
 ///
-/// n* is at least `n_eff` (rows of a cluster all alike) and at most `n`. Where all clusters agree the data say nothing of it, and the
-/// least is taken: ten documents without an error still leave an error in the eleventh.
+/// n* is at least `n_eff` (rows of a cluster all alike) and at most `n`. Where all clusters agree the data say nothing
+/// of it, and the least is taken: ten documents without an error still leave an error in the eleventh.
 ///
 /// It is used for whatever lies in 0..1, such as AUROC and F1, whose spread the jackknife knows as well.
 ///
@@ -33,7 +33,8 @@ pub fn share(p: f64, spread: Spread, n: f64) -> Result<Interval, NoInterval> {
 mod tests {
     use super::*;
 
-    /// 20 independent rows, all right, 20 clusters: p = 1, n* = 20, t(19) = 2.093024, t² = 4.380750: lower end 1/(1 + t²/20) = .820319.
+    /// 20 independent rows, all right, 20 clusters: p = 1, n* = 20, t(19) = 2.093024, t² = 4.380750: lower end 1/(1 +
+    /// t²/20) = .820319.
     #[test]
     fn all_right_leaves_room_for_errors() {
         let spread = Spread { variance: 0.0, n_eff: 20.0 };

@@ -1,16 +1,18 @@
 //! Minimum description length: how short a code a probe makes of the labels (Voita & Titov 2020, "Information-theoretic
 //! probing with minimum description length"), the online or prequential code.
 //!
-//! The labels are sent in blocks. The first costs log2 K bits a row; every later one is coded with a probe fitted to all
-//! blocks before it. `L = t_1 log2 K - Σ_i Σ_{t_i < t <= t_{i+1}} log2 p_i(y_t | x_t)`; compression is `n log2 K / L`. A probe
-//! that needs many rows to become good has a long code, however good it is in the end.
+//! The labels are sent in blocks. The first costs log2 K bits a row; every later one is coded with a probe fitted to
+//! all blocks before it. `L = t_1 log2 K - Σ_i Σ_{t_i < t <= t_{i+1}} log2 p_i(y_t | x_t)`; compression is
+//! `n log2 K / L`. A probe that needs many rows to become good has a long code, however good it is in the end.
 //!
-//! - **Penalty.** Every row is coded with the mean of the probabilities that probes of all penalties give it, each weighed by how
-//!   likely it has made the rows already sent; half of the weight is shared out evenly again at every block (fixed share: Herbster
-//!   & Warmuth 1998, "Tracking the best expert"). No label is used before it is sent, and the code is hardly longer than that of
-//!   the best penalty, whereas the one that was best so far often is not the next.
-//! - **Control.** Labels that mean nothing are no shorter to send than log2 K bits each, and in this code longer: probes of few
-//!   rows learn what is not there, and the first blocks say how often each class occurs. [`shuffled_codes`] measures it.
+//! - **Penalty.** Every row is coded with the mean of the probabilities that probes of all penalties give it, each
+//!   weighed by how likely it has made the rows already sent; half of the weight is shared out evenly again at every
+//!   block (fixed share: Herbster & Warmuth 1998, "Tracking the best expert"). No label is used before it is sent, and
+//!   the code is hardly longer than that of the best penalty, whereas the one that was best so far often is not the
+//!   next.
+//! - **Control.** Labels that mean nothing are no shorter to send than log2 K bits each, and in this code longer:
+//!   probes of few rows learn what is not there, and the first blocks say how often each class occurs.
+//!   [`shuffled_codes`] measures it.
 
 use ndarray::Array2;
 
@@ -42,8 +44,8 @@ pub struct CodeLength {
 }
 
 impl CodeLength {
-    /// The uniform code's length over this one's: 1 when nothing is known about the labels, below it when what was learnt is
-    /// wrong.
+    /// The uniform code's length over this one's: 1 when nothing is known about the labels, below it when what was
+    /// learnt is wrong.
     pub fn compression(&self) -> f64 {
         self.bits.len() as f64 * self.log2_classes / self.bits.iter().sum::<f64>()
     }
@@ -65,14 +67,15 @@ pub struct Message<'a> {
 /// The code length of a message in order number `order`. Groups come in an order drawn from (seed, group, order), and
 /// blocks end with the first group that reaches a portion ([`PORTIONS`]): a probe never codes a group it was fitted to.
 ///
-/// `fit(y, rows, block)` fits to `rows` of the labels `y` with every penalty and returns log-probabilities (nats) of the rows `block`
-/// from each, `(block, n_classes)`, always as many. It is called only when `rows` has every class; until then rows cost log2 K
-/// each, and so they do in a portion too small to hold a group. Several blocks that end with one group are one.
+/// `fit(y, rows, block)` fits to `rows` of the labels `y` with every penalty and returns log-probabilities (nats) of
+/// the rows `block` from each, `(block, n_classes)`, always as many. It is called only when `rows` has every class;
+/// until then rows cost log2 K each, and so they do in a portion too small to hold a group. Several blocks that end
+/// with one group are one.
 ///
 /// # Errors
 /// What `fit` returns; [`Error::Length`], [`Error::Empty`] (no row or no penalty), [`Error::TooFewClasses`],
-/// [`Error::NoSuchClass`], [`Error::LacksClass`]; [`Error::Length`] or [`Error::Width`] for log-probabilities of another
-/// shape, [`Error::NotProbabilities`], and [`Error::NotFinite`] for a true class of probability 0.
+/// [`Error::NoSuchClass`], [`Error::LacksClass`]; [`Error::Length`] or [`Error::Width`] for log-probabilities of
+/// another shape, [`Error::NotProbabilities`], and [`Error::NotFinite`] for a true class of probability 0.
 pub fn online_code<E: From<Error>>(
     message: &Message<'_>,
     order: u64,
@@ -133,9 +136,10 @@ impl Mixture {
     }
 }
 
-/// The code lengths of the message's labels shuffled, one in each of the orders 0, 1, … below `orders`: what a code of labels that
-/// mean nothing costs. Shuffled as in permutation tests ([`Permutations`]), groups whole where each has one label. Shuffles that
-/// lose a class (groups of other sizes exchange their labels) are drawn again; there are fewer codes where that keeps happening.
+/// The code lengths of the message's labels shuffled, one in each of the orders 0, 1, … below `orders`: what a code of
+/// labels that mean nothing costs. Shuffled as in permutation tests ([`Permutations`]), groups whole where each has one
+/// label. Shuffles that lose a class (groups of other sizes exchange their labels) are drawn again; there are fewer
+/// codes where that keeps happening.
 ///
 /// # Errors
 /// As [`online_code`].

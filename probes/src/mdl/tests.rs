@@ -57,8 +57,9 @@ fn knowing_nothing_compresses_nothing() {
     assert!(one(&message(&y, 3, &rows), 0, 0.1).compression() < 0.6);
 }
 
-/// Of three penalties the second is best in small blocks and the third in large ones. A block costs what the mixture gives all its rows
-/// together: its weights are half those that the blocks before left, half even; whatever the block itself says comes after.
+/// Of three penalties the second is best in small blocks and the third in large ones. A block costs what the mixture
+/// gives all its rows together: its weights are half those that the blocks before left, half even; whatever the block
+/// itself says comes after.
 #[test]
 fn penalties_are_weighed_by_the_rows_before() {
     let y: Vec<u32> = (0..1000).map(|row| row % 2).collect();
@@ -89,7 +90,8 @@ fn penalties_are_weighed_by_the_rows_before() {
     assert!(weights[2] > 0.999 && blocks.len() > 5);
 }
 
-/// A penalty whose probe gives the truth no chance is no failure where another's does: it has no weight but what is shared out.
+/// A penalty whose probe gives the truth no chance is no failure where another's does: it has no weight but what is
+/// shared out.
 #[test]
 fn a_penalty_that_rules_out_the_truth_is_left_alone() {
     let y: Vec<u32> = (0..200).map(|row| row % 2).collect();
@@ -144,8 +146,8 @@ fn until_every_class_is_seen_the_code_is_uniform() {
     assert!((alone.compression() - 1.0).abs() < 1e-12);
 }
 
-/// Logistic regression of states that say nothing: labels as they are cost what shuffled ones do, more than log2 K bits each; of
-/// states that say something they cost less.
+/// Logistic regression of states that say nothing: labels as they are cost what shuffled ones do, more than log2 K bits
+/// each; of states that say something they cost less.
 #[test]
 fn labels_that_mean_nothing_cost_what_shuffled_ones_do() {
     let (n, d, runs) = (120, 12, 24);
@@ -185,8 +187,8 @@ fn labels_that_mean_nothing_cost_what_shuffled_ones_do() {
     assert!(own > 1.05 && control < 1.0, "{own} {control}");
 }
 
-/// A group of one row gives its label to one of six and takes its labels from there: where the only row of a class moves it may be
-/// lost, and another shuffle is drawn.
+/// A group of one row gives its label to one of six and takes its labels from there: where the only row of a class
+/// moves it may be lost, and another shuffle is drawn.
 #[test]
 fn shuffled_labels_keep_every_class() {
     let groups = [vec![0; 6], vec![1; 6], vec![2], vec![3; 4]].concat();

@@ -1,9 +1,9 @@
 use super::classified::logsumexp;
 use super::{Classified, Lanes, Metric, add, each};
 
-/// Area under the ROC curve: the chance that a row of the class scores higher than one of another class, ties counting half
-/// (the Mann-Whitney U). More than two classes: each against the rest by its probability, and the mean over the classes
-/// that occur on both sides (scikit-learn's `multi_class="ovr", average="macro"`); NaN when there is none.
+/// Area under the ROC curve: the chance that a row of the class scores higher than one of another class, ties counting
+/// half (the Mann-Whitney U). More than two classes: each against the rest by its probability, and the mean over the
+/// classes that occur on both sides (scikit-learn's `multi_class="ovr", average="macro"`); NaN when there is none.
 ///
 /// Rows are sorted once; a resample is then one pass.
 #[derive(Debug, Clone)]
@@ -19,7 +19,8 @@ struct Sorted {
     blocks: Vec<Block>,
 }
 
-/// Where rows of the class end that score the same, then other rows tied with them, then other rows up to the next block.
+/// Where rows of the class end that score the same, then other rows tied with them, then other rows up to the next
+/// block.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     of_class: usize,

@@ -17,12 +17,13 @@ pub(super) fn losses(of: &Classified) -> Vec<f64> {
     rows.map(loss).collect()
 }
 
-/// How far probabilities are from how often they come true: Σ over classes and bins of n (p̄ - ȳ)² / Σ n, the reliability of
-/// Murphy (1973, "A new vector partition of the probability score"), less its bias Σ n ȳ (1 - ȳ) / (n - 1) / Σ n (Bröcker 2012;
-/// Ferro & Fricker 2012), so that it is 0 on average where probabilities are right. A bin of one row has p (1 - p) taken off.
+/// How far probabilities are from how often they come true: Σ over classes and bins of n (p̄ - ȳ)² / Σ n, the
+/// reliability of Murphy (1973, "A new vector partition of the probability score"), less its bias Σ n ȳ (1 - ȳ) / (n -
+/// 1) / Σ n (Bröcker 2012; Ferro & Fricker 2012), so that it is 0 on average where probabilities are right. A bin of
+/// one row has p (1 - p) taken off.
 ///
-/// Brier score = reliability - resolution + uncertainty; the spread of probabilities within bins is part of the resolution
-/// (Stephenson, Coelho & Jolliffe 2008, "Two extra components in the Brier score decomposition").
+/// Brier score = reliability - resolution + uncertainty; the spread of probabilities within bins is part of the
+/// resolution (Stephenson, Coelho & Jolliffe 2008, "Two extra components in the Brier score decomposition").
 #[derive(Debug, Clone)]
 pub struct Reliability {
     /// Of each class, of each row: bin, probability, 1 where the row is of the class.
@@ -80,8 +81,8 @@ fn of_bin([n, expected, yes, alone]: [f64; 4]) -> f64 {
     (expected - yes).powi(2) / n - bias
 }
 
-/// What the Brier score of a forecast of how often each class occurs would be: Σ over classes of ȳ (1 - ȳ) n / (n - 1), without
-/// bias. NaN of one row.
+/// What the Brier score of a forecast of how often each class occurs would be: Σ over classes of ȳ (1 - ȳ) n / (n - 1),
+/// without bias. NaN of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct Uncertainty<'a>(pub(super) &'a Classified);
 

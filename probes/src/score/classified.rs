@@ -15,12 +15,12 @@ pub struct Classified {
 }
 
 impl Classified {
-    /// `scores` `(n, k)`, k classes or more than `y` has; softmax makes them probabilities. Of equal scores the first class
-    /// is the predicted one.
+    /// `scores` `(n, k)`, k classes or more than `y` has; softmax makes them probabilities. Of equal scores the first
+    /// class is the predicted one.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::Length`], [`Error::TooFewClasses`], [`Error::NoSuchClass`], and [`Error::NotFinite`] for a
-    /// score that is NaN or infinite.
+    /// [`Error::Empty`], [`Error::Length`], [`Error::TooFewClasses`], [`Error::NoSuchClass`], and [`Error::NotFinite`]
+    /// for a score that is NaN or infinite.
     pub fn new(scores: ArrayView2<'_, f64>, y: &[u32]) -> Result<Self, Error> {
         let (rows, n_classes) = scores.dim();
         if rows != y.len() {
@@ -63,8 +63,8 @@ impl Classified {
         self.log_probs.outer_iter().zip(&self.y).map(|(row, &class)| -row[class as usize]).collect()
     }
 
-    /// Σ over classes of the squared difference between probability and truth, of two classes of the second alone, `(n,)`: its
-    /// mean is `brier`.
+    /// Σ over classes of the squared difference between probability and truth, of two classes of the second alone,
+    /// `(n,)`: its mean is `brier`.
     pub fn brier(&self) -> Vec<f64> {
         brier::losses(self)
     }
@@ -123,7 +123,8 @@ impl Classified {
 pub fn log_softmax(scores: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut out = scores.to_owned();
     for mut row in out.outer_iter_mut() {
-        // The largest first: beside scores of 1e17 the logarithm of a sum is lost, and equal classes would all be certain.
+        // The largest first: beside scores of 1e17 the logarithm of a sum is lost, and equal classes would all be
+        // certain.
         let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         row.mapv_inplace(|s| s - largest);
         let lse = logsumexp(row.iter().copied());

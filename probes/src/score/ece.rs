@@ -8,11 +8,13 @@ pub(super) fn bin(p: f64) -> usize {
     ((p * BINS as f64).ceil() as usize).clamp(1, BINS) - 1
 }
 
-/// Expected calibration error: Σ over bins of |rows right - rows expected right| / rows, the rows binned by the probability
-/// of their predicted class (Guo, Pleiss, Sun & Weinberger 2017, "On calibration of modern neural networks").
+/// Expected calibration error: Σ over bins of |rows right - rows expected right| / rows, the rows binned by the
+/// probability of their predicted class (Guo, Pleiss, Sun & Weinberger 2017, "On calibration of modern neural
+/// networks").
 ///
-/// Chance alone keeps the two sums of a bin apart, so that of few rows the number is too high even where probabilities are
-/// right: [`Self::debiased`] takes some of that off, [`Self::calibrated`] says how much of it a calibrated probe has.
+/// Chance alone keeps the two sums of a bin apart, so that of few rows the number is too high even where probabilities
+/// are right: [`Self::debiased`] takes some of that off, [`Self::calibrated`] says how much of it a calibrated probe
+/// has.
 #[derive(Debug, Clone)]
 pub struct Ece {
     /// The bin of each row.
@@ -70,10 +72,10 @@ impl Metric for Ece {
     }
 }
 
-/// [`Ece`] less what chance is estimated to have added to it: each bin's |gap| is taken down by E|N(gap, σ²)| - |gap| (Kumar,
-/// Liang & Ma 2019, "Verified uncertainty calibration", in closed form in place of their draws). σ² is the unbiased variance of
-/// the bin's rows right (Bröcker 2012, "Estimating reliability and resolution of probability forecasts"); of a bin of one row,
-/// which has none, p (1 - p).
+/// [`Ece`] less what chance is estimated to have added to it: each bin's |gap| is taken down by E|N(gap, σ²)| - |gap|
+/// (Kumar, Liang & Ma 2019, "Verified uncertainty calibration", in closed form in place of their draws). σ² is the
+/// unbiased variance of the bin's rows right (Bröcker 2012, "Estimating reliability and resolution of probability
+/// forecasts"); of a bin of one row, which has none, p (1 - p).
 ///
 /// Of a calibrated probe about half of the excess is left, of one that is far off nearly none. It can be below 0.
 #[derive(Debug, Clone, Copy)]
@@ -113,9 +115,9 @@ fn folded(mean: f64, deviation: f64) -> f64 {
         + mean * libm::erf(z * std::f64::consts::FRAC_1_SQRT_2)
 }
 
-/// What [`Ece`] is on average for a probe that is calibrated, has these probabilities for its predicted classes and is tested
-/// on as many independent rows: Σ over bins of E|X - E X| / rows, X the rows right. How many of a bin are wrong is taken as
-/// binomial with the mean and the variance of the sum (exact where the bin's probabilities are equal).
+/// What [`Ece`] is on average for a probe that is calibrated, has these probabilities for its predicted classes and is
+/// tested on as many independent rows: Σ over bins of E|X - E X| / rows, X the rows right. How many of a bin are wrong
+/// is taken as binomial with the mean and the variance of the sum (exact where the bin's probabilities are equal).
 #[derive(Debug, Clone, Copy)]
 pub struct CalibratedEce<'a>(&'a Ece);
 

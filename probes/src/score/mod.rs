@@ -1,9 +1,9 @@
 //! Metrics of probes, each a function of row weights, so that intervals come from weighing rows anew
 //! ([`crate::Weightings`]).
 //!
-//! Names as in the tables: `accuracy`, `macro_f1`, `auroc`, `nll`, `ece`, `brier` and their parts of [`Classified`] rows, `r2` of
-//! predicted numbers. All agree with scikit-learn or numpy; what is undefined (a mean of no rows, the AUROC of one class) is
-//! NaN.
+//! Names as in the tables: `accuracy`, `macro_f1`, `auroc`, `nll`, `ece`, `brier` and their parts of [`Classified`]
+//! rows, `r2` of predicted numbers. All agree with scikit-learn or numpy; what is undefined (a mean of no rows, the
+//! AUROC of one class) is NaN.
 
 mod auroc;
 mod brier;
@@ -34,8 +34,8 @@ pub trait Metric: Sync {
     /// How many rows.
     fn rows(&self) -> usize;
 
-    /// Its values under several weightings: in weighting l row i counts `weights[i][l]` times. `weights` is `(rows,)`, not
-    /// negative. NaN where it is undefined.
+    /// Its values under several weightings: in weighting l row i counts `weights[i][l]` times. `weights` is `(rows,)`,
+    /// not negative. NaN where it is undefined.
     fn values(&self, weights: &[Lanes]) -> Lanes;
 
     /// Whether it lies in 0..1, as a share does, so that its interval should.

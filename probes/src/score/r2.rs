@@ -18,7 +18,8 @@ impl R2 {
     /// From `predicted` and true numbers `y`, both `(n, k)`.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::Length`], [`Error::Width`], and [`Error::NotFinite`] for a number that is NaN or infinite.
+    /// [`Error::Empty`], [`Error::Length`], [`Error::Width`], and [`Error::NotFinite`] for a number that is NaN or
+    /// infinite.
     pub fn new(predicted: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Result<Self, Error> {
         if predicted.nrows() != y.nrows() {
             return Err(Error::Length { rows: predicted.nrows(), labels: y.nrows() });

@@ -110,7 +110,8 @@ fn four_rows_by_hand() {
     assert_eq!(rows.macro_f1().value(&[0.0, 0.0, 0.0, 1.0]), 1.0);
 }
 
-/// Bins of one probability have exactly what a binomial has: of 10 rows at 0.9, E|wrong - 1| = 2 · 9/10 · C(10, 1) · 0.1 · 0.9⁹.
+/// Bins of one probability have exactly what a binomial has: of 10 rows at 0.9, E|wrong - 1| = 2 · 9/10 · C(10, 1) ·
+/// 0.1 · 0.9⁹.
 #[test]
 fn what_a_calibrated_probe_scores_by_hand() {
     let rows = |p: f64, n: usize, wrong: usize| {
@@ -139,8 +140,8 @@ fn folded_by_hand(m: f64, s: f64) -> f64 {
         + m * (1.0 - 2.0 * 0.369_441_340_181_763_67)
 }
 
-/// Probes that are right about their chances, with few rows and many: the expected value is met, debiasing takes off a third or
-/// more of it, and reliability is 0 on average.
+/// Probes that are right about their chances, with few rows and many: the expected value is met, debiasing takes off a
+/// third or more of it, and reliability is 0 on average.
 #[test]
 fn of_calibrated_probes_the_expected_value_is_the_mean() {
     for n in [20_usize, 200] {

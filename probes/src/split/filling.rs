@@ -77,7 +77,8 @@ impl Filling {
 mod tests {
     use super::*;
 
-    /// Two classes of 10 and 4 rows, of which the parts should have a half each, one nothing, and the last the other half.
+    /// Two classes of 10 and 4 rows, of which the parts should have a half each, one nothing, and the last the other
+    /// half.
     fn filling() -> Filling {
         Filling::new(&[10, 4], vec![3, 2], &[0.5, 0.0, 0.5])
     }

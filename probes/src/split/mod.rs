@@ -57,12 +57,12 @@ pub struct Split {
 }
 
 impl Split {
-    /// Splits rows by their group (`groups`, one id per row) with the parts' shares of every class as near to `shares` as
-    /// whole groups allow. Numbers are split as one class.
+    /// Splits rows by their group (`groups`, one id per row) with the parts' shares of every class as near to `shares`
+    /// as whole groups allow. Numbers are split as one class.
     ///
     /// # Errors
-    /// [`Error::Shares`], [`Error::TooFewGroups`], [`Error::ClassInTooFewGroups`], [`Error::PartLacksClass`], and labels that do
-    /// not fit the rows.
+    /// [`Error::Shares`], [`Error::TooFewGroups`], [`Error::ClassInTooFewGroups`], [`Error::PartLacksClass`], and
+    /// labels that do not fit the rows.
     pub fn new(groups: &[u64], labels: &Labels<'_>, shares: Shares, seed: u64) -> Result<Self, Error> {
         let Shares { train, validation, test } = shares;
         let sound = train > 0.0 && validation >= 0.0 && test > 0.0;

@@ -8,11 +8,12 @@ use crate::interval::{
     Estimate, Interval, Intervals, Method, NORMAL, NoInterval, Spread, jackknife, percentile, share, student,
 };
 
-/// Bootstrap replicates without a value (no row drawn, one class drawn) are left out; there is no interval when they are more than
-/// this (of four groups, 1.8 % draw none).
+/// Bootstrap replicates without a value (no row drawn, one class drawn) are left out; there is no interval when they
+/// are more than this (of four groups, 1.8 % draw none).
 const UNDEFINED: f64 = 0.01;
 
-/// A number on the rows themselves and under each weighting of their clusters: without each block in turn, or resampled.
+/// A number on the rows themselves and under each weighting of their clusters: without each block in turn, or
+/// resampled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draws {
     /// On the rows themselves.
@@ -115,12 +116,13 @@ impl Draws {
         Self { value, values: Vec::new(), form: Form::Alone(why), ..self.clone() }
     }
 
-    /// The mean of numbers about parts of one set of rows, such as the test parts of several splits, with `n_clusters` different
-    /// groups among them. Where a cluster is in none of a part's rows, the part's value does not change without it; in a bootstrap
-    /// a part without a value in a resample is left out of it.
+    /// The mean of numbers about parts of one set of rows, such as the test parts of several splits, with `n_clusters`
+    /// different groups among them. Where a cluster is in none of a part's rows, the part's value does not change
+    /// without it; in a bootstrap a part without a value in a resample is left out of it.
     ///
     /// # Errors
-    /// [`Error::Empty`] of none, [`Error::Unpaired`] when their blocks are not of one set ([`crate::Weightings::part`]).
+    /// [`Error::Empty`] of none, [`Error::Unpaired`] when their blocks are not of one set
+    /// ([`crate::Weightings::part`]).
     pub fn mean(parts: &[Self], n_clusters: u64) -> Result<Self, Error> {
         let first = parts.first().ok_or(Error::Empty)?;
         if let Some(other) = parts.iter().find(|part| part.blocks.shift != first.blocks.shift) {
@@ -153,9 +155,9 @@ impl Draws {
         self.blocks.ids.binary_search(&id).map_or(self.value, |place| self.values[place])
     }
 
-    /// θ* - θ̂ of paired numbers, `[resamples][numbers]`, by which layers are compared: of a bootstrap its resamples; of a jackknife the
-    /// influences of the blocks weighed by Poisson counts less 1 (a multiplier bootstrap: Chernozhukov, Chetverikov & Kato 2013, Ann.
-    /// Stat. 41), as much wider as Student's t is than the normal.
+    /// θ* - θ̂ of paired numbers, `[resamples][numbers]`, by which layers are compared: of a bootstrap its resamples;
+    /// of a jackknife the influences of the blocks weighed by Poisson counts less 1 (a multiplier bootstrap:
+    /// Chernozhukov, Chetverikov & Kato 2013, Ann. Stat. 41), as much wider as Student's t is than the normal.
     pub(crate) fn errors(numbers: &[Self]) -> Vec<Vec<f64>> {
         let Some(first) = numbers.first() else { return Vec::new() };
         if first.intervals.method() == Method::Bootstrap || first.values.is_empty() {

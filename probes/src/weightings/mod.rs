@@ -1,7 +1,7 @@
 //! Numbers under other weightings of the groups: rows of one group are alike, so groups are what intervals are over.
 //!
-//! Every number about the same rows is weighed in the same ways, so that differences (between layers, between a task and
-//! its control) are paired: [`Draws::minus`].
+//! Every number about the same rows is weighed in the same ways, so that differences (between layers, between a task
+//! and its control) are paired: [`Draws::minus`].
 
 mod blocks;
 mod draws;
@@ -23,8 +23,8 @@ pub use draws::Draws;
 use draws::Form;
 pub use neighbours::{MOST_BLOCKS, Neighbours};
 
-/// The weightings of the rows of one test set: each block of groups left out in turn, or the resamples of a bootstrap (memory: one
-/// byte per group and replicate).
+/// The weightings of the rows of one test set: each block of groups left out in turn, or the resamples of a bootstrap
+/// (memory: one byte per group and replicate).
 #[derive(Debug, Clone)]
 pub struct Weightings {
     groups: Groups,
@@ -50,8 +50,8 @@ impl Weightings {
         Self::of(groups, Blocks::shift_for(groups), intervals)
     }
 
-    /// Of some of the rows that this one is of: in the same blocks, so that numbers about several parts may be put together
-    /// ([`Draws::mean`]).
+    /// Of some of the rows that this one is of: in the same blocks, so that numbers about several parts may be put
+    /// together ([`Draws::mean`]).
     ///
     /// # Errors
     /// [`Error::Empty`]

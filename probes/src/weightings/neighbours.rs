@@ -1,13 +1,15 @@
-//! Clusters put together until there are few enough to leave each out in turn: one rule for rows and for sums of a stream.
+//! Clusters put together until there are few enough to leave each out in turn: one rule for rows and for sums of a
+//! stream.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-/// Most blocks that are left out in turn. The variance that 512 give has a standard error of 6 %, its root of 3 %; more would only cost.
+/// Most blocks that are left out in turn. The variance that 512 give has a standard error of 6 %, its root of 3 %; more
+/// would only cost.
 pub const MOST_BLOCKS: usize = 512;
 
-/// Something of each block of neighbours: of the clusters whose ids are equal without their last `shift` bits. A block is a cluster of
-/// its own, so that nothing that holds for clusters is lost. `shift` is the least that leaves [`MOST_BLOCKS`], so that it depends on
-/// which clusters came, and neither on their order nor on their parts.
+/// Something of each block of neighbours: of the clusters whose ids are equal without their last `shift` bits. A block
+/// is a cluster of its own, so that nothing that holds for clusters is lost. `shift` is the least that leaves
+/// [`MOST_BLOCKS`], so that it depends on which clusters came, and neither on their order nor on their parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbours<T> {
     shift: u32,

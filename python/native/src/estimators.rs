@@ -29,8 +29,8 @@ pub(crate) fn fitted_path(py: Python<'_>, probes: Vec<LogisticProbe>) -> Vec<(Fi
     probes.into_iter().map(one).collect()
 }
 
-/// A logistic regression for each penalty, largest first inside, given in the order of `l2`. A fit of one penalty that does not
-/// converge is an error when `must_converge`.
+/// A logistic regression for each penalty, largest first inside, given in the order of `l2`. A fit of one penalty that
+/// does not converge is an error when `must_converge`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // the parameters of the estimator, by name
 pub(crate) fn logistic_path<'py>(

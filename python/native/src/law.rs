@@ -31,8 +31,8 @@ pub(crate) fn residual<'py>(
     Ok((in_sample.into_pyarray(py), adjusted.into_pyarray(py), held_out.into_pyarray(py), rank))
 }
 
-/// The residual `(k,)` where every row is predicted from the rows of the other folds; `folds` has each one's first row and, last,
-/// the number of rows.
+/// The residual `(k,)` where every row is predicted from the rows of the other folds; `folds` has each one's first row
+/// and, last, the number of rows.
 #[pyfunction]
 pub(crate) fn cross_validated_residual<'py>(
     py: Python<'py>,

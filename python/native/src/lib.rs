@@ -1,8 +1,8 @@
 //! `layerscope._probes`: the estimators, splits, controls and statistics of `layerscope-probes` for Python.
 //!
-//! What Python sees are functions of numpy arrays that give numpy arrays, and a few objects that keep what several calls share.
-//! `layerscope.probes` puts scikit-learn's manner on top. Every call leaves the interpreter while it computes, and neither a
-//! failure nor a panic gets across as anything but an exception ([`run`]).
+//! What Python sees are functions of numpy arrays that give numpy arrays, and a few objects that keep what several
+//! calls share. `layerscope.probes` puts scikit-learn's manner on top. Every call leaves the interpreter while it
+//! computes, and neither a failure nor a panic gets across as anything but an exception ([`run`]).
 
 mod baselines;
 mod code;

@@ -20,8 +20,8 @@ pyo3::create_exception!(
     "An optimiser that stopped before its tolerance."
 );
 
-/// Runs `work` without the interpreter's lock. An error is a [`ProbeError`] with the library's own line; a panic, which would be a
-/// fault of ours, a `RuntimeError`.
+/// Runs `work` without the interpreter's lock. An error is a [`ProbeError`] with the library's own line; a panic, which
+/// would be a fault of ours, a `RuntimeError`.
 pub(crate) fn run<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
     match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
         Ok(done) => done.map_err(refused),
@@ -29,8 +29,8 @@ pub(crate) fn run<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Erro
     }
 }
 
-/// As [`run`], for work that may use several threads: in threads of its own, because a pool that lives on would hang in a process
-/// forked from this one. `RAYON_NUM_THREADS` says how many; no number depends on it.
+/// As [`run`], for work that may use several threads: in threads of its own, because a pool that lives on would hang in
+/// a process forked from this one. `RAYON_NUM_THREADS` says how many; no number depends on it.
 pub(crate) fn run_parallel<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, Error> + Send,

@@ -37,7 +37,8 @@ impl Axis {
         Self { low, high, log: false, ticks: whole.ticks.into_iter().filter(inside).collect() }
     }
 
-    /// Covers positive values on a logarithmic scale: ticks at 1, 2 and 5 times powers of ten, at powers alone where those are many.
+    /// Covers positive values on a logarithmic scale: ticks at 1, 2 and 5 times powers of ten, at powers alone where
+    /// those are many.
     pub fn logarithmic(low: f64, high: f64) -> Self {
         let low = if low > 0.0 && low.is_finite() { low } else { 1e-3 };
         let high = if high.is_finite() && high > low { high } else { low * 10.0 };
@@ -104,8 +105,9 @@ pub(super) fn minus(number: &str) -> String {
     number.replace('-', "−")
 }
 
-/// The layers that get a label: multiples of the smallest of 1, 2, 5, 10 … at which labels keep their distance, with the first and
-/// the last one always. `layers` ascend; `spacing` is the distance of layer `l` and `l + 1`, and `room` what a label needs, in pixels.
+/// The layers that get a label: multiples of the smallest of 1, 2, 5, 10 … at which labels keep their distance, with
+/// the first and the last one always. `layers` ascend; `spacing` is the distance of layer `l` and `l + 1`, and `room`
+/// what a label needs, in pixels.
 pub fn layer_ticks(layers: &[i32], spacing: f64, room: f64) -> Vec<i32> {
     let (Some(&first), Some(&last)) = (layers.first(), layers.last()) else { return Vec::new() };
     let apart = |a: i32, b: i32| f64::from(b - a) * spacing >= room;

@@ -1,7 +1,7 @@
 //! A scene played to the two backends of plotters.
 //!
-//! Both are given four units per pixel, for plotters counts in whole ones: the SVG scales them back in its `viewBox`, the PNG is
-//! averaged from four by four to two by two dots per pixel, which smooths every edge.
+//! Both are given four units per pixel, for plotters counts in whole ones: the SVG scales them back in its `viewBox`,
+//! the PNG is averaged from four by four to two by two dots per pixel, which smooths every edge.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,7 @@
 //! The embedded font, and how wide its letters are.
 //!
-//! `font/DejaVuSans-subset.ttf` is `DejaVu Sans` 2.37 (licence beside it) with the Latin, Greek and Cyrillic letters, arrows and
-//! mathematical signs, without hints and kerning, made by fonttools' `pyftsubset`.
+//! `font/DejaVuSans-subset.ttf` is `DejaVu Sans` 2.37 (licence beside it) with the Latin, Greek and Cyrillic letters,
+//! arrows and mathematical signs, without hints and kerning, made by fonttools' `pyftsubset`.
 
 use std::sync::LazyLock;
 
@@ -65,7 +65,8 @@ pub fn fit(text: &str, size: f64, room: f64) -> String {
     short(fits)
 }
 
-/// One line that hides nothing: control, zero-width and bidirectional characters become `�`, which XML could not hold either.
+/// One line that hides nothing: control, zero-width and bidirectional characters become `�`, which XML could not hold
+/// either.
 pub fn clean(text: &str) -> String {
     blotted(text, is_invisible)
 }

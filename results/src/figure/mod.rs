@@ -1,10 +1,11 @@
 //! Static figures: one description of a drawing, played to SVG and to PNG.
 //!
-//! A chart ([`Curves`], [`Heatmap`], [`Trajectory`]) is plain data and knows nothing of runs. It lays itself out as a [`Scene`], a
-//! list of marks in pixels, which [`svg`] and [`png()`] play through `plotters`: what a test measures in a scene is what both files
-//! show. Text is measured with the embedded font (`DejaVu Sans`), so that a machine without fonts draws the same PNG. In the SVG
-//! text stays text, to be searched, read aloud and edited; where `DejaVu Sans` is missing, Verdana (which has its widths) or the
-//! narrower sans-serif of the machine takes its place, and nothing overflows.
+//! A chart ([`Curves`], [`Heatmap`], [`Trajectory`]) is plain data and knows nothing of runs. It lays itself out as a
+//! [`Scene`], a list of marks in pixels, which [`svg`] and [`png()`] play through `plotters`: what a test measures in a
+//! scene is what both files show. Text is measured with the embedded font (`DejaVu Sans`), so that a machine without
+//! fonts draws the same PNG. In the SVG text stays text, to be searched, read aloud and edited; where `DejaVu Sans` is
+//! missing, Verdana (which has its widths) or the narrower sans-serif of the machine takes its place, and nothing
+//! overflows.
 //!
 //! ```
 //! use layerscope_results::figure::{Curve, Curves, Panel, Point, svg};

@@ -23,8 +23,8 @@ pub struct Cloud {
     pub series: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// A figure of points. Panels share their axes, on which a pixel is the same ratio, and a series of one name looks the same in all of
-/// them; a broken line is where both numbers are one.
+/// A figure of points. Panels share their axes, on which a pixel is the same ratio, and a series of one name looks the
+/// same in all of them; a broken line is where both numbers are one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scatter {
     /// What is shown.

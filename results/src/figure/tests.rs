@@ -79,8 +79,8 @@ fn labels_keep_apart_at_every_depth() {
 
 #[test]
 fn ticks_of_eighty_layers_by_hand() {
-    // 81 columns in 580 px: cells of 7 px. `80` is 2 × 1303 / 2048 × 11 = 14.0 px wide and needs 6 more: 20 px, so three cells,
-    // and of the steps 1, 2, 5 the last: 35 px from label to label, 21 px free between two of them.
+    // 81 columns in 580 px: cells of 7 px. `80` is 2 × 1303 / 2048 × 11 = 14.0 px wide and needs 6 more: 20 px, so
+    // three cells, and of the steps 1, 2, 5 the last: 35 px from label to label, 21 px free between two of them.
     let scene = matrix(81, 1.0).scene();
     let tick = |layer: i32| {
         let row =

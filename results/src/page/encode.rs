@@ -37,8 +37,8 @@ fn pack(kind: &str, bytes: impl Iterator<Item = u8>) -> Value {
     json!([kind, STANDARD.encode(bytes.collect::<Vec<u8>>())])
 }
 
-/// JSON that can stand inside a `<script>`: no `<`, so that nothing in it ends the element or begins a comment, and no line
-/// separators.
+/// JSON that can stand inside a `<script>`: no `<`, so that nothing in it ends the element or begins a comment, and no
+/// line separators.
 pub(super) fn json(value: &Value) -> String {
     let text = value.to_string();
     let mut safe = String::with_capacity(text.len() + text.len() / 64);

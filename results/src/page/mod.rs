@@ -1,9 +1,10 @@
 //! One offline HTML page: what was measured, charts over `metrics.parquet`, and prompts layer by layer.
 //!
-//! The page is a template, a style sheet and a few scripts (`assets/`), with the data inlined: texts in one JSON object,
-//! numbers as base64 typed arrays inside it (estimates and intervals as f64, so that they equal `metrics.parquet`). It
-//! opens from `file://`, asks the network for nothing, and its content security policy allows no script but its own.
-//! Everything that came from outside (tokens, paths, names) reaches the document as text, never as markup.
+//! The page is a template, a style sheet and a few scripts (`assets/`), with the data inlined: texts in one JSON
+//! object, numbers as base64 typed arrays inside it (estimates and intervals as f64, so that they equal
+//! `metrics.parquet`). It opens from `file://`, asks the network for nothing, and its content security policy allows no
+//! script but its own. Everything that came from outside (tokens, paths, names) reaches the document as text, never as
+//! markup.
 
 mod assets;
 mod encode;

@@ -10,8 +10,9 @@ use crate::{
     trace::{LensTrace, Trace, TraceCell},
 };
 
-/// `{model, n_layers, tokens, vocabulary, ids, lenses}`. Tokens are places in `vocabulary`, whose texts are made visible
-/// ([`show`]); `ids` are their ids in the model's vocabulary. Per lens, arrays run over layers, then positions (then k).
+/// `{model, n_layers, tokens, vocabulary, ids, lenses}`. Tokens are places in `vocabulary`, whose texts are made
+/// visible ([`show`]); `ids` are their ids in the model's vocabulary. Per lens, arrays run over layers, then positions
+/// (then k).
 pub(super) fn encode(trace: &Trace) -> Value {
     let mut words = Words::default();
     for (id, text) in &trace.vocabulary {

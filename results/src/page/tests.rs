@@ -161,7 +161,8 @@ fn a_file_is_written_whole() {
     assert_eq!(asks_the_network(&html), [""; 0]);
 }
 
-/// Addresses in a page that a browser could fetch or lead to. Names of XML vocabularies look like addresses and are none.
+/// Addresses in a page that a browser could fetch or lead to. Names of XML vocabularies look like addresses and are
+/// none.
 fn asks_the_network(html: &str) -> Vec<&str> {
     const NAMES: [&str; 2] = ["http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"];
     let end = |c: char| c.is_whitespace() || "\"'`<>()\\".contains(c);

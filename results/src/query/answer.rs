@@ -24,7 +24,8 @@ impl Answer {
         self.0.get_column_names().iter().map(ToString::to_string).collect()
     }
 
-    /// A cell as it is shown; nothing for a null. Texts are as they are, numbers so that they are read back as they were, lists as JSON.
+    /// A cell as it is shown; nothing for a null. Texts are as they are, numbers so that they are read back as they
+    /// were, lists as JSON.
     pub fn cell(&self, row: usize, column: usize) -> Option<String> {
         match self.value(row, column) {
             Value::Null => None,

@@ -1,11 +1,11 @@
 //! SQL over the tables of runs: every Parquet file that a run, a lens or an export left behind, by its name.
 //!
-//! - `metrics`, `tokens`, `scores`, `fit` and whatever else a folder holds: the rows of all folders that have the file, with a column
-//!   `run`, the folder's name. A column that only some of them have is null in the others.
+//! - `metrics`, `tokens`, `scores`, `fit` and whatever else a folder holds: the rows of all folders that have the file,
+//!   with a column `run`, the folder's name. A column that only some of them have is null in the others.
 //! - `tokens` of an export are its rows, and `acts` its states (`act`, a list), with `hook` and `layer`.
 //!
-//! Only files of tables that the statement names are read, and of those the columns that it needs; each is compared with its checksum
-//! before.
+//! Only files of tables that the statement names are read, and of those the columns that it needs; each is compared
+//! with its checksum before.
 
 mod answer;
 mod scan;
@@ -87,7 +87,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Finds the tables of finished runs, lens folders and exports. Runs are called as their folders, numbered where two are equal.
+    /// Finds the tables of finished runs, lens folders and exports. Runs are called as their folders, numbered where
+    /// two are equal.
     ///
     /// # Errors
     /// A folder that is none of these, or is not complete.

@@ -1,4 +1,5 @@
-//! A table as polars scans it: the Parquet files of several runs, of which it asks for the columns that a statement needs.
+//! A table as polars scans it: the Parquet files of several runs, of which it asks for the columns that a statement
+//! needs.
 
 use std::{any::Any, fs::File, sync::Arc};
 

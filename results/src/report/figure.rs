@@ -87,7 +87,8 @@ impl Figure {
         png(&self.scene).map_err(|source| self.failed(source))
     }
 
-    /// Its numbers: the columns of `metrics.parquet` (of a prompt those of its cells), every number so that it is read back as it was.
+    /// Its numbers: the columns of `metrics.parquet` (of a prompt those of its cells), every number so that it is read
+    /// back as it was.
     pub fn csv(&self) -> String {
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| v.to_string());
         let mut out = csv::Writer::from_writer(Vec::new());

@@ -5,9 +5,9 @@
 //! RUN/trajectory.parquet -> Trace ----------------------------------^               report.html <- page::Page
 //! ```
 //!
-//! A [`Run`] is all that is needed: no model, no text. The `kind` and `metric` columns say which figures and tables there are
-//! ([`Report::of`]); each keeps the rows it shows, which are written beside it as CSV, every number as in `metrics.parquet`.
-//! [`Report::write`] leaves a whole folder or none.
+//! A [`Run`] is all that is needed: no model, no text. The `kind` and `metric` columns say which figures and tables
+//! there are ([`Report::of`]); each keeps the rows it shows, which are written beside it as CSV, every number as in
+//! `metrics.parquet`. [`Report::write`] leaves a whole folder or none.
 
 mod basis;
 mod causal;

@@ -27,9 +27,9 @@ pub struct Written {
 }
 
 impl Report {
-    /// Writes `report.html`, `figures/*.svg`, `.png` and `.csv`, `tables/*.csv`, `.md` and `.tex` into `out`, and a manifest that says `complete`
-    /// when every file is in place. `force` replaces another report. `done` hears of every figure; `from` is a manifest that
-    /// says how the report was asked for.
+    /// Writes `report.html`, `figures/*.svg`, `.png` and `.csv`, `tables/*.csv`, `.md` and `.tex` into `out`, and a
+    /// manifest that says `complete` when every file is in place. `force` replaces another report. `done` hears of
+    /// every figure; `from` is a manifest that says how the report was asked for.
     ///
     /// # Errors
     /// [`ReportError`]: the folder holds something else, a figure cannot be drawn, or a file cannot be written.

@@ -98,10 +98,11 @@ fn copy(e: &io::Error) -> io::Error {
     e.raw_os_error().map_or_else(|| e.kind().into(), io::Error::from_raw_os_error)
 }
 
-/// Writes `path` as a whole: temporary file in the same folder (made if missing), flush and fsync, rename, fsync of the folder.
+/// Writes `path` as a whole: temporary file in the same folder (made if missing), flush and fsync, rename, fsync of the
+/// folder.
 ///
-/// The temporary file has a name that nobody can foresee and is never an existing one, and the rename replaces a link at
-/// `path` itself, not what it points to. What is no file (`/dev/stdout`, a pipe) is written to as it is.
+/// The temporary file has a name that nobody can foresee and is never an existing one, and the rename replaces a link
+/// at `path` itself, not what it points to. What is no file (`/dev/stdout`, a pipe) is written to as it is.
 ///
 /// # Errors
 /// What the closure returns, or a [`RunError`] naming the file. The temporary file is removed and `path` is as before.

@@ -33,7 +33,8 @@ const LIBRARY: &str = "libtorch_cpu.so";
 /// Processor, libtorch and settings; threads only of a job that goes on from numbers whose last bits depend on them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compute {
-    /// Instruction set of libtorch's own kernels: `default`, `avx2`, `avx512`; `ATEN_CPU_CAPABILITY` overrides the processor's.
+    /// Instruction set of libtorch's own kernels: `default`, `avx2`, `avx512`; `ATEN_CPU_CAPABILITY` overrides the
+    /// processor's.
     pub instructions: String,
     /// Maker of the processor: MKL has other code for others.
     pub processor: String,
@@ -43,7 +44,8 @@ pub struct Compute {
     pub settings: BTreeMap<String, String>,
     /// The build of libtorch: XXH64 of its size and its first mebibyte, where the file can be found.
     pub libtorch_build: Option<String>,
-    /// Threads, of a fit: libtorch adds up in another order with another number of them, and a checkpoint holds such sums.
+    /// Threads, of a fit: libtorch adds up in another order with another number of them, and a checkpoint holds such
+    /// sums.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     /// Models of the graphics processors, of a run on one.

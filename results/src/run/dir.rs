@@ -34,8 +34,8 @@ pub struct RunDir {
     held: Held,
 }
 
-/// A folder that is locked for a job and may be written, in which nothing was changed yet: checks that take a model go between
-/// this and [`Claim::begin`]. Dropped, it leaves the folder as it was.
+/// A folder that is locked for a job and may be written, in which nothing was changed yet: checks that take a model go
+/// between this and [`Claim::begin`]. Dropped, it leaves the folder as it was.
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
@@ -72,9 +72,9 @@ impl Claim {
         self.other_compute.take().map_or(Ok(()), Err)
     }
 
-    /// Sweeps leftovers of killed runs and damaged files, and writes the manifest with status `running` (unless the same job is
-    /// complete). `owns` says which files this kind of run writes: with `force` those, and no others, are deleted if the folder
-    /// holds another job; when the run is finished, those are listed in the manifest.
+    /// Sweeps leftovers of killed runs and damaged files, and writes the manifest with status `running` (unless the
+    /// same job is complete). `owns` says which files this kind of run writes: with `force` those, and no others, are
+    /// deleted if the folder holds another job; when the run is finished, those are listed in the manifest.
     ///
     /// # Errors
     /// [`RunError::Replaced`]; a failed file operation.
@@ -109,8 +109,8 @@ impl RunDir {
 
     /// Takes hold of `path` for the job that `manifest` describes. With `force` it may hold another job.
     ///
-    /// A run that is complete stays so on a machine that would compute other bytes; one that is not is refused there, so that
-    /// no run mixes the bytes of two machines.
+    /// A run that is complete stays so on a machine that would compute other bytes; one that is not is refused there,
+    /// so that no run mixes the bytes of two machines.
     ///
     /// # Errors
     /// [`RunError::Foreign`], [`RunError::DifferentJob`], [`RunError::OtherCompute`], [`RunError::Locked`],

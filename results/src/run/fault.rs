@@ -1,7 +1,7 @@
 //! A disk that fails after a number of operations, as it does on a kill or when it is full: what tests of writers plan.
 //!
-//! It is part of the library, since writers in other crates are tested with it; where nothing is planned, a step is one read
-//! of an atomic.
+//! It is part of the library, since writers in other crates are tested with it; where nothing is planned, a step is one
+//! read of an atomic.
 
 use std::io;
 use std::path::{Path, PathBuf};

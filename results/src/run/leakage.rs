@@ -17,8 +17,8 @@ pub enum Basis {
 }
 
 impl Basis {
-    /// Symbols of a run. Six tokens leave half of a line of text after its lines were shuffled, and unrelated stories of one
-    /// author have next to no passage in common; labelled texts are short, and have three words of a run.
+    /// Symbols of a run. Six tokens leave half of a line of text after its lines were shuffled, and unrelated stories
+    /// of one author have next to no passage in common; labelled texts are short, and have three words of a run.
     pub fn run(self) -> usize {
         match self {
             Self::Tokens => 6,
@@ -26,8 +26,8 @@ impl Basis {
         }
     }
 
-    /// Symbols from which on two equal documents are no coincidence. Labelled texts are what a probe is fitted to, however
-    /// short they are; a paragraph of a few tokens can be in any book.
+    /// Symbols from which on two equal documents are no coincidence. Labelled texts are what a probe is fitted to,
+    /// however short they are; a paragraph of a few tokens can be in any book.
     pub fn telling(self) -> usize {
         match self {
             Self::Tokens => 16,

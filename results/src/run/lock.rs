@@ -1,7 +1,8 @@
 //! One writer at a time: an advisory lock on the folder itself, so that no lock file is left behind.
 //!
-//! A folder is known by what it is (device and inode), not by its name: between making and locking one, another process may have
-//! removed it and made another of the same name. Only who holds the lock removes a folder, and only one it made itself.
+//! A folder is known by what it is (device and inode), not by its name: between making and locking one, another process
+//! may have removed it and made another of the same name. Only who holds the lock removes a folder, and only one it
+//! made itself.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -125,7 +126,8 @@ mod tests {
 
     use super::*;
 
-    /// A folder that appears between the two looks of `create` may vanish before it is opened, and be another's when it is locked.
+    /// A folder that appears between the two looks of `create` may vanish before it is opened, and be another's when it
+    /// is locked.
     #[test]
     fn three_writers_and_never_two_at_once() {
         let tmp = tempfile::tempdir().unwrap();

@@ -39,8 +39,8 @@ pub struct Manifest {
     pub libtorch: String,
     /// The command line of the run that wrote this manifest.
     pub argv: Vec<String>,
-    /// The job as it was asked for, every setting with its value: what runs it again. Not part of the job's identity, which is
-    /// `config` and the rest.
+    /// The job as it was asked for, every setting with its value: what runs it again. Not part of the job's identity,
+    /// which is `config` and the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Value>,
     /// Resolved settings that determine the content. Part of the job.

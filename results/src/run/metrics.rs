@@ -51,7 +51,8 @@ pub struct MetricRow {
     pub n: i64,
     /// Documents (or groups) behind it.
     pub n_clusters: i64,
-    /// As many equal, independent documents would tell as much: `(Σ m)² / Σ m²` of their sizes; 0 of what was not sampled. Finite.
+    /// As many equal, independent documents would tell as much: `(Σ m)² / Σ m²` of their sizes; 0 of what was not
+    /// sampled. Finite.
     pub n_eff: f64,
     /// Why there is no interval; none where there is one.
     pub reason: Option<String>,

@@ -1,9 +1,10 @@
 //! The run directory: the one place where this tool leaves files behind.
 //!
-//! Every file is written under a temporary name and renamed, so that a reader sees a whole file or none ([`write_atomic`]).
-//! `manifest.json` comes first with status `running` and last with status `complete` ([`Manifest`]); a repeated command finds
-//! its own job there and goes on, another job is refused with the setting that differs ([`RunDir`]). The manifest of a complete
-//! run has the checksum of every file, which is compared whenever one is read ([`read_output`]).
+//! Every file is written under a temporary name and renamed, so that a reader sees a whole file or none
+//! ([`write_atomic`]). `manifest.json` comes first with status `running` and last with status `complete`
+//! ([`Manifest`]); a repeated command finds its own job there and goes on, another job is refused with the setting that
+//! differs ([`RunDir`]). The manifest of a complete run has the checksum of every file, which is compared whenever one
+//! is read ([`read_output`]).
 
 mod atomic;
 mod compute;
@@ -20,6 +21,7 @@ mod metrics;
 mod outputs;
 mod over;
 mod parts;
+mod shown;
 mod subject;
 mod sweep;
 mod there;
@@ -37,5 +39,6 @@ pub use manifest::{
 pub use metrics::{METRICS, MetricRow, read_metrics, write_metrics, write_table};
 pub use outputs::{Output, Outputs, check_file, read_output};
 pub use over::over;
+pub use shown::{LEGEND, with_interval};
 pub use subject::{Direction, Parts, Subject, TOGETHER, basis_name};
 pub use sweep::sweep;

@@ -1,7 +1,9 @@
-//! Nothing damaged is used: the manifest of a complete run has the size and SHA-256 of every file, and who reads one compares.
+//! Nothing damaged is used: the manifest of a complete run has the size and SHA-256 of every file, and who reads one
+//! compares.
 //!
-//! A file that vouches for others stands for them: an export's manifest lists its shard markers, and each marker has the
-//! checksums of its shard. A folder without a manifest, or with one from before there were checksums, is read as it is.
+//! A file that vouches for others stands for them: an export's manifest lists its shard markers, and each marker has
+//! the checksums of its shard. A folder without a manifest, or with one from before there were checksums, is read as it
+//! is.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -12,8 +12,8 @@ fn key(row: &MetricRow) -> Key<'_> {
     (&row.subject, row.kind, &row.hook, row.layer, row.source_layer, row.horizon, &row.metric, &row.unit)
 }
 
-/// The mean of every number over the prompts that have it, each prompt counted once, with an interval over prompts; in the order in which
-/// numbers first come.
+/// The mean of every number over the prompts that have it, each prompt counted once, with an interval over prompts; in
+/// the order in which numbers first come.
 ///
 /// # Errors
 /// A number that is not finite.

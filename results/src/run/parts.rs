@@ -99,7 +99,8 @@ columns! {
     share: f64,
 }
 
-// `variant` of a push that is the mean of random ones, of a random vector beside a learnt one, and of thoughts thought anew.
+// `variant` of a push that is the mean of random ones, of a random vector beside a learnt one, and of thoughts thought
+// anew.
 const RANDOM_MEAN: &str = "random-mean";
 const RANDOM_TWIN: &str = "random-twin";
 const ANEW: &str = "anew";

@@ -126,7 +126,8 @@ impl fmt::Display for Direction {
 /// What the random directions are called together.
 pub const TOGETHER: &str = "random-mean";
 
-/// What the causal basis of a lens is called. `@` stands between subject and direction, `:` between a file and a tensor in it.
+/// What the causal basis of a lens is called. `@` stands between subject and direction, `:` between a file and a tensor
+/// in it.
 pub fn basis_name(lens: &str) -> String {
     format!("{}.cbe", lens.replace(['@', ':'], "_"))
 }

@@ -7,13 +7,15 @@ use layerscope_probes::{
     interval::{effective, jackknife},
 };
 
-/// Most blocks that are kept apart: more would narrow an interval by less than 2 % (t(31) over the normal quantile is 1.04).
+/// Most blocks that are kept apart: more would narrow an interval by less than 2 % (t(31) over the normal quantile is
+/// 1.04).
 pub const MOST_APART: usize = 32;
 
 /// Why `--interval bootstrap` gives no interval of a number whose sums are matrices.
 pub const NO_BOOTSTRAP: NoInterval = NoInterval::NotSampled("not resampled: its interval is the jackknife's");
 
-/// Documents in blocks of neighbours of about as many tokens each; where there are no more documents than blocks, each is one.
+/// Documents in blocks of neighbours of about as many tokens each; where there are no more documents than blocks, each
+/// is one.
 #[derive(Debug, Clone, Default)]
 pub struct Blocks {
     of: BTreeMap<u64, usize>,

@@ -1,4 +1,5 @@
-//! Numbers over two kinds of clusters that are crossed: documents, and items (directions) that every document tells about.
+//! Numbers over two kinds of clusters that are crossed: documents, and items (directions) that every document tells
+//! about.
 
 use layerscope_probes::{
     Estimate, Interval, Method, NoInterval,
@@ -14,8 +15,9 @@ pub type Item<const K: usize> = [f64; K];
 const FEW_ITEMS: &str = "fewer than 5 directions";
 
 impl Scores {
-    /// A function of items, each of them `K` columns, with an interval over documents and items both: how far the number would be of other
-    /// documents and other items ([`Spread::crossed`]). `n_eff` is the lesser of documents' and items'.
+    /// A function of items, each of them `K` columns, with an interval over documents and items both: how far the
+    /// number would be of other documents and other items ([`Spread::crossed`]). `n_eff` is the lesser of documents'
+    /// and items'.
     ///
     /// Of a bootstrap ([`Method::Bootstrap`]) the items stay, as in earlier versions.
     pub fn crossed<const K: usize>(&self, items: &[[usize; K]], f: impl Fn(&[Item<K>]) -> f64) -> Estimate {
@@ -119,9 +121,9 @@ mod tests {
         spearman(&items.iter().map(|[x, y]| (*x, *y)).collect::<Vec<_>>())
     }
 
-    /// Spearman's rho of a normal pair of correlation r is `6/π asin(r/2)`; noise of documents, of deviation s over n of them, takes r down to
-    /// `r / (1 + s²/n)`. Of 300 runs .95 has a standard error of .013, .94 is as good as can be asked of a rank correlation of few:
-    /// .90 to .985 is three of them.
+    /// Spearman's rho of a normal pair of correlation r is `6/π asin(r/2)`; noise of documents, of deviation s over n
+    /// of them, takes r down to `r / (1 + s²/n)`. Of 300 runs .95 has a standard error of .013, .94 is as good as can
+    /// be asked of a rank correlation of few: .90 to .985 is three of them.
     #[test]
     fn a_rank_correlation_over_directions_and_documents_is_covered() {
         for (k, n, rho, noise) in [(40, 12, 0.7, 1.0), (20, 20, 0.5, 1.0), (12, 10, 0.8, 0.3)] {

@@ -1,9 +1,10 @@
 //! Scores of a corpus: means over tokens with 95 % intervals over documents, streamed, in bounded memory.
 //!
-//! Tokens of one document are alike, so documents are what an interval leaves out or resamples ([`Intervals`]). A [`Tally`] takes the
-//! sums of one document at a time, from any batch, thread or shard; its [`Scores`] give means, intervals, and any function of the means
-//! with an interval of its own ([`Scores::contrast`]), which is how paired differences are made: both sides are without the same
-//! documents. A number over documents and directions is [`Scores::crossed`].
+//! Tokens of one document are alike, so documents are what an interval leaves out or resamples ([`Intervals`]). A
+//! [`Tally`] takes the sums of one document at a time, from any batch, thread or shard; its [`Scores`] give means,
+//! intervals, and any function of the means with an interval of its own ([`Scores::contrast`]), which is how paired
+//! differences are made: both sides are without the same documents. A number over documents and directions is
+//! [`Scores::crossed`].
 
 mod blocks;
 mod clusters;

@@ -8,8 +8,8 @@ const BLOCK: usize = 16;
 
 /// The streaming side of a bootstrap: `Σ w s` and `Σ w n` for every replicate.
 ///
-/// Memory is `8 (replicates + 1) width` bytes, whatever the corpus. The same documents in the same order give the same bits. A
-/// document costs about 110 µs at 1000 replicates of 500 columns.
+/// Memory is `8 (replicates + 1) width` bytes, whatever the corpus. The same documents in the same order give the same
+/// bits. A document costs about 110 µs at 1000 replicates of 500 columns.
 #[derive(Debug, Clone)]
 pub(super) struct Replicates {
     width: usize,

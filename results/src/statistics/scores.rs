@@ -12,7 +12,8 @@ use super::{clusters::Clusters, docs::DocSet, replicates::Replicates};
 /// Columns per tile of the table: their running sums stay in registers.
 pub(super) const TILE: usize = 16;
 
-/// The reading side of a [`super::Tally`]. Columns are those of [`super::Tally::new`]; another number is a bug and panics as an index does.
+/// The reading side of a [`super::Tally`]. Columns are those of [`super::Tally::new`]; another number is a bug and
+/// panics as an index does.
 #[derive(Debug, Clone)]
 pub struct Scores {
     /// Count group of each column.
@@ -93,8 +94,9 @@ impl Scores {
         if unit == "share" { self.share(column) } else { self.estimate(column) }
     }
 
-    /// Any function of the column means (a difference, a ratio of differences, an exponential) with its interval: `f` sees the means of
-    /// the corpus, then those without each block of documents (or of each replicate), so that differences are paired by document.
+    /// Any function of the column means (a difference, a ratio of differences, an exponential) with its interval: `f`
+    /// sees the means of the corpus, then those without each block of documents (or of each replicate), so that
+    /// differences are paired by document.
     ///
     /// There is no interval when `f` has no value there.
     pub fn contrast(&self, f: impl Fn(&dyn Fn(usize) -> f64) -> f64) -> Estimate {
@@ -106,8 +108,9 @@ impl Scores {
         self.number(&f, |estimate, spread, _| correlation(estimate, spread))
     }
 
-    /// As [`Self::contrast`], of a number that rests on a second, independent sample too, of which `f` knows nothing: its spread over
-    /// that one's `clusters` adds to that over the documents here. A bootstrap is of the documents here alone.
+    /// As [`Self::contrast`], of a number that rests on a second, independent sample too, of which `f` knows nothing:
+    /// its spread over that one's `clusters` adds to that over the documents here. A bootstrap is of the documents here
+    /// alone.
     pub fn contrast_over_two(
         &self,
         f: impl Fn(&dyn Fn(usize) -> f64) -> f64,
@@ -118,8 +121,8 @@ impl Scores {
         over_two(number, other, clusters)
     }
 
-    /// As [`Self::contrast_over_two`], of a ratio whose denominator alone rests on the second sample, `other` being the spread of the
-    /// denominator over that one: Fieller's interval ([`ratio`]).
+    /// As [`Self::contrast_over_two`], of a ratio whose denominator alone rests on the second sample, `other` being the
+    /// spread of the denominator over that one: Fieller's interval ([`ratio`]).
     pub fn ratio_over_two(
         &self,
         top: impl Fn(&dyn Fn(usize) -> f64) -> f64,

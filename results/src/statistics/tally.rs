@@ -6,9 +6,10 @@ use super::{ScoreError, clusters::Clusters, docs::DocSet, replicates::Replicates
 
 /// The streaming side: takes documents, in any order and in parts, and keeps what intervals need ([`Intervals`]).
 ///
-/// Memory is at most `8 · 512 (columns + groups)` bytes of a jackknife, `8 (replicates + 1) (columns + groups)` of a bootstrap, and a bit per
-/// document and group, whatever the corpus. Where a document's parts are cut and when [`Self::scores`] is called changes no result
-/// beyond the order of f64 additions; the same documents in the same order give the same bits.
+/// Memory is at most `8 · 512 (columns + groups)` bytes of a jackknife, `8 (replicates + 1) (columns + groups)` of a
+/// bootstrap, and a bit per document and group, whatever the corpus. Where a document's parts are cut and when
+/// [`Self::scores`] is called changes no result beyond the order of f64 additions; the same documents in the same order
+/// give the same bits.
 #[derive(Debug, Clone)]
 pub struct Tally {
     /// Count group of each column.
@@ -30,8 +31,8 @@ enum Sums {
 }
 
 impl Tally {
-    /// `columns` gives the count group of each column: its mean is the column's sum over the group's count. Groups are 0..`groups`,
-    /// such as "positions with a label" and "all positions", or bytes for nats per byte.
+    /// `columns` gives the count group of each column: its mean is the column's sum over the group's count. Groups are
+    /// 0..`groups`, such as "positions with a label" and "all positions", or bytes for nats per byte.
     ///
     /// # Errors
     /// [`ScoreError::NoSuchGroup`].

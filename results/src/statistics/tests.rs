@@ -246,8 +246,8 @@ fn a_share_stays_within_0_and_1() {
     assert_eq!(t.scores().estimate(0).interval, Err(NoInterval::Constant));
 }
 
-/// Fieller's interval of `mean(0) / mean(1)` over five documents of equal size, the denominator known to a variance of .04 from elsewhere.
-/// Without each document the means are (12 - x)/4 and (40 - y)/4; variances of the means are s²/5.
+/// Fieller's interval of `mean(0) / mean(1)` over five documents of equal size, the denominator known to a variance of
+/// .04 from elsewhere. Without each document the means are (12 - x)/4 and (40 - y)/4; variances of the means are s²/5.
 #[test]
 fn a_ratio_over_two_samples_by_hand() {
     let (top, bottom) = ([1.0, 2.0, 3.0, 4.0, 2.0], [7.0, 8.0, 8.0, 10.0, 7.0]);

@@ -28,8 +28,8 @@ pub enum KitError {
 }
 
 /// `lens` as `{meta, layers, input, tracked, topk}`: `topk[layer][position]` names the likeliest tokens, and
-/// `tracked[position][token]` has each one's probability at every layer, rounded to five digits as there. Two tokens with
-/// the same text are told apart by their ids, `text#id`.
+/// `tracked[position][token]` has each one's probability at every layer, rounded to five digits as there. Two tokens
+/// with the same text are told apart by their ids, `text#id`.
 ///
 /// # Errors
 /// [`KitError`]; tokens must have been followed wherever they are among the likeliest.

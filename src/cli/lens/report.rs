@@ -11,8 +11,8 @@ use super::super::{
 
 const HIDDEN: &str = "cross-entropy of the token behind the mask, nats";
 
-/// CE, KL and agreement by layer and lens; of future lenses the accuracy by layer and horizon, beside their baselines. `hidden` says
-/// that the true tokens are behind masks.
+/// CE, KL and agreement by layer and lens; of future lenses the accuracy by layer and horizon, beside their baselines.
+/// `hidden` says that the true tokens are behind masks.
 pub(crate) fn layers(rows: &[MetricRow], hidden: bool) -> String {
     let mut subjects: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|r| r.kind.is_read() && r.horizon == 1) {

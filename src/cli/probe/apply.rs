@@ -17,7 +17,8 @@ use crate::cli::{
 
 /// Score other labelled data with saved probes
 ///
-/// Nothing is fitted: `probe sweep` writes RUN/probes, and this reads them on the data at hand, at the layers they were fitted on.
+/// Nothing is fitted: `probe sweep` writes RUN/probes, and this reads them on the data at hand, at the layers they were
+/// fitted on.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]

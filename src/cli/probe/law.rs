@@ -22,8 +22,8 @@ use crate::cli::{
 
 /// Regress the next token's id on every layer's states, and fit the decay of what is left over
 ///
-/// After He and Su (2024), with held-out residuals, intervals over documents, and controls: ids shuffled, the token itself, its
-/// neighbours, and one regression for all layers.
+/// After He and Su (2024), with held-out residuals, intervals over documents, and controls: ids shuffled, the token
+/// itself, its neighbours, and one regression for all layers.
 #[derive(Debug, Args)]
 pub(crate) struct LawArgs {
     #[command(flatten)]

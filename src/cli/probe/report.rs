@@ -30,8 +30,8 @@ const COLUMNS: [(&str, &str); 12] = [
     ("p_value_corrected", "p corrected"),
 ];
 
-/// A table per probe and hook of the rows of a kind, a row per layer; a star marks layers that cannot be told from the best.
-/// Baselines below.
+/// A table per probe and hook of the rows of a kind, a row per layer; a star marks layers that cannot be told from the
+/// best. Baselines below.
 pub(super) fn table(rows: &[MetricRow], kind: RowKind) -> String {
     let mut text = String::new();
     let probes = || rows.iter().filter(|r| r.kind == kind);
@@ -96,8 +96,8 @@ fn interval(lower: Option<f64>, upper: Option<f64>) -> String {
     lower.zip(upper).map_or_else(String::new, |(lower, upper)| format!(" [{lower:.3}, {upper:.3}]"))
 }
 
-/// The layer that validation rows chose, with its value on test rows; the best one there, with what is left of its value after
-/// having been chosen.
+/// The layer that validation rows chose, with its value on test rows; the best one there, with what is left of its
+/// value after having been chosen.
 pub(super) fn summaries(summaries: &[Summary], output: Output) {
     for s in summaries {
         output.note(format!(

@@ -7,7 +7,8 @@ use layerscope::job::{Job as _, intervene::Steer};
 
 use super::{args::OutputArgs, exit::Failure, output::Output};
 
-/// Add a direction to the residual stream at every layer and strength, and measure what follows beside random directions
+/// Add a direction to the residual stream at every layer and strength, and measure what follows beside random
+/// directions
 #[derive(Debug, Args)]
 pub(crate) struct SteerArgs {
     #[command(flatten)]

@@ -21,7 +21,8 @@ pub enum Change {
     Add(Tensor),
     /// This vector.
     Replace(Tensor),
-    /// Minus the projection on the span of directions that are orthonormal rows: `[k, width]`, or `[.., 1, width]` by head.
+    /// Minus the projection on the span of directions that are orthonormal rows: `[k, width]`, or `[.., 1, width]` by
+    /// head.
     ProjectOut(Tensor),
 }
 

@@ -85,8 +85,8 @@ impl EditSpec {
         })
     }
 
-    /// `width`, the same flat, one for all heads, or every head's where only some are edited. Dimensions of 1 in front, such as
-    /// those of one exported row, say nothing.
+    /// `width`, the same flat, one for all heads, or every head's where only some are edited. Dimensions of 1 in front,
+    /// such as those of one exported row, say nothing.
     fn vector(&self, file: &str, width: &[i64], heads: Option<i64>) -> Result<Tensor, EditError> {
         let (tensor, path) = self.read(file)?;
         let shape = tensor.size();

@@ -24,8 +24,8 @@ use crate::results::draw::derangement;
 pub enum EditPositions {
     /// All of the prompt; every generated one too where edits go on.
     All,
-    /// These, counted from 0; negative ones from the end of the prompt, -1 its last. Where edits go on during generation, -1
-    /// is every newest token.
+    /// These, counted from 0; negative ones from the end of the prompt, -1 its last. Where edits go on during
+    /// generation, -1 is every newest token.
     List(Vec<i64>),
 }
 
@@ -85,8 +85,8 @@ impl Edits {
         self.edits.iter().any(|edit| matches!(edit.change, Change::Resample))
     }
 
-    /// A tap for one batch of sequences: the first pass it sees is the prompt, later ones go on from there, whether they start
-    /// over or use a cache.
+    /// A tap for one batch of sequences: the first pass it sees is the prompt, later ones go on from there, whether
+    /// they start over or use a cache.
     pub fn tap(&self) -> EditTap<'_> {
         EditTap { edits: self, prompt: None, start: 0, visits: BTreeMap::new(), means: BTreeMap::new() }
     }

@@ -17,8 +17,8 @@ use crate::{
 /// A context is a state of T and what led to it: with BOS alone there is nothing to read.
 const LEAST: usize = 2;
 
-/// `count` contexts drawn from `windows` (unpacked), every token but the first of a window as likely as any other; which ones
-/// depends on (seed, document, place) only. In reading order.
+/// `count` contexts drawn from `windows` (unpacked), every token but the first of a window as likely as any other;
+/// which ones depends on (seed, document, place) only. In reading order.
 ///
 /// # Errors
 /// [`FutureError::NoContexts`].
@@ -44,8 +44,8 @@ fn start(window: &Window, len: usize) -> Window {
     Window { ids: window.ids[..len].to_vec(), segments: segments.into_iter().collect() }
 }
 
-/// Contexts that are whole texts, one per row of a data file: T is the last token. Of a longer one the last `seq_len` tokens
-/// are kept, BOS in front of them where the tokenizer puts one.
+/// Contexts that are whole texts, one per row of a data file: T is the last token. Of a longer one the last `seq_len`
+/// tokens are kept, BOS in front of them where the tokenizer puts one.
 #[derive(Debug)]
 pub struct Rows<'a> {
     /// Data files.
@@ -119,8 +119,9 @@ pub(super) fn document(context: &Window) -> u64 {
     context.segments.first().map_or(0, |s| s.doc_id)
 }
 
-/// For every context another one, of another document, each taken once: documents in an order drawn from the seed, their
-/// contexts one after the other, and everybody takes from as many places further on as the largest document has contexts.
+/// For every context another one, of another document, each taken once: documents in an order drawn from the seed,
+/// their contexts one after the other, and everybody takes from as many places further on as the largest document has
+/// contexts.
 ///
 /// # Errors
 /// [`FutureError::NoDerangement`] when one document has more than half of the contexts.

@@ -32,9 +32,9 @@ pub fn free(
     free_at(model, vocab, (prompt, &[prompt.tokens() - 1]), layer, state, steps, batch_tokens)
 }
 
-/// Puts `state [rows, d_model]` into a prompt at `places` and `layer` and lets the network go on greedily by `steps` tokens out of
-/// the first `vocab`, in passes of about `batch_tokens`. Without a cache: every pass runs the prompt anew and applies the
-/// transplant anew.
+/// Puts `state [rows, d_model]` into a prompt at `places` and `layer` and lets the network go on greedily by `steps`
+/// tokens out of the first `vocab`, in passes of about `batch_tokens`. Without a cache: every pass runs the prompt anew
+/// and applies the transplant anew.
 ///
 /// # Errors
 /// As [`transplant_at`].

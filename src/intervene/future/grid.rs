@@ -27,9 +27,9 @@ impl GridCell {
     }
 }
 
-/// `tokens` tokens for every layer that has a prompt (rows, ascending) and every position of `ids` (columns), as in the Future Lens
-/// demonstration: the first token is the logit lens's, the others are what the network goes on with when the state stands in the
-/// prompt, after a first token of its own that is not shown. Tokens are of the first `vocab`.
+/// `tokens` tokens for every layer that has a prompt (rows, ascending) and every position of `ids` (columns), as in the
+/// Future Lens demonstration: the first token is the logit lens's, the others are what the network goes on with when
+/// the state stands in the prompt, after a first token of its own that is not shown. Tokens are of the first `vocab`.
 ///
 /// # Errors
 /// As [`free`].
@@ -73,7 +73,8 @@ mod tests {
 
     use super::*;
 
-    /// The last layer's next token is the model's, at every position; and a cell is what `free` says of that state alone.
+    /// The last layer's next token is the model's, at every position; and a cell is what `free` says of that state
+    /// alone.
     #[test]
     fn cells_are_the_models_own_at_the_last_layer() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gpt2-alice-8l");

@@ -1,17 +1,18 @@
-//! The future lens's causal methods: put a state into another prompt and see what the network says of the tokens after it
-//! (Pal et al. 2023, arXiv 2311.04897).
+//! The future lens's causal methods: put a state into another prompt and see what the network says of the tokens after
+//! it (Pal et al. 2023, arXiv 2311.04897).
 //!
 //! ```text
 //! source:  x_1 … x_T            h = the stream entering block l at T
 //! prompt:  p_1 … p_M y_1 … y_N  the stream entering block l at M becomes h; read at the last position
 //! ```
 //!
-//! Horizon `k = N + 1` predicts the token at `T + k`. The targets are the model's own greedy continuation `y_1 …` of the source,
-//! and `y_1 … y_N` are fed after the prompt ([`Sources`]). A prompt is words or learned vectors ([`Prompt`], [`train`]).
+//! Horizon `k = N + 1` predicts the token at `T + k`. The targets are the model's own greedy continuation `y_1 …` of
+//! the source, and `y_1 … y_N` are fed after the prompt ([`Sources`]). A prompt is words or learned vectors
+//! ([`Prompt`], [`train`]).
 //!
-//! A fed prompt says something of the future even when the state is no good: the fed tokens are in plain sight. So every
-//! number has its controls (the paper has none): no transplant, the mean state, and a state of another document. What counts
-//! is the difference from the last ([`Table`]).
+//! A fed prompt says something of the future even when the state is no good: the fed tokens are in plain sight. So
+//! every number has its controls (the paper has none): no transplant, the mean state, and a state of another document.
+//! What counts is the difference from the last ([`Table`]).
 
 mod contexts;
 mod error;

@@ -64,8 +64,8 @@ pub fn fits(tokens: usize, horizons: usize, context: usize) -> Result<(), Future
     if tokens + fed > context { Err(FutureError::NoRoom { prompt: tokens, fed, context }) } else { Ok(()) }
 }
 
-/// Runs `prompt` and `fed [rows, N]` (i64) with `state [rows, d_model]` in place of the stream entering block `layer` at the
-/// prompt's last position (none: nothing is replaced). Returns what leaves the last block from that position on,
+/// Runs `prompt` and `fed [rows, N]` (i64) with `state [rows, d_model]` in place of the stream entering block `layer`
+/// at the prompt's last position (none: nothing is replaced). Returns what leaves the last block from that position on,
 /// `[rows, N + 1, d_model]`.
 ///
 /// Differentiable in a soft prompt and in the state where the thread records gradients.

@@ -22,15 +22,17 @@ pub struct Recipe {
 }
 
 impl Default for Recipe {
-    /// The paper's (10 tokens, N(0, 0.02²), decay 1e-5, batches of 8, one epoch) but for the rate: its 5e-4 is for 1250 steps of a
-    /// large model; small ones get further with 5e-3 in 300 steps (held-out KL 1.07 against 1.19; see `docs/future.md`).
+    /// The paper's (10 tokens, N(0, 0.02²), decay 1e-5, batches of 8, one epoch) but for the rate: its 5e-4 is for 1250
+    /// steps of a large model; small ones get further with 5e-3 in 300 steps (held-out KL 1.07 against 1.19; see
+    /// `docs/future.md`).
     fn default() -> Self {
         Self { tokens: 10, init_std: 0.02, rate: 5e-3, decay: 1e-5, batch: 8, epochs: 1 }
     }
 }
 
 impl Recipe {
-    /// Where the prompt `[tokens, d_model]` of a cell begins, f32 on the CPU: normal numbers drawn from (seed, layer, horizon).
+    /// Where the prompt `[tokens, d_model]` of a cell begins, f32 on the CPU: normal numbers drawn from (seed, layer,
+    /// horizon).
     pub fn init(&self, d_model: usize, (layer, horizon): (usize, usize), seed: u64) -> Tensor {
         let key = draw(seed, layer as u64, horizon as u64);
         let n = (self.tokens * d_model) as u64;

@@ -5,8 +5,8 @@ use tch::Tensor;
 
 use super::FutureError;
 
-/// The metrics of every reading with their units, under the names that `lens eval` has for them; the reference token is the
-/// model's own greedy one. `surprisal` is `-log p_model` of the reading's first token, `kl` is KL(model ‖ reading).
+/// The metrics of every reading with their units, under the names that `lens eval` has for them; the reference token is
+/// the model's own greedy one. `surprisal` is `-log p_model` of the reading's first token, `kl` is KL(model ‖ reading).
 pub const METRICS: [(&str, &str); 5] = [
     ("precision_at_1", "share"),
     ("precision_at_5", "share"),

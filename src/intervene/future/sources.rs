@@ -29,8 +29,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Runs `contexts` and continues them greedily by `horizons` tokens out of the first `vocab` of the vocabulary. `stage`
-    /// counts their tokens.
+    /// Runs `contexts` and continues them greedily by `horizons` tokens out of the first `vocab` of the vocabulary.
+    /// `stage` counts their tokens.
     ///
     /// # Errors
     /// When a context and its continuation are longer than the model's context, or a state is not finite.

@@ -8,7 +8,8 @@ use tch::Tensor;
 use super::{FutureError, Prompt, free};
 use crate::model::Model;
 
-/// A token ahead, for the states of one prompt only: what the network was led to, layer by layer, before the final norm.
+/// A token ahead, for the states of one prompt only: what the network was led to, layer by layer, before the final
+/// norm.
 #[derive(Debug)]
 pub struct Spoken {
     name: String,
@@ -18,9 +19,9 @@ pub struct Spoken {
 }
 
 impl Spoken {
-    /// One per token, `horizons` of them: the first is the logit lens of the state, the others are what the network goes on
-    /// with when the state stands in the prompt of its layer, free-running, after a first token of its own, as in
-    /// [`grid`](super::grid). `states [seq, d_model]` and `prompts` are by layer.
+    /// One per token, `horizons` of them: the first is the logit lens of the state, the others are what the network
+    /// goes on with when the state stands in the prompt of its layer, free-running, after a first token of its own, as
+    /// in [`grid`](super::grid). `states [seq, d_model]` and `prompts` are by layer.
     ///
     /// # Errors
     /// As [`free`].

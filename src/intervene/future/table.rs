@@ -144,7 +144,8 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Reads the states of `layer` with a linear map straight to the logits of `horizon` (`W_U` times a map to normalised states). Blind.
+    /// Reads the states of `layer` with a linear map straight to the logits of `horizon` (`W_U` times a map to
+    /// normalised states). Blind.
     ///
     /// # Errors
     /// When the layer was not kept, or the map does not fit the states.
@@ -164,8 +165,9 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Puts the states of each of `layers` into a prompt, as `controls` say, and reads at `horizons`. Several calls with one subject
-    /// are averaged row by row; the context's own states are recorded under the prompt's number as well.
+    /// Puts the states of each of `layers` into a prompt, as `controls` say, and reads at `horizons`. Several calls
+    /// with one subject are averaged row by row; the context's own states are recorded under the prompt's number as
+    /// well.
     ///
     /// # Errors
     /// When a layer was not kept, or what the network says.
@@ -255,8 +257,8 @@ impl<'a> Table<'a> {
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 
-    /// Every number with its interval over documents, the baselines counted on `contexts`, and of prompts that were shuffled the
-    /// `information` in the state: precision at 1 above the shuffled control, and KL below it.
+    /// Every number with its interval over documents, the baselines counted on `contexts`, and of prompts that were
+    /// shuffled the `information` in the state: precision at 1 above the shuffled control, and KL below it.
     ///
     /// # Errors
     /// When a number is not finite.

@@ -35,8 +35,8 @@ pub struct Trained {
 /// Contexts of a pass when nothing is trained.
 const AT_ONCE: usize = 128;
 
-/// Mean over rows of `KL(p ‖ q)` in nats, of last-layer states `[rows, d_model]` before the final norm, over the first `vocab`
-/// tokens. Differentiable in `q`.
+/// Mean over rows of `KL(p ‖ q)` in nats, of last-layer states `[rows, d_model]` before the final norm, over the first
+/// `vocab` tokens. Differentiable in `q`.
 ///
 /// # Errors
 /// When shapes do not fit.
@@ -88,8 +88,8 @@ fn held_out(
     if mean.is_finite() { Ok(mean) } else { Err(FutureError::NotFinite { what: "the loss", layer, horizon }) }
 }
 
-/// Trains the prompt of one cell on `sources` and measures it on `held`, contexts of other documents. What comes out depends on
-/// the seed, the cell and the sources alone. `stage` counts steps.
+/// Trains the prompt of one cell on `sources` and measures it on `held`, contexts of other documents. What comes out
+/// depends on the seed, the cell and the sources alone. `stage` counts steps.
 ///
 /// # Errors
 /// [`FutureError::Interrupted`], a loss that is not finite, or what the network says.

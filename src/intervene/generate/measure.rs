@@ -48,8 +48,8 @@ pub fn measure(model: &Model, prompt: &Prompt, generated: &Generated) -> Result<
     })
 }
 
-/// Means over prompts by step (`horizon` 1 is the first new token), with intervals over prompts where there are several;
-/// prompts that have ended are left out. `ce` and `kl` only where something was `edited`.
+/// Means over prompts by step (`horizon` 1 is the first new token), with intervals over prompts where there are
+/// several; prompts that have ended are left out. `ce` and `kl` only where something was `edited`.
 ///
 /// # Errors
 /// When a number is not finite.

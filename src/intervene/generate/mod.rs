@@ -1,8 +1,8 @@
 //! Generation: a prompt goes on, token by token, past the same taps as any other pass.
 //!
-//! A tap sees the prompt's pass; what it changed there stays in the keys and values that later tokens read, and later passes
-//! go by without it ([`TapSteps::Prompt`]), or it sees them too ([`TapSteps::All`]). With a cache and without one the tokens
-//! are the same.
+//! A tap sees the prompt's pass; what it changed there stays in the keys and values that later tokens read, and later
+//! passes go by without it ([`TapSteps::Prompt`]), or it sees them too ([`TapSteps::All`]). With a cache and without
+//! one the tokens are the same.
 
 mod error;
 mod measure;

@@ -5,8 +5,8 @@ use tch::{TchError, Tensor};
 use crate::hook::{HookPoint, Tap, TapError};
 use crate::intervene::edits::is_square;
 
-/// Shows a tap the prompt's positions of a pass that goes beyond them, so that a pass over the whole sequence repeats what a
-/// cache would keep.
+/// Shows a tap the prompt's positions of a pass that goes beyond them, so that a pass over the whole sequence repeats
+/// what a cache would keep.
 pub(super) struct PromptOnly<'a> {
     tap: &'a mut dyn Tap,
     prompt: usize,

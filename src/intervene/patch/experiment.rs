@@ -49,8 +49,8 @@ pub struct Experiment<'a> {
     pub direction: Direction,
     /// The token that the clean prompt calls for; none: what the model says.
     pub answer: Option<i64>,
-    /// The token it is compared with; none: what the model says of the corrupted prompt, or the clean prompt's second choice where that
-    /// is the answer.
+    /// The token it is compared with; none: what the model says of the corrupted prompt, or the clean prompt's second
+    /// choice where that is the answer.
     pub foil: Option<i64>,
     /// About how many tokens go through the network at once.
     pub batch_tokens: usize,
@@ -74,8 +74,8 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// A measure on the scale where the corrupted run is 0 and the clean one is 1; none where the two hardly differ (by less than
-    /// 1e-6).
+    /// A measure on the scale where the corrupted run is 0 and the clean one is 1; none where the two hardly differ (by
+    /// less than 1e-6).
     pub fn effect(&self, measure: usize, value: f64) -> Option<f64> {
         let (clean, corrupted) = (self.clean[measure], self.corrupted[measure]);
         ((clean - corrupted).abs() > 1e-6).then(|| (value - corrupted) / (clean - corrupted))
@@ -137,8 +137,8 @@ impl Experiment<'_> {
         0..self.model.spec().n_layers + usize::from(hook == BlockHook::ResidPre)
     }
 
-    /// Patches every position by itself at every one of `layers` (those the hook has). Attention and MLP outputs are patched over
-    /// `window` layers around each. `stage` counts layers.
+    /// Patches every position by itself at every one of `layers` (those the hook has). Attention and MLP outputs are
+    /// patched over `window` layers around each. `stage` counts layers.
     ///
     /// # Errors
     /// What the network says, or [`PatchError::Interrupted`].
@@ -261,8 +261,8 @@ fn mask(sets: &[Vec<i64>], samples: i64, seq: i64) -> Tensor {
     Tensor::from_slice(&all).view([-1, seq, 1])
 }
 
-/// Causal tracing's corruption: normal noise on the embeddings at `places`, `scale` times the standard deviation of the numbers of those
-/// embeddings; `[samples, seq, d_model]`, drawn from the seed.
+/// Causal tracing's corruption: normal noise on the embeddings at `places`, `scale` times the standard deviation of the
+/// numbers of those embeddings; `[samples, seq, d_model]`, drawn from the seed.
 ///
 /// # Errors
 /// When a position is not there, or the network fails.

@@ -62,7 +62,8 @@ fn same_shape(new: Tensor, old: &Tensor) -> Result<Tensor, TchError> {
     Err(TchError::Shape(format!("{:?} is put in where the run has {:?}", new.size(), old.size())))
 }
 
-/// The points of `hook` that one cell of a heat map patches: its layer, of attention and MLP with the `window` around it.
+/// The points of `hook` that one cell of a heat map patches: its layer, of attention and MLP with the `window` around
+/// it.
 pub(super) fn points(hook: BlockHook, layer: usize, window: usize, n_layers: usize) -> Vec<HookPoint> {
     if hook == BlockHook::ResidPre {
         return vec![HookPoint::Block(layer, hook)];

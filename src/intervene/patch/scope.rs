@@ -10,8 +10,8 @@ use crate::{
     sources::text::Tokenizer,
 };
 
-/// The targets that the papers use: token identity and description of Patchscopes (sections 4.1 and 4.3), the instruction of `SelfIE`
-/// (Chen et al. 2024, arXiv 2403.10949).
+/// The targets that the papers use: token identity and description of Patchscopes (sections 4.1 and 4.3), the
+/// instruction of `SelfIE` (Chen et al. 2024, arXiv 2403.10949).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -69,7 +69,8 @@ pub struct TargetPrompt {
 }
 
 impl TargetPrompt {
-    /// `text` in the model's tokens; a state takes the place of `placeholder` wherever it occurs, by default of the last token.
+    /// `text` in the model's tokens; a state takes the place of `placeholder` wherever it occurs, by default of the
+    /// last token.
     ///
     /// # Errors
     /// When the text has no tokens, or the placeholder does not occur.
@@ -108,8 +109,8 @@ pub struct Inspected {
     pub first: Tensor,
 }
 
-/// Puts every row of `states [rows, d_model]` into `target` at `layer` and lets the model answer by `steps` tokens (at least one) out of
-/// the first `vocab`. The patch is of the prompt alone, and stays while the answer grows.
+/// Puts every row of `states [rows, d_model]` into `target` at `layer` and lets the model answer by `steps` tokens (at
+/// least one) out of the first `vocab`. The patch is of the prompt alone, and stays while the answer grows.
 ///
 /// # Errors
 /// When the target and the answer do not fit the context, or the layer is not there.

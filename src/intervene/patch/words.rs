@@ -3,7 +3,8 @@
 use super::PatchError;
 use crate::sources::text::Tokenizer;
 
-/// The ids of `text`, BOS as the tokenizer puts it, and the positions of the tokens that hold any byte of an occurrence of `part`.
+/// The ids of `text`, BOS as the tokenizer puts it, and the positions of the tokens that hold any byte of an occurrence
+/// of `part`.
 ///
 /// # Errors
 /// [`PatchError::NotThere`] when it does not occur.

@@ -1,8 +1,8 @@
 //! Blocks in another order, and what becomes of the prediction: every schedule against the model as it is, in one pass.
 //!
-//! The stream that enters a block, and the one that leaves the last, is read out by the logit lens, and by others, as in
-//! [`evaluate`](crate::lens::evaluate); the teacher is always the model as it is. So the row of layer L is the prediction under the
-//! schedule itself, and the rows below say what later blocks repair.
+//! The stream that enters a block, and the one that leaves the last, is read out by the logit lens, and by others, as
+//! in [`evaluate`](crate::lens::evaluate); the teacher is always the model as it is. So the row of layer L is the
+//! prediction under the schedule itself, and the rows below say what later blocks repair.
 
 mod parse;
 mod sets;
@@ -52,7 +52,8 @@ pub struct Comparison<'a> {
     n_layers: usize,
 }
 
-/// Where each schedule is read: the stream entering those of `layers` that it runs, and the one that leaves the last block.
+/// Where each schedule is read: the stream entering those of `layers` that it runs, and the one that leaves the last
+/// block.
 pub fn points(schedules: &[Named], layers: &[usize], n_layers: usize) -> Vec<Vec<HookPoint>> {
     let of = |named: &Named| {
         let run: Vec<usize> = named.schedule.blocks().collect();
@@ -111,8 +112,8 @@ impl<'a> Comparison<'a> {
         self.evaluations.iter_mut().try_for_each(|evaluation| evaluation.add_text(windows, clusters))
     }
 
-    /// Every number with its interval, under the schedule's name, of other lenses than the logit lens under `SCHEDULE|LENS`; the
-    /// model as it is comes last.
+    /// Every number with its interval, under the schedule's name, of other lenses than the logit lens under
+    /// `SCHEDULE|LENS`; the model as it is comes last.
     pub fn finish(&mut self) -> Vec<MetricRow> {
         let (mut rows, mut own) = (Vec::new(), Vec::new());
         for (named, evaluation) in self.schedules.iter().zip(&mut self.evaluations) {

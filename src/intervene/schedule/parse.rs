@@ -1,9 +1,9 @@
 //! Schedules in words.
 //!
-//! A list of steps: blocks `3`, ranges `2-5` (`5-2` runs backwards), side by side `[2-5]` or `[1|3|4]` (the mean of their
-//! outputs; with `+` behind it, what each adds is summed), several steps `(…)`, any of them `x3` times; `none` runs nothing.
-//! Or a change of the model's own order: `skip:3,5`, `swap:2,4`, `reverse:2-5`, `shuffle:2-5`, `parallel:2-5`, `loop:2-5x3`,
-//! `loop-parallel:2-5x3`.
+//! A list of steps: blocks `3`, ranges `2-5` (`5-2` runs backwards), side by side `[2-5]` or `[1|3|4]` (the mean of
+//! their outputs; with `+` behind it, what each adds is summed), several steps `(…)`, any of them `x3` times; `none`
+//! runs nothing. Or a change of the model's own order: `skip:3,5`, `swap:2,4`, `reverse:2-5`, `shuffle:2-5`,
+//! `parallel:2-5`, `loop:2-5x3`, `loop-parallel:2-5x3`.
 
 use std::ops::RangeInclusive;
 

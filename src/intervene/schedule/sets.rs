@@ -15,8 +15,8 @@ pub fn deletions(n_layers: usize) -> Result<Vec<Named>, ScheduleError> {
     (0..n_layers).map(|block| named(format!("skip:{block}"), n_layers, 0)).collect()
 }
 
-/// The middle blocks, all but the first and the last `margin`: skipped, one of them in place of each, backwards, shuffled,
-/// side by side, and side by side three times (Sun et al. 2024, "Transformer Layers as Painters").
+/// The middle blocks, all but the first and the last `margin`: skipped, one of them in place of each, backwards,
+/// shuffled, side by side, and side by side three times (Sun et al. 2024, "Transformer Layers as Painters").
 ///
 /// # Errors
 /// When fewer than two blocks are left between the margins.

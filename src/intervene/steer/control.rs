@@ -39,9 +39,10 @@ impl Measure {
     }
 }
 
-/// Of every layer and length of push, over the random directions: the mean with an interval over directions and documents, the least
-/// and the most. Of every other setting: its rank by size among the random ones (1: none is as large), and the probability that a random
-/// direction's rank is no worse, `(1 + as large)/(1 + random)` (Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9).
+/// Of every layer and length of push, over the random directions: the mean with an interval over directions and
+/// documents, the least and the most. Of every other setting: its rank by size among the random ones (1: none is as
+/// large), and the probability that a random direction's rank is no worse, `(1 + as large)/(1 + random)` (Phipson &
+/// Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9).
 ///
 /// A random direction is as likely as its opposite, so that pushes to the one side stand for both.
 pub(super) fn control(

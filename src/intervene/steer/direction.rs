@@ -44,7 +44,8 @@ impl Direction {
         Ok(Self { name, random: false, vectors })
     }
 
-    /// A direction drawn evenly from all, another one at every layer of `layers`; the same for the same seed and number.
+    /// A direction drawn evenly from all, another one at every layer of `layers`; the same for the same seed and
+    /// number.
     pub fn random(number: usize, layers: &[usize], d_model: usize, seed: u64) -> Self {
         let vector = |layer: usize| {
             let normals: Vec<f64> =

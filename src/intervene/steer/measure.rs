@@ -183,8 +183,9 @@ impl<'a> Sweep<'a> {
         Ok(toward.iter().zip(away).map(|(a, b)| a - b).collect())
     }
 
-    /// Every number with its interval: of each setting under `NAME@+0.5`, of each direction and layer the line through its
-    /// responses, of the random directions together and of the others' places among them, and of the model as it is.
+    /// Every number with its interval: of each setting under `NAME@+0.5`, of each direction and layer the line through
+    /// its responses, of the random directions together and of the others' places among them, and of the model as it
+    /// is.
     pub fn finish(&mut self) -> Vec<MetricRow> {
         let (directions, settings, contrast) = (self.directions, self.settings, self.contrast.is_some());
         let lengths = self.lengths;

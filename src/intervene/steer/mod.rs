@@ -7,9 +7,10 @@
 //! -> KL(model ‖ steered), agreement, cross-entropy, and the logit difference of two tokens, on neutral text
 //! ```
 //!
-//! Random directions of the same length are the least that a result has to beat (*The Rogue Scalpel*, 2509.22067): a large
-//! enough push changes any model. Every setting is ranked among twenty of them. The response is the change of the logit difference; whether it grows in proportion to
-//! the strength is said by the slope and Pearson's r of a line through the origin and the strengths (*Words in Motion*,
+//! Random directions of the same length are the least that a result has to beat (*The Rogue Scalpel*, 2509.22067): a
+//! large enough push changes any model. Every setting is ranked among twenty of them. The response is the change of the
+//! logit difference; whether it grows in proportion to the strength is said by the slope and Pearson's r of a line
+//! through the origin and the strengths (*Words in Motion*,
 //! 2406.11624), with intervals over documents.
 
 mod control;

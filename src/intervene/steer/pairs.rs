@@ -1,4 +1,5 @@
-//! Directions from pairs of texts that differ in one thing: the mean of their differences, and its first principal component.
+//! Directions from pairs of texts that differ in one thing: the mean of their differences, and its first principal
+//! component.
 
 use std::path::Path;
 
@@ -34,8 +35,8 @@ pub struct Differences {
     pub layer: usize,
     /// Mean of positive less negative, `[d_model]`, f64 (Rimsky et al. 2024, 2312.06681).
     pub mean: Tensor,
-    /// First principal component of the differences, which are not centred, as each could as well have the other sign; it
-    /// points where the mean does (Zou et al. 2023, 2310.01405). `[d_model]`, f64.
+    /// First principal component of the differences, which are not centred, as each could as well have the other sign;
+    /// it points where the mean does (Zou et al. 2023, 2310.01405). `[d_model]`, f64.
     pub pca: Tensor,
     /// The share of the differences' squared length that lies along it.
     pub explained: f64,

@@ -9,8 +9,8 @@ use crate::{
     results::statistics::{Estimate, Scores},
 };
 
-/// For every direction that is no control (these are pushed to one side only) and layer with two strengths or more: slope (through the origin, where the model as it is lies) and
-/// Pearson's r of the response.
+/// For every direction that is no control (these are pushed to one side only) and layer with two strengths or more:
+/// slope (through the origin, where the model as it is lies) and Pearson's r of the response.
 pub(super) fn lines(directions: &[Direction], settings: &[Setting], scores: &Scores) -> Vec<MetricRow> {
     let mut rows = Vec::new();
     for (d, of) in directions.iter().enumerate().filter(|(_, of)| !of.random) {

@@ -1,4 +1,5 @@
-//! Latent steering vectors: what has to be added to a layer's stream for the model to say a given sentence (Subramani et al. 2022,
+//! Latent steering vectors: what has to be added to a layer's stream for the model to say a given sentence (Subramani
+//! et al. 2022,
 //! 2205.05124).
 
 use std::{collections::BTreeMap, ops::ControlFlow};
@@ -75,12 +76,12 @@ impl Tap for Pushes {
 }
 
 impl Sentence<'_> {
-    /// Learns a vector for every layer, all in one batch: rows of a batch do not see each other. The same sentence gives the
-    /// same vectors. `stage` counts steps.
+    /// Learns a vector for every layer, all in one batch: rows of a batch do not see each other. The same sentence
+    /// gives the same vectors. `stage` counts steps.
     ///
     /// # Errors
-    /// [`SteerError::Sentence`]: fewer than two tokens, or a loss that is not finite; [`SteerError::Interrupted`]; what the
-    /// network says.
+    /// [`SteerError::Sentence`]: fewer than two tokens, or a loss that is not finite; [`SteerError::Interrupted`]; what
+    /// the network says.
     pub fn learn(&self, model: &Model, recipe: Recipe, stage: &Underway<'_>) -> Result<Learnt, SteerError> {
         if self.ids.len() < 2 {
             return Err(self.wrong("it needs a token to say after the first".into()));
@@ -128,7 +129,8 @@ impl Sentence<'_> {
         Tensor::stack(&rows, 0) * learnt.lengths().unsqueeze(1)
     }
 
-    /// What `units [layers, d_model]` stand for: a coordinate of 1 is as large as one of the layer's stream typically is.
+    /// What `units [layers, d_model]` stand for: a coordinate of 1 is as large as one of the layer's stream typically
+    /// is.
     fn scaled(&self, units: &Tensor) -> Tensor {
         let root = (units.size()[1] as f64).sqrt();
         let scales: Vec<f64> = self.layers.iter().map(|layer| self.lengths[*layer] / root).collect();
@@ -173,7 +175,8 @@ impl Sentence<'_> {
         SteerError::Sentence { name: self.name.to_owned(), reason }
     }
 
-    /// `ce`, `recovered` and `push_length` (in mean lengths of the stream) by layer, of what was learnt and of its control.
+    /// `ce`, `recovered` and `push_length` (in mean lengths of the stream) by layer, of what was learnt and of its
+    /// control.
     pub fn rows(&self, learnt: &Learnt, control: &Learnt) -> Vec<MetricRow> {
         let twin = Parts::RandomTwin { of: self.name.to_owned() };
         let kinds = [
@@ -213,8 +216,8 @@ impl Learnt {
     }
 }
 
-/// Means over sentences of their rows, with intervals over sentences: of subjects `sentences` and `sentences-random`. Nothing of one
-/// sentence.
+/// Means over sentences of their rows, with intervals over sentences: of subjects `sentences` and `sentences-random`.
+/// Nothing of one sentence.
 ///
 /// # Errors
 /// A number that is not finite.

@@ -209,7 +209,8 @@ fn ranks_by_hand() {
     assert_eq!(rank(1.0, &[]), (1.0, 1.0));
 }
 
-/// Six random directions on six windows: their mean, range and interval, and the rank of another one, from the rows of each.
+/// Six random directions on six windows: their mean, range and interval, and the rank of another one, from the rows of
+/// each.
 #[test]
 fn a_direction_is_ranked_among_random_ones() {
     let golden = Golden::in_kind("llama", Kind::Float);

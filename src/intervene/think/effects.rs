@@ -189,7 +189,8 @@ impl<'a> Effects<'a> {
     }
 }
 
-/// A batch's prompts and true answers as tensors; answers that are shorter than others are filled up, and the filling is left out.
+/// A batch's prompts and true answers as tensors; answers that are shorter than others are filled up, and the filling
+/// is left out.
 struct Questions {
     /// `[rows, P]`.
     ids: Tensor,

@@ -71,7 +71,8 @@ impl Embeddings {
         Ok(Tensor::f_embedding(&self.vectors, &ids.to_device(self.vectors.device()), -1, false, false)?)
     }
 
-    /// The `k` embeddings of largest cosine with each of `x [rows, d_model]`, with their cosines; 0 for a vector without length.
+    /// The `k` embeddings of largest cosine with each of `x [rows, d_model]`, with their cosines; 0 for a vector
+    /// without length.
     ///
     /// # Errors
     /// When the width is another.

@@ -10,8 +10,8 @@ use crate::{
     model::{Model, ModelError},
 };
 
-/// A tap that puts vectors in place of the token embeddings, from one position on. Positions are those of the whole sequence, so
-/// that passes with a cache and without one are fed alike.
+/// A tap that puts vectors in place of the token embeddings, from one position on. Positions are those of the whole
+/// sequence, so that passes with a cache and without one are fed alike.
 #[derive(Debug)]
 pub struct Fed {
     first: usize,
@@ -83,8 +83,8 @@ pub(super) fn places(rows: i64, n: i64) -> Tensor {
     Tensor::zeros([rows, n], (Kind::Int64, Device::Cpu))
 }
 
-/// Runs `ids [rows, P]`, `vectors [rows, k, d_model]` and `fed [rows, m]`, and returns what leaves the last block at the last position
-/// before `fed` and at those of `fed`: `[rows, m + 1, d_model]`, before the final norm.
+/// Runs `ids [rows, P]`, `vectors [rows, k, d_model]` and `fed [rows, m]`, and returns what leaves the last block at
+/// the last position before `fed` and at those of `fed`: `[rows, m + 1, d_model]`, before the final norm.
 ///
 /// # Errors
 /// When the sequence does not fit the model.

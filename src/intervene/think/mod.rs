@@ -6,11 +6,11 @@
 //! … K times, with keys and values kept; then the answer, greedily, from tokens again
 //! ```
 //!
-//! Chain of continuous thought (Coconut, Hao et al. 2024, arXiv 2412.06769) feeds the last layer's state after the final norm, MCOUT
-//! (arXiv 2508.12587) `γ^i h`. Here nothing is trained: [`rollout`] runs any model that way, [`read`] says what each thought looks like to
-//! lenses and beside the embeddings, [`Effects`] what the answer loses when thoughts are replaced, and [`Space`] how far the two spaces
-//! are one. A thought enters at `hook_embed`: before position embeddings and after Gemma's scaling, as `inputs_embeds` does in
-//! transformers 5.
+//! Chain of continuous thought (Coconut, Hao et al. 2024, arXiv 2412.06769) feeds the last layer's state after the
+//! final norm, MCOUT (arXiv 2508.12587) `γ^i h`. Here nothing is trained: [`rollout`] runs any model that way, [`read`]
+//! says what each thought looks like to lenses and beside the embeddings, [`Effects`] what the answer loses when
+//! thoughts are replaced, and [`Space`] how far the two spaces are one. A thought enters at `hook_embed`: before
+//! position embeddings and after Gemma's scaling, as `inputs_embeds` does in transformers 5.
 
 mod effects;
 mod embeddings;

@@ -57,8 +57,8 @@ pub struct Thought {
     pub after: Read,
 }
 
-/// Reads a rollout's thoughts, per row and step, keeping the `k` likeliest tokens. A lens reads the stream of `layer`, the last layer's
-/// with horizon 1 as it is.
+/// Reads a rollout's thoughts, per row and step, keeping the `k` likeliest tokens. A lens reads the stream of `layer`,
+/// the last layer's with horizon 1 as it is.
 ///
 /// # Errors
 /// When a lens cannot read the layer.

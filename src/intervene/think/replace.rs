@@ -82,8 +82,8 @@ impl Case {
         matches!(self, Self::All(_) | Self::None)
     }
 
-    /// Every case of `steps` thoughts: all together, none at all, then one by one (where there are several), with later ones thought anew
-    /// where there are any.
+    /// Every case of `steps` thoughts: all together, none at all, then one by one (where there are several), with later
+    /// ones thought anew where there are any.
     pub fn of(replacements: &[Replacement], steps: usize) -> Vec<Self> {
         if steps == 0 {
             return Vec::new();
@@ -150,8 +150,8 @@ impl Replacements {
         self.others.as_ref().map(|others| others[prompt])
     }
 
-    /// What `prompt` is fed in a case, `[K, d_model]` (none: `[0, d_model]`; those that are to be thought anew are left out). `greedy [K,
-    /// d_model]` are the embeddings that stand for its thoughts.
+    /// What `prompt` is fed in a case, `[K, d_model]` (none: `[0, d_model]`; those that are to be thought anew are left
+    /// out). `greedy [K, d_model]` are the embeddings that stand for its thoughts.
     ///
     /// # Errors
     /// [`ThinkError::NeedsOthers`].

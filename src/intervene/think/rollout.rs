@@ -90,8 +90,8 @@ pub struct Rollout {
     pub thoughts: Tensor,
     /// The states they were made of: the stream at the layer, `[rows, K, d_model]`.
     pub states: Tensor,
-    /// What leaves the last block at the prompt's last position and at every thought's, before the final norm: `[rows, K + 1,
-    /// d_model]`. The first K are where thoughts come from, the last predicts the answer's first token.
+    /// What leaves the last block at the prompt's last position and at every thought's, before the final norm:
+    /// `[rows, K + 1, d_model]`. The first K are where thoughts come from, the last predicts the answer's first token.
     pub ends: Tensor,
 }
 
@@ -108,7 +108,8 @@ pub fn fits(prompt: usize, thoughts: usize, new: usize, context: usize) -> Resul
     }
 }
 
-/// Runs prompts `ids [rows, P]` and `feedback.steps` thoughts after them, one pass per thought, with keys and values kept or without.
+/// Runs prompts `ids [rows, P]` and `feedback.steps` thoughts after them, one pass per thought, with keys and values
+/// kept or without.
 ///
 /// # Errors
 /// [`ThinkError`]: settings out of range, a sequence beyond the context, thoughts that are not finite.
@@ -117,7 +118,8 @@ pub fn rollout(model: &Model, ids: &Tensor, feedback: &Feedback, cache: bool) ->
     rollout_from(model, ids, &Tensor::zeros(none, (model.kind(), model.device())), feedback, cache)
 }
 
-/// As [`rollout`], where the first thoughts are `given [rows, n, d_model]`, at most `feedback.steps`, and only the rest is thought.
+/// As [`rollout`], where the first thoughts are `given [rows, n, d_model]`, at most `feedback.steps`, and only the rest
+/// is thought.
 ///
 /// # Errors
 /// As [`rollout`].

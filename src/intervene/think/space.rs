@@ -1,12 +1,13 @@
 //! Are states and embeddings one space? Every layer's states beside the token embeddings.
 //!
-//! A thought only makes sense as an input where the two are alike. Measured over text: the embedding of the state's own token and of the
-//! next one ([`Geometry`]: linear CKA, Procrustes, cosines), and how much of the states' variance lies in the span of the embedding
-//! matrix's first principal components, beside random subspaces of as many dimensions. First tokens of document windows are left out (they
-//! are often sinks many times as long), and last ones, which have no next.
+//! A thought only makes sense as an input where the two are alike. Measured over text: the embedding of the state's own
+//! token and of the next one ([`Geometry`]: linear CKA, Procrustes, cosines), and how much of the states' variance lies
+//! in the span of the embedding matrix's first principal components, beside random subspaces of as many dimensions.
+//! First tokens of document windows are left out (they are often sinks many times as long), and last ones, which have
+//! no next.
 //!
-//! What all states make together has a delete-block jackknife over blocks of documents, whose moments are kept apart where five or more
-//! fit into [`BYTES`].
+//! What all states make together has a delete-block jackknife over blocks of documents, whose moments are kept apart
+//! where five or more fit into [`BYTES`].
 
 use layerscope_lenses::{CrossMoments, Error, Geometry, Moments, Rows};
 use layerscope_probes::interval::FEWEST;
@@ -134,8 +135,8 @@ const MEASURES: [(&str, &str, [f64; 2]); 3] = [
 ];
 
 impl Space {
-    /// Of these layers; the last one's normalised states, which Coconut feeds, come with it. `48 d²` bytes of sums for a layer and as
-    /// much for each block of the documents of `windows`, which are to be added.
+    /// Of these layers; the last one's normalised states, which Coconut feeds, come with it. `48 d²` bytes of sums for
+    /// a layer and as much for each block of the documents of `windows`, which are to be added.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -242,7 +243,8 @@ impl Space {
         &self.shares
     }
 
-    /// Every number by layer. `lower` and `upper` of kind `space-random`, random subspaces, are the range of their draws and no interval.
+    /// Every number by layer. `lower` and `upper` of kind `space-random`, random subspaces, are the range of their
+    /// draws and no interval.
     ///
     /// # Errors
     /// When nothing was added.
@@ -327,7 +329,8 @@ impl Space {
         Ok(MEASURES.into_iter().enumerate().map(number).filter(|(.., e)| e.estimate.is_finite()).collect())
     }
 
-    /// Of every subspace what it holds of a point's variance, and mean, least and most of random ones; none where nothing varies.
+    /// Of every subspace what it holds of a point's variance, and mean, least and most of random ones; none where
+    /// nothing varies.
     fn inside(&self, i: usize, randoms: &[Tensor]) -> Result<Vec<(Share, Estimate, [f64; 3])>, ThinkError> {
         let covariance = self.all.states[i].covariance()?;
         let without = self.without_each(|part| self.all.states_without(i, part)?.covariance())?;

@@ -17,8 +17,8 @@ const STRENGTH: f64 = 10.0;
 
 /// The prompts and lenses of a view, a file each, as logitlenskit's widget shows them.
 ///
-/// A view keeps the trajectories of tokens that are first somewhere. Of a list of likeliest tokens those stay that come before
-/// the first token without one: `view --logitlenskit` follows them all.
+/// A view keeps the trajectories of tokens that are first somewhere. Of a list of likeliest tokens those stay that come
+/// before the first token without one: `view --logitlenskit` follows them all.
 pub(super) fn trajectories(job: &Convert, watch: &dyn Watch) -> Result<Converted, JobError> {
     let source = Manifest::read(&job.source)?;
     let traces = match &source {

@@ -45,7 +45,8 @@ pub enum Target {
 
 /// Write a finished run in the files of another tool: nothing is computed, no model is needed
 ///
-/// Exports (and imports) become datasets and caches of activations, views the page of another widget, probes and directions vectors.
+/// Exports (and imports) become datasets and caches of activations, views the page of another widget, probes and
+/// directions vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

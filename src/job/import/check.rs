@@ -15,8 +15,8 @@ use crate::{
 /// Of states in f32, which two programs compute alike to some 1e-5 of their size.
 const EXACT: f64 = 1e-3;
 
-/// Of states in f16 or bf16: bf16 rounds each to 0.2 % of its size, and a model that computes in it a few times that. The next
-/// layer's states differ by 10 % and more.
+/// Of states in f16 or bf16: bf16 rounds each to 0.2 % of its size, and a model that computes in it a few times that.
+/// The next layer's states differ by 10 % and more.
 const HALF: f64 = 0.03;
 
 /// How far a column agrees with the model.

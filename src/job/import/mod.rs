@@ -25,8 +25,8 @@ pub use check::Agreement;
 
 /// Read activations that another tool made, compare some with the model, and write them as `export` does
 ///
-/// Some documents are run again first: of files that name the wrong layers, or hold states that are normed or processed, nothing
-/// is written (exit 3).
+/// Some documents are run again first: of files that name the wrong layers, or hold states that are normed or
+/// processed, nothing is written (exit 3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

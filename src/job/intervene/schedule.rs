@@ -28,8 +28,8 @@ pub struct Schedule {
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub text: TextSettings,
-    /// Blocks in the order they run, such as 0,1,4x3,[2-5],7 or skip:3, swap:2,4, reverse:2-5, shuffle:2-5, parallel:2-5,
-    /// loop:2-5x3, loop-parallel:2-5x3; repeat for several
+    /// Blocks in the order they run, such as 0,1,4x3,[2-5],7 or skip:3, swap:2,4, reverse:2-5, shuffle:2-5,
+    /// parallel:2-5, loop:2-5x3, loop-parallel:2-5x3; repeat for several
     #[cfg_attr(feature = "cli", arg(long, value_name = "STEPS"))]
     pub schedule: Vec<String>,
     /// Every block left out alone

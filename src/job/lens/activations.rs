@@ -46,7 +46,8 @@ pub(super) fn check_source(
     }
 }
 
-/// Opens the export and checks that it holds what a lens needs: states of this model at every token of unpacked documents.
+/// Opens the export and checks that it holds what a lens needs: states of this model at every token of unpacked
+/// documents.
 pub(super) fn open(dir: &Path, session: &Session) -> Result<ActivationStore, JobError> {
     let store = ActivationStore::open(dir).map_err(JobError::usage)?;
     let manifest = store.manifest();
@@ -81,7 +82,8 @@ fn is_import(manifest: &Manifest) -> bool {
     manifest.kind == "import"
 }
 
-/// Refuses an export without one of these points, or without the last layer, from which the model's own prediction comes.
+/// Refuses an export without one of these points, or without the last layer, from which the model's own prediction
+/// comes.
 pub(super) fn check_points(
     store: &ActivationStore,
     points: &[HookPoint],

@@ -47,7 +47,8 @@ pub struct Eval {
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub text: TextSettings,
-    /// In place of [`TextSettings::data`]: an export of what the lenses read and of the last layer's `resid_pre` at all positions.
+    /// In place of [`TextSettings::data`]: an export of what the lenses read and of the last layer's `resid_pre` at all
+    /// positions.
     #[cfg_attr(feature = "cli", arg(
         long,
         help = "In place of --data: an export of resid_pre (or the lenses' site) and of the last layer's resid_pre at all positions",
@@ -69,7 +70,8 @@ pub struct Eval {
     #[cfg_attr(feature = "cli", arg(long, value_name = "POSITIONS"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<TurnSelector>,
-    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the
+    /// default)
     #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Masking>,

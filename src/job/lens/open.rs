@@ -32,8 +32,8 @@ pub struct LensRequest {
     folder: Option<(PathBuf, LensFolder)>,
 }
 
-/// Reads what a job's `lens` names; names are the folders', numbered where two are equal. What is wrong with a folder by itself,
-/// and with lenses side by side, is found here.
+/// Reads what a job's `lens` names; names are the folders', numbered where two are equal. What is wrong with a folder
+/// by itself, and with lenses side by side, is found here.
 ///
 /// # Errors
 /// A folder that is not there or holds no lens; lenses of several sites.
@@ -120,8 +120,8 @@ impl LensRequest {
         Ok(Some(LensRecord { name: self.name.clone(), sha256: lens_sha256(dir)? }))
     }
 
-    /// Its folder, and whether what it was fitted on can be looked up there: of the package's lenses it cannot, even where they
-    /// were saved over one of ours.
+    /// Its folder, and whether what it was fitted on can be looked up there: of the package's lenses it cannot, even
+    /// where they were saved over one of ours.
     pub fn fitted_in(&self) -> Option<(PathBuf, bool)> {
         self.folder.as_ref().map(|(dir, folder)| (dir.clone(), folder.config.unembed_sha256.is_some()))
     }
@@ -164,7 +164,8 @@ pub fn records(requests: &[LensRequest]) -> Result<Vec<LensRecord>, JobError> {
     requests.iter().filter_map(|lens| lens.record().transpose()).collect()
 }
 
-/// Puts the lenses on the model's device. One that was made for another unembedding is refused, unless `other` allows it.
+/// Puts the lenses on the model's device. One that was made for another unembedding is refused, unless `other` allows
+/// it.
 ///
 /// # Errors
 /// [`JobError::Check`], naming the lens that was made for another unembedding.

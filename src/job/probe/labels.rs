@@ -28,8 +28,8 @@ pub struct LabelSettings {
     /// Column of the text; by default `text`
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub text_column: Option<String>,
-    /// Column of each text's negation: rows are pairs, the label says which of two classes the pair is of (a true statement,
-    /// say), and probes read both states side by side
+    /// Column of each text's negation: rows are pairs, the label says which of two classes the pair is of (a true
+    /// statement, say), and probes read both states side by side
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub negation_column: Option<String>,
     /// Column of the label; by default `label`. In .conllu UPOS (the default), XPOS, DEPREL or a key such as Number
@@ -53,7 +53,8 @@ pub struct LabelSettings {
     /// Tokens whose state is read; by default `last` of a text, `last-piece` of a word or span
     #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "POSITIONS"))]
     pub positions: Option<LabelPositions>,
-    /// Of chats, the message that labels are about: a role (its last message) or turn:N; --positions are then those of a span
+    /// Of chats, the message that labels are about: a role (its last message) or turn:N; --positions are then those of
+    /// a span
     #[cfg_attr(feature = "cli", arg(long, value_name = "ROLE|turn:N", conflicts_with = "span_columns"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<TurnSelector>,

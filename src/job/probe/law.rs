@@ -24,8 +24,8 @@ use crate::{
 
 /// Regress the next token's id on every layer's states, and fit the decay of what is left over
 ///
-/// After He and Su (2024), with held-out residuals, intervals over documents, and controls: ids shuffled, the token itself, its
-/// neighbours, and one regression for all layers.
+/// After He and Su (2024), with held-out residuals, intervals over documents, and controls: ids shuffled, the token
+/// itself, its neighbours, and one regression for all layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

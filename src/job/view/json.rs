@@ -110,8 +110,8 @@ fn grid(tokenizer: &Tokenizer, prompt: &Prompt, rows: &[(usize, Vec<GridCell>)])
 }
 
 impl Viewed {
-    /// Everything that was read, for programs: per prompt its tokens, and every lens by layer and position, or the grid of a lens of
-    /// learned prompts. Of one prompt its keys are at the top too.
+    /// Everything that was read, for programs: per prompt its tokens, and every lens by layer and position, or the grid
+    /// of a lens of learned prompts. Of one prompt its keys are at the top too.
     pub fn json(&self) -> Value {
         let prompts = self.prompts.iter();
         whole(match &self.readings {

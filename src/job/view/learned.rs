@@ -70,7 +70,8 @@ impl View {
         Ok(viewed(&session, tokenizer, prompts, Readings::Grids(grids)))
     }
 
-    /// One prompt per layer asked for: trained for horizon 2 (the paper's N = 1) where there is one, else for the nearest.
+    /// One prompt per layer asked for: trained for horizon 2 (the paper's N = 1) where there is one, else for the
+    /// nearest.
     pub(super) fn leaders(
         &self,
         folder: &LensFolder,

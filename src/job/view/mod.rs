@@ -199,7 +199,8 @@ fn of_next_token(lenses: Lenses, watch: &dyn Watch) -> Vec<Box<dyn Lens>> {
     next
 }
 
-/// Every `chosen`-th layer counted back from the last, or as many as fit the `lines` of a terminal; the last layer stays.
+/// Every `chosen`-th layer counted back from the last, or as many as fit the `lines` of a terminal; the last layer
+/// stays.
 fn stride(layers: Vec<usize>, chosen: Option<usize>, lines: Option<usize>, last: usize) -> Vec<usize> {
     const FRAME: usize = 8; // header, legend and prompt lines
     let fitting = lines.map_or(1, |lines| layers.len().div_ceil(lines.saturating_sub(FRAME).max(8)));

@@ -14,8 +14,9 @@
 //! {"id": 1, "event": "error", "code": 2, "error": "one line"}                         in place of `done`; codes as the program's
 //! ```
 //!
-//! Jobs run one after another, in the order of their lines. Every one is answered by `done` or `error`, the last event of its id; a
-//! line that is no job is answered by an `error` and ends nothing. Further events are those of the job, such as `validated`.
+//! Jobs run one after another, in the order of their lines. Every one is answered by `done` or `error`, the last event
+//! of its id; a line that is no job is answered by an `error` and ends nothing. Further events are those of the job,
+//! such as `validated`.
 
 mod order;
 mod voice;

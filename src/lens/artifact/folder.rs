@@ -26,7 +26,8 @@ pub struct LensFolder {
     pub dir: PathBuf,
     /// What it is.
     pub config: LensConfig,
-    /// Its tensors by name, f32 on the CPU: `layer.3.weight`, `layer.3.bias`, for future lenses `layer.3.horizon.2.weight`.
+    /// Its tensors by name, f32 on the CPU: `layer.3.weight`, `layer.3.bias`, for future lenses
+    /// `layer.3.horizon.2.weight`.
     pub tensors: BTreeMap<String, Tensor>,
     /// Whether its fit left checksums, which its files were compared with.
     pub checked: bool,
@@ -35,10 +36,12 @@ pub struct LensFolder {
 impl LensFolder {
     /// Reads a folder of ours, or one with the tuned-lens package's `config.json` and `params.pt` only.
     ///
-    /// `params.pt` counts where `config.json` is the package's own: its `save` leaves an older `params.safetensors` alone.
+    /// `params.pt` counts where `config.json` is the package's own: its `save` leaves an older `params.safetensors`
+    /// alone.
     ///
     /// # Errors
-    /// When a file is missing, not a lens's, not what the fit wrote, or a tensor is not finite; the message names which.
+    /// When a file is missing, not a lens's, not what the fit wrote, or a tensor is not finite; the message names
+    /// which.
     pub fn read(dir: &Path) -> Result<Self, ArtifactError> {
         let path = dir.join(CONFIG);
         let content = fs::read(&path).map_err(|e| ArtifactError::io(&path, e))?;
@@ -76,11 +79,12 @@ impl LensFolder {
         Ok(Self { dir: dir.to_owned(), config, tensors, checked })
     }
 
-    /// Writes a lens, over an older one if there is one. Every file is whole or absent, and `config.json` goes first and
-    /// comes last, so that a folder with it is always one lens.
+    /// Writes a lens, over an older one if there is one. Every file is whole or absent, and `config.json` goes first
+    /// and comes last, so that a folder with it is always one lens.
     ///
     /// # Errors
-    /// When `config` contradicts itself, a tensor is not finite or does not fit `params.pt`, or a file cannot be written.
+    /// When `config` contradicts itself, a tensor is not finite or does not fit `params.pt`, or a file cannot be
+    /// written.
     pub fn write(
         dir: &Path,
         config: &LensConfig,

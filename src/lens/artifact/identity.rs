@@ -53,8 +53,8 @@ fn hash_part(hash: &mut Sha256, part: Option<&Tensor>) -> Result<(), tch::TchErr
     Ok(())
 }
 
-/// Whether the lens of `config` was made for a model of this width and number of blocks: what can be told before weights
-/// are read.
+/// Whether the lens of `config` was made for a model of this width and number of blocks: what can be told before
+/// weights are read.
 ///
 /// # Errors
 /// [`ArtifactError::OtherShape`].

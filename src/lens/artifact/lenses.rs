@@ -17,8 +17,8 @@ pub fn load(dir: &Path, name: &str, device: Device) -> Result<Vec<Box<dyn Lens>>
 }
 
 impl LensFolder {
-    /// The lenses on `device`, reported under `name`: one; for a future lens one per horizon; for a shared lens with several
-    /// rungs `name:rung` each. On the CPU they share the folder's memory.
+    /// The lenses on `device`, reported under `name`: one; for a future lens one per horizon; for a shared lens with
+    /// several rungs `name:rung` each. On the CPU they share the folder's memory.
     ///
     /// Whether they belong to a model is for [`super::check`] to say.
     ///

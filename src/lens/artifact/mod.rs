@@ -6,8 +6,9 @@
 //! LENSDIR/params.pt            tuned lenses over the whole residual stream only: as the tuned-lens package has them
 //! ```
 //!
-//! A tuned lens carries the package's own keys beside ours, so that `TunedLens.from_model_and_pretrained` loads the folder,
-//! and a folder with only the package's two files is read here. `config.json` is written last: without it a folder is no lens.
+//! A tuned lens carries the package's own keys beside ours, so that `TunedLens.from_model_and_pretrained` loads the
+//! folder, and a folder with only the package's two files is read here. `config.json` is written last: without it a
+//! folder is no lens.
 
 mod config;
 mod error;

@@ -6,9 +6,9 @@ use tch::{Device, Kind, TchError, Tensor};
 /// Logits held at once, per tensor.
 const AT_ONCE: usize = 2 << 20;
 
-/// The weighted Aitchison cosine of two changes of log-probabilities `[n, vocab]`, one number per row: of `clr_w(y) = y - Σ w y`
-/// under `⟨a, b⟩_w = Σ w a b`, with `weights [n, vocab]` that sum to 1. Adding a constant to a row changes nothing, so changes of
-/// logits serve as well. NaN where nothing changes.
+/// The weighted Aitchison cosine of two changes of log-probabilities `[n, vocab]`, one number per row: of
+/// `clr_w(y) = y - Σ w y` under `⟨a, b⟩_w = Σ w a b`, with `weights [n, vocab]` that sum to 1. Adding a constant to a
+/// row changes nothing, so changes of logits serve as well. NaN where nothing changes.
 ///
 /// # Errors
 /// When shapes do not fit.
@@ -32,8 +32,9 @@ pub(super) struct Change<'a> {
     pub(super) after: &'a Tensor,
 }
 
-/// Of each of `stimuli`, with the response at the same row, the cosine per row; weights are the model's mean distribution before
-/// and after, `½ (p + p')`. `shuffled` says for each row whose stimulus is compared instead in the second list (-1: nobody's, NaN).
+/// Of each of `stimuli`, with the response at the same row, the cosine per row; weights are the model's mean
+/// distribution before and after, `½ (p + p')`. `shuffled` says for each row whose stimulus is compared instead in the
+/// second list (-1: nobody's, NaN).
 pub(super) fn alignment(
     readout: &Readout,
     response: Change<'_>,

@@ -83,8 +83,8 @@ impl<'a> Energy<'a> {
         Ok((kl, Vec::try_from(gradient)?))
     }
 
-    /// `Σ sym(g δᵀ) / n` with `δ = t - h` and `g` the gradient of the divergence half way from the states to what stands in for
-    /// them, `[d, d]`, f64: to first order `vᵀ M v` is what moving along `v` does there.
+    /// `Σ sym(g δᵀ) / n` with `δ = t - h` and `g` the gradient of the divergence half way from the states to what
+    /// stands in for them, `[d, d]`, f64: to first order `vᵀ M v` is what moving along `v` does there.
     ///
     /// # Errors
     /// As [`Energy::rows`].
@@ -101,8 +101,8 @@ impl<'a> Energy<'a> {
         self.readout.normalize(&self.lens.transform(self.layer, states)?)
     }
 
-    /// The mean divergence at `n`, a function of `leaf`, and its gradient there. The vocabulary stays out of the graph: the
-    /// readout gives the gradient in `n`.
+    /// The mean divergence at `n`, a function of `leaf`, and its gradient there. The vocabulary stays out of the graph:
+    /// the readout gives the gradient in `n`.
     fn backward(&self, n: &Tensor, leaf: &Tensor) -> Result<(f64, Tensor), Error> {
         let (kl, pull) = self.control.kl_gradient(self.readout, &n.detach())?;
         let rows = kl.len() as f64;

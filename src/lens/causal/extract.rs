@@ -58,8 +58,8 @@ impl Objective for Search<'_> {
     fn precondition(&self, _: &mut [f64]) {}
 }
 
-/// The `k` directions of largest energy. `covariance [d, d]` is that of the states, whose principal axes are among the starts;
-/// `stage` counts directions.
+/// The `k` directions of largest energy. `covariance [d, d]` is that of the states, whose principal axes are among the
+/// starts; `stage` counts directions.
 ///
 /// # Errors
 /// [`CausalError::Directions`], [`CausalError::Interrupted`], what the lens says, or [`CausalError::Flat`].
@@ -108,8 +108,8 @@ pub fn extract(
     })
 }
 
-/// Where the next search begins: of the leading eigenvectors of each matrix on the complement of what was found, and one axis
-/// that is surely in it, the one of largest energy.
+/// Where the next search begins: of the leading eigenvectors of each matrix on the complement of what was found, and
+/// one axis that is surely in it, the one of largest energy.
 fn start(
     energy: &Energy<'_>,
     matrices: &[&Tensor],

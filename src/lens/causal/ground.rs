@@ -41,8 +41,8 @@ pub struct Sample {
     pub batch: usize,
     /// Of all draws.
     pub seed: u64,
-    /// Whether the first position of a window (of each document in it) stays as it is, and out of the means and states: it often
-    /// holds a sink, many times as long as all others.
+    /// Whether the first position of a window (of each document in it) stays as it is, and out of the means and states:
+    /// it often holds a sink, many times as long as all others.
     pub keep_first: bool,
 }
 
@@ -57,8 +57,8 @@ impl Ground {
         self.stand_in(removal, &order.into_iter().map(|i| i as i64).collect::<Vec<_>>())
     }
 
-    /// What stands in for the states of other documents, `own [rows, d]`: `[d]`, or `[rows, d]`, a state each that is drawn by
-    /// document and position, so that it does not depend on the batch.
+    /// What stands in for the states of other documents, `own [rows, d]`: `[d]`, or `[rows, d]`, a state each that is
+    /// drawn by document and position, so that it does not depend on the batch.
     ///
     /// # Errors
     /// When libtorch fails.

@@ -6,7 +6,8 @@ use tch::Tensor;
 use super::{CausalError, Energy, Ground, Removal, Set, basis_name, extract, principal, random};
 use crate::watch::Underway;
 
-/// Principal axes that take other tokens' parts for the alignment, or as many as there are directions where these are fewer.
+/// Principal axes that take other tokens' parts for the alignment, or as many as there are directions where these are
+/// fewer.
 const ALIGNED: usize = 10;
 
 /// Directions of one layer, and who reads it.

@@ -19,8 +19,8 @@ use crate::{
     watch::Underway,
 };
 
-/// Where the numbers of one layer stand. Of every direction the effect on the model, then on each lens that reads the layer;
-/// after all directions, per lens, the alignment and that with another token's stimulus.
+/// Where the numbers of one layer stand. Of every direction the effect on the model, then on each lens that reads the
+/// layer; after all directions, per lens, the alignment and that with another token's stimulus.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Places {
     pub(super) lenses: usize,
@@ -93,8 +93,8 @@ impl<'a> Measurement<'a> {
         Ok(Self { readout, lenses, kinds, plans, removal, tallies })
     }
 
-    /// Runs windows of one length as they are and without every direction. `clusters` gives, per row, what it counts as in
-    /// place of its document; `stage` counts passes of them.
+    /// Runs windows of one length as they are and without every direction. `clusters` gives, per row, what it counts as
+    /// in place of its document; `stage` counts passes of them.
     ///
     /// # Errors
     /// When the model cannot run, a state is not finite (named by hook and document).

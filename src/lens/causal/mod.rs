@@ -6,13 +6,13 @@
 //! effect(v) = E KL(model ‖ model with r at that layer, at every position)        what the model goes by
 //! ```
 //!
-//! *Causal basis extraction* ([`extract`]) finds, one after the other, the orthonormal directions of largest energy. A lens is
-//! causally faithful where the rank of a direction's energy is that of its effect. *Stimulus-response alignment*
-//! ([`similarity`]) puts other tokens' states in place of the principal subspace, and asks whether the lens's distribution
-//! (the stimulus) moves the way the model's (the response) does.
+//! *Causal basis extraction* ([`extract`]) finds, one after the other, the orthonormal directions of largest energy. A
+//! lens is causally faithful where the rank of a direction's energy is that of its effect. *Stimulus-response
+//! alignment* ([`similarity`]) puts other tokens' states in place of the principal subspace, and asks whether the
+//! lens's distribution (the stimulus) moves the way the model's (the response) does.
 //!
-//! Mean states, bases and other tokens' states come from one half of the documents ([`Ground`]), all results from the other
-//! ([`Measurement`]). The model runs from the changed layer on ([`replay`]).
+//! Mean states, bases and other tokens' states come from one half of the documents ([`Ground`]), all results from the
+//! other ([`Measurement`]). The model runs from the changed layer on ([`replay`]).
 
 mod align;
 mod energy;

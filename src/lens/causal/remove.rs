@@ -41,8 +41,8 @@ impl FromStr for Removal {
 
 crate::by_text::serde_by_text!(Removal);
 
-/// `h + (t - h) Bᵀ B`: on the span of the orthonormal rows of `basis [k, d]`, states `[n, d]` become `stand_in`, one `[d]` for
-/// all or one each, `[n, d]`. Off the span nothing changes.
+/// `h + (t - h) Bᵀ B`: on the span of the orthonormal rows of `basis [k, d]`, states `[n, d]` become `stand_in`, one
+/// `[d]` for all or one each, `[n, d]`. Off the span nothing changes.
 ///
 /// # Errors
 /// When shapes do not fit.

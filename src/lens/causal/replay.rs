@@ -7,8 +7,8 @@ use crate::{
     model::{Model, ModelError, Schedule, Step},
 };
 
-/// The stream `[rows, d_model]`, f32, that leaves the last block when `stream [rows, d_model]` enters block `layer`; `ids [batch,
-/// seq]` has as many tokens. Only the blocks from `layer` on run.
+/// The stream `[rows, d_model]`, f32, that leaves the last block when `stream [rows, d_model]` enters block `layer`;
+/// `ids [batch, seq]` has as many tokens. Only the blocks from `layer` on run.
 ///
 /// # Errors
 /// When the model cannot run.

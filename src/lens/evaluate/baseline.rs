@@ -151,8 +151,8 @@ impl Baselines {
         Ok(rows)
     }
 
-    /// What unigram, bigram and skip-gram say of the token `k` places after `here` in document `doc`, by the other documents'
-    /// counts; `before` is the token one place earlier, which the bigram sees.
+    /// What unigram, bigram and skip-gram say of the token `k` places after `here` in document `doc`, by the other
+    /// documents' counts; `before` is the token one place earlier, which the bigram sees.
     pub(crate) fn guesses(&self, doc: u64, here: u32, before: u32, k: usize) -> [Option<u32>; 3] {
         let from = &self.halves[1 - half(doc)];
         let common = from.unigram.after(0);
@@ -243,7 +243,8 @@ mod tests {
         assert_eq!(sums, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
         let rows = baselines.rows(windows.iter(), Intervals::bootstrap(0, 10)).unwrap();
         assert_eq!(rows.len(), 6);
-        // Document 0 from document 1 (1 -> 2 -> 9, commonest 2): truths 2, 3, 1, 2; unigram hits 2, bigram 2 of the four.
+        // Document 0 from document 1 (1 -> 2 -> 9, commonest 2): truths 2, 3, 1, 2; unigram hits 2, bigram 2 of the
+        // four.
         let unigram = rows.iter().find(|r| r.subject == "unigram" && r.horizon == 1).unwrap();
         assert_eq!((unigram.estimate, unigram.n), (3.0 / 6.0, 6));
     }

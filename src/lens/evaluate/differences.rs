@@ -1,5 +1,5 @@
-//! Lens minus lens and layer minus layer: both sides are read at the same positions, so that the interval of a difference is of the
-//! difference itself, which two overlapping intervals of the sides do not tell.
+//! Lens minus lens and layer minus layer: both sides are read at the same positions, so that the interval of a
+//! difference is of the difference itself, which two overlapping intervals of the sides do not tell.
 
 use super::{Evaluation, LensCell, columns, metric::Metric};
 use crate::{

@@ -1,10 +1,11 @@
 //! Prediction depth and early exit: at which layer a lens has the model's answer, and whether it could know so there.
 //!
-//! * Prediction depth (Baldock et al. 2021, read off lenses as in Belrose et al. 2023): the first layer read from which on
-//!   the lens's first token is the model's; the last layer where there is none. `decided` at layer l is the share of
+//! * Prediction depth (Baldock et al. 2021, read off lenses as in Belrose et al. 2023): the first layer read from which
+//!   on the lens's first token is the model's; the last layer where there is none. `decided` at layer l is the share of
 //!   positions whose depth is at most l.
-//! * Early exit (Din et al. 2023; Schuster et al. 2022): reading stops at the first layer where a rule holds, else at the
-//!   last. `exit_layer` is the mean layer of stopping, `exit_agreement` how often the token found there is the model's.
+//! * Early exit (Din et al. 2023; Schuster et al. 2022): reading stops at the first layer where a rule holds, else at
+//!   the last. `exit_layer` is the mean layer of stopping, `exit_agreement` how often the token found there is the
+//!   model's.
 
 use std::fmt;
 
@@ -68,8 +69,8 @@ pub(super) struct Exits {
 }
 
 impl Exits {
-    /// Columns after the metrics of `cells`: for every lens that reads the next token at two layers or more. `layer_of` gives
-    /// the number of a cell's layer.
+    /// Columns after the metrics of `cells`: for every lens that reads the next token at two layers or more. `layer_of`
+    /// gives the number of a cell's layer.
     pub(super) fn plan(cells: &[LensCell], layer_of: impl Fn(&LensCell) -> usize) -> Vec<Self> {
         let mut first = cells.len() * Metric::ALL.len();
         let mut exits = Vec::new();

@@ -112,8 +112,8 @@ pub struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// Every lens (`kinds` says what each is: `logit`, `tuned` …) at every point (lenses that have no translator for a layer are left out there), then the model itself, which is reported
-    /// at layer `n_layers`.
+    /// Every lens (`kinds` says what each is: `logit`, `tuned` …) at every point (lenses that have no translator for a
+    /// layer are left out there), then the model itself, which is reported at layer `n_layers`.
     ///
     /// # Errors
     /// When the columns do not fit.
@@ -174,8 +174,8 @@ impl<'a> Evaluation<'a> {
         &self.cells
     }
 
-    /// Adds what every lens says of `states`, and returns what the model itself says. `clusters` gives, per row, what it
-    /// counts as in place of its document; `watch` sees every reading.
+    /// Adds what every lens says of `states`, and returns what the model itself says. `clusters` gives, per row, what
+    /// it counts as in place of its document; `watch` sees every reading.
     ///
     /// # Errors
     /// See [`EvalError`].
@@ -202,7 +202,8 @@ impl<'a> Evaluation<'a> {
         Ok(own.teacher)
     }
 
-    /// Adds bytes and tokens of windows, for bits per byte; `clusters` gives, per window, what it counts as in place of its documents.
+    /// Adds bytes and tokens of windows, for bits per byte; `clusters` gives, per window, what it counts as in place of
+    /// its documents.
     ///
     /// # Errors
     /// When a sum is not finite.

@@ -20,9 +20,9 @@ const GROUP: usize = 1 << 17;
 
 /// Writes as it goes; memory is one row group.
 ///
-/// Columns: `doc_id`, `pos` (of the token the lens reads at), `token_id`, `subject`, `layer`, `horizon`, `entropy`, `kl`,
-/// `top_id` and `top_prob` (the lens's first token), `final_id` (the model's) and `rank_of_final`, and where the true token
-/// is known `true_id`, `ce`, `rank`, `surprisal`. Nats.
+/// Columns: `doc_id`, `pos` (of the token the lens reads at), `token_id`, `subject`, `layer`, `horizon`, `entropy`,
+/// `kl`, `top_id` and `top_prob` (the lens's first token), `final_id` (the model's) and `rank_of_final`, and where the
+/// true token is known `true_id`, `ce`, `rank`, `surprisal`. Nats.
 pub struct TokenTable<W: Write + Send> {
     file: Option<W>,
     writer: Option<ArrowWriter<W>>,

@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl Evaluation<'_> {
-    /// Every number with its interval; where the text was added ([`Self::add_text`]), losses of horizon 1 in bits per byte too.
+    /// Every number with its interval; where the text was added ([`Self::add_text`]), losses of horizon 1 in bits per
+    /// byte too.
     pub fn finish(&mut self) -> Vec<MetricRow> {
         let marginals = self.marginal_kl();
         let scores = self.tally.scores().clone();
@@ -42,7 +43,8 @@ impl Evaluation<'_> {
             }
             out.push(self.row(cell, column.metric.name(), unit, estimate));
             if column.metric.in_bits() && cell.horizon == 1 && scores.mean(bytes) > 0.0 {
-                // A ratio of ratios: how many bytes a token stands for is as much a matter of the documents as the loss.
+                // A ratio of ratios: how many bytes a token stands for is as much a matter of the documents as the
+                // loss.
                 let scaled =
                     scores.contrast(|mean| mean(column.index) / (std::f64::consts::LN_2 * mean(bytes)));
                 out.push(self.row(cell, column.metric.name(), "bits/byte", scaled));

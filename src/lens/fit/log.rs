@@ -109,8 +109,8 @@ impl FitLog {
     }
 }
 
-/// Writes `dir/fit.parquet`: step, target, horizon, layer, train and `held_out` losses in nats. `layers` says which layer
-/// each place is.
+/// Writes `dir/fit.parquet`: step, target, horizon, layer, train and `held_out` losses in nats. `layers` says which
+/// layer each place is.
 ///
 /// # Errors
 /// When the file cannot be written.

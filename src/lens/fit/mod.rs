@@ -127,8 +127,8 @@ pub struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// The windows of every step: consecutive ones in fitting order, until there are `step_tokens` tokens. What is left at
-    /// the end and fills less than half a step is not used.
+    /// The windows of every step: consecutive ones in fitting order, until there are `step_tokens` tokens. What is left
+    /// at the end and fills less than half a step is not used.
     ///
     /// # Errors
     /// [`FitError::TooFew`].
@@ -187,8 +187,8 @@ impl Fit<'_> {
         Ok(())
     }
 
-    /// Validates the identity and the closed forms; every layer (of a shared rung all together) begins from the better, and a target without
-    /// steps keeps its closed form.
+    /// Validates the identity and the closed forms; every layer (of a shared rung all together) begins from the better,
+    /// and a target without steps keeps its closed form.
     fn begin(
         &self,
         targets: &mut [FitTarget],

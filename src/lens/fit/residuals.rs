@@ -16,7 +16,8 @@ use crate::{
 
 /// Something that knows the residual streams of windows of text.
 pub trait Residuals {
-    /// Hands `f` the states of `windows` at `points` and at the last layer, about `rows` rows at a time; `stage` counts tokens.
+    /// Hands `f` the states of `windows` at `points` and at the last layer, about `rows` rows at a time; `stage` counts
+    /// tokens.
     ///
     /// # Errors
     /// Its own, and those of `f`.

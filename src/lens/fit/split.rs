@@ -70,8 +70,8 @@ pub fn split(windows: &[Window], seed: u64) -> Split {
     Split { train, held_out, note }
 }
 
-/// Packed windows hold pieces of several documents: takes those from `train` that hold one of which `held_out` has a copy,
-/// and says how many.
+/// Packed windows hold pieces of several documents: takes those from `train` that hold one of which `held_out` has a
+/// copy, and says how many.
 fn without_copies(
     windows: &[Window],
     equal: &EqualDocuments,

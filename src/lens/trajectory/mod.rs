@@ -24,8 +24,8 @@ pub struct Trajectory {
     pub horizon: usize,
     /// The layers read, ascending; with horizon 1 the last may be `L`, the model's own output.
     pub layers: Vec<LayerIndex>,
-    /// Readings per layer, one entry per position. At horizon `k` the last `k - 1` positions have nothing of the model to
-    /// be compared with: KL and the numbers `of_final` mean nothing there.
+    /// Readings per layer, one entry per position. At horizon `k` the last `k - 1` positions have nothing of the model
+    /// to be compared with: KL and the numbers `of_final` mean nothing there.
     pub readings: Vec<Readings>,
 }
 

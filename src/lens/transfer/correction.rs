@@ -37,8 +37,8 @@ impl Correction {
 
 /// The maps from the states of every layer to states that look like those of every other, of each [`Correction`].
 ///
-/// They stay in memory together: `4 d²` bytes for each correction and ordered pair of layers, which is 7 GB for 24 layers
-/// of width 1024. `--no-corrections` goes without.
+/// They stay in memory together: `4 d²` bytes for each correction and ordered pair of layers, which is 7 GB for 24
+/// layers of width 1024. `--no-corrections` goes without.
 #[derive(Debug, Default)]
 pub struct Corrections(BTreeMap<(Correction, LayerIndex, LayerIndex), Affine>); // (which, from, to)
 

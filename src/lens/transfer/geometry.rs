@@ -1,12 +1,12 @@
 //! Moments of layers, and what follows from them alone.
 //!
-//! Every pair of layers has its cross moments, once over all tokens and once without first tokens, in compensated f64 sums:
-//! `32 d²` bytes for a pair and as much for a layer. All pairs together would take 9 GB for 24 layers of width 1024, so they
-//! are cut into [`blocks`] of at most [`BLOCK_BYTES`], and the text is run through the model once per block. That costs little
-//! beside the matrix, and no number depends on how pairs are cut.
+//! Every pair of layers has its cross moments, once over all tokens and once without first tokens, in compensated f64
+//! sums: `32 d²` bytes for a pair and as much for a layer. All pairs together would take 9 GB for 24 layers of width
+//! 1024, so they are cut into [`blocks`] of at most [`BLOCK_BYTES`], and the text is run through the model once per
+//! block. That costs little beside the matrix, and no number depends on how pairs are cut.
 //!
-//! Similarities have a delete-block jackknife over blocks of documents, whose moments are kept apart where those of all blocks of a
-//! pass fit into another [`BLOCK_BYTES`] ([`blocks_apart`]).
+//! Similarities have a delete-block jackknife over blocks of documents, whose moments are kept apart where those of all
+//! blocks of a pass fit into another [`BLOCK_BYTES`] ([`blocks_apart`]).
 
 use std::collections::BTreeSet;
 
@@ -33,8 +33,8 @@ pub fn blocks(layers: &[LayerIndex], d: usize, bytes: usize) -> Vec<Vec<(LayerIn
     pairs.chunks((bytes / (32 * d * d).max(1)).max(1)).map(<[_]>::to_vec).collect()
 }
 
-/// Blocks of documents whose moments may be kept apart within `bytes` in a pass over the largest of `cut`, at most 32; none where there
-/// would be fewer than the five that an interval needs.
+/// Blocks of documents whose moments may be kept apart within `bytes` in a pass over the largest of `cut`, at most 32;
+/// none where there would be fewer than the five that an interval needs.
 pub fn blocks_apart(cut: &[Vec<(LayerIndex, LayerIndex)>], d: usize, bytes: usize) -> usize {
     let terms = |pairs: &Vec<_>| pairs.len() + ends(pairs).len();
     let largest = cut.iter().map(terms).max().unwrap_or(1) * 32 * d * d;
@@ -92,7 +92,8 @@ impl Layers {
         Self::with_blocks(pairs, d, device, Blocks::default(), 0)
     }
 
-    /// The same, with the moments of each block of documents apart. Of no blocks there are no intervals; `documents` are behind them.
+    /// The same, with the moments of each block of documents apart. Of no blocks there are no intervals; `documents`
+    /// are behind them.
     pub fn with_blocks(
         pairs: &[(LayerIndex, LayerIndex)],
         d: usize,
@@ -116,7 +117,8 @@ impl Layers {
         &self.fitted
     }
 
-    /// Adds states of [`Layers::layers`], of these documents (or windows, where they are what blocks are of), one a row.
+    /// Adds states of [`Layers::layers`], of these documents (or windows, where they are what blocks are of), one a
+    /// row.
     ///
     /// # Errors
     /// When a state is not finite.
@@ -188,7 +190,8 @@ impl Layers {
         Ok(rows)
     }
 
-    /// The measures of a pair that have a value, with intervals; without some dimensions, which are those of all documents.
+    /// The measures of a pair that have a value, with intervals; without some dimensions, which are those of all
+    /// documents.
     fn measured(
         &self,
         (from, to): (LayerIndex, LayerIndex),

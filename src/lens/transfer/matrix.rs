@@ -1,5 +1,5 @@
-//! The matrix: sums over documents for every translator on every state, corrected and not, and for lenses that read each
-//! layer's own state.
+//! The matrix: sums over documents for every translator on every state, corrected and not, and for lenses that read
+//! each layer's own state.
 
 use std::collections::BTreeMap;
 

@@ -9,8 +9,8 @@ use tch::Tensor;
 
 use crate::results::statistics::Blocks;
 
-/// The model's mean distribution, the best constant predictor, and the same without each block of documents: `16 · vocab` bytes for
-/// each of at most 32.
+/// The model's mean distribution, the best constant predictor, and the same without each block of documents:
+/// `16 · vocab` bytes for each of at most 32.
 #[derive(Debug)]
 pub struct Mean {
     blocks: Blocks,
@@ -83,15 +83,17 @@ impl Constants {
         self.documents
     }
 
-    /// `Σ_t KL(p_t ‖ q)` of each predictor `q`, over rows whose distributions sum to `marginal` and whose entropies sum to `entropy`.
+    /// `Σ_t KL(p_t ‖ q)` of each predictor `q`, over rows whose distributions sum to `marginal` and whose entropies sum
+    /// to `entropy`.
     pub(crate) fn kl(&self, marginal: &[f64], entropy: f64) -> Vec<f64> {
         let of = |logs: &Vec<f64>| marginal.iter().zip(logs).map(|(p, ln)| -p * ln).sum::<f64>() - entropy;
         self.logs.iter().map(of).collect()
     }
 
-    /// What the first of some values, one of each predictor, would be of a predictor made of very many documents. A mean of few is
-    /// further from the documents it has not seen than the mean of all would be, by about 1/n; the jackknife of unequal blocks takes that
-    /// off: `B θ - Σ (1 - m_b / n) θ₋b` (Busing, Meijer & van der Leeden 1999, Stat. Comput. 9).
+    /// What the first of some values, one of each predictor, would be of a predictor made of very many documents. A
+    /// mean of few is further from the documents it has not seen than the mean of all would be, by about 1/n; the
+    /// jackknife of unequal blocks takes that off: `B θ - Σ (1 - m_b / n) θ₋b` (Busing, Meijer & van der Leeden 1999,
+    /// Stat. Comput. 9).
     pub(super) fn corrected(&self, value: impl Fn(usize) -> f64) -> f64 {
         if self.logs.len() == 1 {
             return value(0);
@@ -126,7 +128,8 @@ mod tests {
         assert!((constants.corrected(|_| 5.0) - 5.0).abs() < 1e-12 && constants.spread(|_| 5.0).is_err());
     }
 
-    /// Blocks of 1 and 3 rows: (1, 0) and (1, 2). All: (1/2, 1/2), without the first (1/3, 2/3), without the second (1, 0).
+    /// Blocks of 1 and 3 rows: (1, 0) and (1, 2). All: (1/2, 1/2), without the first (1/3, 2/3), without the second (1,
+    /// 0).
     #[test]
     fn without_each_block_by_hand() {
         let constants = mean(vec![(vec![1.0, 0.0], 1.0), (vec![1.0, 2.0], 3.0)]).constants();
@@ -137,8 +140,8 @@ mod tests {
         assert!((constants.corrected(|i| [10.0, 11.0, 14.0][i]) - (20.0 - 8.25 - 3.5)).abs() < 1e-12);
     }
 
-    /// Documents of 40 tokens each from one of many topics: the cross entropy of a mean of ten of them is far above that of the mean of
-    /// all, and most of it goes. Over 200 draws the error of the mean is below .01.
+    /// Documents of 40 tokens each from one of many topics: the cross entropy of a mean of ten of them is far above
+    /// that of the mean of all, and most of it goes. Over 200 draws the error of the mean is below .01.
     #[test]
     fn most_of_the_bias_of_few_documents_goes() {
         let vocab = 50;

@@ -8,9 +8,10 @@
 //! kl_native     = KL(lens j on state j ‖ lens i on state j)
 //! ```
 //!
-//! Beside the matrix stand corrections of the state before the lens ([`Correction`]), the shared lens with its controls,
-//! and the geometry of the layers ([`Layers`], a block of pairs at a time). Moments for corrections, geometry and the constant predictor come from
-//! one half of the documents, everything else from the other; where a number rests on both, so does its interval.
+//! Beside the matrix stand corrections of the state before the lens ([`Correction`]), the shared lens with its
+//! controls, and the geometry of the layers ([`Layers`], a block of pairs at a time). Moments for corrections, geometry
+//! and the constant predictor come from one half of the documents, everything else from the other; where a number rests
+//! on both, so does its interval.
 
 mod correction;
 mod geometry;

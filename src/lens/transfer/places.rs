@@ -7,7 +7,8 @@ pub(super) const GROUPS: [usize; WIDTH] = [0, 0, 0, 1];
 /// Place of CE in a cell.
 pub(super) const CE: usize = 3;
 
-/// Matrices of lens layer × state layer (plain, then corrected), then every reader's own layers, then the constant predictors.
+/// Matrices of lens layer × state layer (plain, then corrected), then every reader's own layers, then the constant
+/// predictors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Places {
     pub(super) layers: usize,

@@ -96,8 +96,8 @@ impl Transfer<'_> {
     /// How much of the gap to the constant predictor a lens that reads all layers leaves open: per layer
     /// `G = (KL_S - KL_T) / (KL_const - KL_T)`, and over all layers the ratio of means. `S` is the reader `other`.
     ///
-    /// `KL_const` is that of a predictor made of very many documents (a jackknife takes the bias of few off), and intervals are over the documents
-    /// of both halves: those that were measured on, and those that made the predictor.
+    /// `KL_const` is that of a predictor made of very many documents (a jackknife takes the bias of few off), and
+    /// intervals are over the documents of both halves: those that were measured on, and those that made the predictor.
     pub fn sharing(&mut self, other: usize) -> (Vec<Estimate>, Estimate) {
         let (at, constants) = (self.places, &self.constants);
         let pairs: Vec<(usize, usize)> =
@@ -117,8 +117,8 @@ impl Transfer<'_> {
     }
 }
 
-/// G of some layers from the means of pairs of columns, the KL of the lens that reads all layers and of each layer's own, and of the columns
-/// from `first` on, which are the KL of the constant predictors.
+/// G of some layers from the means of pairs of columns, the KL of the lens that reads all layers and of each layer's
+/// own, and of the columns from `first` on, which are the KL of the constant predictors.
 pub(crate) fn sharing_score(
     scores: &Scores,
     constants: &Constants,

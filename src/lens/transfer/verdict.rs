@@ -14,7 +14,8 @@ use crate::{
 
 use crate::results::statistics::spearman;
 
-/// Documents, of both halves together, below which there is no verdict: with fewer the score has moved by a fifth of itself.
+/// Documents, of both halves together, below which there is no verdict: with fewer the score has moved by a fifth of
+/// itself.
 const FEWEST_DOCUMENTS: u64 = 20;
 
 /// How well one shared lens does.

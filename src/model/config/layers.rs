@@ -22,8 +22,8 @@ impl Config {
 
     /// `sliding_window` in tokens; none when it is off, by null or by 0.
     ///
-    /// In transformers 5 a window of 0 fails with sdpa attention, and with eager attention every token sees all others, the
-    /// future too; nobody can mean that.
+    /// In transformers 5 a window of 0 fails with sdpa attention, and with eager attention every token sees all others,
+    /// the future too; nobody can mean that.
     ///
     /// # Errors
     /// When it is something else.

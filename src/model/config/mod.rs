@@ -1,7 +1,7 @@
 //! `config.json` as written by transformers 4.x and 5.x, read by name and type.
 //!
-//! A key has three states. A missing one has the default of its family's class in transformers; `null` is another value,
-//! which often means "off"; a value of a wrong type is refused.
+//! A key has three states. A missing one has the default of its family's class in transformers; `null` is another
+//! value, which often means "off"; a value of a wrong type is refused.
 
 mod class;
 mod json;
@@ -70,8 +70,8 @@ impl Config {
         Ok(Some(Self { path: self.path.clone(), values: values.clone(), class: None }))
     }
 
-    /// The text half of a multimodal model, of the family `default` where it does not say: `text_config`, or the file itself
-    /// as Qwen 2 VL's first files have it.
+    /// The text half of a multimodal model, of the family `default` where it does not say: `text_config`, or the file
+    /// itself as Qwen 2 VL's first files have it.
     ///
     /// # Errors
     /// When `text_config` is no object.
@@ -90,8 +90,8 @@ impl Config {
         Ok(text)
     }
 
-    /// Every key of the family's class that holds what its type does not allow is refused; `may_be_null` names keys that
-    /// nobody reads, of which a null does no harm.
+    /// Every key of the family's class that holds what its type does not allow is refused; `may_be_null` names keys
+    /// that nobody reads, of which a null does no harm.
     pub(super) fn check_types(&self, may_be_null: &[&str]) -> Result<(), ModelError> {
         let Some(class) = self.class else { return Ok(()) };
         for (key, value) in &self.values {

@@ -1,4 +1,5 @@
-//! BERT (Devlin et al. 2019), `RoBERTa` (Liu et al. 2019) and `DistilBERT` (Sanh et al. 2019): the stream itself is normed.
+//! BERT (Devlin et al. 2019), `RoBERTa` (Liu et al. 2019) and `DistilBERT` (Sanh et al. 2019): the stream itself is
+//! normed.
 
 use super::{
     activation,

@@ -45,7 +45,8 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
     })
 }
 
-/// The residual's layout and the norms' names. Transformers builds the other combinations of these keys, and cannot run them.
+/// The residual's layout and the norms' names. Transformers builds the other combinations of these keys, and cannot run
+/// them.
 fn layout(config: &Config, new: bool) -> Result<(ResidualKind, Names), ModelError> {
     let parallel = config.flag("parallel_attn")?;
     let norms = config.optional_usize("num_ln_in_parallel_attn")?;

@@ -1,4 +1,5 @@
-//! GLM 4 (Zeng et al. 2024) and its later form, Ernie 4.5 (Baidu 2025), Helium (Kyutai 2025): pairs of neighbours rotate.
+//! GLM 4 (Zeng et al. 2024) and its later form, Ernie 4.5 (Baidu 2025), Helium (Kyutai 2025): pairs of neighbours
+//! rotate.
 
 use super::{
     fills_the_width,

@@ -62,8 +62,8 @@ fn local_layers(config: &Config, n_layers: usize) -> Result<Vec<bool>, ModelErro
     })
 }
 
-/// `[[kinds, times], …]` written out, or up to what a count that lies needs to be found out; without a value the class's
-/// default, global and local in turn for 24 layers.
+/// `[[kinds, times], …]` written out, or up to what a count that lies needs to be found out; without a value the
+/// class's default, global and local in turn for 24 layers.
 fn expanded(types: Option<&Value>, n_layers: usize) -> Option<Vec<Value>> {
     let usual = serde_json::json!([[["global", "local"], 12]]);
     let pair = |entry: &Value| -> Option<(Vec<Value>, usize)> {

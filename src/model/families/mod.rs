@@ -116,7 +116,8 @@ const FAMILIES: [(&str, Reader); 67] = [
 /// A file that claims more tokens is broken, or wants our memory; rotary tables have a row for each.
 const LONGEST_CONTEXT: usize = 1 << 24;
 
-/// Keys of config classes that change nothing that is computed here: training, generation, tasks, what transformers returns.
+/// Keys of config classes that change nothing that is computed here: training, generation, tasks, what transformers
+/// returns.
 const IGNORED: [&str; 63] = [
     "activation_dropout",
     "architectures",

@@ -1,4 +1,5 @@
-//! `ModernBERT` (Warner et al. 2024): norms before the branches, rotation, two-sided windows in most layers, a gated MLP.
+//! `ModernBERT` (Warner et al. 2024): norms before the branches, rotation, two-sided windows in most layers, a gated
+//! MLP.
 
 use super::{activation, bert, encoder};
 use crate::model::{

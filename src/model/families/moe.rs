@@ -1,5 +1,5 @@
-//! Mixtures of experts in known frames: Mixtral (Jiang et al. 2024), Qwen 2 and 3 MoE, `OLMoE` (Muennighoff et al. 2024),
-//! `FlexOlmo` (Shi et al. 2025), Granite MoE.
+//! Mixtures of experts in known frames: Mixtral (Jiang et al. 2024), Qwen 2 and 3 MoE, `OLMoE` (Muennighoff et al.
+//! 2024), `FlexOlmo` (Shi et al. 2025), Granite MoE.
 
 use layerscope_lenses::NormKind;
 

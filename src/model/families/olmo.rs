@@ -1,4 +1,5 @@
-//! OLMo 1, 2 and 3 (Groeneveld et al. 2024; Walsh et al. 2025): norms without weights first, then norms of what comes out.
+//! OLMo 1, 2 and 3 (Groeneveld et al. 2024; Walsh et al. 2025): norms without weights first, then norms of what comes
+//! out.
 
 use layerscope_lenses::NormKind;
 

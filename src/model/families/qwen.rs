@@ -1,5 +1,5 @@
-//! Qwen 2 (biased queries, keys and values) and Qwen 3 (normed query and key heads), and the text halves of their vision
-//! models, whose rotation by time, height and width is the plain one where there is only text.
+//! Qwen 2 (biased queries, keys and values) and Qwen 3 (normed query and key heads), and the text halves of their
+//! vision models, whose rotation by time, height and width is the plain one where there is only text.
 
 use layerscope_lenses::NormKind;
 
@@ -59,7 +59,8 @@ fn windows(config: &Config, spec: &mut Spec) -> Result<(), ModelError> {
     slide_where_used(config, spec, |i| i as i64 >= first)
 }
 
-/// Windows as `layer_types` says, else where `slides(layer)`; `layer_types` must not say more than `use_sliding_window`.
+/// Windows as `layer_types` says, else where `slides(layer)`; `layer_types` must not say more than
+/// `use_sliding_window`.
 pub(super) fn slide_where_used(
     config: &Config,
     spec: &mut Spec,

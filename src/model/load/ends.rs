@@ -8,8 +8,8 @@ use crate::model::{Activation, ModelError, Spec, Weights, spec::HeadSpec};
 
 /// The embedding and its factor, and the head where that is the embedding.
 ///
-/// A factor on the logits is put into the head, so that every reader of it reads the model's own logits. A power of two is
-/// taken out of the embedding's factor again, without any rounding, and the two stay one tensor.
+/// A factor on the logits is put into the head, so that every reader of it reads the model's own logits. A power of two
+/// is taken out of the embedding's factor again, without any rounding, and the two stay one tensor.
 pub(super) fn scaled_head(
     mut embed: Tensor,
     spec: &Spec,
@@ -90,7 +90,8 @@ impl Loader<'_> {
         Ok(Transform::new(map.weight, map.bias, activation, self.norm(norm)?)?)
     }
 
-    /// The final norm and the head, which is `tied` to the embedding or stored; a head of no tokens where there is none.
+    /// The final norm and the head, which is `tied` to the embedding or stored; a head of no tokens where there is
+    /// none.
     pub(super) fn unembed(&self, tied: Option<Tensor>) -> Result<Unembed, ModelError> {
         let spec = self.spec;
         let norm = spec.has_final_norm().then(|| self.norm(&self.body(spec.names.final_norm))).transpose()?;
@@ -127,8 +128,8 @@ impl Loader<'_> {
     }
 }
 
-/// What the tensors at hand say about the head: transformers does not tie a head that is stored beside another embedding,
-/// whatever `tie_word_embeddings` says. An encoder of whose head nothing is stored has none.
+/// What the tensors at hand say about the head: transformers does not tie a head that is stored beside another
+/// embedding, whatever `tie_word_embeddings` says. An encoder of whose head nothing is stored has none.
 ///
 /// # Errors
 /// When a file cannot be read.

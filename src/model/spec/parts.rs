@@ -53,7 +53,8 @@ pub struct EncoderSpec {
     pub token_types: Option<usize>,
     /// The padding token, which takes no position where a text has it: its row is the one before the first (`RoBERTa`).
     pub padding: Option<usize>,
-    /// The mask token of a model that leaves it out and has the other embeddings grow by what they grew by in training (ESM).
+    /// The mask token of a model that leaves it out and has the other embeddings grow by what they grew by in training
+    /// (ESM).
     pub token_dropout: Option<usize>,
     /// End of the name under which a file may keep the rotation's frequencies, which must be those of the config (ESM).
     pub frequencies: Option<&'static str>,
@@ -207,7 +208,8 @@ pub enum Alibi {
 /// What differs between the layers of one model.
 #[derive(Debug, Clone, Copy)]
 pub struct LayerSpec {
-    /// A position sees itself and the `window - 1` before it; none: all before it. In an encoder, also as many behind it.
+    /// A position sees itself and the `window - 1` before it; none: all before it. In an encoder, also as many behind
+    /// it.
     pub window: Option<usize>,
     /// Index into [`Spec::ropes`]; none: this layer knows no positions.
     pub rope: Option<usize>,

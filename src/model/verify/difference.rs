@@ -14,8 +14,8 @@ pub const TOLERANCE: f64 = 5e-5;
 /// How many times the model's own rounding a reference in the same precision may be away from the exact values.
 const ROUNDING: f64 = 8.0;
 
-/// Programs hide a score by -inf, by the lowest number of a type (-3.4e38, -65504), or by -1e5 or -1e4 (old ones), to which
-/// some add the score itself. Where this model has -inf, all that is below this is hidden too.
+/// Programs hide a score by -inf, by the lowest number of a type (-3.4e38, -65504), or by -1e5 or -1e4 (old ones), to
+/// which some add the score itself. Where this model has -inf, all that is below this is hidden too.
 const HIDDEN: f64 = -9e3;
 
 /// How far the model is from the reference at one hook point.
@@ -136,9 +136,9 @@ fn hide(point: HookPoint, ours: &Tensor, theirs: Tensor) -> Result<Tensor, Model
     Ok(theirs.f_masked_fill(&hidden, f64::NEG_INFINITY)?)
 }
 
-/// What a difference at each value is measured against, see [`Difference::scale`]. One token of a trained model may hold
-/// values a thousand times larger than all others (Sun et al. 2024, "Massive Activations"): rounding is large there and
-/// only there, and a mean over all tokens would hide mistakes at the others.
+/// What a difference at each value is measured against, see [`Difference::scale`]. One token of a trained model may
+/// hold values a thousand times larger than all others (Sun et al. 2024, "Massive Activations"): rounding is large
+/// there and only there, and a mean over all tokens would hide mistakes at the others.
 fn scale(theirs: &Tensor) -> Result<Tensor, ModelError> {
     let finite = theirs.f_isfinite()?;
     let values = theirs.f_where_self(&finite, &theirs.f_zeros_like()?)?;
@@ -205,7 +205,8 @@ mod tests {
     fn a_massive_value_is_measured_at_its_own_size_and_hides_nothing() {
         let point = HookPoint::resid_pre(3);
         let ours = set(&stream(), [0, 5], 15_000.0);
-        // A hundred times f32's rounding of the one value, 12 root mean squares of an ordinary token times the tolerance.
+        // A hundred times f32's rounding of the one value, 12 root mean squares of an ordinary token times the
+        // tolerance.
         let rounded = compare(point, &ours, &set(&ours, [0, 5], 15_000.1));
         assert!(rounded.passes(TOLERANCE) && rounded.at == [0, 0, 5], "{rounded:?}");
         // A mistake at another token, far below the tolerance of a root mean square over everything (33).

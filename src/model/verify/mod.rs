@@ -77,8 +77,8 @@ impl Reference {
         &self.unknown
     }
 
-    /// Runs the reference's tokens through `model` and compares every activation, in the order of the pass; beside `exact`,
-    /// the same model in f64, where there is one.
+    /// Runs the reference's tokens through `model` and compares every activation, in the order of the pass; beside
+    /// `exact`, the same model in f64, where there is one.
     ///
     /// # Errors
     /// When an activation has another shape than the model's, or none is a hook of it.

@@ -1,5 +1,5 @@
-//! Weights by memory map, from whatever files they are in: one tensor at a time, so that peak memory stays near one copy
-//! of the model.
+//! Weights by memory map, from whatever files they are in: one tensor at a time, so that peak memory stays near one
+//! copy of the model.
 
 mod entry;
 mod gguf;

@@ -1,5 +1,5 @@
-//! The table of a `pytorch_model.bin`. Its pickle is read by a machine that can describe tensors and nothing else; numbers
-//! stay in the file until they are asked for.
+//! The table of a `pytorch_model.bin`. Its pickle is read by a machine that can describe tensors and nothing else;
+//! numbers stay in the file until they are asked for.
 
 use std::path::Path;
 

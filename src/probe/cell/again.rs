@@ -14,7 +14,8 @@ pub(super) struct Again<'a> {
 }
 
 impl Again<'_> {
-    /// 1 where a probe fitted to each of these labellings is right, `(labellings, n_test)`; NaN where it cannot be fitted.
+    /// 1 where a probe fitted to each of these labellings is right, `(labellings, n_test)`; NaN where it cannot be
+    /// fitted.
     pub(super) fn right(&self, labellings: &[Labelling]) -> Result<Array2<f64>, Error> {
         let mut right = Array2::from_elem((labellings.len(), self.test_x.nrows()), f64::NAN);
         for (mut right, labels) in right.outer_iter_mut().zip(labellings) {

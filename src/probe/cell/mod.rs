@@ -50,14 +50,15 @@ pub struct Reading {
     pub fitted: Fitted,
     /// Scores of the test items `(n_test, k)`.
     pub scores: Array2<f64>,
-    /// On the items that it was fitted to: 1 where it is right `(n_train, 1)`, of numbers what it says of them `(n_train, k)`.
+    /// On the items that it was fitted to: 1 where it is right `(n_train, 1)`, of numbers what it says of them
+    /// `(n_train, k)`.
     pub train: Array2<f64>,
     /// Accuracy (or R²) on the items that the penalty was chosen on: what layers are chosen by.
     pub validation: f64,
     /// Whether the states that it was fitted to do not vary: then it knows how often each label occurs, and no more.
     pub constant: bool,
-    /// 1 where the label of each draw of the control task was found `(draws, n_test)`; NaN for a draw that gave all training items
-    /// one label. No draw where items have no types.
+    /// 1 where the label of each draw of the control task was found `(draws, n_test)`; NaN for a draw that gave all
+    /// training items one label. No draw where items have no types.
     pub control: Array2<f64>,
     /// 1 where a probe fitted to each draw of shuffled labels is right `(draws, n_test)`.
     pub shuffled: Array2<f64>,

@@ -6,8 +6,8 @@ use crate::{
     sources::text::Window,
 };
 
-/// What the sums of all blocks may take, bytes. Two blocks (the documents of the fit, and those held out) are always kept, whatever they
-/// take.
+/// What the sums of all blocks may take, bytes. Two blocks (the documents of the fit, and those held out) are always
+/// kept, whatever they take.
 const BYTES: usize = 4 << 30;
 
 /// Blocks of a side that an interval needs.
@@ -22,10 +22,11 @@ pub struct Sides {
     pub held_out: Blocks,
 }
 
-/// Blocks of the documents of a split, for a model of `n_layers` of width `d`: as many as `BYTES` hold, at most 32, a quarter of them
-/// held out (no less than five, where there are ten).
+/// Blocks of the documents of a split, for a model of `n_layers` of width `d`: as many as `BYTES` hold, at most 32, a
+/// quarter of them held out (no less than five, where there are ten).
 pub fn blocks(split: &Split, windows: &[Window], n_layers: usize, d: usize) -> Sides {
-    // Of each block and layer, for each set of rows: the products of states, and up to 256 rows that are not summed yet.
+    // Of each block and layer, for each set of rows: the products of states, and up to 256 rows that are not summed
+    // yet.
     let bytes = (n_layers + 1) * super::SETS.len() * 8 * d * (d + 256);
     let all = (BYTES / bytes.max(1)).clamp(2, MOST_APART);
     let held = if all >= 2 * NEEDED { (all / 4).max(NEEDED) } else { 1 };

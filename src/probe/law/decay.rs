@@ -81,8 +81,9 @@ pub fn decay(rows: &[LawRow], control: Control, of: Sample) -> Result<Decay, NoD
     Decay::fit(&layers, &pr).map_err(|_| NoDecay::NothingLeft { control, layer: nothing, side: of.words() })
 }
 
-/// By how much more the residual of the next token's id falls a layer than that of its shuffled control: rho less the control's. Ids
-/// that mean nothing fall too, for the same few tokens are frequent under any numbering, and in as straight a line.
+/// By how much more the residual of the next token's id falls a layer than that of its shuffled control: rho less the
+/// control's. Ids that mean nothing fall too, for the same few tokens are frequent under any numbering, and in as
+/// straight a line.
 pub(super) fn less_shuffled(rows: &[LawRow], of: Sample) -> Result<f64, NoDecay> {
     Ok(decay(rows, Control::Next, of)?.rho - decay(rows, Control::Shuffled, of)?.rho)
 }

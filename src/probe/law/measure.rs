@@ -52,7 +52,8 @@ pub struct Residuals {
     pub rows: Vec<LawRow>,
     /// Documents of the fit and held out.
     pub documents: [usize; 2],
-    /// The same rows without each block of the fit, and without each held-out one; none of those that cannot be solved without.
+    /// The same rows without each block of the fit, and without each held-out one; none of those that cannot be solved
+    /// without.
     without: [Vec<Option<Vec<LawRow>>>; 2],
     sides: Sides,
 }
@@ -172,8 +173,9 @@ impl Residuals {
         }
     }
 
-    /// The interval of a function of the residuals, by a delete-block jackknife: `f` sees the residuals without each block. Where the
-    /// documents of the fit and those held out do different things, the variances over either are added.
+    /// The interval of a function of the residuals, by a delete-block jackknife: `f` sees the residuals without each
+    /// block. Where the documents of the fit and those held out do different things, the variances over either are
+    /// added.
     pub(super) fn interval(
         &self,
         over: Over,

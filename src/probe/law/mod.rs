@@ -1,8 +1,8 @@
 //! The law of next-token prediction (He and Su 2024) on a text: every layer's states, regressed on token ids.
 //!
 //! Rows are all tokens but the last of a window; a control that needs another neighbour has the rows that have it. Only
-//! sums of blocks of documents are kept ([`blocks`]), so that memory does not grow with the text: [`Law::measure`] solves once for all
-//! documents and once without each block, and `rows` makes numbers with intervals of that.
+//! sums of blocks of documents are kept ([`blocks`]), so that memory does not grow with the text: [`Law::measure`]
+//! solves once for all documents and once without each block, and `rows` makes numbers with intervals of that.
 
 mod blocks;
 mod decay;
@@ -91,7 +91,8 @@ struct Part {
 }
 
 impl Law {
-    /// For states of width `d` of `n_layers + 1` layers. `counts` are the tokens' counts in the text; `seed` shuffles ids.
+    /// For states of width `d` of `n_layers + 1` layers. `counts` are the tokens' counts in the text; `seed` shuffles
+    /// ids.
     pub fn new(n_layers: usize, d: usize, counts: &[u64], norming: Norming, seed: u64, sides: Sides) -> Self {
         let side = |blocks: &Blocks| {
             let sets = || SETS.iter().map(|set| Moments::of_numbers(d, set.len())).collect();

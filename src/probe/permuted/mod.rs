@@ -1,10 +1,10 @@
 //! Permutation tests of probes: how often a probe of permuted labels does as well.
 //!
-//! What is compared is one function of states and labels, the same for the labels as they are and for permuted ones, so that
-//! under no signal the first is one of many alike. The split must not know the labels then: the sweep's own, which spreads the
-//! classes over its parts by the labels as they are, would favour permuted labels. It is drawn once, from groups alone, and
-//! everything that does not read labels (the spectrum, directions without labels) is made once. The penalty is chosen
-//! anew for every permutation, as it was for the labels as they are.
+//! What is compared is one function of states and labels, the same for the labels as they are and for permuted ones, so
+//! that under no signal the first is one of many alike. The split must not know the labels then: the sweep's own, which
+//! spreads the classes over its parts by the labels as they are, would favour permuted labels. It is drawn once, from
+//! groups alone, and everything that does not read labels (the spectrum, directions without labels) is made once. The
+//! penalty is chosen anew for every permutation, as it was for the labels as they are.
 
 #[cfg(test)]
 mod tests;
@@ -17,8 +17,8 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::{Estimator, Fitted, Options, ProbeError, Target, Task, estimator::Prepared, task::pick};
 
-/// How the labels of a task are permuted; and in how many ways groups can be given their labels, where that is fewer than
-/// `permutations`: no p below one in as many can be found then.
+/// How the labels of a task are permuted; and in how many ways groups can be given their labels, where that is fewer
+/// than `permutations`: no p below one in as many can be found then.
 ///
 /// # Errors
 /// When there is no item.
@@ -62,8 +62,8 @@ impl<'a> PermutationTest<'a> {
         Ok(Self { task, shuffles, split, prepared, validation_x, test_x })
     }
 
-    /// The statistic of the labels as they are, then of `permutations` permuted ones; none where the labels as they are have
-    /// none (numbers that do not vary in the test part).
+    /// The statistic of the labels as they are, then of `permutations` permuted ones; none where the labels as they are
+    /// have none (numbers that do not vary in the test part).
     ///
     /// # Errors
     /// When a probe cannot be fitted.
@@ -79,12 +79,13 @@ impl<'a> PermutationTest<'a> {
         Ok(Some(std::iter::once(observed).chain(null).collect()))
     }
 
-    /// How far a probe of these labels is ahead of the commonest class in accuracy, ties broken by how sure it is of what is
-    /// right (less than one item's worth, so that only equal accuracies are told apart); R² of numbers.
+    /// How far a probe of these labels is ahead of the commonest class in accuracy, ties broken by how sure it is of
+    /// what is right (less than one item's worth, so that only equal accuracies are told apart); R² of numbers.
     ///
-    /// Ahead of the commonest class, because labels that move between groups of other sizes change how often each occurs. What
-    /// is still tied is broken by the training items: directions that are found without labels read no more of those than a
-    /// sign, so that with three groups in the test part there are a few values alone, and too many permutations would do as well.
+    /// Ahead of the commonest class, because labels that move between groups of other sizes change how often each
+    /// occurs. What is still tied is broken by the training items: directions that are found without labels read no
+    /// more of those than a sign, so that with three groups in the test part there are a few values alone, and too many
+    /// permutations would do as well.
     fn statistic(&self, estimator: Estimator, labels: &Target) -> Result<f64, Error> {
         let part = |rows: &[usize]| labels.select(rows);
         let (train, validation) = (part(&self.split.train.rows), part(&self.split.validation.rows));
@@ -120,7 +121,8 @@ impl<'a> PermutationTest<'a> {
         validation: &Target,
     ) -> Result<Fitted, Error> {
         let train = Labels::Classes { y: own, n_classes: classes.len() };
-        // A class that is not in training cannot be chosen by: its items are left out. Without any, the training part has to do.
+        // A class that is not in training cannot be chosen by: its items are left out. Without any, the training part
+        // has to do.
         let Target::Classes { y, .. } = validation else { return Err(Error::Empty) };
         let numbered = |class: &u32| classes.iter().position(|other| other == class);
         let rows: Vec<usize> = (0..y.len()).filter(|row| numbered(&y[*row]).is_some()).collect();

@@ -43,8 +43,8 @@ fn states(seed: u64, groups: &[u64], y: &[u32], signal: f32) -> Array2<f32> {
     })
 }
 
-/// Rows of their own, whole groups, groups of other sizes with mixed labels; in each P(p ≤ .05) is .05 where the states say
-/// nothing. Of 300 draws 15 are expected, with a standard deviation of 3.8.
+/// Rows of their own, whole groups, groups of other sizes with mixed labels; in each P(p ≤ .05) is .05 where the states
+/// say nothing. Of 300 draws 15 are expected, with a standard deviation of 3.8.
 #[test]
 fn nothing_is_found_as_often_as_promised() {
     let of = |groups: &[u64], row: usize, seed: u64, kind: u8| -> u32 {

@@ -1,5 +1,5 @@
-//! The best layer: which cannot be told from it, what is left of its value after the choice, and the value of a layer that was
-//! chosen on other rows.
+//! The best layer: which cannot be told from it, what is left of its value after the choice, and the value of a layer
+//! that was chosen on other rows.
 
 use layerscope_probes::{Best, Draws, Error, Estimate, best, chosen};
 
@@ -31,10 +31,11 @@ pub struct Summary {
     pub metric: &'static str,
     /// The layers, ascending.
     pub layers: Vec<usize>,
-    /// Which layer each split's validation part chose, and what it is worth on the test part: the number to quote. None where
-    /// numbers of a validation part do not vary.
+    /// Which layer each split's validation part chose, and what it is worth on the test part: the number to quote. None
+    /// where numbers of a validation part do not vary.
     pub nested: Option<Nested>,
-    /// Which of them is best on the test part, which cannot be told from it, and what is left of its value after the choice.
+    /// Which of them is best on the test part, which cannot be told from it, and what is left of its value after the
+    /// choice.
     pub best: Best,
     /// Whether every fit came to its end.
     pub converged: bool,
@@ -104,8 +105,8 @@ impl Summary {
     }
 }
 
-/// Every split chooses the layer whose probe does best on its validation part; the chosen probes' scores of the test parts are
-/// measured as any one probe's.
+/// Every split chooses the layer whose probe does best on its validation part; the chosen probes' scores of the test
+/// parts are measured as any one probe's.
 fn nested(
     estimator: Estimator,
     layers: &[At],

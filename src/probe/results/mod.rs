@@ -1,7 +1,7 @@
 //! From cells to rows of `metrics.parquet`.
 //!
-//! A number is the mean over the seeds of the splits; within a seed folds are put together. Intervals resample groups: a
-//! group has the same weight in every seed, layer, control and baseline, so that differences are paired.
+//! A number is the mean over the seeds of the splits; within a seed folds are put together. Intervals resample groups:
+//! a group has the same weight in every seed, layer, control and baseline, so that differences are paired.
 
 mod baselines;
 mod layers;
@@ -102,7 +102,8 @@ pub fn results(measured: &Measured<'_>) -> Result<(Vec<MetricRow>, Vec<Summary>)
     Ok((rows, summaries))
 }
 
-/// Why a metric is missing that the task should have: the seeds whose test part has numbers that do not vary, and so no R².
+/// Why a metric is missing that the task should have: the seeds whose test part has numbers that do not vary, and so no
+/// R².
 pub fn undefined(task: &Task, rounds: &[Round]) -> Option<String> {
     let flat = |seed: &u64| {
         let items: Vec<usize> =

@@ -81,7 +81,8 @@ impl Seeds {
         Ok(mean)
     }
 
-    /// The uniform code's length over the online code's, where it was measured, the same of shuffled labels, and the difference.
+    /// The uniform code's length over the online code's, where it was measured, the same of shuffled labels, and the
+    /// difference.
     fn compression(&self, cells: &[Cell], estimator: Estimator) -> Result<Named, Error> {
         let first = cells.iter().find_map(|cell| {
             let reading = &cell.readings[&estimator];

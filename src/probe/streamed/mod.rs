@@ -1,6 +1,6 @@
-//! Closed-form probes of a corpus whose states would not fit on disk: one pass over the texts sums their moments, later ones
-//! choose penalties and layers, and score. Memory is a `d × d` Gram matrix per point and split, a row per class of every other labelling,
-//! the scores of test items, and which items of the fit are right.
+//! Closed-form probes of a corpus whose states would not fit on disk: one pass over the texts sums their moments, later
+//! ones choose penalties and layers, and score. Memory is a `d × d` Gram matrix per point and split, a row per class of
+//! every other labelling, the scores of test items, and which items of the fit are right.
 
 mod place;
 

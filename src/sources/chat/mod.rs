@@ -5,8 +5,9 @@
 //! the model's folder ── ChatTemplate ── render ──> Rendered { text, turns } ── Tokenizer ──> ids ── TurnPositions
 //! ```
 //!
-//! A template is a program from the hub, in Jinja. It runs in an interpreter that reaches no file and no network, with as much
-//! to do as a long chat needs and no more. What it renders is what `apply_chat_template` of transformers renders.
+//! A template is a program from the hub, in Jinja. It runs in an interpreter that reaches no file and no network, with
+//! as much to do as a long chat needs and no more. What it renders is what `apply_chat_template` of transformers
+//! renders.
 
 mod chats;
 mod clock;

@@ -98,8 +98,8 @@ impl TurnSelector {
         }
     }
 
-    /// The places of selected tokens, in order: of each turn all, the first or the last. A token belongs to a turn when it
-    /// covers a byte of its content.
+    /// The places of selected tokens, in order: of each turn all, the first or the last. A token belongs to a turn when
+    /// it covers a byte of its content.
     pub(crate) fn select(&self, turns: &[Turn], tokens: &[Placed]) -> Vec<Range<u32>> {
         let within = |turn: &Turn| {
             let inside = |token: &Placed| token.start < turn.end && token.end > turn.start;

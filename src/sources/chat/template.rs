@@ -69,8 +69,8 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// The template of the model in `dir`, or the one that is asked for. Of several templates `tool_use` is taken where there are
-    /// tools, else `default`.
+    /// The template of the model in `dir`, or the one that is asked for. Of several templates `tool_use` is taken where
+    /// there are tools, else `default`.
     ///
     /// # Errors
     /// When there is none, or it is no template.

@@ -24,9 +24,9 @@ const CLOSE: char = '\u{F0001}';
 const MOST: usize = 0xFE00;
 
 impl ChatTemplate {
-    /// Where the contents of messages are in `text`, which is the chat as it is rendered. Marks are put around the contents
-    /// and the chat is rendered again. Where a template looks into contents so that marks change what it does, they are looked for
-    /// in their order.
+    /// Where the contents of messages are in `text`, which is the chat as it is rendered. Marks are put around the
+    /// contents and the chat is rendered again. Where a template looks into contents so that marks change what it does,
+    /// they are looked for in their order.
     ///
     /// # Errors
     /// A template that fails, or renders a content otherwise than it is.
@@ -73,8 +73,8 @@ fn marked(messages: &[Map<String, Value>]) -> Vec<Map<String, Value>> {
     messages.iter().enumerate().map(one).collect()
 }
 
-/// The text without marks, and what was between them; of several parts of a message, from the first to the last. None where
-/// a mark has lost its other half: the template took the content apart.
+/// The text without marks, and what was between them; of several parts of a message, from the first to the last. None
+/// where a mark has lost its other half: the template took the content apart.
 fn unmarked(rendered: &str, chat: &Chat) -> (String, Option<Vec<Turn>>) {
     let mut text = String::with_capacity(rendered.len());
     let mut turns: Vec<Turn> = Vec::new();

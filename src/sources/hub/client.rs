@@ -1,7 +1,8 @@
 //! Requests to the hub, and what keeps them safe.
 //!
-//! The access token goes to the hub's own address and nowhere else: not to the host that a redirect names, not after one
-//! has led away, and never over plain http but on this machine. Redirects are counted, answers have bounds in size and time.
+//! The access token goes to the hub's own address and nowhere else: not to the host that a redirect names, not after
+//! one has led away, and never over plain http but on this machine. Redirects are counted, answers have bounds in size
+//! and time.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Downloads a model into the cache.
 //!
-//! Bytes go into a staging folder beside the cache's own: a file enters the cache by one rename, after its size (and its
-//! SHA-256, where the hub tells it) has been checked, and the branch's reference is written last. So neither a kill nor a
-//! broken server leaves something that passes as whole, and the next call goes on where this one stopped.
+//! Bytes go into a staging folder beside the cache's own: a file enters the cache by one rename, after its size (and
+//! its SHA-256, where the hub tells it) has been checked, and the branch's reference is written last. So neither a kill
+//! nor a broken server leaves something that passes as whole, and the next call goes on where this one stopped.
 
 use std::fs::{self, File};
 use std::io::Write as _;

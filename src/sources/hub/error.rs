@@ -186,7 +186,8 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// Whether what was asked for is wrong: no such folder or model, no name or revision at all. The rest went wrong on the way.
+    /// Whether what was asked for is wrong: no such folder or model, no name or revision at all. The rest went wrong on
+    /// the way.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Denied { .. }

@@ -143,8 +143,8 @@ impl Hub {
     }
 }
 
-/// A local folder needs no more than `config.json` here, and a GGUF file is a model of its own; whoever reads the weights or the tokenizer says what
-/// they lack.
+/// A local folder needs no more than `config.json` here, and a GGUF file is a model of its own; whoever reads the
+/// weights or the tokenizer says what they lack.
 fn local(path: PathBuf, revision: Option<&str>) -> Result<ModelDir, HubError> {
     if let Some(revision) = revision {
         return Err(HubError::LocalRevision { path, revision: revision.to_owned() });

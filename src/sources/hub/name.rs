@@ -56,7 +56,8 @@ fn looks_like_path(model: &str) -> bool {
     // A revision may hold slashes (`refs/pr/1`), so they count in the id only.
     let id = model.split_once('@').map_or(model, |(id, _)| id);
     let starts = ["/", "~", "./", "../", "."].iter().any(|p| model.starts_with(p));
-    // `fixtures/gpt2` beside a folder `fixtures`: a slip in a path, and nobody's organisation. `fixtures/gpt2@main` asks the hub.
+    // `fixtures/gpt2` beside a folder `fixtures`: a slip in a path, and nobody's organisation. `fixtures/gpt2@main`
+    // asks the hub.
     let in_a_folder =
         !model.contains('@') && id.split_once('/').is_some_and(|(parent, _)| Path::new(parent).is_dir());
     starts || in_a_folder || model.ends_with('/') || model.contains('\\') || id.matches('/').count() > 1

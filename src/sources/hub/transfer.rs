@@ -80,7 +80,8 @@ impl Fetcher<'_> {
         link(&announced.etag, &blob, &snapshot.join(start.name))
     }
 
-    /// Asks what a file is. Of a large one the answer is a redirect to where it is stored, with what the hub knows of it.
+    /// Asks what a file is. Of a large one the answer is a redirect to where it is stored, with what the hub knows of
+    /// it.
     fn announced(&self, url: &str) -> Result<Announced, HubError> {
         let answer = self.client.head(url)?;
         let status = answer.status();

@@ -6,8 +6,8 @@ use std::hash::Hash;
 use super::fold::fold;
 use super::set::{LabelledText, Unit};
 
-/// Joins groups of `texts` that share a text (of words: whole documents that are equal, since a sentence such as "Yes." is in
-/// many). Groups keep their order and the name of the first; says how many were joined to another.
+/// Joins groups of `texts` that share a text (of words: whole documents that are equal, since a sentence such as "Yes."
+/// is in many). Groups keep their order and the name of the first; says how many were joined to another.
 pub(super) fn join(texts: &mut [LabelledText], names: &mut Vec<String>, unit: Unit) -> usize {
     let mut leads = Leads((0..names.len() as u32).collect());
     if unit == Unit::Word {

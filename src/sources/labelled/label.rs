@@ -49,8 +49,8 @@ impl LabelValues {
         self.len() == 0
     }
 
-    /// The same labels over another vocabulary, that of a probe fitted to other data, where `1.0` may be what is `1` here.
-    /// Numbers stay as they are.
+    /// The same labels over another vocabulary, that of a probe fitted to other data, where `1.0` may be what is `1`
+    /// here. Numbers stay as they are.
     ///
     /// # Errors
     /// A class that `vocabulary` does not have.

@@ -114,8 +114,8 @@ impl Plan {
         }
     }
 
-    /// Gives the items other classes: those of the old class c have the new class `to[c]`, or go, and with them windows that
-    /// have no other. Numbers stay as they are.
+    /// Gives the items other classes: those of the old class c have the new class `to[c]`, or go, and with them windows
+    /// that have no other. Numbers stay as they are.
     pub fn regroup(&mut self, to: &[Option<u32>], names: &[String]) {
         let LabelValues::Classes { y, .. } = &self.labels else { return };
         let new: Vec<Option<u32>> = y.iter().map(|class| to[*class as usize]).collect();

@@ -55,8 +55,8 @@ pub struct LabelledOptions {
 /// A text with at least one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelledText {
-    /// Number in reading order, from 0 across all files, rows left out included: the `doc_id` that an export of the same
-    /// files has.
+    /// Number in reading order, from 0 across all files, rows left out included: the `doc_id` that an export of the
+    /// same files has.
     pub doc_id: u64,
     /// File and line (row for Parquet).
     pub place: String,

@@ -1,5 +1,5 @@
-//! One spelling of a value, whatever file it comes from: the same table saved as CSV, JSON lines and Parquet has the same
-//! labels.
+//! One spelling of a value, whatever file it comes from: the same table saved as CSV, JSON lines and Parquet has the
+//! same labels.
 //!
 //! CSV knows text alone, so pandas' rule decides what a column is ([`read_csv`](https://pandas.pydata.org)), for every
 //! format: all values numbers, and it holds numbers (`1.0` and `1` are 1); all values true or false, and it holds these

@@ -9,7 +9,8 @@ use crate::sources::text::{Format, TextError};
 use std::ops::Range;
 use std::path::Path;
 
-/// Reads a file's rows onto `raw`. What a column holds, and so how its values are spelled, is known behind the last row.
+/// Reads a file's rows onto `raw`. What a column holds, and so how its values are spelled, is known behind the last
+/// row.
 pub(super) fn read(path: &Path, options: &LabelledOptions, raw: &mut Raw) -> Result<(), LabelledError> {
     let (first, mut labels, mut groups) = (raw.texts.len(), Vec::new(), Vec::new());
     let label = options.label_column.as_deref().unwrap_or("label");

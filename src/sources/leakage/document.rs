@@ -30,8 +30,8 @@ fn hash(seed: u64, symbols: &[u32]) -> u64 {
     hash.finish()
 }
 
-/// Hands `f` the documents of `windows` (in reading order) one after another, each with its number and without tokens of
-/// `lead` in front. Where windows of a document are missing, it is its pieces.
+/// Hands `f` the documents of `windows` (in reading order) one after another, each with its number and without tokens
+/// of `lead` in front. Where windows of a document are missing, it is its pieces.
 pub fn each_document<'w>(
     windows: impl IntoIterator<Item = &'w Window>,
     lead: &[u32],
@@ -59,7 +59,8 @@ pub fn each_document<'w>(
     give(doc, &ids, from);
 }
 
-/// The tokens that may have been put in front of a document, of a manifest's note of BOS and the tokenizer's EOS (packing).
+/// The tokens that may have been put in front of a document, of a manifest's note of BOS and the tokenizer's EOS
+/// (packing).
 pub fn lead_of(bos: Option<&BosRecord>, eos: Option<u32>) -> Vec<u32> {
     let bos = bos.into_iter().flat_map(|bos| bos.id.iter().chain(&bos.prefix));
     bos.copied().chain(eos).collect()

@@ -58,7 +58,8 @@ pub fn batches<W: Borrow<Window>>(windows: &[W], max_tokens: usize) -> Vec<Batch
         .collect()
 }
 
-/// The one loop over a text: hands `add` the [`batches`] in turn, counts their tokens on `stage`, and asks before each whether to stop.
+/// The one loop over a text: hands `add` the [`batches`] in turn, counts their tokens on `stage`, and asks before each
+/// whether to stop.
 ///
 /// # Errors
 /// [`Stopped`], and those of `add`.

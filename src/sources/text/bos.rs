@@ -46,8 +46,8 @@ pub struct Bos {
 }
 
 impl Bos {
-    /// Decides from what the post-processor puts around a text and the files beside the tokenizer; `ends` says whether what it
-    /// appends is added, as it is for encoders.
+    /// Decides from what the post-processor puts around a text and the files beside the tokenizer; `ends` says whether
+    /// what it appends is added, as it is for encoders.
     pub(super) fn resolve(
         policy: BosPolicy,
         tokenizer: &Tokenizer,

@@ -141,7 +141,8 @@ impl<'a> EncodedDocuments<'a> {
         })
     }
 
-    /// The document with an encoder's template around every window of `seq_len` tokens, which come on top of a limit of tokens.
+    /// The document with an encoder's template around every window of `seq_len` tokens, which come on top of a limit of
+    /// tokens.
     pub(super) fn framed(&mut self, document: Encoded, seq_len: usize) -> Encoded {
         if self.tokenizer.around() == 0 {
             return document;

@@ -1,8 +1,8 @@
 //! A door in front of code that panics, hangs or eats memory on input that its authors did not think of.
 //!
-//! [`quietly`] makes an error of a panic, without the words a panic prints. [`bounded`] also gives up on work that takes
-//! too long or too much memory. Such work cannot be stopped: its thread is left behind and ends with the process, which
-//! on the command line is at once, because the caller gets an error.
+//! [`quietly`] makes an error of a panic, without the words a panic prints. [`bounded`] also gives up on work that
+//! takes too long or too much memory. Such work cannot be stopped: its thread is left behind and ends with the process,
+//! which on the command line is at once, because the caller gets an error.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;

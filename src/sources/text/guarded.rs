@@ -1,8 +1,8 @@
-//! The one place that calls the `tokenizers` library, which panics on files it does not expect, and whose normalisers and
-//! patterns can take any time and any memory.
+//! The one place that calls the `tokenizers` library, which panics on files it does not expect, and whose normalisers
+//! and patterns can take any time and any memory.
 //!
-//! A call ends in a result or in a line that says what the library said; what it may use grows with the text. Lookups in
-//! the vocabulary need no guard.
+//! A call ends in a result or in a line that says what the library said; what it may use grows with the text. Lookups
+//! in the vocabulary need no guard.
 
 use super::error::TextError;
 use super::guard::{Bound, bounded, one_line, quietly};

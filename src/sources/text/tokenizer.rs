@@ -194,7 +194,8 @@ impl Tokenizer {
         if self.end.is_empty() { 0 } else { self.bos.prefix.len() + self.end.len() }
     }
 
-    /// A document's `ids`, of which the first `added` are its lead, as windows of an encoder of `seq_len` tokens, one after the other.
+    /// A document's `ids`, of which the first `added` are its lead, as windows of an encoder of `seq_len` tokens, one
+    /// after the other.
     pub(super) fn framed(&self, ids: &[u32], added: usize, seq_len: usize) -> Vec<u32> {
         let (lead, mut content) = ids.split_at(added);
         let (mut framed, mut first) = (Vec::new(), lead);
@@ -224,8 +225,8 @@ impl Tokenizer {
             || self.end.contains(&id)
     }
 
-    /// The BOS to put in front of a chat's own ids: its template writes what the model wants. Where BOS is asked for all the same,
-    /// it is there once.
+    /// The BOS to put in front of a chat's own ids: its template writes what the model wants. Where BOS is asked for
+    /// all the same, it is there once.
     pub(crate) fn bos_before_chat(&self, ids: &[u32]) -> &[u32] {
         if self.bos_always && !ids.starts_with(&self.bos.prefix) { &self.bos.prefix } else { &[] }
     }
@@ -278,8 +279,8 @@ impl Tokenizer {
         &self.bos
     }
 
-    /// Checks that every id has a row in an embedding of `model_vocab` rows. More rows than ids are fine, and so are added
-    /// tokens without a row, as long as no text uses them: they are returned.
+    /// Checks that every id has a row in an embedding of `model_vocab` rows. More rows than ids are fine, and so are
+    /// added tokens without a row, as long as no text uses them: they are returned.
     ///
     /// # Errors
     /// [`TextError::VocabMismatch`].

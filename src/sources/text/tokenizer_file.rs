@@ -1,5 +1,5 @@
-//! What can be seen in a `tokenizer.json` before the library reads it: growth without end, and settings that would change
-//! documents without a word.
+//! What can be seen in a `tokenizer.json` before the library reads it: growth without end, and settings that would
+//! change documents without a word.
 
 use super::display::flatten;
 use super::error::list;

@@ -3,8 +3,8 @@
 use super::{Corpus, TextError, Tokenizer};
 use crate::sources::chat::{TurnPositions, TurnSelector};
 
-/// The tokens that `selector` selects, of every chat of a corpus; texts that are no chats have none. `pack` puts one token in front
-/// of every document.
+/// The tokens that `selector` selects, of every chat of a corpus; texts that are no chats have none. `pack` puts one
+/// token in front of every document.
 ///
 /// # Errors
 /// A document that cannot be read or encoded.

@@ -142,8 +142,8 @@ impl Iterator for WindowStream<'_> {
 }
 
 /// Cuts every document into consecutive windows of at most `seq_len` tokens. Nothing attends across documents,
-/// because no window holds two. Documents without tokens give no window. Every window of an encoder has what its template puts
-/// around a text; it counts as part of the document.
+/// because no window holds two. Documents without tokens give no window. Every window of an encoder has what its
+/// template puts around a text; it counts as part of the document.
 pub struct Windows<'a> {
     documents: EncodedDocuments<'a>,
     seq_len: usize,

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::states::store::ActDtype;
 
-/// Writes contexts of `context` tokens: per hook `Array2D [context, d]` under its name, and `token_ids`. What is left of a document
-/// behind its last whole context is left out.
+/// Writes contexts of `context` tokens: per hook `Array2D [context, d]` under its name, and `token_ids`. What is left
+/// of a document behind its last whole context is left out.
 ///
 /// # Errors
 /// When no context is whole; what the export or the disk says.

@@ -10,8 +10,9 @@ use crate::{
     states::encoded::Encoded,
 };
 
-/// Writes `NUMBER.json` for every document, or window of one: `activations.residual_stream [layers, tokens, d]` and the token ids,
-/// which stand where `return_token_ids` puts them. Layer k there is what leaves block k; `output_residual_stream` lists them.
+/// Writes `NUMBER.json` for every document, or window of one: `activations.residual_stream [layers, tokens, d]` and the
+/// token ids, which stand where `return_token_ids` puts them. Layer k there is what leaves block k;
+/// `output_residual_stream` lists them.
 ///
 /// # Errors
 /// When no column is such a layer; what the export or the disk says.

@@ -8,8 +8,8 @@
 //! vllm-lens a response of its server, or a folder of them: residual_stream [layers, tokens, d], of which layer k leaves block k
 //! saelens a `save_to_disk` folder: Arrow streams with a column per hook and token_ids
 //! ```
-//! What stands in a file of somebody else is checked against the model's shapes here, and against the model itself by the job that
-//! imports it.
+//! What stands in a file of somebody else is checked against the model's shapes here, and against the model itself by
+//! the job that imports it.
 
 mod error;
 mod names;
@@ -43,7 +43,8 @@ pub enum Maker {
     Hf,
     /// vLLM's hidden-states connector: a folder of safetensors, whose layers --layers names
     Vllm,
-    /// vllm-lens: responses of its server (.json), or residual_stream and token_ids as .pt or .safetensors, one per request
+    /// vllm-lens: responses of its server (.json), or residual_stream and token_ids as .pt or .safetensors, one per
+    /// request
     #[serde(rename = "vllm-lens")]
     VllmLens,
     /// SAELens' activation cache: a folder by datasets' save_to_disk

@@ -1,5 +1,5 @@
-//! The activation cache of `SAELens`: a dataset by `save_to_disk`, Arrow streams whose columns are hooks (`Array2D [context, d]`) and
-//! `token_ids`.
+//! The activation cache of `SAELens`: a dataset by `save_to_disk`, Arrow streams whose columns are hooks
+//! (`Array2D [context, d]`) and `token_ids`.
 
 use std::{
     collections::BTreeMap,

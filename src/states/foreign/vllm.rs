@@ -1,5 +1,5 @@
-//! vLLM's hidden-states connector: a file per request, `hidden_states [tokens, layers, d]` and `token_ids`. Which layers these are
-//! does not stand in it. Layer i is what enters block i, and L what leaves the last one, not normed.
+//! vLLM's hidden-states connector: a file per request, `hidden_states [tokens, layers, d]` and `token_ids`. Which
+//! layers these are does not stand in it. Layer i is what enters block i, and L what leaves the last one, not normed.
 
 use std::{
     fs,

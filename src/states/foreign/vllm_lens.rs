@@ -1,7 +1,8 @@
-//! What vllm-lens keeps: a file per request, `residual_stream [layers, tokens, d]`. Its layer k is what leaves block k, our k+1.
+//! What vllm-lens keeps: a file per request, `residual_stream [layers, tokens, d]`. Its layer k is what leaves block k,
+//! our k+1.
 //!
-//! A response of its server is JSON, with token ids where they were asked for (`return_token_ids`); what its own `LLM` gives is
-//! saved as people save tensors.
+//! A response of its server is JSON, with token ids where they were asked for (`return_token_ids`); what its own `LLM`
+//! gives is saved as people save tensors.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! Shard markers: a shard counts once `shards/K.done` lies there and every file it names is there. Who reads a file compares its
-//! checksum then; who writes the export compares all of them before it goes on.
+//! Shard markers: a shard counts once `shards/K.done` lies there and every file it names is there. Who reads a file
+//! compares its checksum then; who writes the export compares all of them before it goes on.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +58,8 @@ impl ShardMarker {
         Ok(())
     }
 
-    /// Whether this marker is of this job, names exactly the layout's files and rows, and its files are as `look` wants them.
+    /// Whether this marker is of this job, names exactly the layout's files and rows, and its files are as `look` wants
+    /// them.
     fn is_whole(&self, shard: u64, job: &str, layout: &Layout, look: &dyn Fn(&FileRecord) -> bool) -> bool {
         let expected = std::iter::once(tokens_path(shard))
             .chain(layout.columns.iter().map(|c| c.path(shard, layout.format)));

@@ -7,8 +7,8 @@
 //! EXPORT/shards/0.done                               written last: sizes and checksums of the shard's files
 //! ```
 //! The manifest of a complete export lists the markers with their checksums, and each marker its shard's files.
-//! Shard K holds the rows `K * shard_rows ..`, rows ordered by (`doc_id`, `pos`). Writing: [`StoreWriter`] and [`ShardBuffer`];
-//! reading: [`ActivationStore`]; before anything runs: [`Plan`] and [`choose_shard_rows`].
+//! Shard K holds the rows `K * shard_rows ..`, rows ordered by (`doc_id`, `pos`). Writing: [`StoreWriter`] and
+//! [`ShardBuffer`]; reading: [`ActivationStore`]; before anything runs: [`Plan`] and [`choose_shard_rows`].
 
 mod error;
 mod format;

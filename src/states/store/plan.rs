@@ -42,8 +42,8 @@ impl Plan {
         Self { rows, shards, disk_bytes, buffer_bytes: buffered.saturating_mul(row + ID_BYTES + n_columns) }
     }
 
-    /// Compares the need with what the file system of `dir` (or of its nearest existing parent) has left. `Ok(Some(line))` is a
-    /// warning: the export fits only if it compresses.
+    /// Compares the need with what the file system of `dir` (or of its nearest existing parent) has left.
+    /// `Ok(Some(line))` is a warning: the export fits only if it compresses.
     ///
     /// # Errors
     /// [`StoreError::WillNotFit`] if it cannot fit, even compressed where the format compresses.
@@ -71,7 +71,8 @@ impl Plan {
 }
 
 /// Rows per shard so that one shard's buffer takes about `budget_bytes`: at least 1, at most what fits an Arrow list
-/// (2^31 numbers per column), a multiple of 256 where it can be. Depends on nothing else, so shards do not change with threads.
+/// (2^31 numbers per column), a multiple of 256 where it can be. Depends on nothing else, so shards do not change with
+/// threads.
 pub fn choose_shard_rows(columns: &[Column], dtype: ActDtype, budget_bytes: u64) -> u64 {
     let rows = budget_bytes / (row_bytes(columns, dtype) + ID_BYTES + columns.len() as u64);
     let widest = columns.iter().map(|c| c.width as u64).max().unwrap_or(1).max(1);

@@ -1,5 +1,5 @@
-//! Which token positions of a document are exported: `last`, `first`, `all`, Python slices, `stride:K`; of chats also by role and
-//! turn.
+//! Which token positions of a document are exported: `last`, `first`, `all`, Python slices, `stride:K`; of chats also
+//! by role and turn.
 
 use std::str::FromStr;
 

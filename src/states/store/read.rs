@@ -46,8 +46,8 @@ impl ActivationStore {
     /// Opens a complete export.
     ///
     /// # Errors
-    /// [`StoreError::NotAnExport`], [`StoreError::Unfinished`], [`StoreError::Corrupt`] naming a missing or truncated file,
-    /// [`StoreError::Run`] naming a damaged marker.
+    /// [`StoreError::NotAnExport`], [`StoreError::Unfinished`], [`StoreError::Corrupt`] naming a missing or truncated
+    /// file, [`StoreError::Run`] naming a damaged marker.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let store = Self::open_finished_part(dir)?;
         let rows = store.manifest.counts.rows;

@@ -28,7 +28,8 @@ impl RowFile {
     /// Unpacks the column `hook`, `layer` of `store` into a file on the disk of `folder`. `done` hears of rows written.
     ///
     /// # Errors
-    /// [`StoreError::NoColumn`]; [`StoreError::Corrupt`] naming a shard's file; [`StoreError::Run`] when the disk is full.
+    /// [`StoreError::NoColumn`]; [`StoreError::Corrupt`] naming a shard's file; [`StoreError::Run`] when the disk is
+    /// full.
     pub fn unpack(
         store: &ActivationStore,
         hook: &str,

@@ -142,8 +142,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Refuses columns that cannot be stored: none at all, twice the same, width 0, a hook name that is no folder name; and a
-    /// number type that the format does not have.
+    /// Refuses columns that cannot be stored: none at all, twice the same, width 0, a hook name that is no folder name;
+    /// and a number type that the format does not have.
     ///
     /// # Errors
     /// [`StoreError::BadColumns`].

@@ -35,8 +35,8 @@ struct ColumnBuffer {
     written: Vec<bool>,
 }
 
-/// The rows of one shard, preallocated. Announce rows ([`ShardBuffer::push_row`]), [`ShardBuffer::put`] their activations in any
-/// order, [`ShardBuffer::finish`], [`ShardBuffer::clear`].
+/// The rows of one shard, preallocated. Announce rows ([`ShardBuffer::push_row`]), [`ShardBuffer::put`] their
+/// activations in any order, [`ShardBuffer::finish`], [`ShardBuffer::clear`].
 #[derive(Debug)]
 pub struct ShardBuffer {
     columns: Vec<Column>,
@@ -86,8 +86,8 @@ impl ShardBuffer {
         self.rows.len() >= self.capacity
     }
 
-    /// Copies whole rows (`values.len() / width` of them, row-major) to the rows from `first_row` on, which must be announced.
-    /// One pass checks and copies.
+    /// Copies whole rows (`values.len() / width` of them, row-major) to the rows from `first_row` on, which must be
+    /// announced. One pass checks and copies.
     ///
     /// # Errors
     /// [`StoreError::NotFinite`] and [`StoreError::Overflow`] name the first offending value; [`StoreError::BadPut`].
@@ -118,8 +118,9 @@ impl ShardBuffer {
         Ok(())
     }
 
-    /// Writes the shard: every column's file and the token table in parallel, then the marker that makes the shard count as whole.
-    /// `token_text` gives the text of a token id. The buffer keeps its rows; [`ShardBuffer::clear`] it for the next shard.
+    /// Writes the shard: every column's file and the token table in parallel, then the marker that makes the shard
+    /// count as whole. `token_text` gives the text of a token id. The buffer keeps its rows; [`ShardBuffer::clear`] it
+    /// for the next shard.
     ///
     /// # Errors
     /// [`StoreError::MissingRow`] if a row was announced but not put; [`StoreError::Run`] for a failed file operation.
@@ -192,8 +193,9 @@ fn name(column: &Column) -> String {
     format!("hook {}, layer {}", column.hook, column.layer)
 }
 
-/// Copies while all magnitudes are below `limit` (bits of a positive f32); else the index of the first block that is not.
-/// Signed comparison of the bits without the sign is the order of magnitudes, NaN on top, and vectorises everywhere.
+/// Copies while all magnitudes are below `limit` (bits of a positive f32); else the index of the first block that is
+/// not. Signed comparison of the bits without the sign is the order of magnitudes, NaN on top, and vectorises
+/// everywhere.
 fn store_f32(values: &[f32], target: &mut [u8]) -> Result<(), usize> {
     let limit = f32::INFINITY.to_bits().cast_signed();
     for (i, (from, to)) in values.chunks(BLOCK).zip(target.chunks_mut(4 * BLOCK)).enumerate() {

@@ -120,7 +120,8 @@ fn round_trip_in_every_format_and_dtype() {
     }
 }
 
-/// Several pages and row groups, widths with and without remainder, random numbers: the hand-made leaf against the crate's reader.
+/// Several pages and row groups, widths with and without remainder, random numbers: the hand-made leaf against the
+/// crate's reader.
 #[test]
 fn parquet_pages_and_row_groups() {
     for (width, rows, dtype) in [

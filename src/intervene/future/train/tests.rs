@@ -147,8 +147,8 @@ fn training_lowers_the_loss_and_repeats_itself() {
     assert!(matches!(stopped, FutureError::Interrupted(_)));
 }
 
-/// A transplant is the source itself where it must be: the state of T into its own place gives the source's own prediction, and
-/// that of the last block into any prompt.
+/// A transplant is the source itself where it must be: the state of T into its own place gives the source's own
+/// prediction, and that of the last block into any prompt.
 #[test]
 fn transplants_that_change_nothing() {
     for family in ["gpt2", "llama", "gpt-neox", "gemma2", "bloom"] {

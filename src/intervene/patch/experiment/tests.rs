@@ -35,7 +35,8 @@ fn close(got: &[f64], want: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-/// Every layer, position and hook of five families against transformers with hooks (`fixtures/patch/make.py`), both ways.
+/// Every layer, position and hook of five families against transformers with hooks (`fixtures/patch/make.py`), both
+/// ways.
 #[test]
 fn heat_maps_are_those_of_transformers() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/patch/golden.safetensors");

@@ -42,8 +42,8 @@ pub enum At {
 
 /// Read later tokens off single states: lenses, fixed and learned prompts, and the controls that they need
 ///
-/// The targets are the model's own greedy continuation. Prompts are fed its earlier tokens, so that only the difference from
-/// a shuffled transplant (`information`) is in the state; `NAME:free` is fed nothing but what it said itself.
+/// The targets are the model's own greedy continuation. Prompts are fed its earlier tokens, so that only the difference
+/// from a shuffled transplant (`information`) is in the state; `NAME:free` is fed nothing but what it said itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

@@ -6,8 +6,8 @@ use super::{Generate, Generation};
 use crate::{intervene::generate::Measured, job::shown};
 
 impl Generate {
-    /// Everything that was said and measured, for programs. Of one prompt `token_ids` and `generated` are at the top too. What was not
-    /// measured has no `steps`.
+    /// Everything that was said and measured, for programs. Of one prompt `token_ids` and `generated` are at the top
+    /// too. What was not measured has no `steps`.
     pub fn json(&self, found: &Generation, measured: &[Measured]) -> Value {
         let prompts = found.prompts.iter().enumerate().map(|(i, prompt)| {
             let mut prompt = json!(prompt);

@@ -26,7 +26,8 @@ pub trait Listener {
         Ok(())
     }
 
-    /// Whether the numbers by step are wanted also where nothing changes the model and no run is written: they cost a pass.
+    /// Whether the numbers by step are wanted also where nothing changes the model and no run is written: they cost a
+    /// pass.
     fn wants_numbers(&self) -> bool {
         true
     }
@@ -51,7 +52,8 @@ impl NewToken<'_> {
         self.texts.tokenizer.piece(self.id).text
     }
 
-    /// What the prompt has become so far, without the prompt and the end token. Its last character may still be incomplete.
+    /// What the prompt has become so far, without the prompt and the end token. Its last character may still be
+    /// incomplete.
     ///
     /// # Errors
     /// Ids that the tokenizer cannot decode.

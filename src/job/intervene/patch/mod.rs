@@ -72,7 +72,8 @@ pub struct Patch {
     /// Lens whose map of the source layer states go through first
     #[cfg_attr(feature = "cli", arg(long, value_name = "LENSDIR"))]
     pub map: Option<PathBuf>,
-    /// Tokens of an answer; by default 1 for token-identity, 20 for a target of your own and for description, 30 for selfie
+    /// Tokens of an answer; by default 1 for token-identity, 20 for a target of your own and for description, 30 for
+    /// selfie
     #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
     pub steps: Option<usize>,
     /// Write a run directory

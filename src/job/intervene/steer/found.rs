@@ -18,7 +18,8 @@ use crate::{
     states::write_tensors,
 };
 
-/// The file of what was found, `NAME.LAYER [d_model]`: a sentence's vectors as they were learnt, differences as long as they are.
+/// The file of what was found, `NAME.LAYER [d_model]`: a sentence's vectors as they were learnt, differences as long as
+/// they are.
 pub(super) const DIRECTIONS: &str = "directions.safetensors";
 
 /// What the model itself is asked for.
@@ -26,8 +27,8 @@ pub(super) const DIRECTIONS: &str = "directions.safetensors";
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct FoundSettings {
-    /// Texts with the columns positive and negative (csv, tsv, jsonl, json, parquet): directions by mean difference and by PCA of
-    /// the differences, at the last token
+    /// Texts with the columns positive and negative (csv, tsv, jsonl, json, parquet): directions by mean difference and
+    /// by PCA of the differences, at the last token
     #[cfg_attr(feature = "cli", arg(long, value_name = "FILE"))]
     pub pairs: Option<PathBuf>,
     /// Learn, by gradients, the vector that makes the model say this; repeat for several

@@ -25,7 +25,8 @@ use crate::{
     results::run::{Found as Claimed, METRICS, MetricRow, RunDir, read_metrics, write_metrics},
 };
 
-/// Add a direction to the residual stream at every layer and strength, and measure what follows beside random directions
+/// Add a direction to the residual stream at every layer and strength, and measure what follows beside random
+/// directions
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

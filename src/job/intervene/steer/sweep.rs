@@ -75,7 +75,8 @@ impl Steer {
         settings.collect()
     }
 
-    /// How far random directions are pushed: a random direction is as likely as its opposite, so that one side stands for both.
+    /// How far random directions are pushed: a random direction is as likely as its opposite, so that one side stands
+    /// for both.
     fn one_side(&self) -> Vec<f64> {
         let mut lengths: Vec<f64> = Vec::new();
         for length in self.strengths.iter().map(|x| x.abs()) {

@@ -85,8 +85,9 @@ pub struct Think {
     /// Tokens of the answer
     #[cfg_attr(feature = "cli", arg(long, default_value = "16", value_name = "N"))]
     pub max_new_tokens: NonZeroUsize,
-    /// What thoughts are replaced by: zero, mean (of all prompts), other (another prompt's), random (as long), greedy (the embedding of
-    /// the model's own token), or none to measure no replacements; by default all that the prompts allow
+    /// What thoughts are replaced by: zero, mean (of all prompts), other (another prompt's), random (as long), greedy
+    /// (the embedding of the model's own token), or none to measure no replacements; by default all that the prompts
+    /// allow
     #[cfg_attr(feature = "cli", arg(long, value_delimiter = ',', value_name = "WHAT,…"))]
     pub replace: Vec<String>,
     /// Lens to read thoughts with, `logit` or a lens folder; repeat for several

@@ -9,7 +9,8 @@ use crate::{
     sources::text::Tokenizer,
 };
 
-/// All measures: the two runs, and effects `[layer][position]` by hook and measure. Tokens are text, without the table's marks.
+/// All measures: the two runs, and effects `[layer][position]` by hook and measure. Tokens are text, without the
+/// table's marks.
 pub(super) fn json(pair: &Pair, tokenizer: &Tokenizer) -> Value {
     let Pair { prompts, levels, maps, .. } = pair;
     let piece = |id: i64| tokenizer.piece(id as u32).whole();

@@ -59,8 +59,8 @@ pub enum Way {
 
 /// Patch every layer and position between a clean and a corrupted run: activation patching and causal tracing
 ///
-/// Effects are on the scale where the corrupted run is 0 and the clean one is 1. Give a second prompt of as many tokens (--corrupted), or
-/// the words whose embeddings get noise (--subject).
+/// Effects are on the scale where the corrupted run is 0 and the clean one is 1. Give a second prompt of as many tokens
+/// (--corrupted), or the words whose embeddings get noise (--subject).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -85,8 +85,9 @@ pub struct Trace {
     /// Words of the clean prompt whose embeddings get noise
     #[cfg_attr(feature = "cli", arg(long, value_name = "STR"))]
     pub subject: Option<String>,
-    /// Many prompts instead: a JSON object per line with `clean`, `corrupted` or `subject`, and where wanted `answer` and `foil`. Effects
-    /// are means over prompts with their intervals, by what a position is: before, changed, between, last
+    /// Many prompts instead: a JSON object per line with `clean`, `corrupted` or `subject`, and where wanted `answer`
+    /// and `foil`. Effects are means over prompts with their intervals, by what a position is: before, changed,
+    /// between, last
     #[cfg_attr(feature = "cli", arg(long, conflicts_with_all = ["answer", "foil"], value_name = "FILE"))]
     pub prompts: Option<PathBuf>,
     /// Size of the noise, in standard deviations of the subject's embeddings; by default 3.
@@ -207,8 +208,8 @@ pub struct Pair {
 }
 
 impl Traced {
-    /// Everything, for programs: of a pair of prompts its map (tokens, answers, both runs, effects by hook and measure), of several their
-    /// means.
+    /// Everything, for programs: of a pair of prompts its map (tokens, answers, both runs, effects by hook and
+    /// measure), of several their means.
     pub fn json(&self) -> Value {
         if let Some(pair) = &self.pair {
             return map::json(pair, &self.tokenizer);

@@ -101,8 +101,8 @@ impl Trace {
         Ok(Traced { rows, prompts: all.len(), pair: None, tokenizer })
     }
 
-    /// Whether an effect is 0 whatever the prompts are: states before anything differs are the same in both runs, and nothing behind the
-    /// last position's reads what is patched elsewhere at the end of the network.
+    /// Whether an effect is 0 whatever the prompts are: states before anything differs are the same in both runs, and
+    /// nothing behind the last position's reads what is patched elsewhere at the end of the network.
     fn brings_nothing(&self, row: &MetricRow, n_layers: usize) -> bool {
         let of = |role: Role| row.subject == role.to_string();
         let at_end = match row.hook.as_str() {

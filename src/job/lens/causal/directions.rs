@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::job::{JobError, SetTo};
 
-/// Directions of a set when no number is asked for, where the stream has as many: a rank correlation of ten says little.
+/// Directions of a set when no number is asked for, where the stream has as many: a rank correlation of ten says
+/// little.
 const DIRECTIONS: usize = 40;
 
 /// How many directions per lens and layer, and of each control: a number, or `all`.

@@ -60,8 +60,8 @@ pub struct Causal {
     /// Only these layers, such as 0,4,8-12; by default all, the last one too
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
     pub layers: Option<Layers>,
-    /// Directions per lens and layer, and of each control: a number, or `all` that the stream has; by default 40. Intervals are over
-    /// directions too: there are none below 5, and they rest on little below 30
+    /// Directions per lens and layer, and of each control: a number, or `all` that the stream has; by default 40.
+    /// Intervals are over directions too: there are none below 5, and they rest on little below 30
     #[cfg_attr(feature = "cli", arg(long, value_name = "K"))]
     pub directions: Option<Directions>,
     /// What stands on a direction that is removed: mean (of all states), zero, or resample (another token's state)

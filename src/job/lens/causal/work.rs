@@ -42,7 +42,8 @@ impl Causal {
         ));
         let stage = watch.begin("directions", "", Some(searches as u64));
         let plan = |ground| Plan::new(readout, &lenses.all, ground, (self.mode, setup.k), &stage);
-        // Sweeps have threads of their own; those of torch would wait for its small operations by spinning, and take their time.
+        // Sweeps have threads of their own; those of torch would wait for its small operations by spinning, and take
+        // their time.
         let threads = tch::get_num_threads();
         tch::set_num_threads(1);
         let plans = grounds.into_iter().map(plan).collect::<Result<Vec<_>, _>>();

@@ -31,7 +31,8 @@ pub struct Fit {
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub text: TextSettings,
-    /// In place of [`TextSettings::data`]: an export of `resid_pre` (or the site) and of the last layer's `resid_pre` at all positions.
+    /// In place of [`TextSettings::data`]: an export of `resid_pre` (or the site) and of the last layer's `resid_pre`
+    /// at all positions.
     #[cfg_attr(feature = "cli", arg(
         long,
         help = "In place of --data: an export of resid_pre (or the site) and of the last layer's resid_pre at all positions",
@@ -48,7 +49,8 @@ pub struct Fit {
     /// Only these layers, such as 0,4,8-12; by default all below the last
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
     pub layers: Option<Layers>,
-    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the
+    /// default)
     #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Masking>,

@@ -1,7 +1,8 @@
 //! `lens fit --kind future-vocab`: logits of a later token as a linear function of a state, by least squares.
 //!
-//! Logits are `W_U n + b` of the normalised final state `n`, so the best linear map from a state to logits, in squares weighted by
-//! `W_U`, is `W_U` times the best map to `n`: a regression of `d` numbers stands for one of the whole vocabulary.
+//! Logits are `W_U n + b` of the normalised final state `n`, so the best linear map from a state to logits, in squares
+//! weighted by `W_U`, is `W_U` times the best map to `n`: a regression of `d` numbers stands for one of the whole
+//! vocabulary.
 
 use std::collections::BTreeMap;
 

@@ -53,7 +53,8 @@ pub struct Transfer {
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub text: TextSettings,
-    /// In place of [`TextSettings::data`]: an export of what the lenses read and of the last layer's `resid_pre` at all positions.
+    /// In place of [`TextSettings::data`]: an export of what the lenses read and of the last layer's `resid_pre` at all
+    /// positions.
     #[cfg_attr(feature = "cli", arg(
         long,
         help = "In place of --data: an export of resid_pre (or the lenses' site) and of the last layer's resid_pre at all positions",
@@ -62,8 +63,8 @@ pub struct Transfer {
     ))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activations: Option<PathBuf>,
-    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed; none: geometry of
-    /// the layers alone
+    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed;
+    /// none: geometry of the layers alone
     #[cfg_attr(feature = "cli", arg(long, value_name = "LENSDIR"))]
     pub lens: Vec<PathBuf>,
     /// Folder to write
@@ -72,7 +73,8 @@ pub struct Transfer {
     /// Only these layers, such as 0,4,8-12; by default all that the lens has
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYERS"))]
     pub layers: Option<Layers>,
-    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the default)
+    /// Read these tokens of an encoder, each behind the mask token: all of them in turn, or 15 % at random (the
+    /// default)
     #[cfg_attr(feature = "cli", arg(long, value_enum, value_name = "all|random"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Masking>,

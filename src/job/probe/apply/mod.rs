@@ -23,7 +23,8 @@ use regroup::as_fitted;
 
 /// Score other labelled data with saved probes
 ///
-/// Nothing is fitted: `probe sweep` writes RUN/probes, and this reads them on the data at hand, at the layers they were fitted on.
+/// Nothing is fitted: `probe sweep` writes RUN/probes, and this reads them on the data at hand, at the layers they were
+/// fitted on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

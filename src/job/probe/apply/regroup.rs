@@ -6,8 +6,8 @@ use crate::{
     sources::labelled::place_of_class,
 };
 
-/// Gives the items the probe's classes, in its order; those of classes that were too rare to be fitted are left out, or the
-/// class that the rare ones are together.
+/// Gives the items the probe's classes, in its order; those of classes that were too rare to be fitted are left out, or
+/// the class that the rare ones are together.
 pub(super) fn as_fitted(facts: &Facts, labelled: &mut Labelled, watch: &dyn Watch) -> Result<(), JobError> {
     let (known, names) = match (&facts.classes, &labelled.task.target) {
         (Some(known), Target::Classes { names, .. }) => (known, names),

@@ -58,8 +58,8 @@ impl Sweep {
         Ok(Swept { rows, new: Some(Summarised { summaries, undefined }) })
     }
 
-    /// Writes the probes of the first split, and what that was fitted on. Weights and bias read raw states: the standardisation by
-    /// the training part is folded into them.
+    /// Writes the probes of the first split, and what that was fitted on. Weights and bias read raw states: the
+    /// standardisation by the training part is folded into them.
     fn save(
         &self,
         design: &Design,

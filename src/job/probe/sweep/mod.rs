@@ -107,7 +107,8 @@ pub struct Sweep {
     pub seed: u64,
 }
 
-/// A model that need not be named where an export names it: then its name is empty, which a path of clap's own may not be.
+/// A model that need not be named where an export names it: then its name is empty, which a path of clap's own may not
+/// be.
 #[cfg(feature = "cli")]
 fn optional(model: clap::Arg) -> clap::Arg {
     use clap::builder::{ArgPredicate, OsStringValueParser, TypedValueParser as _};

@@ -36,7 +36,8 @@ pub struct Transfer {
     /// Labelled sets, one file each
     #[cfg_attr(feature = "cli", arg(long, required = true, num_args = 1.., value_name = "FILE"))]
     pub data: Vec<PathBuf>,
-    /// In place of running the model: exports of these files at the positions that are read, one per set and in their order
+    /// In place of running the model: exports of these files at the positions that are read, one per set and in their
+    /// order
     #[cfg_attr(feature = "cli", arg(long, num_args = 1.., value_name = "EXPORT"))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub activations: Vec<PathBuf>,

@@ -104,8 +104,8 @@ impl Config {
         })
     }
 
-    /// The rotations of full and of sliding layers (Gemma 3, OLMo 3), with the defaults of `full` and `sliding`: an object
-    /// each in `rope_parameters`; `rope_scaling` adds to the first.
+    /// The rotations of full and of sliding layers (Gemma 3, OLMo 3), with the defaults of `full` and `sliding`: an
+    /// object each in `rope_parameters`; `rope_scaling` adds to the first.
     ///
     /// # Errors
     /// As [`Config::rope`]; also when `rope_parameters` holds neither object.

@@ -1,4 +1,5 @@
-//! The kinds of rotation that are stretched for long texts, with their parameters and defaults as transformers has them.
+//! The kinds of rotation that are stretched for long texts, with their parameters and defaults as transformers has
+//! them.
 
 use std::f64::consts::PI;
 
@@ -43,8 +44,8 @@ impl Parameters<'_> {
         }
     }
 
-    /// Peng et al. 2023, as transformers has it: a pair that turns `beta_fast` times in the original context is kept, one
-    /// that turns `beta_slow` times is divided.
+    /// Peng et al. 2023, as transformers has it: a pair that turns `beta_fast` times in the original context is kept,
+    /// one that turns `beta_slow` times is divided.
     fn yarn(&self, theta: f64, dim: f64) -> Result<RopeScaling, ModelError> {
         self.need("yarn", "factor")?;
         let context = self.original_context()?;
@@ -99,8 +100,8 @@ impl Parameters<'_> {
         })
     }
 
-    /// A top-level `original_max_position_embeddings` goes before one among the parameters (but not before one of a layer
-    /// type), as in transformers; without either it is the whole context.
+    /// A top-level `original_max_position_embeddings` goes before one among the parameters (but not before one of a
+    /// layer type), as in transformers; without either it is the whole context.
     pub(super) fn original_context(&self) -> Result<f64, ModelError> {
         const KEY: &str = "original_max_position_embeddings";
         let top = self.config.get(KEY).filter(|_| !self.key.contains('.'));

@@ -1,9 +1,11 @@
-//! The lengths that compressed buffers of an Arrow IPC file give themselves, looked at before the library believes them.
+//! The lengths that compressed buffers of an Arrow IPC file give themselves, looked at before the library believes
+//! them.
 //!
 //! A compressed buffer starts with eight bytes: its length once decompressed. The library makes room for that length
 //! before it decompresses anything, and the process ends where there is no such room: one damaged byte would be the end
 //! of a run. Here every such length is held against what its codec can make of the bytes there are, and against memory.
-//! Only messages and these lengths are read, not the data. What else is wrong with a file is left for the library to say.
+//! Only messages and these lengths are read, not the data. What else is wrong with a file is left for the library to
+//! say.
 
 use ::arrow::error::ArrowError;
 use ::arrow::ipc::{Block, CompressionType, MessageHeader, RecordBatch, root_as_footer, root_as_message};

@@ -1,5 +1,5 @@
-//! Rows of record batches, as Parquet and Arrow give them: a column of strings (or of bytes that are UTF-8) and the scalar
-//! columns asked for.
+//! Rows of record batches, as Parquet and Arrow give them: a column of strings (or of bytes that are UTF-8) and the
+//! scalar columns asked for.
 
 use super::super::guard::{one_line, quietly};
 use super::{Columns, RecordCell, Row, Rows, TextError, check_first};

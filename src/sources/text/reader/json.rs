@@ -1,5 +1,5 @@
-//! `.json`: one list of objects, or of strings that are the texts themselves. Much that is called `.json` has one object a
-//! line instead, and is read as [JSON lines](super::jsonl).
+//! `.json`: one list of objects, or of strings that are the texts themselves. Much that is called `.json` has one
+//! object a line instead, and is read as [JSON lines](super::jsonl).
 
 use super::object::{Scan, complaint, json_type, read, row};
 use super::{BOM, Columns, Input, Row, Rows, TextError, check_first, jsonl};

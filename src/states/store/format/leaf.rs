@@ -1,8 +1,9 @@
 //! The `act` leaf of a Parquet row group, encoded by hand.
 //!
-//! The general writers spend their time on what is constant here: repetition and definition levels of lists that all have the
-//! same length and no nulls, copies into the encoder, one heap object per f16. So pages are made directly: levels as two
-//! run-length codes per row, byte-stream-split from the shard buffer, zstd, in parallel over pages, in memory that is reused.
+//! The general writers spend their time on what is constant here: repetition and definition levels of lists that all
+//! have the same length and no nulls, copies into the encoder, one heap object per f16. So pages are made directly:
+//! levels as two run-length codes per row, byte-stream-split from the shard buffer, zstd, in parallel over pages, in
+//! memory that is reused.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -47,8 +48,8 @@ impl Chunk {
         CHUNK.with(|kept| kept.replace(self));
     }
 
-    /// Encodes whole rows of little-endian numbers (`size` bytes each, `width` per row); returns what the row group's writer
-    /// needs to take over this chunk.
+    /// Encodes whole rows of little-endian numbers (`size` bytes each, `width` per row); returns what the row group's
+    /// writer needs to take over this chunk.
     pub(super) fn encode(
         &mut self,
         leaf: &ColumnDescPtr,

@@ -54,7 +54,8 @@ pub(crate) fn write(format: Format, out: &mut (impl Write + Send), acts: &Acts<'
     }
 }
 
-/// Reads the activations of one file into `out` (`[rows, width]`, row-major), f16 widened. `out`'s length is the expected one.
+/// Reads the activations of one file into `out` (`[rows, width]`, row-major), f16 widened. `out`'s length is the
+/// expected one.
 pub(crate) fn read(
     format: Format,
     file: Bytes,

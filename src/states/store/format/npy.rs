@@ -1,4 +1,5 @@
-//! `NumPy`'s array file, version 1.0: a text header padded to 64 bytes, then the numbers. `numpy.load(path, mmap_mode="r")` reads it.
+//! `NumPy`'s array file, version 1.0: a text header padded to 64 bytes, then the numbers.
+//! `numpy.load(path, mmap_mode="r")` reads it.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! One page of a Parquet column of lists without nulls: levels, byte-stream-split numbers, zstd, and the header in front.
+//! One page of a Parquet column of lists without nulls: levels, byte-stream-split numbers, zstd, and the header in
+//! front.
 
 use parquet::basic::{Encoding, PageType};
 use parquet::errors::ParquetError;
@@ -26,8 +27,9 @@ pub(super) fn slot_bytes(rows: usize, width: usize, size: usize) -> usize {
     HEADER_ROOM + levels(rows * width, width).len() + compress_bound(rows * width * size)
 }
 
-/// What pays in these planes is entropy coding of the exponents. Level 1 loses its time on short chance matches in them; a small
-/// hash of long matches finds runs of zeros as well, makes smaller f32 files, and is 2.5 times as fast there (1.1 to 1.3 times for f16).
+/// What pays in these planes is entropy coding of the exponents. Level 1 loses its time on short chance matches in
+/// them; a small hash of long matches finds runs of zeros as well, makes smaller f32 files, and is 2.5 times as fast
+/// there (1.1 to 1.3 times for f16).
 pub(super) fn compressor() -> std::io::Result<Compressor<'static>> {
     let mut zstd = Compressor::new(ZSTD_LEVEL)?;
     zstd.set_parameter(CParameter::Strategy(Strategy::ZSTD_fast))?;
@@ -85,8 +87,8 @@ pub(super) fn encode_page(
     })
 }
 
-/// `PageHeader` of a version 2 data page in Thrift's compact protocol. `sizes`: uncompressed, compressed. `data`: values, nulls,
-/// rows, encoding, bytes of definition levels, bytes of repetition levels. At most 56 bytes.
+/// `PageHeader` of a version 2 data page in Thrift's compact protocol. `sizes`: uncompressed, compressed. `data`:
+/// values, nulls, rows, encoding, bytes of definition levels, bytes of repetition levels. At most 56 bytes.
 fn header(sizes: [usize; 2], data: [usize; 6], is_compressed: bool) -> Vec<u8> {
     const NEXT_I32: u8 = 0x15;
     let mut out = Vec::with_capacity(HEADER_ROOM);
@@ -115,7 +117,8 @@ fn varint(out: &mut Vec<u8>, mut n: usize) {
     out.push(n as u8);
 }
 
-/// Repetition levels (0 starts a row, 1 continues it), then definition levels (all 1), as run-length codes of bit width 1.
+/// Repetition levels (0 starts a row, 1 continues it), then definition levels (all 1), as run-length codes of bit width
+/// 1.
 fn levels(count: usize, width: usize) -> Vec<u8> {
     let mut row = vec![0b10, 0];
     if width > 1 {

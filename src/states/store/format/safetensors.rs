@@ -1,4 +1,5 @@
-//! Safetensors: tensors `row_id`, `doc_id` (U64), `pos`, `token_id` (U32) and `act` `[rows, width]`, each at an aligned place.
+//! Safetensors: tensors `row_id`, `doc_id` (U64), `pos`, `token_id` (U32) and `act` `[rows, width]`, each at an aligned
+//! place.
 
 use std::io::Write;
 
