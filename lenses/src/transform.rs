@@ -39,10 +39,10 @@ impl HeadActivation {
     /// The gradient in `u` of a function of `act(u)` whose gradient there is `g`.
     fn backward(self, u: &Tensor, g: &Tensor) -> Result<Tensor, Error> {
         Ok(match self {
-            Self::Gelu => g.f_gelu_backward(u, "none")?,
-            Self::GeluTanh => g.f_gelu_backward(u, "tanh")?,
-            Self::Relu => g.f_threshold_backward(u, 0.0)?,
-            Self::Silu => g.f_silu_backward(u)?,
+            Self::Gelu => u.f_gelu_backward(g, "none")?,
+            Self::GeluTanh => u.f_gelu_backward(g, "tanh")?,
+            Self::Relu => u.f_threshold_backward(g, 0.0)?,
+            Self::Silu => u.f_silu_backward(g)?,
         })
     }
 }
