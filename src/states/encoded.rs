@@ -1,6 +1,6 @@
 //! Tensors as vllm-lens puts them into JSON: base64 of zstd of the numbers, bf16 as the bits of int16.
 
-use std::io;
+use std::io::{self, Read as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use half::{bf16, f16};
@@ -80,9 +80,9 @@ impl Encoded {
         let packed = BASE64.decode(&self.data).map_err(|why| format!("no base64: {why}"))?;
         let bytes = match self.compression.as_deref() {
             None => packed,
-            // One byte more than there may be, so that more are noticed.
-            Some("zstd") => zstd::bulk::decompress(&packed, size.saturating_add(1))
-                .map_err(|why| format!("its numbers cannot be unpacked: {why}"))?,
+            Some("zstd") => {
+                unpacked(&packed, size).map_err(|why| format!("its numbers cannot be unpacked: {why}"))?
+            }
             Some(other) => return Err(format!("compressed by {other}, not zstd")),
         };
         if bytes.len() != size {
@@ -94,6 +94,13 @@ impl Encoded {
         }
         Tensor::f_from_data_size(&bytes, &self.shape, kind).map_err(|why| why.to_string())
     }
+}
+
+/// What was packed, to one byte more than there may be, so that more are noticed. Memory grows with what comes, whatever was claimed.
+fn unpacked(packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    zstd::stream::read::Decoder::new(packed)?.take(size as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -119,7 +126,9 @@ mod tests {
         let shaped = |shape: Vec<i64>| Encoded { shape, ..good.clone() };
         for (says, bad) in [
             ("but 12 of the shape [3]", shaped(vec![3])),
-            ("cannot be unpacked", shaped(vec![1])),
+            ("5 bytes of numbers, but 4", shaped(vec![1])),
+            ("8 bytes of numbers, but", shaped(vec![1 << 40])),
+            ("cannot be unpacked", Encoded { data: BASE64.encode("no zstd"), ..good.clone() }),
             ("the shape [-1]", shaped(vec![-1])),
             ("the shape", shaped(vec![i64::MAX, 2])),
             ("no base64", Encoded { data: "?".into(), ..good.clone() }),

@@ -145,15 +145,11 @@ fn layers(
 }
 
 fn read(path: &Path, spec: &Spec) -> Result<Kept, ForeignError> {
-    let (stream, half, ids, layers) =
-        if path.extension().is_some_and(|end| end == "json") { response(path)? } else { saved(path)? };
-    let shape = stream.size();
-    if shape.len() != 3 || shape[2] as usize != spec.d_model || shape[0] == 0 || !stream.is_floating_point() {
-        let (name, expected) = ("residual_stream".into(), format!("[layers, tokens, {}]", spec.d_model));
-        return Err(ForeignError::Shape { path: path.into(), name, got: shape, expected });
-    }
+    let json = path.extension().is_some_and(|end| end == "json");
+    let (stream, half, ids, layers) = if json { response(path, spec)? } else { saved(path)? };
+    check_shape(path, &stream.size(), spec)?;
     // The last token that was sampled was not run.
-    let tokens = shape[1] as usize;
+    let tokens = stream.size()[1] as usize;
     if ids.len() != tokens && ids.len() != tokens + 1 {
         let line = format!("{} token ids, but states of {tokens} tokens", ids.len());
         return Err(ForeignError::file(path, line));
@@ -162,16 +158,27 @@ fn read(path: &Path, spec: &Spec) -> Result<Kept, ForeignError> {
     Ok(Kept { ids, stream, half, layers })
 }
 
+/// That a tensor is of layers of this model: before its numbers are unpacked, which may be more than fit.
+fn check_shape(path: &Path, shape: &[i64], spec: &Spec) -> Result<(), ForeignError> {
+    let (most, width) = (spec.n_layers as i64, spec.d_model as i64);
+    if matches!(*shape, [layers, tokens, d] if (1..=most).contains(&layers) && tokens >= 0 && d == width) {
+        return Ok(());
+    }
+    let (name, expected) = ("residual_stream".into(), format!("[1 to {most} layers, tokens, {width}]"));
+    Err(ForeignError::Shape { path: path.into(), name, got: shape.to_vec(), expected })
+}
+
 /// States, whether they were rounded, token ids, and layers where they are named.
 type Parts = (Tensor, bool, Vec<i64>, Option<Vec<usize>>);
 
 /// A response of the server.
-fn response(path: &Path) -> Result<Parts, ForeignError> {
+fn response(path: &Path, spec: &Spec) -> Result<Parts, ForeignError> {
     let text = fs::read(path).map_err(ForeignError::io(path))?;
     let wrong =
         |why: serde_json::Error| ForeignError::file(path, format!("no response with activations: {why}"));
     let response: Response = serde_json::from_slice(&text).map_err(wrong)?;
     let stream = &response.activations.residual_stream;
+    check_shape(path, &stream.shape, spec)?;
     let tensor =
         stream.tensor().map_err(|why| ForeignError::file(path, format!("residual_stream: {why}")))?;
     let choice = response.choices.into_iter().next();
@@ -193,6 +200,9 @@ fn saved(path: &Path) -> Result<Parts, ForeignError> {
     let stream = names::take(&mut tensors, &["residual_stream"]).ok_or_else(|| none("residual_stream"))?;
     let ids = names::take(&mut tensors, &names::IDS).ok_or_else(|| none("token_ids"))?;
     let ids = Vec::<i64>::try_from(names::whole(path, "token_ids", &ids)?.f_flatten(0, -1)?)?;
+    if !stream.is_floating_point() {
+        return Err(ForeignError::file(path, format!("residual_stream is {:?}, no states", stream.kind())));
+    }
     let half = matches!(stream.kind(), Kind::Half | Kind::BFloat16);
     Ok((stream, half, ids, None))
 }
