@@ -122,8 +122,8 @@ impl Decay {
     /// Fits the line to the residuals `pr` at `layers`, which rise. The paper leaves the embedding layer out.
     ///
     /// # Errors
-    /// When there are fewer than three layers or not as many residuals, layers do not rise, or a residual is not above
-    /// 0.
+    /// When there are fewer than three layers or not as many residuals, layers do not rise, or a residual
+    /// is not above 0.
     pub fn fit(layers: &[f64], pr: &[f64]) -> Result<Self, Error> {
         crate::labels::same_rows(layers.len(), pr.len())?;
         if layers.len() < 3 {

@@ -18,9 +18,9 @@ pub(super) fn losses(of: &Classified) -> Vec<f64> {
 }
 
 /// How far probabilities are from how often they come true: Σ over classes and bins of n (p̄ - ȳ)² / Σ n, the
-/// reliability of Murphy (1973, "A new vector partition of the probability score"), less its bias Σ n ȳ (1 - ȳ) / (n -
-/// 1) / Σ n (Bröcker 2012; Ferro & Fricker 2012), so that it is 0 on average where probabilities are right. A bin of
-/// one row has p (1 - p) taken off.
+/// reliability of Murphy (1973, "A new vector partition of the probability score"), less its bias
+/// Σ n ȳ (1 - ȳ) / (n - 1) / Σ n (Bröcker 2012; Ferro & Fricker 2012), so that it is 0 on average
+/// where probabilities are right. A bin of one row has p (1 - p) taken off.
 ///
 /// Brier score = reliability - resolution + uncertainty; the spread of probabilities within bins is part of the
 /// resolution (Stephenson, Coelho & Jolliffe 2008, "Two extra components in the Brier score decomposition").

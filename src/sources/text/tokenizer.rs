@@ -50,7 +50,7 @@ impl Tokenizer {
         Self::load_for(dir, policy, false)
     }
 
-    /// The same for a decoder, or for an encoder, which gets what the template puts behind a text too ([SEP]).
+    /// The same for a decoder, or for an encoder, which gets what the template puts behind a text too (`[SEP]`).
     ///
     /// # Errors
     /// As [`Tokenizer::load`].
@@ -216,7 +216,7 @@ impl Tokenizer {
         self.mask
     }
 
-    /// Whether an id is no part of a text, as [CLS] and padding.
+    /// Whether an id is no part of a text, as `[CLS]` and padding.
     pub fn is_special(&self, id: u32) -> bool {
         let added = self.inner.vocabulary().get_added_vocabulary().get_added_tokens_decoder();
         added.get(&id).is_some_and(|token| token.special)

@@ -117,8 +117,7 @@ fn varint(out: &mut Vec<u8>, mut n: usize) {
     out.push(n as u8);
 }
 
-/// Repetition levels (0 starts a row, 1 continues it), then definition levels (all 1), as run-length codes of bit width
-/// 1.
+/// Repetition levels (0 starts a row, 1 continues it), then definition levels (all 1), as run-length codes of one bit.
 fn levels(count: usize, width: usize) -> Vec<u8> {
     let mut row = vec![0b10, 0];
     if width > 1 {
