@@ -325,14 +325,17 @@ fn batches_threads_and_order_change_nothing() {
             let sides = if a.kind == RowKind::Difference { 60.0 } else { 0.0 };
             // A marginal is summed in f32 within a block of rows.
             let relative = if a.metric == "marginal_kl" { 1e-5 } else { 1e-6 };
-            let near = |x: f64, y: f64| (x - y).abs() <= relative * (y.abs() + sides) + 1e-9 + flip;
+            let near = |x: f64, y: f64, times: f64| {
+                (x - y).abs() <= times * relative * (y.abs() + sides) + 1e-9 + times * flip
+            };
+            // An end is t(5) = 2.6 standard errors of six documents away, and has their rounding so many times more.
             let near_if = |x: Option<f64>, y: Option<f64>| match (x, y) {
-                (Some(x), Some(y)) => near(x, y),
+                (Some(x), Some(y)) => near(x, y, 3.6),
                 (x, y) => x == y,
             };
             let good = (&a.subject, a.layer, &a.metric, a.n, a.n_clusters)
                 == (&b.subject, b.layer, &b.metric, b.n, b.n_clusters)
-                && near(a.estimate, b.estimate)
+                && near(a.estimate, b.estimate, 1.0)
                 && near_if(a.lower, b.lower)
                 && near_if(a.upper, b.upper);
             wrong.check(good, &|| format!("{rows} rows, {threads} threads: {a:?} against {b:?}"));
