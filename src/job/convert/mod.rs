@@ -99,13 +99,7 @@ impl Job for Convert {
     const COMMAND: &'static str = "convert";
     type Outcome = Converted;
 
-    fn out(&self) -> Option<&Path> {
-        Some(&self.out)
-    }
-
-    fn set_out(&mut self, out: PathBuf) {
-        self.out = out;
-    }
+    crate::job::writes_out!();
 
     fn answer(&self, found: Converted) -> Result<Value, JobError> {
         Ok(self.json(found))

@@ -3,7 +3,8 @@
 
 use super::{
     activation,
-    encoder::{KEYS, count_from_padding, encoding, sizes},
+    encoder::{KEYS, count_from_padding, encoding},
+    sizes,
 };
 use crate::model::{
     Activation, Config, ModelError, Spec,

@@ -1,9 +1,8 @@
 //! What encoders have in common.
 
-use super::even_head;
 use crate::model::{
     Config, ModelError, Positions, Spec,
-    spec::{Biases, EncoderSpec, NormPlacement, Sizes},
+    spec::{Biases, EncoderSpec, NormPlacement},
 };
 
 /// Sizes under the keys of BERT.
@@ -40,18 +39,4 @@ pub(super) fn count_from_padding(config: &Config, spec: &mut Spec) -> Result<(),
     spec.positions = Positions::Learned { offset };
     spec.encoder.iter_mut().for_each(|encoder| encoder.padding = Some(padding));
     Ok(())
-}
-
-/// Layers, width, heads and the MLP's width under these keys.
-pub(super) fn sizes(config: &Config, [layers, width, heads, inner]: [&str; 4]) -> Result<Sizes, ModelError> {
-    let (d_model, n_heads) = (config.usize(width)?, config.usize(heads)?);
-    Ok(Sizes {
-        n_layers: config.layers(layers)?,
-        d_model,
-        n_heads,
-        d_head: even_head(config, d_model, n_heads)?,
-        d_mlp: config.usize(inner)?,
-        vocab: config.usize("vocab_size")?,
-        n_ctx: config.usize("max_position_embeddings")?,
-    })
 }

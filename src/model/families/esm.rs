@@ -38,7 +38,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         ..EncoderSpec::default()
     };
     let norm = NormSpec::layer(config.f64("layer_norm_eps")?);
-    let sizes = encoder::sizes(config, encoder::KEYS)?;
+    let sizes = super::sizes(config, encoder::KEYS)?;
     let plain = Spec::plain("esm", sizes, norm, Activation::Gelu, &NAMES);
     let mut spec = Spec {
         norms: NormPlacement::Before,

@@ -1,10 +1,10 @@
 //! `BioGPT` (Luo et al. 2022) and XGLM (Lin et al. 2022): fairseq's decoder, whose positions start at row 2.
 
-use super::{activation, even_head, opt};
+use super::{activation, opt, sizes};
 use crate::model::{
     Config, ModelError, Spec,
     names::Names,
-    spec::{Biases, NormSpec, Positions, Sizes},
+    spec::{Biases, NormSpec, Positions},
 };
 
 const BIOGPT_NAMES: Names = Names {
@@ -37,19 +37,10 @@ fn fairseq(
     positions: Positions,
     names: &Names,
 ) -> Result<Spec, ModelError> {
-    let (d_model, n_heads) = (config.usize(width)?, config.usize(heads)?);
-    let sizes = Sizes {
-        n_layers: config.layers(layers)?,
-        d_model,
-        n_heads,
-        d_head: even_head(config, d_model, n_heads)?,
-        d_mlp: config.usize(inner)?,
-        vocab: config.usize("vocab_size")?,
-        n_ctx: config.usize("max_position_embeddings")?,
-    };
+    let sizes = sizes(config, [layers, width, heads, inner])?;
     Ok(Spec {
         positions,
-        embed_scale: config.flag("scale_embedding")?.then_some((d_model as f64).sqrt()),
+        embed_scale: config.flag("scale_embedding")?.then_some((sizes.d_model as f64).sqrt()),
         bias: Biases { qkv: true, o: true, mlp: true, head: false },
         tied: config.flag("tie_word_embeddings")?,
         ..Spec::plain(family, sizes, NormSpec::layer(1e-5), activation(config, act)?, names)

@@ -38,7 +38,7 @@ mod starcoder2;
 
 use multimodal::WRAPPERS;
 
-use super::{Activation, Config, ModelError, RopeSpec, Spec, packing::Packing};
+use super::{Activation, Config, ModelError, RopeSpec, Spec, packing::Packing, spec::Sizes};
 
 type Reader = fn(&Config) -> Result<Spec, ModelError>;
 
@@ -273,6 +273,20 @@ fn fills_the_width(config: &Config, spec: &Spec) -> Result<(), ModelError> {
     }
     let hint = " (transformers would rotate heads at the frequencies of another width)";
     Err(config.unsupported("head_dim", hint))
+}
+
+/// Layers, width, heads and the MLP's width under these keys.
+fn sizes(config: &Config, [layers, width, heads, inner]: [&str; 4]) -> Result<Sizes, ModelError> {
+    let (d_model, n_heads) = (config.usize(width)?, config.usize(heads)?);
+    Ok(Sizes {
+        n_layers: config.layers(layers)?,
+        d_model,
+        n_heads,
+        d_head: even_head(config, d_model, n_heads)?,
+        d_mlp: config.usize(inner)?,
+        vocab: config.usize("vocab_size")?,
+        n_ctx: config.usize("max_position_embeddings")?,
+    })
 }
 
 /// The width of a head that is not given: `d_model / n_heads`, which must be whole.

@@ -50,7 +50,7 @@ pub(super) fn spec(config: &Config) -> Result<Spec, ModelError> {
         bias: Biases { qkv: attention, o: attention, mlp, head: config.flag("decoder_bias")? },
         tied: config.flag("tie_word_embeddings")?,
         encoder: Some(own),
-        ..Spec::plain("modernbert", encoder::sizes(config, encoder::KEYS)?, norm, act, &NAMES)
+        ..Spec::plain("modernbert", super::sizes(config, encoder::KEYS)?, norm, act, &NAMES)
     };
     let every = if config.stored("global_attn_every_n_layers").is_some() {
         config.usize("global_attn_every_n_layers")?

@@ -86,7 +86,9 @@ pub trait Foreign {
     fn points(&self) -> &[HookPoint];
 
     /// What was left aside, each with its reason.
-    fn left_aside(&self) -> &[String];
+    fn left_aside(&self) -> &[String] {
+        &[]
+    }
 
     /// Whether the numbers were stored in f16 or bf16, which rounds them.
     fn is_half(&self) -> bool;

@@ -66,10 +66,6 @@ impl Foreign for Requests {
         &self.points
     }
 
-    fn left_aside(&self) -> &[String] {
-        &[]
-    }
-
     fn is_half(&self) -> bool {
         self.half
     }

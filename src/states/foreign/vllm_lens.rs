@@ -79,10 +79,6 @@ impl Foreign for Responses {
         &self.points
     }
 
-    fn left_aside(&self) -> &[String] {
-        &[]
-    }
-
     fn is_half(&self) -> bool {
         self.half
     }
