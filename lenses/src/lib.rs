@@ -21,6 +21,7 @@ mod future_fit;
 mod geometry;
 #[cfg(test)]
 mod golden;
+mod jacobian;
 mod layer;
 mod lens;
 mod linear;
@@ -51,6 +52,7 @@ pub use features::{rotate, standardise};
 pub use future::FutureLens;
 pub use future_fit::FutureFit;
 pub use geometry::{Geometry, outlier_dims};
+pub use jacobian::{Jacobian, JacobianLens, JacobianSums};
 pub use layer::{Horizon, LayerIndex};
 pub use lens::Lens;
 pub use linear::LinearLens;

@@ -5,6 +5,7 @@ pub mod artifact;
 pub mod causal;
 pub mod evaluate;
 pub mod fit;
+pub mod jacobian;
 pub mod trajectory;
 pub mod transfer;
 

@@ -83,7 +83,8 @@ impl Nonlinearity {
             Self::Gelu => x.f_gelu("none")?,
             Self::GeluTanh => x.f_gelu("tanh")?,
             Self::Relu => x.f_relu()?,
-            Self::Relu2 => x.f_relu()?.f_square_()?,
+            // Not in place: on the way back a recorded pass needs what relu made.
+            Self::Relu2 => x.f_relu()?.f_square()?,
             Self::Silu => x.f_silu()?,
             Self::Xielu(Xielu { alpha_p, alpha_n, beta, eps }) => {
                 let above = x.f_square()?.f_mul(alpha_p)?;
@@ -99,9 +100,27 @@ impl Nonlinearity {
             Self::Gelu => x.f_gelu_("none")?,
             Self::GeluTanh => x.f_gelu_("tanh")?,
             Self::Relu => x.f_relu_()?,
-            Self::Relu2 => x.f_relu_()?.f_square_()?,
+            Self::Relu2 => x.f_relu_()?.f_square()?,
             Self::Silu => x.f_silu_()?,
             Self::Xielu(_) => self.apply(&x)?,
+        })
+    }
+    /// `activation(x) / x`, without the division: what relevance is passed on by.
+    ///
+    /// # Errors
+    /// For activations whose factor is not a smooth function at zero.
+    pub(super) fn factor(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(match self {
+            Self::Silu => x.f_sigmoid()?,
+            Self::Gelu => (x * std::f64::consts::FRAC_1_SQRT_2).f_erf()?.f_add_scalar(1.0)? * 0.5,
+            Self::GeluTanh => {
+                let inner = x + x.f_pow_tensor_scalar(3)? * 0.044_715;
+                let scale = (2.0 / std::f64::consts::PI).sqrt();
+                (inner * scale).f_tanh()?.f_add_scalar(1.0)? * 0.5
+            }
+            Self::Relu | Self::Relu2 | Self::Xielu(_) => {
+                return Err(ModelError::Input("relevance passes through SiLU and GELU only".into()));
+            }
         })
     }
 }

@@ -5,7 +5,7 @@ use layerscope_lenses::{Norm, Unembed};
 use tch::Tensor;
 
 use super::{
-    Cache, Combine, ModelError, Schedule, Spec, Step,
+    Cache, Combine, ModelError, Rules, Schedule, Spec, Step,
     attention::{Attention, Shared},
     encoder::without_masked,
     mask::Masks,
@@ -47,6 +47,8 @@ pub(super) struct Block {
 pub(super) struct Pass<'a> {
     tap: &'a mut dyn Tap,
     cache: Option<&'a mut Cache>,
+    /// How it is differentiated, if it is.
+    rules: Rules,
     /// Whether blocks run in their own order, so that the pass may end at one of them.
     in_order: bool,
     /// Blocks that have run.
@@ -54,6 +56,10 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    pub(super) fn rules(&self) -> Rules {
+        self.rules
+    }
+
     pub(super) fn wants(&self, point: HookPoint) -> bool {
         self.tap.wants(point)
     }
@@ -113,9 +119,10 @@ impl Decoder {
         spec: &Spec,
         schedule: &Schedule,
         cache: Option<&mut Cache>,
+        rules: Rules,
         tap: &mut dyn Tap,
     ) -> Result<Option<Tensor>, ModelError> {
-        let mut pass = Pass { tap, cache, in_order: schedule.is_identity(), runs: 0 };
+        let mut pass = Pass { tap, cache, rules, in_order: schedule.is_identity(), runs: 0 };
         let ((batch, seq), start) = (ids.size2()?, pass.start());
         pass.tap.begin(start as usize..(start + seq) as usize);
         let logits = self.run(ids, spec, schedule, &mut pass)?;
@@ -268,8 +275,9 @@ impl Block {
         pass: &mut Pass<'_>,
     ) -> Result<Option<Tensor>, ModelError> {
         let at = |hook| HookPoint::Block(i, hook);
-        let read = normed(self.ln1.as_ref(), resid.shallow_clone())?;
-        let attn = normed(self.ln1_post.as_ref(), self.attention.forward(&read, shared, pass)?)?;
+        let rules = pass.rules();
+        let read = normed(rules, self.ln1.as_ref(), resid.shallow_clone())?;
+        let attn = normed(rules, self.ln1_post.as_ref(), self.attention.forward(&read, shared, pass)?)?;
         let attn = pass.visit(at(B::AttnOut), scaled(attn, shared.spec))?;
         if pass.ends_in_block(at(B::AttnOut)) {
             return Ok(None);
@@ -277,12 +285,12 @@ impl Block {
         let (stream, mlp_in) = match shared.spec.residual {
             ResidualKind::Sequential => {
                 let mid = pass.visit(at(B::ResidMid), resid + attn)?;
-                let mid = normed(self.stream_norms.as_ref().map(|[norm, _]| norm), mid)?;
-                let mlp_in = normed(self.ln2.as_ref(), mid.shallow_clone())?;
+                let mid = normed(rules, self.stream_norms.as_ref().map(|[norm, _]| norm), mid)?;
+                let mlp_in = normed(rules, self.ln2.as_ref(), mid.shallow_clone())?;
                 (mid, mlp_in)
             }
             ResidualKind::Parallel => {
-                let mlp_in = normed(self.ln2.as_ref(), resid.shallow_clone())?;
+                let mlp_in = normed(rules, self.ln2.as_ref(), resid.shallow_clone())?;
                 (resid + attn, mlp_in)
             }
             ResidualKind::ParallelSharedNorm => (resid + attn, read),
@@ -290,13 +298,13 @@ impl Block {
         if pass.ends_in_block(at(B::ResidMid)) {
             return Ok(None);
         }
-        let mlp = normed(self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
+        let mlp = normed(rules, self.ln2_post.as_ref(), self.mlp.forward(&mlp_in, pass)?)?;
         let mlp = pass.visit(at(B::MlpOut), scaled(mlp, shared.spec))?;
         let out = pass.visit(at(B::ResidPost), stream + mlp)?;
         if pass.ends_in_block(at(B::ResidPost)) {
             return Ok(None);
         }
-        normed(self.stream_norms.as_ref().map(|[_, norm]| norm), out).map(Some)
+        normed(rules, self.stream_norms.as_ref().map(|[_, norm]| norm), out).map(Some)
     }
 }
 
@@ -309,9 +317,9 @@ fn scaled(branch: Tensor, spec: &Spec) -> Tensor {
 }
 
 /// `norm(x)`, or `x` where there is no norm.
-fn normed(norm: Option<&Norm>, x: Tensor) -> Result<Tensor, ModelError> {
+fn normed(rules: Rules, norm: Option<&Norm>, x: Tensor) -> Result<Tensor, ModelError> {
     match norm {
-        Some(norm) => Ok(norm.forward(&x)?),
+        Some(norm) => rules.norm(norm, &x),
         None => Ok(x),
     }
 }

@@ -41,7 +41,7 @@ impl Mlp {
             let d_mlp = inner.size()[2] / 2;
             let gate = pass.visit(at(B::MlpPre), inner.narrow(2, 0, d_mlp))?;
             let up = pass.visit(at(B::MlpPreLinear), inner.narrow(2, d_mlp, d_mlp))?;
-            self.activation.apply(&gate)?.f_mul_(&up)?
+            pass.rules().gated(&self.activation, &gate, &up)?
         } else if pass.wants(at(B::MlpPre)) {
             self.activation.apply(&pass.visit(at(B::MlpPre), inner)?)?
         } else {

@@ -22,6 +22,7 @@ mod nn;
 mod packing;
 mod positions;
 mod rope;
+mod rules;
 mod schedule;
 mod spec;
 pub mod verify;
@@ -41,6 +42,7 @@ use layerscope_lenses::Unembed;
 pub use load::{Needed, needed, settle};
 pub(crate) use nn::wide;
 pub use rope::{RopeScaling, RopeSpec};
+pub use rules::Rules;
 pub use schedule::{Combine, Schedule, Step};
 pub use spec::{NormPlacement, Positions, ResidualKind, Spec};
 use tch::{Device, Kind, Tensor};
@@ -115,9 +117,26 @@ impl Model {
     /// # Errors
     /// As [`Model::forward`].
     pub fn forward_recorded(&self, ids: &Tensor, tap: &mut dyn Tap) -> Result<Option<Tensor>, ModelError> {
+        self.forward_by(Rules::Exact, ids, tap)
+    }
+
+    /// As [`Model::forward_recorded`], to be differentiated by `rules`.
+    ///
+    /// # Errors
+    /// Also when the rules are not of this architecture: see [`Rules::refusal`].
+    pub fn forward_by(
+        &self,
+        rules: Rules,
+        ids: &Tensor,
+        tap: &mut dyn Tap,
+    ) -> Result<Option<Tensor>, ModelError> {
         self.check_ids(ids, 0)?;
+        if let Some(why) = rules.refusal(&self.spec) {
+            let family = self.spec.family;
+            return Err(ModelError::Input(format!("RelP's rules are not for {family}: {why}")));
+        }
         let own = Schedule::identity(self.spec.n_layers);
-        self.decoder.forward(&ids.to_device(self.device), &self.spec, &own, None, tap)
+        self.decoder.forward(&ids.to_device(self.device), &self.spec, &own, None, rules, tap)
     }
 
     /// As [`Model::forward`], with the tokens that follow those `cache` has seen, which then has seen these too. Taps
@@ -169,7 +188,8 @@ impl Model {
                 )));
             }
         }
-        self.decoder.forward(&ids.to_device(self.device), &self.spec, schedule, cache, tap)
+        let ids = ids.to_device(self.device);
+        self.decoder.forward(&ids, &self.spec, schedule, cache, Rules::Exact, tap)
     }
 
     /// Checks ids that follow `seen` others.
