@@ -349,6 +349,7 @@ fn what_makes_no_sense_on_an_encoder_is_refused_by_name() {
         format!("lens fit --kind future --model {bert} --data {stories} --out {out}"),
         format!("lens fit --kind future-vocab --model {bert} --data {stories} --out {out}"),
         format!("lens fit --kind future-prompt --model {bert} --data {stories} --out {out}"),
+        format!("lens fit --kind jacobian --model {bert} --data {stories} --out {out}"),
         format!("probe law --model {bert} --data {stories} --out {out}"),
         format!("future --model {bert} --data {stories} --out {out}"),
     ]

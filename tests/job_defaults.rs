@@ -41,6 +41,14 @@ fn defaults_are_those_of_the_command_line() {
         &["--model", "m", "--activations", "e", "--kind", "tuned", "--out", "o"],
         &json!({ "model": "m", "activations": "e", "kind": "tuned", "out": "o" }),
     );
+    same::<lens::Concepts>(
+        &["--model", "m", "--prompts", "p", "--lens", "logit", "--out", "o"],
+        &json!({ "model": "m", "prompts": "p", "lens": ["logit"], "out": "o" }),
+    );
+    same::<lens::ImportLens>(
+        &["f.pt", "--model", "m", "--out", "o"],
+        &json!({ "source": "f.pt", "model": "m", "out": "o" }),
+    );
     same::<lens::Transfer>(
         &["--model", "m", "--data", "a", "--lens", "l", "--out", "o"],
         &json!({ "model": "m", "data": ["a"], "lens": ["l"], "out": "o" }),

@@ -67,6 +67,10 @@ fn killed_fits_and_transfers_end_with_the_same_bytes() {
             "fit",
             "--tokens 1000 --kind future-prompt --horizons 2 --contexts 24 --prompt-tokens 2 --layers 2,4",
         ),
+        (
+            "fit",
+            "--tokens 1000 --kind jacobian --prompts 4 --rows-per-prompt 48 --seq-len 24 --checkpoint-seconds 0",
+        ),
         ("transfer", &through),
     ];
     let killed = AtomicUsize::new(0);
@@ -77,7 +81,7 @@ fn killed_fits_and_transfers_end_with_the_same_bytes() {
         killed.fetch_add(killed_at(&make, &out, &[0.35, 0.6, 0.8, 0.95]), Ordering::Relaxed);
     });
     let killed = killed.into_inner();
-    assert!(killed >= 8, "only {killed} of 20 were still running");
+    assert!(killed >= 8, "only {killed} of 24 were still running");
 }
 
 /// Every kind of run, at many moments. `docs/reliability.md` has the figures.

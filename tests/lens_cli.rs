@@ -501,7 +501,7 @@ fn broken_lens_folders_are_refused_by_name() {
         eval(&nan, 2, &["nan/params.safetensors", "\"layer.2.bias\"", "NaN"]),
         eval(&gone, 2, &["gone/params"]),
         with(eval(&at("good"), 2, &["no layer 99", "0 to 6"]), "eval", "--layers 99"),
-        with(eval("logit", 2, &["first must be a tuned lens"]), "transfer", ""),
+        with(eval("logit", 2, &["first must be a tuned, linear or Jacobian lens"]), "transfer", ""),
         with(eval(&at("good"), 2, &["two layers", "1"]), "transfer", "--layers 3 --force"),
         with(one_window, "transfer", "--force"),
     ]);

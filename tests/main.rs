@@ -21,6 +21,7 @@ mod generate_golden;
 mod gguf;
 mod hostile;
 mod hub;
+mod jacobian_cli;
 mod job_defaults;
 mod kills;
 mod leakage_cli;

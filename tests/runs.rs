@@ -44,7 +44,7 @@ const EDIT: (&str, &str) = (
     "directions.safetensors",
 );
 /// Name, command (all but `--out`), and the commands that read the run, each with files that it cannot do without.
-const KINDS: [(&str, &str, &[(&str, &str)]); 28] = [
+const KINDS: [(&str, &str, &[(&str, &str)]); 29] = [
     ("export", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2", &[AGAIN]),
     ("export-npy", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2 --format npy", &[AGAIN]),
     ("fit-tuned", "lens fit $MODEL_TEXTS --tokens 600 --kind tuned", &[THROUGH]),
@@ -61,6 +61,11 @@ const KINDS: [(&str, &str, &[(&str, &str)]); 28] = [
         "fit-prompt",
         "lens fit $MODEL_TEXTS --tokens 600 --kind future-prompt --horizons 2 --contexts 16 --prompt-tokens 2 --layers 1,2",
         &[AHEAD],
+    ),
+    (
+        "fit-jacobian",
+        "lens fit $MODEL_TEXTS --tokens 600 --kind jacobian --prompts 6 --seq-len 16 --skip-first 2 --checkpoint-seconds 0",
+        &[THROUGH],
     ),
     (
         "eval",

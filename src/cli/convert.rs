@@ -13,8 +13,8 @@ use super::{args::OutputArgs, exit::Failure, output::Output};
 
 /// Write a finished run in the files of another tool: nothing is computed, no model is needed
 ///
-/// Exports (and imports) become datasets and caches of activations, views the page of another widget, probes and
-/// directions vectors.
+/// Exports (and imports) become datasets and caches of activations, views the page of another widget, Jacobian
+/// lenses a .pt, probes and directions vectors.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
     #[command(flatten)]
@@ -32,6 +32,7 @@ impl ConvertArgs {
             Target::Saelens => "context",
             Target::VllmLens => "response",
             Target::Logitlenskit => "page",
+            Target::JacobianLens => "layer",
             Target::Neuronpedia => "vector",
         };
         output.print(&format!("{}: {}", self.job.out.display(), counted(found.records, what)))?;

@@ -111,6 +111,8 @@ jobs! {
     LensEval: lens::Eval,
     LensTransfer: lens::Transfer,
     LensCausal: lens::Causal,
+    LensImport: lens::ImportLens,
+    LensConcepts: lens::Concepts,
     Future: intervene::Future,
     Patch: intervene::Patch,
     Schedule: intervene::Schedule,

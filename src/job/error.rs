@@ -9,7 +9,10 @@ use crate::{
         edits::EditError, future::FutureError, generate::GenerateError, patch::PatchError,
         schedule::ScheduleError, steer::SteerError, think::ThinkError,
     },
-    lens::{artifact::ArtifactError, causal::CausalError, evaluate::EvalError, fit::FitError},
+    lens::{
+        artifact::ArtifactError, causal::CausalError, evaluate::EvalError, fit::FitError,
+        jacobian::JacobianError,
+    },
     model::{ModelError, verify::VerifyError},
     probe::{ProbeError, saved::SavedError},
     results::{
@@ -202,6 +205,7 @@ from_parts!(
     GenerateError,
     HookError,
     HubError,
+    JacobianError,
     KitError,
     LabelledError,
     ModelError,

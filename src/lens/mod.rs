@@ -3,6 +3,7 @@
 
 pub mod artifact;
 pub mod causal;
+pub mod concepts;
 pub mod evaluate;
 pub mod fit;
 pub mod jacobian;

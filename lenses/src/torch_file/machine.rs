@@ -1,4 +1,4 @@
-//! Runs a pickle that may only describe a dictionary of tensors.
+//! Runs a pickle that may only describe a dictionary of tensors, plain values, and lists and dictionaries of these.
 
 use std::collections::HashMap;
 
@@ -29,44 +29,64 @@ pub(super) struct StorageSpec<'a> {
 /// A value on the stack. Compound values are places in the machine's own tables: copying one out of the memo costs
 /// nothing, a dictionary may hold itself, and nothing is nested, so that no file can exhaust memory or the stack.
 #[derive(Debug, Clone, Copy)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     None,
-    Bool,
+    Bool(bool),
     Int(i64),
+    Float(f64),
     Str(&'a str),
     Global(Global),
     Tuple(usize),
     Dict(usize),
+    List(usize),
     Storage(StorageSpec<'a>),
     Tensor(usize),
 }
 
 #[derive(Debug)]
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     ops: Ops<'a>,
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
-    tuples: Vec<Vec<Value<'a>>>,
-    dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
-    tensors: Vec<TensorSpec<'a>>,
+    pub(super) tuples: Vec<Vec<Value<'a>>>,
+    pub(super) lists: Vec<Vec<Value<'a>>>,
+    pub(super) dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
+    pub(super) tensors: Vec<TensorSpec<'a>>,
 }
 
 /// The tensors that the pickle `bytes` describes, by key, in its order.
-pub(super) fn run(bytes: &[u8]) -> Result<Vec<(&str, TensorSpec<'_>)>, TorchFileError> {
+pub(super) fn run<'a>(bytes: &'a [u8]) -> Result<Vec<(&'a str, TensorSpec<'a>)>, TorchFileError> {
+    let (machine, root) = run_whole(bytes)?;
+    let tensor = |(key, value): &(Value<'a>, Value<'a>)| match (*key, *value) {
+        (Value::Str(key), Value::Tensor(spec)) => Ok((key, machine.tensors[spec].clone())),
+        (Value::Str(key), _) => {
+            Err(TorchFileError::Tensor { name: key.into(), reason: "is no tensor".into() })
+        }
+        _ => Err(machine.ops.error("a key that is no text")),
+    };
+    machine.dicts[root].iter().map(tensor).collect()
+}
+
+/// Everything that the pickle `bytes` describes, and the place of its dictionary in the machine's table.
+pub(super) fn run_whole(bytes: &[u8]) -> Result<(Machine<'_>, usize), TorchFileError> {
     let mut machine = Machine {
         ops: Ops::new(bytes),
         stack: vec![],
         marks: vec![],
         memo: HashMap::new(),
         tuples: vec![],
+        lists: vec![],
         dicts: vec![],
         tensors: vec![],
     };
     machine.ops.header()?;
     loop {
         match machine.ops.op()? {
-            Op::Stop => return machine.finish(),
+            Op::Stop => {
+                let root = machine.finish()?;
+                return Ok((machine, root));
+            }
             op => machine.step(op)?,
         }
     }
@@ -76,11 +96,16 @@ impl<'a> Machine<'a> {
     fn step(&mut self, op: Op<'a>) -> Result<(), TorchFileError> {
         let value = match op {
             Op::None => Value::None,
-            Op::Bool(_) => Value::Bool,
+            Op::Bool(yes) => Value::Bool(yes),
+            Op::Float(x) => Value::Float(x),
             Op::Int(n) => Value::Int(n),
             Op::Str(text) => Value::Str(text),
             Op::Global(name) => Value::Global(name),
             Op::EmptyDict => self.new_dict(),
+            Op::EmptyList => {
+                self.lists.push(vec![]);
+                Value::List(self.lists.len() - 1)
+            }
             Op::EmptyTuple => self.new_tuple(vec![]),
             Op::Tuple => {
                 let items = self.pop_mark()?;
@@ -104,6 +129,14 @@ impl<'a> Machine<'a> {
             Op::Mark => {
                 self.marks.push(self.stack.len());
                 return Ok(());
+            }
+            Op::Append => {
+                let item = self.pop_many(1)?;
+                return self.extend_list(item);
+            }
+            Op::Appends => {
+                let items = self.pop_mark()?;
+                return self.extend_list(items);
             }
             Op::SetItem => {
                 let item = self.pop_many(2)?;
@@ -155,6 +188,14 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(start.min(self.stack.len())))
     }
 
+    fn extend_list(&mut self, items: Vec<Value<'a>>) -> Result<(), TorchFileError> {
+        let Value::List(list) = self.top()? else {
+            return Err(self.ops.error("appends to no list"));
+        };
+        self.lists[list].extend(items);
+        Ok(())
+    }
+
     fn extend_dict(&mut self, items: &[Value<'a>]) -> Result<(), TorchFileError> {
         let Value::Dict(dict) = self.top()? else {
             return Err(self.ops.error("sets items of no dictionary"));
@@ -194,7 +235,7 @@ impl<'a> Machine<'a> {
             // `(tensor, requires_grad, backward_hooks)`: a parameter is its tensor.
             (
                 Value::Global(Global::RebuildParameter),
-                [Value::Tensor(i), Value::Bool, Value::Dict(hooks)],
+                [Value::Tensor(i), Value::Bool(_), Value::Dict(hooks)],
             ) if self.dicts[*hooks].is_empty() => Ok(Value::Tensor(*i)),
             _ => Err(self.ops.error("a call of something that is no function, or with unknown arguments")),
         }
@@ -202,7 +243,7 @@ impl<'a> Machine<'a> {
 
     /// From `(storage, offset, size, stride, requires_grad, backward_hooks)`.
     fn tensor(&self, args: &[Value<'a>]) -> Option<TensorSpec<'a>> {
-        let [Value::Storage(storage), Value::Int(offset), size, stride, Value::Bool, Value::Dict(hooks)] =
+        let [Value::Storage(storage), Value::Int(offset), size, stride, Value::Bool(_), Value::Dict(hooks)] =
             *args
         else {
             return None;
@@ -233,19 +274,14 @@ impl<'a> Machine<'a> {
         Err(self.ops.error("not the description of a storage"))
     }
 
-    fn finish(mut self) -> Result<Vec<(&'a str, TensorSpec<'a>)>, TorchFileError> {
+    fn finish(&mut self) -> Result<usize, TorchFileError> {
         let root = self.pop()?;
         if !(self.stack.is_empty() && self.marks.is_empty() && self.ops.at_end()) {
             return Err(self.ops.error("values are left over at the end"));
         }
-        let Value::Dict(root) = root else { return Err(self.ops.error("holds no dictionary of tensors")) };
-        let tensor = |(key, value): &(Value<'a>, Value<'a>)| match (*key, *value) {
-            (Value::Str(key), Value::Tensor(spec)) => Ok((key, self.tensors[spec].clone())),
-            (Value::Str(key), _) => {
-                Err(TorchFileError::Tensor { name: key.into(), reason: "is no tensor".into() })
-            }
-            _ => Err(self.ops.error("a key that is no text")),
-        };
-        self.dicts[root].iter().map(tensor).collect()
+        match root {
+            Value::Dict(root) => Ok(root),
+            _ => Err(self.ops.error("holds no dictionary of tensors")),
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod archive;
 mod error;
+mod item;
 mod machine;
 mod pickle;
 mod rebuild;
@@ -19,7 +20,11 @@ use std::collections::HashSet;
 use tch::{Kind, Tensor};
 
 use self::{archive::Archive, machine::TensorSpec, rebuild::Storages};
-pub use self::{error::TorchFileError, write::write};
+pub use self::{
+    error::TorchFileError,
+    item::{Item, Key, read_items},
+    write::{write, write_items},
+};
 
 /// Reads the tensors of a `torch.save` file, in its order, as contiguous CPU tensors of the type they were stored in
 /// (f64, f32, f16 or bf16), whatever device they came from. The `_metadata` of a state dict is skipped.

@@ -1,18 +1,21 @@
-//! The opcodes that `torch.save` writes for a dictionary of tensors (pickle protocol 2), and the names it may use.
+//! The opcodes that `torch.save` writes for a dictionary of tensors, numbers and lists (pickle protocol 2), and the names
+//! it may use.
 
 use tch::Kind;
 
 use super::TorchFileError;
 
 /// One step of the pickle's program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Op<'a> {
     Global(Global),
     Str(&'a str),
     Int(i64),
+    Float(f64),
     Bool(bool),
     None,
     EmptyDict,
+    EmptyList,
     EmptyTuple,
     Mark,
     /// Makes a tuple of everything since the last mark.
@@ -26,6 +29,10 @@ pub(super) enum Op<'a> {
     Reduce,
     /// Turns a description of a storage into it.
     PersId,
+    /// Adds the last value to the list below it.
+    Append,
+    /// Adds everything since the last mark to the list below it.
+    Appends,
     SetItem,
     /// Adds everything since the last mark to the dictionary below it.
     SetItems,
@@ -109,10 +116,14 @@ impl<'a> Ops<'a> {
             b'M' => Op::Int(u16::from_le_bytes(self.array()?).into()),
             b'J' => Op::Int(i32::from_le_bytes(self.array()?).into()),
             0x8a => Op::Int(self.long()?),
+            b'G' => Op::Float(f64::from_be_bytes(self.array()?)),
             0x88 => Op::Bool(true),
             0x89 => Op::Bool(false),
             b'N' => Op::None,
             b'}' => Op::EmptyDict,
+            b']' => Op::EmptyList,
+            b'a' => Op::Append,
+            b'e' => Op::Appends,
             b')' => Op::EmptyTuple,
             b'(' => Op::Mark,
             b't' => Op::Tuple,

@@ -35,6 +35,8 @@ kinds! {
     Shared = "shared",
     /// A linear lens.
     Linear = "linear",
+    /// A Jacobian lens.
+    Jacobian = "jacobian",
     /// A future lens.
     Future = "future",
     /// A linear map straight to the logits of a later token.

@@ -1,8 +1,10 @@
 //! `lens`: fitting, evaluating, transferring and checking lenses.
 
 mod causal;
+mod concepts;
 mod eval;
 mod fit;
+mod import;
 mod report;
 mod transfer;
 
@@ -22,6 +24,8 @@ enum Which {
     Eval(Box<eval::EvalArgs>),
     Transfer(Box<transfer::TransferArgs>),
     Causal(Box<causal::CausalArgs>),
+    Import(Box<import::ImportLensArgs>),
+    Concepts(Box<concepts::ConceptsArgs>),
 }
 
 impl LensCommand {
@@ -31,6 +35,8 @@ impl LensCommand {
             Which::Eval(command) => command.run(),
             Which::Transfer(command) => command.run(),
             Which::Causal(command) => command.run(),
+            Which::Import(command) => command.run(),
+            Which::Concepts(command) => command.run(),
         }
     }
 }

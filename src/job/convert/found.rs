@@ -4,10 +4,12 @@ use std::{collections::BTreeSet, io::Write as _, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{Convert, VECTORS, VIEWS};
+use super::{Convert, LENS, VECTORS, VIEWS};
 use crate::{
     job::{JobError, Setting, Watch, intervene::directions},
+    lens::artifact::{JacobianFile, LensFolder, LensKind, lens_sha256},
     lens::trajectory::{Trace, logitlenskit, read_traces},
+    lenses::LayerIndex,
     results::run::{Manifest, RunError, write_atomic},
     states::convert::Converted,
 };
@@ -59,6 +61,32 @@ fn keep_followed(trace: &mut Trace) {
             cell.top.truncate(kept);
         }
     }
+}
+
+/// A Jacobian lens as the `.pt` of the wild, which counts what leaves a block and so has no place for layer 0.
+pub(super) fn jacobians(job: &Convert, watch: &dyn Watch) -> Result<Converted, JobError> {
+    let folder = LensFolder::read(&job.source).map_err(JobError::usage)?;
+    let (path, kind) = (job.source.display(), folder.config.kind);
+    if kind != LensKind::Jacobian {
+        return Err(JobError::usage(format!("{path}: a {kind} lens; such a file holds Jacobians")));
+    }
+    let mut jacobians = folder.jacobians().map_err(JobError::usage)?;
+    jacobians.retain(|layer, _| job.wants(layer.0));
+    let left_out = u64::from(jacobians.contains_key(&LayerIndex(0)));
+    if left_out > 0 && jacobians.len() > 1 {
+        watch.note(
+            "layer 0 is left out: such a file counts what leaves a block, and the embedding leaves none",
+        );
+    }
+    let bytes = JacobianFile::encode(&job.source, &jacobians).map_err(JobError::usage)?;
+    let of = Manifest::read(&job.source)?;
+    let manifest = job.manifest(of.as_ref(), &json!({ "sha256": lens_sha256(&job.source)? }));
+    let records = jacobians.len() as u64 - left_out;
+    job.fill(manifest, watch, |_| {
+        let file = job.out.join(LENS);
+        write_atomic(&file, |f| f.write_all(&bytes).map_err(|e| RunError::io("write", &file, e)))?;
+        Ok(Converted { records, tokens: 0, left_out })
+    })
 }
 
 /// The vectors of probes and files, a file each: what Neuronpedia's `POST /api/vector/new` takes.

@@ -21,6 +21,8 @@ use crate::{
 const RESPONSES: &str = "responses";
 /// The folder of logitlenskit's files.
 const VIEWS: &str = "logitlenskit";
+/// The file of a Jacobian lens.
+const LENS: &str = "lens.pt";
 /// The folder of Neuronpedia's vectors.
 const VECTORS: &str = "vectors";
 
@@ -39,19 +41,21 @@ pub enum Target {
     VllmLens,
     /// Of a view --out: what logitlenskit's widget shows
     Logitlenskit,
+    /// Of a Jacobian lens: the .pt that the reference, TransformerLens, saklas and vllm-lens read
+    JacobianLens,
     /// Of a probe sweep, a saved probe or FILE.safetensors:KEY: vectors as Neuronpedia takes them
     Neuronpedia,
 }
 
 /// Write a finished run in the files of another tool: nothing is computed, no model is needed
 ///
-/// Exports (and imports) become datasets and caches of activations, views the page of another widget, probes and
-/// directions vectors.
+/// Exports (and imports) become datasets and caches of activations, views the page of another widget, Jacobian
+/// lenses a .pt, probes and directions vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Convert {
-    /// The run: an export, a view --out, a probe sweep or a file of directions
+    /// The run: an export, a view --out, a Jacobian lens, a probe sweep or a file of directions
     #[cfg_attr(feature = "cli", arg(value_name = "RUN"))]
     pub source: PathBuf,
     /// Whose files to write
@@ -110,6 +114,7 @@ impl Job for Convert {
         match self.to {
             Target::Hf | Target::Saelens | Target::VllmLens => exported::convert(self, watch),
             Target::Logitlenskit => found::trajectories(self, watch),
+            Target::JacobianLens => found::jacobians(self, watch),
             Target::Neuronpedia => found::vectors(self, watch),
         }
     }
@@ -203,6 +208,6 @@ impl Convert {
 /// The files of a conversion.
 fn owns(relative: &Path) -> bool {
     let name = relative.to_string_lossy();
-    let data = ["state.json", "dataset_info.json", DATA].contains(&&*name);
+    let data = ["state.json", "dataset_info.json", DATA, LENS].contains(&&*name);
     data || relative.starts_with(RESPONSES) || relative.starts_with(VIEWS) || relative.starts_with(VECTORS)
 }

@@ -30,6 +30,8 @@ pub enum LensKind {
     FutureVocab,
     /// Learned prompts that states are put into, for several tokens ahead
     FuturePrompt,
+    /// What the last layer changes by when a state does, on average: the mean Jacobian
+    Jacobian,
 }
 
 impl fmt::Display for LensKind {
@@ -41,6 +43,7 @@ impl fmt::Display for LensKind {
             Self::Future => "future",
             Self::FutureVocab => "future-vocab",
             Self::FuturePrompt => "future-prompt",
+            Self::Jacobian => "jacobian",
         })
     }
 }
@@ -54,6 +57,7 @@ impl From<LensKind> for RowKind {
             LensKind::Future => Self::Future,
             LensKind::FutureVocab => Self::FutureVocab,
             LensKind::FuturePrompt => Self::FuturePrompt,
+            LensKind::Jacobian => Self::Jacobian,
         }
     }
 }

@@ -79,6 +79,14 @@ pub enum ArtifactError {
         /// `future-vocab` or `future-prompt`.
         kind: LensKind,
     },
+    /// A file of somebody else's Jacobian lens.
+    #[error("{path}: {reason}", path = path.display())]
+    JacobianPt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A lens could not be made of the tensors.
     #[error(transparent)]
     Lens(#[from] layerscope_lenses::Error),

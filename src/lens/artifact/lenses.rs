@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use layerscope_lenses::{Affine, FutureLens, Horizon, LayerIndex, Lens, LinearLens, TunedLens};
+use layerscope_lenses::{
+    Affine, FutureLens, Horizon, Jacobian, JacobianLens, LayerIndex, Lens, LinearLens, TunedLens,
+};
 use tch::{Device, Tensor};
 
 use super::{ArtifactError, CONFIG, LensConfig, LensFolder, LensKind, PARAMS};
@@ -39,6 +41,16 @@ impl LensFolder {
 }
 
 impl LensFolder {
+    /// The Jacobians of a Jacobian lens by layer, each with how well it is known, on the CPU.
+    ///
+    /// # Errors
+    /// When one is missing or of another shape.
+    pub fn jacobians(&self) -> Result<BTreeMap<LayerIndex, Jacobian>, ArtifactError> {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let path = self.dir.join(PARAMS);
+        Maps { path, config: &self.config, tensors, device: Device::Cpu }.jacobians()
+    }
+
     /// The maps of a future-vocab lens by layer and horizon, to normalised states of the last layer, on `device`.
     ///
     /// # Errors
@@ -108,8 +120,7 @@ impl Maps<'_> {
         Ok(match config.kind {
             LensKind::Tuned => vec![Box::new(TunedLens::new(name, self.take("", "")?))],
             LensKind::Linear => {
-                let target = config.details["target"].as_u64().map_or(config.n_layers, |t| t as usize);
-                vec![Box::new(LinearLens::new(name, LayerIndex(target), self.take("", "")?))]
+                vec![Box::new(LinearLens::new(name, self.target(), self.take("", "")?))]
             }
             LensKind::Future => {
                 let mut one = |k: &usize| -> Result<Box<dyn Lens>, ArtifactError> {
@@ -117,6 +128,11 @@ impl Maps<'_> {
                     Ok(Box::new(FutureLens::new(name, Horizon(*k), maps)))
                 };
                 config.horizons.iter().map(&mut one).collect::<Result<_, _>>()?
+            }
+            LensKind::Jacobian => {
+                let jacobians = self.jacobians()?;
+                let means = jacobians.into_iter().map(|(layer, jacobian)| (layer, jacobian.mean)).collect();
+                vec![Box::new(JacobianLens::new(name, self.target(), means)?)]
             }
             kind @ (LensKind::FutureVocab | LensKind::FuturePrompt) => {
                 return Err(ArtifactError::NotAMap { kind });
@@ -135,6 +151,26 @@ impl Maps<'_> {
                 rungs.iter().map(&mut one).collect::<Result<_, _>>()?
             }
         })
+    }
+
+    /// The layer that is mapped to.
+    fn target(&self) -> LayerIndex {
+        let target = self.config.details["target"].as_u64();
+        LayerIndex(target.map_or(self.config.n_layers, |target| target as usize))
+    }
+
+    /// The Jacobians by layer.
+    fn jacobians(&mut self) -> Result<BTreeMap<LayerIndex, Jacobian>, ArtifactError> {
+        let d = self.config.d_model as i64;
+        let mut all = BTreeMap::new();
+        for &layer in &self.config.layers {
+            let [mean, prompts, error] = jacobian_names(layer);
+            let given = self.tensors.contains_key(error.as_str());
+            let squared_error = given.then(|| self.tensor(&error, &[d])).transpose()?;
+            let (mean, prompts) = (self.tensor(&mean, &[d, d])?, self.tensor(&prompts, &[d])?);
+            all.insert(LayerIndex(layer), Jacobian { mean, prompts, squared_error });
+        }
+        Ok(all)
     }
 
     /// The rungs of a shared lens, as its `details` list them.
@@ -167,6 +203,22 @@ impl Maps<'_> {
             Err(failed(format!("has shape {:?}, must be {size:?}", tensor.size())))
         }
     }
+}
+
+/// What the parts of a layer's Jacobian are called in a folder.
+fn jacobian_names(layer: usize) -> [String; 3] {
+    ["jacobian", "prompts", "squared_error"].map(|part| format!("layer.{layer}.{part}"))
+}
+
+/// The tensors of a Jacobian lens under the names of its folder.
+pub fn jacobian_tensors(jacobians: &BTreeMap<LayerIndex, Jacobian>) -> BTreeMap<String, Tensor> {
+    let named = |(layer, jacobian): (&LayerIndex, &Jacobian)| {
+        let [mean, prompts, error] = jacobian_names(layer.0);
+        let error = jacobian.squared_error.as_ref().map(|tensor| (error, tensor.shallow_clone()));
+        let own = [(mean, jacobian.mean.shallow_clone()), (prompts, jacobian.prompts.shallow_clone())];
+        own.into_iter().chain(error)
+    };
+    jacobians.iter().flat_map(named).collect()
 }
 
 /// The tensors of a tuned lens under the names of its folder.

@@ -8,7 +8,7 @@ use crate::{
     hook::{BlockHook, HookPoint, Tap, TapError},
     model::{Model, ModelError, Rules},
     states::not_finite,
-    watch::Stopped,
+    watch::{Stopped, Underway},
 };
 
 /// A fit that cannot go on.
@@ -58,16 +58,17 @@ impl Estimator {
     /// The rows `rows` of a prompt's Jacobian, `[rows, d_model]` for each layer read, in the model's number type.
     ///
     /// Costs one pass forward of `batch` copies of the prompt, and one back for every `batch` rows; the graph is kept
-    /// in between.
+    /// in between. `stage` counts rows.
     ///
     /// # Errors
-    /// A prompt that is too short, one whose derivatives are not finite, and what the network says.
+    /// [`JacobianError::Interrupted`], a prompt that is too short, one whose derivatives are not finite, and what the network says.
     pub fn rows(
         &self,
         model: &Model,
         ids: &[u32],
         rows: &[usize],
         document: u64,
+        stage: &Underway<'_>,
     ) -> Result<Vec<Tensor>, JacobianError> {
         let places = self.places(ids.len())?;
         let batch = self.batch.clamp(1, rows.len().max(1));
@@ -81,6 +82,7 @@ impl Estimator {
             let mut parts: Vec<Vec<Tensor>> = self.layers.iter().map(|_| Vec::new()).collect();
             let chunks = rows.chunks(batch).len();
             for (i, chunk) in rows.chunks(batch).enumerate() {
+                stage.go_on()?;
                 let index: Vec<i64> = chunk.iter().map(|row| *row as i64).collect();
                 let index = Tensor::from_slice(&index).unsqueeze(1).to_device(model.device());
                 let chunk = chunk.len() as i64;
@@ -90,6 +92,7 @@ impl Estimator {
                 for (part, gradient) in parts.iter_mut().zip(&found) {
                     part.push(gradient.f_select(1, 0)?.f_narrow(0, 0, chunk)? / places.len() as f64);
                 }
+                stage.inc(chunk as u64);
             }
             let whole = parts.iter().map(|part| Tensor::f_cat(part, 0)).collect::<Result<Vec<_>, _>>()?;
             self.check(&whole, document)?;

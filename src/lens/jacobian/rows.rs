@@ -27,6 +27,11 @@ impl Rows {
         (0..self.per_prompt).map(|i| self.order[(prompt * self.per_prompt + i) % d]).collect()
     }
 
+    /// Rows there are.
+    pub fn d_model(&self) -> usize {
+        self.order.len()
+    }
+
     /// Rows a prompt computes.
     pub fn per_prompt(&self) -> usize {
         self.per_prompt

@@ -8,6 +8,7 @@ use super::{Estimator, Rows};
 use crate::{
     lenses::JacobianSums,
     model::{Model, Rules, Weights},
+    watch::Underway,
 };
 
 fn fixtures() -> PathBuf {
@@ -56,7 +57,9 @@ fn the_jacobian_is_autograds() {
     for case in ["gpt2", "llama", "gemma2", "gpt-neox", "qwen3", "nemotron", "bloom"] {
         let model = model(case, Kind::Double);
         let rows = all(&model);
-        let found = estimator(&model, 5, Rules::Exact).rows(&model, &golden.ids(case), &rows, 0).unwrap();
+        let found = estimator(&model, 5, Rules::Exact)
+            .rows(&model, &golden.ids(case), &rows, 0, &Underway::unwatched())
+            .unwrap();
         for (layer, jacobian) in found.iter().enumerate() {
             let off = off(jacobian, &golden.jacobian(case, layer));
             // f64 sums of some thousand terms on either side; BLOOM's GELU has its √(2/π) to eight digits only.
@@ -71,7 +74,8 @@ fn relevance_is_saklas() {
     for case in ["llama", "gemma2", "qwen3"] {
         let model = model(case, Kind::Double);
         let (ids, rows) = (golden.ids(case), all(&model));
-        let found = estimator(&model, 8, Rules::Relp).rows(&model, &ids, &rows, 0).unwrap();
+        let found =
+            estimator(&model, 8, Rules::Relp).rows(&model, &ids, &rows, 0, &Underway::unwatched()).unwrap();
         for (layer, jacobian) in found.iter().enumerate() {
             let own = golden.jacobian(&format!("{case}.relp"), layer);
             // saklas rounds what comes back to f32.
@@ -90,12 +94,15 @@ fn relevance_is_saklas() {
 fn neither_batch_nor_blocks_change_a_row() {
     let golden = Golden::open();
     let (model, ids) = (model("llama", Kind::Double), golden.ids("llama"));
-    let whole = estimator(&model, 36, Rules::Exact).rows(&model, &ids, &all(&model), 0).unwrap();
+    let whole = estimator(&model, 36, Rules::Exact)
+        .rows(&model, &ids, &all(&model), 0, &Underway::unwatched())
+        .unwrap();
     let mut sums = JacobianSums::new(36);
     let blocks = Rows::new(36, Some(7), 1);
     for prompt in 0..blocks.least_prompts() {
         let rows = blocks.of(prompt);
-        let found = estimator(&model, 3, Rules::Exact).rows(&model, &ids, &rows, 0).unwrap();
+        let found =
+            estimator(&model, 3, Rules::Exact).rows(&model, &ids, &rows, 0, &Underway::unwatched()).unwrap();
         sums.add(&rows, &found[1]).unwrap();
     }
     let mean = sums.finish().unwrap();
@@ -110,10 +117,13 @@ fn a_nearer_target_is_reached_by_fewer_blocks() {
     let (model, ids) = (model("gemma2", Kind::Double), Golden::open().ids("gemma2"));
     let one = |target: usize, layer: usize| {
         let estimator = Estimator { layers: vec![layer], target, skip: 4, batch: 24, rules: Rules::Exact };
-        estimator.rows(&model, &ids, &all(&model), 0).unwrap().remove(0)
+        estimator.rows(&model, &ids, &all(&model), 0, &Underway::unwatched()).unwrap().remove(0)
     };
     assert!(off(&one(2, 1), &one(3, 2)) > 1e-3, "blocks differ");
     assert!(off(&one(3, 2), &Golden::open().jacobian("gemma2", 2)) < 1e-12);
-    let short = estimator(&model, 1, Rules::Exact).rows(&model, &ids[..5], &[0], 0).unwrap_err().to_string();
+    let short = estimator(&model, 1, Rules::Exact)
+        .rows(&model, &ids[..5], &[0], 0, &Underway::unwatched())
+        .unwrap_err()
+        .to_string();
     assert_eq!(short, "a prompt of 5 tokens has no place after the first 4 and before the last");
 }

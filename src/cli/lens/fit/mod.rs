@@ -39,6 +39,7 @@ impl FitArgs {
                 output.result(json!({ "out": out, "maps": maps }))?;
             }
             Fitted::Translators(held_out) => report::translators(&self.job, &held_out, output)?,
+            Fitted::Jacobians(found) => report::jacobians(&self.job, &found, output)?,
             Fitted::Prompts(prompts) => report::prompts(&self.job, &prompts, output)?,
         }
         Ok(())

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum as _;
-use layerscope::job::lens::{Fit, HeldOut, Prompted};
-use serde_json::json;
+use layerscope::job::lens::{Fit, HeldOut, Measured, Prompted};
+use serde_json::{Value, json};
 
 use crate::cli::{
     exit::Failure,
@@ -68,3 +68,40 @@ pub(super) fn prompts(job: &Fit, found: &[Prompted], output: Output) -> Result<(
     output.result(json!({ "out": shown(&job.out), "prompts": found.len() }))?;
     Ok(())
 }
+
+/// Prints how large every Jacobian is, and how well it is known.
+pub(super) fn jacobians(job: &Fit, found: &[Measured], output: Output) -> Result<(), Failure> {
+    let mut table = Table::new(["layer", "‖J‖", "standard error", "cosine of a refit", "prompts per row"]);
+    let or_none = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |x| format!("{x:.3}"));
+    for one in found {
+        let known = [one.error, one.refit_cosine].map(or_none);
+        let cells = [one.layer.to_string(), format!("{:.3}", one.norm)].into_iter().chain(known);
+        table.row(cells.chain([one.prompts.to_string()]));
+    }
+    output.print(table.to_string().trim_end())?;
+    if let Some(noisy) = found.iter().find(|one| one.refit_cosine.is_some_and(|cosine| cosine < FAITHFUL)) {
+        output.note(format!(
+            "layer {}: another fit of this size would have a cosine of {:.2} with this one only; more --prompts make it \
+             steadier",
+            noisy.layer,
+            noisy.refit_cosine.unwrap_or_default()
+        ));
+    }
+    output.note(format!(
+        "next, on other text: layerscope lens eval --model {} --data FILE --lens logit --lens {} --out RUN",
+        job.model.model.display(),
+        job.out.display()
+    ));
+    let layers: Vec<Value> = found
+        .iter()
+        .map(|one| {
+            json!({ "layer": one.layer, "prompts": one.prompts, "norm": one.norm, "error": one.error,
+                    "refit_cosine": one.refit_cosine })
+        })
+        .collect();
+    output.result(json!({ "out": shown(&job.out), "jacobians": layers }))?;
+    Ok(())
+}
+
+/// Below this cosine a fit is more chance than anybody would want to read.
+const FAITHFUL: f64 = 0.9;

@@ -32,7 +32,10 @@ impl Fit {
                 };
                 let prefix = match self.kind {
                     LensKind::Tuned | LensKind::Linear => format!("layer.{layer}"),
-                    LensKind::Future | LensKind::FutureVocab | LensKind::FuturePrompt => {
+                    LensKind::Future
+                    | LensKind::FutureVocab
+                    | LensKind::FuturePrompt
+                    | LensKind::Jacobian => {
                         format!("layer.{layer}.horizon.{}", target.horizon)
                     }
                     LensKind::Shared => format!("{}.layer.{layer}", target.name),
@@ -66,7 +69,7 @@ impl Fit {
             tokenizer_sha256: manifest.tokenizer_sha256.clone(),
             layers: plan.layers.iter().map(|l| l.0).collect(),
             horizons: match self.kind {
-                LensKind::Tuned | LensKind::Shared | LensKind::Linear => vec![1],
+                LensKind::Tuned | LensKind::Shared | LensKind::Linear | LensKind::Jacobian => vec![1],
                 LensKind::Future | LensKind::FutureVocab | LensKind::FuturePrompt => {
                     (1..=self.horizons).collect()
                 }

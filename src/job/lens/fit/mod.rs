@@ -1,7 +1,8 @@
-//! `lens fit`: translators, maps to the vocabulary or prompts, fitted to a text.
+//! `lens fit`: translators, maps to the vocabulary, prompts or Jacobians, fitted to a text.
 
 mod checkpoint;
 mod folder;
+mod jacobian;
 mod moments;
 mod outcome;
 mod plan;
@@ -14,7 +15,8 @@ mod work;
 use std::path::{Path, PathBuf};
 
 pub use self::{
-    outcome::{Fitted, HeldOut, Prompted},
+    jacobian::JacobianSettings,
+    outcome::{Fitted, HeldOut, Measured, Prompted},
     prompt::PromptSettings,
     settings::{Fit, Init, LossSetting, OptimizerSetting},
 };
@@ -42,8 +44,10 @@ impl Job for Fit {
     crate::job::writes_out!();
 
     fn run(&self, watch: &dyn Watch) -> Result<Fitted, JobError> {
-        if self.kind == LensKind::FuturePrompt {
-            return prompt::run(self, watch);
+        match self.kind {
+            LensKind::FuturePrompt => return prompt::run(self, watch),
+            LensKind::Jacobian => return jacobian::run(self, watch),
+            _ => {}
         }
         self.check_source()?;
         let session = Session::open(&self.model, watch)?;
@@ -121,7 +125,7 @@ fn read(
 }
 
 /// The files of a lens folder.
-fn owns(relative: &Path) -> bool {
+pub(super) fn owns(relative: &Path) -> bool {
     let name = relative.to_string_lossy();
     matches!(
         &*name,

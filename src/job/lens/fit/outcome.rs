@@ -7,6 +7,7 @@ use crate::{
     intervene::future::{PromptCell, Trained},
     lens::artifact::LensKind,
     lens::fit::FitLog,
+    lenses::Jacobian,
 };
 
 /// What a fit found, by what it made.
@@ -20,6 +21,8 @@ pub enum Fitted {
     Maps(usize),
     /// Learned prompts, by layer and horizon.
     Prompts(Vec<Prompted>),
+    /// Jacobians, by layer.
+    Jacobians(Vec<Measured>),
 }
 
 /// Losses on held-out text, nats.
@@ -46,6 +49,33 @@ pub struct Prompted {
     pub before: f64,
     /// After it.
     pub after: f64,
+}
+
+/// A layer's Jacobian, and how well it is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// Whose states it is taken in.
+    pub layer: usize,
+    /// Prompts that the row with the fewest is a mean over.
+    pub prompts: usize,
+    /// Its norm, the root of the sum of squares.
+    pub norm: f64,
+    /// Its standard error in that norm, from the spread between prompts.
+    pub error: Option<f64>,
+    /// The cosine that a fit on as many other prompts would have with it.
+    pub refit_cosine: Option<f64>,
+}
+
+impl Measured {
+    pub(super) fn new(layer: usize, jacobian: &Jacobian) -> Self {
+        Self {
+            layer,
+            prompts: jacobian.prompts.min().double_value(&[]) as usize,
+            norm: jacobian.norm(),
+            error: jacobian.error(),
+            refit_cosine: jacobian.refit_cosine(),
+        }
+    }
 }
 
 impl Prompted {

@@ -96,10 +96,11 @@ impl Fit {
     }
 
     /// The layer that translators map to.
-    fn target_layer(&self, n_layers: usize) -> Result<usize, JobError> {
-        if self.target.is_some() && self.kind != LensKind::Linear {
+    pub(super) fn target_layer(&self, n_layers: usize) -> Result<usize, JobError> {
+        if self.target.is_some() && !matches!(self.kind, LensKind::Linear | LensKind::Jacobian) {
             let target = Setting("target");
-            let line = format!("{target} is for linear lenses; the others map to the last layer");
+            let line =
+                format!("{target} is for linear and Jacobian lenses; the others map to the last layer");
             return Err(JobError::usage(line));
         }
         let target = self.target.unwrap_or(n_layers);
@@ -110,7 +111,11 @@ impl Fit {
         Ok(target)
     }
 
-    fn layers_below(&self, target: usize, source: &Source<'_>) -> Result<Vec<LayerIndex>, JobError> {
+    pub(super) fn layers_below(
+        &self,
+        target: usize,
+        source: &Source<'_>,
+    ) -> Result<Vec<LayerIndex>, JobError> {
         let mut layers = source.session.layers(self.layers.as_ref())?;
         layers.retain(|l| *l < target);
         if layers.is_empty() {
@@ -151,7 +156,7 @@ impl Fit {
         let steps = match self.kind {
             LensKind::Tuned | LensKind::Shared => true,
             LensKind::Future => self.refine,
-            LensKind::Linear | LensKind::FutureVocab | LensKind::FuturePrompt => false,
+            LensKind::Linear | LensKind::FutureVocab | LensKind::FuturePrompt | LensKind::Jacobian => false,
         };
         if steps && 2 * tokens < step_tokens {
             return Err(JobError::usage(FitError::TooFew { tokens, need: step_tokens }));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "cli")]
 use super::super::short_site;
-use super::PromptSettings;
+use super::{JacobianSettings, PromptSettings};
 use crate::{
     job::{Layers, ModelSettings, PrecisionSetting, TextSettings},
     lens::artifact::LensKind,
@@ -93,7 +93,7 @@ pub struct Fit {
     /// Rung of a shared lens: bias, affine, layer-bias, gain, standardised or rank-R; repeat for several, or `all`
     #[cfg_attr(feature = "cli", arg(long, default_value = "affine", value_name = "RUNG"))]
     pub rung: Vec<String>,
-    /// Layer that a linear lens maps to; by default the last
+    /// Layer that a linear lens maps to, or a Jacobian is of; by default the last
     #[cfg_attr(feature = "cli", arg(long, value_name = "LAYER"))]
     pub target: Option<usize>,
     /// How many tokens ahead a future lens reads
@@ -114,10 +114,14 @@ pub struct Fit {
     /// Seed of every random draw
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 0, value_name = "N"))]
     pub seed: u64,
-    /// What only learned prompts have: last, since the heading of its help holds for all that follow.
+    /// What only learned prompts have: at the end, since the heading of its help holds for all that follow.
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
     pub prompt: PromptSettings,
+    /// What only Jacobian lenses have.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub jacobian: JacobianSettings,
 }
 
 impl Default for Fit {
@@ -149,6 +153,7 @@ impl Default for Fit {
             force: false,
             seed: 0,
             prompt: PromptSettings::default(),
+            jacobian: JacobianSettings::default(),
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn targets(
             let recipe = recipe(job, plan, 0);
             Ok(vec![target("linear".into(), 1, recipe, Rung::Tuned, features(plan), init, fit)?])
         }
-        LensKind::Future | LensKind::FutureVocab | LensKind::FuturePrompt => {
+        LensKind::Future | LensKind::FutureVocab | LensKind::FuturePrompt | LensKind::Jacobian => {
             future(job, fit, plan, resumed, if job.refine { steps()? } else { 0 }, watch)
         }
         LensKind::Shared => shared(job, fit, plan, resumed, steps()?, watch),

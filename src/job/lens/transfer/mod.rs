@@ -63,7 +63,7 @@ pub struct Transfer {
     ))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activations: Option<PathBuf>,
-    /// The tuned lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed;
+    /// The tuned (linear, Jacobian) lens to transfer; further ones: shared lenses to judge it by, or a twin fitted with another seed;
     /// none: geometry of the layers alone
     #[cfg_attr(feature = "cli", arg(long, value_name = "LENSDIR"))]
     pub lens: Vec<PathBuf>,
@@ -299,15 +299,17 @@ impl Transfer {
 }
 
 fn check_kinds(requests: &[LensRequest]) -> Result<(), JobError> {
-    let tuned = requests.iter().filter(|a| a.is(LensKind::Tuned)).count();
-    let wrong = if requests.is_empty() {
-        return Ok(());
-    } else if !requests.first().is_some_and(|a| a.is(LensKind::Tuned)) {
-        "the first must be a tuned lens, which has a translator per layer"
-    } else if requests.iter().any(|a| a.is(LensKind::Future)) {
+    let Some(first) = requests.first() else { return Ok(()) };
+    let per_layer = [LensKind::Tuned, LensKind::Linear, LensKind::Jacobian];
+    let Some(kind) = per_layer.into_iter().find(|kind| first.is(*kind)) else {
+        let why = "the first must be a tuned, linear or Jacobian lens, which has a translator per layer";
+        return Err(JobError::setting("lens", why));
+    };
+    let alike = requests.iter().filter(|a| a.is(kind)).count();
+    let wrong = if requests.iter().any(|a| a.is(LensKind::Future)) {
         "a future lens predicts other tokens, and has no place in this matrix"
-    } else if tuned > 2 {
-        "at most two tuned lenses, the one to transfer and its twin"
+    } else if alike > 2 {
+        "at most two lenses of the first's kind, the one to transfer and its twin"
     } else {
         return Ok(());
     };

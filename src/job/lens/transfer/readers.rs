@@ -30,8 +30,9 @@ impl Readers {
             rotated: Vec::new(),
             twin: None,
         };
-        if let Some((lens, _)) = all.next() {
-            readers.lens = lens;
+        let mut transferred = RowKind::Tuned;
+        if let Some((lens, kind)) = all.next() {
+            (readers.lens, transferred) = (lens, kind);
         }
         readers.others.push(Box::new(LogitLens));
         for (lens, kind) in all {
@@ -41,7 +42,7 @@ impl Readers {
                     readers.rotated.push((folder.to_owned(), place));
                 }
                 (RowKind::Shared, _) => readers.shared.push(place),
-                (RowKind::Tuned, _) => readers.twin = Some(place),
+                (kind, _) if kind == transferred => readers.twin = Some(place),
                 _ => {}
             }
             readers.others.push(lens);
