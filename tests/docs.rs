@@ -7,10 +7,11 @@ use std::{
 };
 
 /// Pages in the order in which a reader makes what later ones use.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "lenses",
     "probes",
     "causal",
+    "jacobian",
     "steer",
     "future",
     "generate",
@@ -33,6 +34,7 @@ for word in "$@"; do
     shift
     case "$last $word" in
         "--tokens "*) [ "$word" -gt 1500 ] && word=1500; had=1 ;;
+        "--prompts 8") word=2 ;;
         "--contexts "*) [ "$word" -gt 24 ] && word=24 ;;
     esac
     last=$word

@@ -192,3 +192,86 @@ fn concepts_are_read_with_their_control() {
     );
     refuse_all(&[(command, 2, says)]);
 }
+
+#[test]
+fn directions_of_tokens_are_swapped_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(dir.path().join(name));
+    let vectors = |out: &str, tokens: &[&str], more: &str| {
+        let mut args = words(&format!(
+            "lens vectors --model {} --lens logit --layers 2,4 --out {} {more}",
+            gpt2(),
+            at(out)
+        ));
+        args.extend(tokens.iter().flat_map(|token| ["--token".to_owned(), (*token).to_owned()]));
+        args
+    };
+    let json = |mut args: Vec<String>| {
+        args.extend(words("--quiet --json"));
+        result(&succeed(&args))
+    };
+    let found = json(vectors("v", &[" Alice", " Queen"], ""));
+    assert_eq!(found["names"], serde_json::json!(["Alice", "Queen"]));
+    let file = dir.path().join("v/directions.safetensors");
+    let stored = layerscope::model::Weights::open_file(&file, Kind::Double).unwrap();
+    let mut names: Vec<&str> = stored.shapes().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["Alice.2", "Alice.4", "Queen.2", "Queen.4", "all.2", "all.4"]);
+    // Under the logit lens a token's direction is its row of the unembedding, at every layer; a difference is theirs.
+    let take = |name: &str| stored.take_any(name).unwrap();
+    assert!(take("Alice.2").equal(&take("Alice.4")));
+    let mut args = vectors("less", &[" Alice"], "");
+    args.extend(["--less".to_owned(), " Queen".to_owned()]);
+    json(args);
+    let less = dir.path().join("less/directions.safetensors");
+    let less = layerscope::model::Weights::open_file(&less, Kind::Double).unwrap();
+    assert!(largest(&(less.take_any("Alice-Queen.2").unwrap() - (take("Alice.2") - take("Queen.2")))) < 1e-6);
+
+    let says = |edits: &[&str]| {
+        let args = format!("generate --model {} --max-new-tokens 6 --text Alice --quiet --json", gpt2());
+        let mut args = words(&args);
+        for edit in edits {
+            let edit = format!("blocks.4.hook_resid_pre:swap={}:all.4{edit}", path(&file));
+            args.extend(["--edit".to_owned(), edit]);
+        }
+        result(&succeed(&args))["text"].clone()
+    };
+    let own = says(&[]);
+    assert!(own.is_string());
+    assert_eq!(says(&["", ""]), own, "a swap undoes itself");
+    assert_ne!(says(&["*8"]), own);
+    refuse_all(&[
+        (vectors("no", &["Alice and the Queen"], ""), 2, vec!["is not one token".to_owned()]),
+        (vectors("no", &[" Alice", "Alice"], ""), 2, vec!["--token".to_owned(), "\"Alice\"".to_owned()]),
+    ]);
+}
+
+#[test]
+fn an_audit_is_three_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(dir.path().join(name));
+    let prompts = dir.path().join("prompts.jsonl");
+    let line = |word: &str| format!("{{\"prompt\": \"said the\", \"intermediates\": [\"{word}\"]}}");
+    fs::write(&prompts, ["Queen", "King"].map(line).join("\n")).unwrap();
+    let lens = path(fixture("lenses/package-gpt2-alice"));
+    let audit = |out: &str, more: &str| {
+        words(&format!(
+            "lens audit --model {} --data {} --tokens 600 --seq-len 64 --layers 3,5 --directions 3 --lens {lens} --out {} --quiet {more}",
+            gpt2(),
+            path(fixture("stories.jsonl")),
+            at(out)
+        ))
+    };
+    let prompts = format!("--prompts {} --json", path(&prompts));
+    let done = result(&succeed(&audit("all", &prompts)));
+    assert_eq!(done["runs"].as_array().unwrap().len(), 3);
+    let kinds = ["eval", "concepts", "causal"].map(|part| {
+        let rows = read_metrics(&dir.path().join("all").join(part)).unwrap();
+        assert!(rows.iter().any(|row| row.kind == RowKind::Logit && row.layer == 5), "{part}");
+        rows.len()
+    });
+    // Again there is nothing to do, and the same is said.
+    assert_eq!(result(&succeed(&audit("all", &prompts))), done);
+    assert!(kinds.iter().all(|rows| *rows > 0));
+    assert!(!dir.path().join("all/manifest.json").exists());
+}

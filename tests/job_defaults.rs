@@ -45,6 +45,14 @@ fn defaults_are_those_of_the_command_line() {
         &["--model", "m", "--prompts", "p", "--lens", "logit", "--out", "o"],
         &json!({ "model": "m", "prompts": "p", "lens": ["logit"], "out": "o" }),
     );
+    same::<lens::LensVectors>(
+        &["--model", "m", "--lens", "l", "--token", " a", "--out", "o"],
+        &json!({ "model": "m", "lens": "l", "token": [" a"], "out": "o" }),
+    );
+    same::<lens::Audit>(
+        &["--model", "m", "--data", "a", "--lens", "l", "--out", "o"],
+        &json!({ "model": "m", "data": ["a"], "lens": ["l"], "out": "o" }),
+    );
     same::<lens::ImportLens>(
         &["f.pt", "--model", "m", "--out", "o"],
         &json!({ "source": "f.pt", "model": "m", "out": "o" }),

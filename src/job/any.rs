@@ -113,6 +113,8 @@ jobs! {
     LensCausal: lens::Causal,
     LensImport: lens::ImportLens,
     LensConcepts: lens::Concepts,
+    LensVectors: lens::LensVectors,
+    LensAudit: lens::Audit,
     Future: intervene::Future,
     Patch: intervene::Patch,
     Schedule: intervene::Schedule,

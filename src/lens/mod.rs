@@ -9,6 +9,7 @@ pub mod fit;
 pub mod jacobian;
 pub mod trajectory;
 pub mod transfer;
+pub mod vectors;
 
 use crate::{
     lenses::Lens,

@@ -432,3 +432,24 @@ fn what_the_readout_says_of_itself() {
     assert_eq!(Readout::has_fast(Device::Cpu), std::arch::is_x86_feature_detected!("avx512bf16"));
     assert!(Readout::has_fast(Device::Cuda(0)));
 }
+
+/// A KL under a cap is summed tile by tile over the vocabulary where there are many rows: here two tiles, the second cut
+/// off by the vocabulary's end.
+#[test]
+fn a_capped_kl_is_summed_over_tiles() {
+    let case = Case { cap: Some(6.0), bias: true, ..Case::of(2100, 8, 3000) };
+    let (readout, n) = case.build(Precision::Exact);
+    let teacher = Teacher::of(&readout, &case.states()).unwrap();
+    let n_q = n.flip([0]);
+    let lse_q = readout.sweep(&n_q, Ask::default()).unwrap().lse;
+    let (kl, gradient) = teacher.kl_gradient(&readout, &n_q).unwrap();
+    assert_eq!(kl, teacher.kl(&readout, &n_q, &lse_q).unwrap());
+    let z_q = dense(&readout, &n_q);
+    let (log_p, log_q) = (dense(&readout, &n).log_softmax(-1, Kind::Double), z_q.log_softmax(-1, Kind::Double));
+    let want = (log_p.exp() * (&log_p - &log_q)).sum_dim_intlist(-1, false, Kind::Double);
+    assert!(largest(&kl, &host(&want)) < 2e-5);
+    // d KL / d n_q = Σ (q − p) · slope(z_q) · W.
+    let slope = -(&z_q / 6.0).square() + 1.0;
+    let want = ((log_q.exp() - log_p.exp()) * slope).matmul(&readout.weight().to_kind(Kind::Double));
+    assert!(largest(&host(&gradient), &host(&want)) < 2e-5);
+}

@@ -135,7 +135,7 @@ class Lens(Run, LogitLens):
 
     @property
     def kind(self) -> str:
-        """`tuned`, `shared`, `linear`, `future`, `future-vocab` or `future-prompt`."""
+        """`tuned`, `shared`, `linear`, `future`, `future-vocab`, `future-prompt` or `jacobian`."""
         return str(self.config["kind"])
 
     @property

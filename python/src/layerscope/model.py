@@ -176,7 +176,7 @@ class Model:
         self,
         data: Paths | None = None,
         *,
-        kind: Literal["tuned", "shared", "linear", "future", "future-vocab", "future-prompt"] = "tuned",
+        kind: Literal["tuned", "shared", "linear", "future", "future-vocab", "future-prompt", "jacobian"] = "tuned",
         layers: Layers | None = None,
         tokens: float | None = None,
         out: str | PathLike[str] | None = None,

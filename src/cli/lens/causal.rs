@@ -39,8 +39,18 @@ impl CausalArgs {
     }
 }
 
-/// Prints the three tables.
+/// Prints the three tables, and what is where.
 fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
+    print(rows, &output)?;
+    hint_clusters(rows, output);
+    output.note(format!("{}: the directions", out.join(BASES).display()));
+    output.wrote(out, "every direction's energy and effect");
+    output.result(json!({ "out": shown(out), "rows": rows.len(), "layers": by_layer(rows) }))?;
+    Ok(())
+}
+
+/// Prints the three tables.
+pub(super) fn print(rows: &[MetricRow], output: &Output) -> Result<(), Failure> {
     let found = Numbers(rows);
     output.print(&format!(
         "rank correlation (Spearman) of a direction's energy, KL(lens ‖ lens without it), with its effect, KL(model ‖ model without it) (over documents and directions; {LEGEND})\n{}",
@@ -57,10 +67,6 @@ fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
         )
         .trim_end(),
     )?;
-    hint_clusters(rows, output);
-    output.note(format!("{}: the directions", out.join(BASES).display()));
-    output.wrote(out, "every direction's energy and effect");
-    output.result(json!({ "out": shown(out), "rows": rows.len(), "layers": by_layer(rows) }))?;
     Ok(())
 }
 

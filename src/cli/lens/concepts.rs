@@ -46,7 +46,7 @@ impl ConceptsArgs {
 }
 
 /// Shares of words that come among the first k somewhere, their controls, and what one lens shows more than another.
-fn tables(rows: &[MetricRow]) -> String {
+pub(super) fn tables(rows: &[MetricRow]) -> String {
     let find = |row: &MetricRow, metric: &str| {
         let same = |other: &&MetricRow| other.subject == row.subject && other.metric == metric;
         rows.iter().find(same).map_or_else(String::new, with_interval)

@@ -1,5 +1,6 @@
 //! `lens`: fitting, evaluating, transferring and checking lenses.
 
+mod audit;
 mod causal;
 mod concepts;
 mod eval;
@@ -7,6 +8,7 @@ mod fit;
 mod import;
 mod report;
 mod transfer;
+mod vectors;
 
 use super::exit::Failure;
 use clap::{Args, Subcommand};
@@ -26,6 +28,8 @@ enum Which {
     Causal(Box<causal::CausalArgs>),
     Import(Box<import::ImportLensArgs>),
     Concepts(Box<concepts::ConceptsArgs>),
+    Vectors(Box<vectors::VectorsArgs>),
+    Audit(Box<audit::AuditArgs>),
 }
 
 impl LensCommand {
@@ -37,6 +41,8 @@ impl LensCommand {
             Which::Causal(command) => command.run(),
             Which::Import(command) => command.run(),
             Which::Concepts(command) => command.run(),
+            Which::Vectors(command) => command.run(),
+            Which::Audit(command) => command.run(),
         }
     }
 }

@@ -24,6 +24,16 @@ pub enum Change {
     /// Minus the projection on the span of directions that are orthonormal rows: `[k, width]`, or `[.., 1, width]` by
     /// head.
     ProjectOut(Tensor),
+    /// The coordinates on two directions exchanged: of `x = c₁ v₁ + c₂ v₂ + rest`, `x + f ((c₂ − c₁) v₁ + (c₁ − c₂) v₂)`.
+    /// The factor 1 exchanges them, 2 is the "double strength" of Gurnee et al. 2026.
+    Swap {
+        /// `[2, width]`.
+        directions: Tensor,
+        /// Their pseudoinverse, as rows: `[2, width]`.
+        dual: Tensor,
+        /// How far to go.
+        factor: f64,
+    },
 }
 
 /// What the changes of a whole batch need to know beside the values.
@@ -53,6 +63,7 @@ impl Change {
             Self::Add(vector) => value.f_add(&like(vector, value)?)?,
             Self::Replace(vector) => like(vector, value)?.f_expand_as(value)?,
             Self::ProjectOut(directions) => project_out(value, directions)?,
+            Self::Swap { directions, dual, factor } => swap(value, directions, dual, *factor)?,
         };
         Ok(changed)
     }
@@ -79,6 +90,16 @@ fn project_out(value: &Tensor, directions: &Tensor) -> Result<Tensor, TchError> 
     x.f_sub(&shares.f_matmul(&directions)?)?.f_squeeze_dim(-2)?.f_to_kind(value.kind())
 }
 
+/// `x + factor · (σ(c) − c) V`, with the coordinates `c = x V⁺` and their exchange `σ(c)`; in f32 at least.
+fn swap(value: &Tensor, directions: &Tensor, dual: &Tensor, factor: f64) -> Result<Tensor, TchError> {
+    let kind = wide(value.kind());
+    let own = |t: &Tensor| t.f_to_device(value.device())?.f_to_kind(kind);
+    let x = value.f_to_kind(kind)?;
+    let coordinates = x.f_matmul(&own(dual)?.f_transpose(0, 1)?)?; // [.., 2]
+    let step = coordinates.f_flip([-1])?.f_sub(&coordinates)?.f_matmul(&own(directions)?)? * factor;
+    x.f_add(&step)?.f_to_kind(value.kind())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +123,15 @@ mod tests {
         // (2, 1) on (0.6, 0.8) is 2, so (2, 1) - 2 (0.6, 0.8) = (0.8, -0.6) stays.
         let rest = apply(&Change::ProjectOut(v().view([1, 2])), &[2.0, 1.0]);
         assert!((rest[0] - 0.8).abs() < 1e-15 && (rest[1] + 0.6).abs() < 1e-15, "{rest:?}");
+        // (5, 3, 7) = 2 (1, 0, 0) + 3 (1, 1, 0) + rest, so 3 (1, 0, 0) + 2 (1, 1, 0) + rest; half way it is 2.5 of both.
+        let directions = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0]).view([2, 3]);
+        let dual = directions.pinverse(1e-15).transpose(0, 1);
+        let swap = |factor: f64| {
+            let (directions, dual) = (directions.shallow_clone(), dual.shallow_clone());
+            apply(&Change::Swap { directions, dual, factor }, &[5.0, 3.0, 7.0])
+        };
+        for (found, expected) in [(swap(1.0), [5.0, 2.0, 7.0]), (swap(0.5), [5.0, 2.5, 7.0])] {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+        }
     }
 }

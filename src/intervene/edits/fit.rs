@@ -82,6 +82,7 @@ impl EditSpec {
             Op::Add(file, factor) => Change::Add(self.vector(file, width, heads)? * *factor),
             Op::Replace(file) => Change::Replace(self.vector(file, width, heads)?),
             Op::ProjectOut(file) => Change::ProjectOut(self.directions(file, width)?),
+            Op::Swap(file, factor) => self.swap(file, width, *factor)?,
         })
     }
 
@@ -129,6 +130,25 @@ impl EditSpec {
         rows.ok_or_else(|| self.bad_vector(path, what.to_owned()))
     }
 
+    /// Two directions `[2, width]` whose coordinates are exchanged. Directions that are nearly one have none that mean
+    /// anything.
+    fn swap(&self, file: &str, width: &[i64], factor: f64) -> Result<Change, EditError> {
+        let (directions, path) = self.read(file)?;
+        let (d, shape) = (width.last().copied().unwrap_or(0), directions.size());
+        if shape != [2, d] {
+            let reason = format!("expected two directions [2, {d}], got {shape:?}");
+            return Err(self.bad_vector(path, reason));
+        }
+        let failed = |e: TchError| EditError::File { edit: self.text.clone(), source: e.into() };
+        let cosine = cosine(&directions).map_err(failed)?;
+        if cosine.is_nan() || cosine.abs() >= ALIKE {
+            let reason = format!("the two directions have a cosine of {cosine:.4}: they are hardly two");
+            return Err(self.bad_vector(path, reason));
+        }
+        let dual = directions.f_pinverse(1e-15).and_then(|dual| dual.f_transpose(0, 1)).map_err(failed)?;
+        Ok(Change::Swap { directions, dual, factor })
+    }
+
     fn bad_vector(&self, path: &Path, reason: String) -> EditError {
         EditError::Vector { edit: self.text.clone(), path: path.to_owned(), reason }
     }
@@ -155,6 +175,15 @@ impl EditSpec {
         let shape = weights.shapes().find(|(name, _)| *name == key).map_or(Vec::new(), |(_, s)| s.to_vec());
         Ok((weights.take(key, &shape).map_err(failed)?, path))
     }
+}
+
+/// From this cosine on two directions are taken for one, as transformer-lens does.
+const ALIKE: f64 = 0.999;
+
+/// The cosine of two rows; NaN where one is zero.
+fn cosine(rows: &Tensor) -> Result<f64, TchError> {
+    let (a, b) = (rows.f_get(0)?, rows.f_get(1)?);
+    Ok(a.f_dot(&b)?.double_value(&[]) / (a.f_norm()? * b.f_norm()?).double_value(&[]))
 }
 
 /// Orthonormal rows that span those of `directions [k, width]`; none when these are not independent.

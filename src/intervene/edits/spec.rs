@@ -5,7 +5,7 @@
 //! | `HOOK` | as `--hooks` takes them: a TransformerLens name, a short name (every layer), a glob |
 //! | `#HEADS` | of values with heads only these: `#0,3` |
 //! | `@POSITIONS` | `all` (also without it), `last`, or a list of positions and ranges: `0,3,-1`, `0..4`; negative ones count from the prompt's end |
-//! | `CHANGE` | `zero`, `mean`, `resample`, `scale=F`, `clip=NORM`, `add=FILE[:KEY][*F]`, `replace=FILE[:KEY]`, `project-out=FILE[:KEY]` |
+//! | `CHANGE` | `zero`, `mean`, `resample`, `scale=F`, `clip=NORM`, `add=FILE[:KEY][*F]`, `replace=FILE[:KEY]`, `project-out=FILE[:KEY]`, `swap=FILE[:KEY][*F]` |
 
 use std::{path::Path, str::FromStr};
 
@@ -31,9 +31,11 @@ pub(super) enum Op {
     Add(String, f64),
     Replace(String),
     ProjectOut(String),
+    Swap(String, f64),
 }
 
-const CHANGES: &str = "zero, mean, resample, scale=F, clip=NORM, add=FILE[:KEY][*F], replace=FILE[:KEY] and project-out=FILE[:KEY]";
+const CHANGES: &str = "zero, mean, resample, scale=F, clip=NORM, add=FILE[:KEY][*F], replace=FILE[:KEY], \
+                       project-out=FILE[:KEY] and swap=FILE[:KEY][*F]";
 
 impl FromStr for EditSpec {
     type Err = EditError;
@@ -98,10 +100,13 @@ fn op(change: &str) -> Result<Op, String> {
             norm if norm > 0.0 => Ok(Op::Clip(norm)),
             _ => Err(format!("clip={v}: a norm is above 0")),
         },
-        ("add", Some(v)) => match v.rsplit_once('*') {
-            Some((file, factor)) => Ok(Op::Add(file.to_owned(), number(factor)?)),
-            None => Ok(Op::Add(v.to_owned(), 1.0)),
-        },
+        ("add" | "swap", Some(v)) => {
+            let (file, factor) = match v.rsplit_once('*') {
+                Some((file, factor)) => (file.to_owned(), number(factor)?),
+                None => (v.to_owned(), 1.0),
+            };
+            Ok(if name == "add" { Op::Add(file, factor) } else { Op::Swap(file, factor) })
+        }
         ("replace", Some(v)) => Ok(Op::Replace(v.to_owned())),
         ("project-out", Some(v)) => Ok(Op::ProjectOut(v.to_owned())),
         _ => Err(format!("`{change}` is not a change; there are {CHANGES}")),
@@ -117,7 +122,9 @@ impl EditSpec {
     /// The file it reads, if it reads one.
     pub fn file(&self) -> Option<&Path> {
         match &self.op {
-            Op::Add(file, _) | Op::Replace(file) | Op::ProjectOut(file) => Some(split_key(file).0),
+            Op::Add(file, _) | Op::Replace(file) | Op::ProjectOut(file) | Op::Swap(file, _) => {
+                Some(split_key(file).0)
+            }
             _ => None,
         }
     }

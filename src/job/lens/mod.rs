@@ -1,6 +1,7 @@
 //! Jobs about lenses.
 
 mod activations;
+mod audit;
 mod causal;
 mod concepts;
 mod eval;
@@ -10,7 +11,9 @@ mod import;
 mod open;
 mod site;
 mod transfer;
+mod vectors;
 
+pub use audit::{Audit, Audited};
 pub use causal::{BASES, Causal, CausalFound, Directions, by_layer};
 pub use concepts::{Concepts, ConceptsFound};
 pub use eval::{Eval, Evaluated};
@@ -27,3 +30,4 @@ pub use open::{
 pub use site::short as short_site;
 pub(crate) use site::{block_hook, site};
 pub use transfer::{Transfer, Transferred};
+pub use vectors::{LayerVectors, LensVectors, VectorsFound};
