@@ -149,7 +149,7 @@ fn concepts_are_read_with_their_control() {
     let lines = [
         line("The Queen of", "heart"),
         line("Alice was beginning to get very", "tired"),
-        line("said the", "Hatter"),
+        line("said the", "man"),
         line("Off with her", "head"),
         line("She opened the", "door"),
         line("It was all a", "qqxzvbn"), // no token of this model
@@ -210,22 +210,22 @@ fn directions_of_tokens_are_swapped_and_back() {
         args.extend(words("--quiet --json"));
         result(&succeed(&args))
     };
-    let found = json(vectors("v", &[" Alice", " Queen"], ""));
-    assert_eq!(found["names"], serde_json::json!(["Alice", "Queen"]));
+    let found = json(vectors("v", &[" man", " woman"], ""));
+    assert_eq!(found["names"], serde_json::json!(["man", "woman"]));
     let file = dir.path().join("v/directions.safetensors");
     let stored = layerscope::model::Weights::open_file(&file, Kind::Double).unwrap();
     let mut names: Vec<&str> = stored.shapes().map(|(name, _)| name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["Alice.2", "Alice.4", "Queen.2", "Queen.4", "all.2", "all.4"]);
+    assert_eq!(names, ["all.2", "all.4", "man.2", "man.4", "woman.2", "woman.4"]);
     // Under the logit lens a token's direction is its row of the unembedding, at every layer; a difference is theirs.
     let take = |name: &str| stored.take_any(name).unwrap();
-    assert!(take("Alice.2").equal(&take("Alice.4")));
-    let mut args = vectors("less", &[" Alice"], "");
-    args.extend(["--less".to_owned(), " Queen".to_owned()]);
+    assert!(take("man.2").equal(&take("man.4")));
+    let mut args = vectors("less", &[" man"], "");
+    args.extend(["--less".to_owned(), " woman".to_owned()]);
     json(args);
     let less = dir.path().join("less/directions.safetensors");
     let less = layerscope::model::Weights::open_file(&less, Kind::Double).unwrap();
-    assert!(largest(&(less.take_any("Alice-Queen.2").unwrap() - (take("Alice.2") - take("Queen.2")))) < 1e-6);
+    assert!(largest(&(less.take_any("man-woman.2").unwrap() - (take("man.2") - take("woman.2")))) < 1e-6);
 
     let says = |edits: &[&str]| {
         let args = format!("generate --model {} --max-new-tokens 6 --text Alice --quiet --json", gpt2());
@@ -241,8 +241,8 @@ fn directions_of_tokens_are_swapped_and_back() {
     assert_eq!(says(&["", ""]), own, "a swap undoes itself");
     assert_ne!(says(&["*8"]), own);
     refuse_all(&[
-        (vectors("no", &["Alice and the Queen"], ""), 2, vec!["is not one token".to_owned()]),
-        (vectors("no", &[" Alice", "Alice"], ""), 2, vec!["--token".to_owned(), "\"Alice\"".to_owned()]),
+        (vectors("no", &["man and woman"], ""), 2, vec!["is not one token".to_owned()]),
+        (vectors("no", &[" man", "man"], ""), 2, vec!["--token".to_owned(), "\"man\"".to_owned()]),
     ]);
 }
 
@@ -252,7 +252,7 @@ fn an_audit_is_three_runs() {
     let at = |name: &str| path(dir.path().join(name));
     let prompts = dir.path().join("prompts.jsonl");
     let line = |word: &str| format!("{{\"prompt\": \"said the\", \"intermediates\": [\"{word}\"]}}");
-    fs::write(&prompts, ["Queen", "King"].map(line).join("\n")).unwrap();
+    fs::write(&prompts, ["man", "King"].map(line).join("\n")).unwrap();
     let lens = path(fixture("lenses/package-gpt2-alice"));
     let audit = |out: &str, more: &str| {
         words(&format!(
