@@ -111,6 +111,7 @@ jobs! {
     LensEval: lens::Eval,
     LensTransfer: lens::Transfer,
     LensCausal: lens::Causal,
+    Attribute: super::attribute::Attribute,
     Future: intervene::Future,
     Patch: intervene::Patch,
     Schedule: intervene::Schedule,

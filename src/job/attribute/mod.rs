@@ -1,0 +1,281 @@
+//! `attribute`: a logit as the sum of what embeddings, heads, MLPs and biases brought to it.
+
+mod corpus;
+mod file;
+mod json;
+mod prompt;
+mod rows;
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::{
+    file::COMPONENTS,
+    prompt::{Asked, Token},
+};
+use super::{
+    Cluster, IntervalSettings, Job, JobError, ModelSettings, Session, SetTo, Setting, TextSettings, Watch,
+    kind_name,
+};
+use crate::{
+    attribution::{AttributionError, check_family},
+    model::wide,
+    results::run::{Claim, Counts, MetricRow, write_metrics},
+    sources::text::Tokenizer,
+};
+
+/// Which token's logit is taken apart at every position of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum TargetToken {
+    /// The token that follows
+    #[default]
+    Label,
+    /// The one that the model finds likeliest
+    #[cfg_attr(feature = "cli", value(name = "top-1"))]
+    #[serde(rename = "top-1")]
+    Top1,
+}
+
+/// How sums of components are shown layer by layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Accumulated {
+    /// With the final norm's divisor of the end: the last is the logit, and differences are what layers brought
+    #[default]
+    Frozen,
+    /// With a divisor of its own at every layer: what would be said if the model stopped there, the logit lens
+    Lens,
+}
+
+/// Take a logit apart: what every head, MLP, bias and embedding brought to it (direct logit attribution)
+///
+/// The final norm's divisor is held as it is, so that all parts sum to the logit. Of a prompt the parts at one
+/// position; of a text (--data) their means over tokens, with intervals over documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+#[cfg_attr(feature = "cli", command(mut_arg("data", |data| data.required(false).required_unless_present("prompt"))))]
+pub struct Attribute {
+    /// The model.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub model: ModelSettings,
+    /// The prompt; `-` reads it from stdin
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "data", value_name = "STR"))]
+    pub prompt: Option<String>,
+    /// The text.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub text: TextSettings,
+    /// The token whose logit is taken apart, often with a space in front; by default what the model says (of a prompt),
+    /// or --target (of a text)
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            help = "The token whose logit is taken apart, often with a space in front; by default what the model says of the prompt, and --target of a text",
+            value_name = "STR"
+        )
+    )]
+    pub answer: Option<String>,
+    /// A token whose logit is taken off it: the difference is what is taken apart
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "less_mean", value_name = "STR"))]
+    pub foil: Option<String>,
+    /// Take off the mean logit of the vocabulary, which changes no probability
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub less_mean: bool,
+    /// Of a text: the token that follows (the default), or the likeliest one
+    #[cfg_attr(feature = "cli", arg(long, value_enum, conflicts_with_all = ["answer", "prompt"], value_name = "TOKEN"))]
+    pub target: Option<TargetToken>,
+    /// Position of the prompt at which it is said, from 0, or from the end with a minus; by default -1, the last
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, conflicts_with = "data", allow_negative_numbers = true, value_name = "N")
+    )]
+    pub position: Option<i64>,
+    /// MLPs neuron by neuron: shows the N that brought most, to either side
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "data", value_name = "N"))]
+    pub neurons: Option<NonZeroUsize>,
+    /// Heads that the terminal shows
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 10, value_name = "K"))]
+    pub top: usize,
+    /// Sums layer by layer that the terminal shows; files and --json have both
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = Accumulated::Frozen, value_name = "HOW"))]
+    pub accumulated: Accumulated,
+    /// What the 95 % intervals are over
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = Cluster::Document, value_name = "CLUSTER"))]
+    pub cluster: Cluster,
+    /// How intervals are made.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub intervals: IntervalSettings,
+    /// Write a run directory: metrics.parquet, and a row per component in components.parquet
+    #[cfg_attr(feature = "cli", arg(long, value_name = "RUN"))]
+    pub out: Option<PathBuf>,
+    /// Most tokens in a forward pass; by default 2048 on the CPU, 16384 on CUDA
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// Start over in a folder that holds another run
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub force: bool,
+    /// Seed of every random draw
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 0, value_name = "N"))]
+    pub seed: u64,
+}
+
+impl Default for Attribute {
+    fn default() -> Self {
+        Self {
+            model: ModelSettings::default(),
+            prompt: None,
+            text: TextSettings::default(),
+            answer: None,
+            foil: None,
+            less_mean: false,
+            target: None,
+            position: None,
+            neurons: None,
+            top: 10,
+            accumulated: Accumulated::Frozen,
+            cluster: Cluster::Document,
+            intervals: IntervalSettings::default(),
+            out: None,
+            batch_tokens: None,
+            force: false,
+            seed: 0,
+        }
+    }
+}
+
+/// What was found.
+pub struct Attributed {
+    /// The numbers, as in `metrics.parquet`.
+    pub rows: Vec<MetricRow>,
+    /// Of a prompt, what was asked of it.
+    pub asked: Option<Asked>,
+    /// Blocks of the model.
+    pub n_layers: usize,
+    /// What is taken apart.
+    pub quantity: Quantity,
+    /// The cap on the model's logits; what is taken apart is what they were before it.
+    pub soft_cap: Option<f64>,
+}
+
+/// What is taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    /// A logit.
+    Logit,
+    /// A logit less another.
+    Difference,
+    /// A logit less the mean of all.
+    LessMean,
+}
+
+impl Quantity {
+    /// The metric under which the model's own value stands.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Self::Logit => "logit",
+            Self::Difference => "logit_diff",
+            Self::LessMean => "logit_less_mean",
+        }
+    }
+}
+
+impl Job for Attribute {
+    const COMMAND: &'static str = "attribute";
+    type Outcome = Attributed;
+
+    crate::job::writes_out!();
+
+    fn answer(&self, found: Attributed) -> Result<Value, JobError> {
+        Ok(found.json())
+    }
+
+    fn run(&self, watch: &dyn Watch) -> Result<Attributed, JobError> {
+        self.check()?;
+        let session = Session::open(&self.model, watch)?;
+        session.needs_decoder(Self::COMMAND)?;
+        check_family(&session.spec, self.neurons.is_some()).map_err(JobError::usage)?;
+        if wide(session.kind) != session.kind {
+            let (kind, coarse) = (SetTo("dtype", "f32"), kind_name(session.kind));
+            return Err(JobError::usage(format!(
+                "the sum of all parts is held against the logit, which {coarse} is too coarse for; give {kind}"
+            )));
+        }
+        match &self.prompt {
+            Some(prompt) => self.prompt(prompt, &session, watch),
+            None => self.corpus(&session, watch),
+        }
+    }
+}
+
+impl Attribute {
+    fn check(&self) -> Result<(), JobError> {
+        let both = |a: &'static str, b: &'static str| {
+            Err(JobError::usage(format!("{} and {} exclude each other", Setting(a), Setting(b))))
+        };
+        let of_prompt = [("position", self.position.is_some()), ("neurons", self.neurons.is_some())];
+        match (self.prompt.is_some(), !self.text.data.is_empty()) {
+            (true, true) => return both("prompt", "data"),
+            (false, false) => {
+                let (prompt, data) = (Setting("prompt"), Setting("data"));
+                return Err(JobError::usage(format!("nothing to read; give {prompt} or {data}")));
+            }
+            (true, false) if self.target.is_some() => return both("target", "prompt"),
+            (false, true) => {
+                if let Some((name, _)) = of_prompt.iter().find(|(_, given)| *given) {
+                    return Err(JobError::setting(name, "of a prompt, not of a text"));
+                }
+            }
+            (true, false) => {}
+        }
+        match (self.foil.is_some(), self.less_mean, self.answer.is_some() && self.target.is_some()) {
+            (true, true, _) => both("foil", "less_mean"),
+            (_, _, true) => both("answer", "target"),
+            _ => Ok(()),
+        }
+    }
+
+    fn quantity(&self) -> Quantity {
+        match (self.foil.is_some(), self.less_mean) {
+            (true, _) => Quantity::Difference,
+            (false, true) => Quantity::LessMean,
+            (false, false) => Quantity::Logit,
+        }
+    }
+}
+
+/// The id of a token that was given as text.
+fn token(tokenizer: &Tokenizer, text: Option<&String>) -> Result<Option<i64>, JobError> {
+    let id = text.map(|text| tokenizer.one_token(text)).transpose();
+    id.map(|id| id.map(i64::from)).map_err(JobError::usage)
+}
+
+/// What is said of an attribution that failed; a sum that does not hold is a check, which names its row.
+fn told(error: AttributionError, row: impl FnOnce(usize) -> String) -> JobError {
+    match error {
+        AttributionError::Sum { row: place, .. } => JobError::check(format!("{}: {error}", row(place))),
+        other => other.into(),
+    }
+}
+
+/// Writes a run: its numbers, and what `file` makes of the components.
+fn write(
+    claim: Claim,
+    rows: &[MetricRow],
+    counts: Counts,
+    file: impl FnOnce(&std::path::Path) -> Result<(), JobError>,
+) -> Result<(), JobError> {
+    let dir = claim.begin(&file::owns)?;
+    write_metrics(dir.path(), rows)?;
+    file(dir.path())?;
+    dir.finish(Counts { rows: rows.len() as u64, ..counts }, None)?;
+    Ok(())
+}
