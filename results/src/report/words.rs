@@ -117,6 +117,9 @@ pub(crate) fn counted(manifest: &Manifest) -> (&'static str, &'static str) {
         "generate" => ("text", "prompt"),
         "patch" => ("position", "text"),
         "trace" => ("sample", "pair"),
+        "attribute" if manifest.config.get("prompt").is_some_and(|prompt| !prompt.is_null()) => {
+            ("position", "prompt")
+        }
         "think" => ("token", "prompt"),
         "probe law" => ("token", "document"),
         kind if kind.starts_with("probe") => ("test item", "group"),

@@ -50,7 +50,7 @@ fn layers(found: &Attributed, how: Accumulated) -> Table {
         let own = |r: &&MetricRow| r.layer as usize == layer && r.metric == metric && name(r) == wanted;
         found.rows.iter().find(own).map_or_else(String::new, with_interval)
     };
-    let mut table = Table::new(["layer", "before", "attn", "mlp", title]);
+    let mut table = Table::new(["layer", "outside", "attn", "mlp", title]);
     for (component, layer) in
         [("norm_bias", found.n_layers), ("head_bias", found.n_layers), ("embed", 0), ("pos_embed", 0)]
     {

@@ -47,7 +47,7 @@ fn waterfall(whole: &Attribution, how: Accumulated) -> Table {
         Accumulated::Lens => whole.stopped(0).to_vec(),
     };
     let title = if how == Accumulated::Frozen { "so far" } else { "lens" };
-    let mut table = Table::new(["layer", "before", "attn", "mlp", title]);
+    let mut table = Table::new(["layer", "outside", "attn", "mlp", title]);
     let parts: Vec<(&Component, f64)> = whole.components.iter().zip(whole.row(0).iter().copied()).collect();
     let outside = |constant: bool| {
         parts.iter().filter(move |(c, _)| c.block().is_none() && c.is_constant() == constant)
