@@ -50,9 +50,15 @@ fn a_difference_of_logits_is_taken_apart() {
     // Two layers of six heads and 44 neurons, and the embedding.
     let count = |name: &str| components.iter().filter(|c| c["component"] == name).count();
     assert_eq!((count("head"), count("neuron"), count("embed"), components.len()), (12, 88, 1, 101));
-    for (how, first) in [("frozen", 0), ("lens", 0)] {
+    // Ten heads and five neurons are shown, each with three tokens that it raises and three that it lowers.
+    let words = told["words"].as_array().unwrap();
+    assert_eq!(words.len(), 15);
+    assert!(
+        words.iter().all(|w| ["raised", "lowered"].iter().all(|way| w[way].as_array().unwrap().len() == 3))
+    );
+    for how in ["frozen", "lens"] {
         let sums = told["accumulated"][how].as_array().unwrap();
-        assert_eq!(sums.len(), 3 + first);
+        assert_eq!(sums.len(), 3);
         close(sums[2].as_f64().unwrap(), logits[0]);
     }
     assert_eq!(
@@ -81,6 +87,7 @@ fn a_difference_of_logits_is_taken_apart() {
     close(estimates.values().iter().sum(), logits[0]);
     let text = succeed(&[&args[..], &["--quiet", "--top", "3"]].concat());
     assert!(text.starts_with("logit of \"w7\" less that of \"w8\", behind \"w5\" (position 6): "), "{text}");
+    assert!(text.contains("raises") && text.contains("lowers"), "{text}");
     assert!(
         text.contains("so far") && text.contains("heads that brought most") && !text.contains("neurons"),
         "{text}"
@@ -102,7 +109,7 @@ fn what_the_model_says_is_the_answer() {
         let args = ["--model", &model, "--quiet", "--json"];
         let said =
             result(&succeed(&[&["generate", "--text", PROMPT, "--max-new-tokens", "1"], &args[..]].concat()));
-        let answer = said["generated"][0]["token_ids"][0].clone();
+        let answer = said["token_ids"][0].clone();
         assert!(answer.is_u64(), "{said}");
         let attribute =
             |more: &[&str]| result(&succeed(&[&["attribute", "--prompt", PROMPT], &args[..], more].concat()));
@@ -126,6 +133,82 @@ fn what_the_model_says_is_the_answer() {
         succeed(&["attribute", "--model", &path(model.path()), "--prompt", PROMPT, "--quiet"])
     };
     assert!(text.contains("before the soft cap of 3"), "{text}");
+}
+
+/// Means over prompts of a file are those of the single runs, with intervals over prompts.
+#[test]
+fn prompts_of_a_file_have_means_and_intervals() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), tiny("gpt2"));
+    let model = path(model.path());
+    let write = |name: &str, lines: &[String]| {
+        std::fs::write(dir.path().join(name), lines.join("\n")).unwrap();
+        path(dir.path().join(name))
+    };
+    let prompts: Vec<[String; 3]> = (0..6)
+        .map(|i| {
+            [format!("w{} w{} w{}", 10 + i, 20 + i, 3 * i), format!("w{}", 30 + i), format!("w{}", 2 + i)]
+        })
+        .collect();
+    let line = |[prompt, answer, foil]: &[String; 3]| {
+        format!("{{\"prompt\": {prompt:?}, \"answer\": {answer:?}, \"foil\": {foil:?}, \"position\": -2}}")
+    };
+    let file = write("prompts.jsonl", &prompts.iter().map(line).collect::<Vec<_>>());
+    let out = dir.path().join("many");
+    succeed(&["attribute", "--quiet", "--model", &model, "--prompts", &file, "--out", &path(&out)]);
+    let rows = read_metrics(&out).unwrap();
+    let (sum, whole) = sum_and_model(&rows, "logit_diff");
+    close(sum, whole.estimate);
+    assert!(rows.iter().all(|r| (r.n, r.n_clusters) == (6, 6) && r.lower.is_some()), "{:?}", rows[0]);
+    let single = |[prompt, answer, foil]: &[String; 3]| {
+        result(&succeed(&[
+            "attribute",
+            "--model",
+            &model,
+            "--prompt",
+            prompt,
+            "--answer",
+            answer,
+            "--foil",
+            foil,
+            "--position",
+            "-2",
+            "--json",
+            "--quiet",
+        ]))
+    };
+    let singles: Vec<Value> = prompts.iter().map(single).collect();
+    let head = |found: &Value| -> f64 {
+        let own = found["components"].as_array().unwrap().iter();
+        let mut own = own.filter(|c| c["component"] == "head" && c["layer"] == 1 && c["head"] == 2);
+        own.next().unwrap()["attribution"].as_f64().unwrap()
+    };
+    let own = |metric: &str| {
+        let own = |r: &&MetricRow| r.metric == metric && r.subject == "head:2" && r.layer == 1;
+        rows.iter().find(own).unwrap().estimate
+    };
+    close(own("attribution"), singles.iter().map(head).sum::<f64>() / 6.0);
+    close(own("attribution_abs"), singles.iter().map(|found| head(found).abs()).sum::<f64>() / 6.0);
+    let text = succeed(&["attribute", "--quiet", "--model", &model, "--prompts", &file]);
+    assert!(
+        text.starts_with("logit of the answer less that of the foil: ") && text.contains("6 prompts"),
+        "{text}"
+    );
+    let plain = |line: &str| line.to_owned();
+    let mixed = write("mixed.jsonl", &[line(&prompts[0]), plain("{\"prompt\": \"w1\"}")]);
+    let odd = write("odd.jsonl", &[plain("{\"prompt\": \"w1\", \"anwser\": \"w2\"}")]);
+    let far = write("far.jsonl", &[plain("{\"prompt\": \"w1\", \"position\": 9}")]);
+    let row = |args: &[&str], says: &[&str]| {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        (owned(&[&["attribute", "--model", &model], args].concat()), 2, owned(says))
+    };
+    refuse_all(&[
+        row(&["--prompts", &mixed], &["mixed.jsonl:2: no foil", "mixed.jsonl:1"]),
+        row(&["--prompts", &odd], &["odd.jsonl:1", "anwser"]),
+        row(&["--prompts", &far], &["far.jsonl:1", "0 to 1"]),
+        row(&["--prompts", &file, "--less-mean"], &["foil", "--less-mean"]),
+        row(&["--prompts", &file, "--prompt", "w1"], &["--prompts", "--prompt"]),
+        row(&["--prompts", &file, "--answer", "w1"], &["--prompts", "--answer"]),
+    ]);
 }
 
 fn write_texts(file: &Path, texts: &[&str]) {
@@ -245,6 +328,34 @@ fn means_have_intervals_and_do_not_depend_on_batches() {
     );
 }
 
+/// A prompt's waterfall and a text's means are drawn, and stand on the page.
+#[test]
+fn a_report_shows_where_logits_come_from() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), tiny("gpt2"));
+    let model = path(model.path());
+    let data = dir.path().join("texts.jsonl");
+    write_texts(&data, &["w1 w2 w3", "w9 w2 w14 w5"]);
+    let [one, all, out] = ["one", "all", "report"].map(|name| path(dir.path().join(name)));
+    let quiet = ["attribute", "--quiet", "--model", &model, "--out"];
+    succeed(&[&quiet[..], &[&one, "--prompt", PROMPT, "--neurons", "4"]].concat());
+    succeed(&[&quiet[..], &[&all, "--data", &path(&data)]].concat());
+    let told = result(&succeed(&["report", &one, &all, "--json", "--quiet", "--out", &out]));
+    let names: Vec<&str> =
+        told["figures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let own = ["layers", "largest", "heads", "accumulated"].map(|name| format!("one-attribution-{name}"));
+    let means = ["layers", "largest", "heads", "heads-abs", "accumulated"];
+    let means = means.map(|name| format!("all-attribution-{name}"));
+    assert_eq!(names, own.iter().chain(&means).collect::<Vec<_>>());
+    let page = std::fs::read_to_string(dir.path().join("report/report.html")).unwrap();
+    assert!(names.iter().all(|name| page.contains(&format!("\"id\":\"{name}\""))), "{names:?}");
+    // The waterfall ends at the logit.
+    let rows = read_metrics(&dir.path().join("one")).unwrap();
+    let (_, whole) = sum_and_model(&rows, "logit");
+    let svg = std::fs::read_to_string(dir.path().join("report/figures/one-attribution-layers.svg")).unwrap();
+    let number = format!("{:+.3}", whole.estimate).replace('-', "−");
+    assert!(svg.contains("the model") && svg.contains(&number), "{number}");
+}
+
 #[test]
 fn what_cannot_be_taken_apart_is_refused() {
     let [llama, mixtral, bert] = ["llama", "mixtral", "bert"].map(tiny);
@@ -259,7 +370,7 @@ fn what_cannot_be_taken_apart_is_refused() {
         (owned(&command), 2, owned(says))
     };
     refuse_all(&[
-        row(&llama, &[], &["--prompt"]),
+        row(&llama, &[], &["give --prompt, --prompts or --data"]),
         row(&llama, &["--prompt", "w1", "--data", &text], &["--prompt", "--data"]),
         row(&llama, &["--prompt", "w1", "--position", "2"], &["--position 2", "0 to 1"]),
         row(&llama, &["--prompt", "w1", "--position", "-3"], &["--position -3"]),

@@ -185,6 +185,24 @@ impl Attribution {
         sums
     }
 
+    /// The `n` components of a kind that brought most to row 0, to either side, largest first.
+    pub fn largest(&self, n: usize, wanted: impl Fn(Component) -> bool) -> Vec<Component> {
+        let all = self.components.iter().copied().zip(self.row(0));
+        let mut found: Vec<(Component, f64)> = all
+            .filter(|(component, _)| wanted(*component))
+            .map(|(component, v)| (component, v.abs()))
+            .collect();
+        found.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        found.truncate(n);
+        found.into_iter().map(|(component, _)| component).collect()
+    }
+
+    /// What a component brought to a row; none where it is no component here.
+    pub fn of(&self, row: usize, component: Component) -> Option<f64> {
+        let place = self.components.iter().position(|own| *own == component)?;
+        Some(self.row(row)[place])
+    }
+
     /// The same with MLPs whole.
     #[must_use]
     pub fn whole(&self) -> Self {

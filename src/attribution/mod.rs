@@ -23,9 +23,11 @@ mod tap;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod written;
 
 pub use attribute::{Attribution, attribute, attribute_under, check_family};
 pub use component::{Component, components};
 pub use corpus::{Mean, Means, Of};
 pub use error::AttributionError;
 pub use targets::{Targets, likeliest};
+pub use written::{Words, words};

@@ -280,3 +280,37 @@ fn means_are_over_tokens() {
     close(one(Of::SoFar(1)), mean(&|row| found.so_far(row)[1]));
     close(one(Of::Stopped(1)), mean(&|row| found.stopped(row)[1]));
 }
+
+/// What a component says is what it brings to every token, less the mean: of every kind of component in five families.
+#[test]
+fn words_are_what_is_brought_to_them() {
+    for family in ["gpt2", "gemma2", "bloom", "llama-bias", "granite"] {
+        let model = load(family, Kind::Double);
+        let vocab = model.spec().vocab;
+        let tokens: Vec<i64> = (0..vocab as i64).collect();
+        let mean = Targets::mean(model.unembed(), vocab, vocab).unwrap();
+        let targets = Targets::tokens(model.unembed(), &tokens).unwrap().less(&mean).unwrap();
+        for neurons in [false, true] {
+            let found = attribute(&model, &ids(), &vec![5; vocab], &targets, neurons).unwrap();
+            let wanted: Vec<Component> =
+                found.components.iter().step_by(if neurons { 7 } else { 1 }).copied().collect();
+            let says = words(&model, (&ids(), 5), &wanted, (vocab, 3)).unwrap();
+            for (component, says) in wanted.iter().zip(says) {
+                let mut all: Vec<f64> =
+                    (0..vocab).map(|token| found.of(token, *component).unwrap()).collect();
+                for (token, value) in says.raised.iter().chain(&says.lowered) {
+                    let own = all[*token as usize];
+                    assert!((own - value).abs() < 1e-9, "{family} {component:?}: {own} {value}");
+                }
+                all.sort_by(|a, b| b.total_cmp(a));
+                let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{family} {component:?}: {a} {b}");
+                says.raised.iter().zip(&all).for_each(|(word, value)| close(word.1, *value));
+                says.lowered.iter().zip(all.iter().rev()).for_each(|(word, value)| close(word.1, *value));
+                assert_eq!((says.raised.len(), says.lowered.len()), (3, 3));
+            }
+        }
+    }
+    let model = load("llama", Kind::Double);
+    let none = words(&model, (&ids(), 5), &[Component::NormBias], (61, 3)).unwrap_err();
+    assert_eq!(none.to_string(), "this model has no norm_bias");
+}

@@ -117,7 +117,11 @@ pub(crate) fn counted(manifest: &Manifest) -> (&'static str, &'static str) {
         "generate" => ("text", "prompt"),
         "patch" => ("position", "text"),
         "trace" => ("sample", "pair"),
-        "attribute" if manifest.config.get("prompt").is_some_and(|prompt| !prompt.is_null()) => {
+        "attribute"
+            if ["prompt", "prompts"]
+                .iter()
+                .any(|key| manifest.config.get(*key).is_some_and(|v| !v.is_null())) =>
+        {
             ("position", "prompt")
         }
         "think" => ("token", "prompt"),

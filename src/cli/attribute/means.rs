@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 
 use layerscope::{
-    job::attribute::{Accumulated, Attribute, Attributed, TargetToken},
-    results::run::{MetricRow, Parts, RowKind},
+    job::attribute::{Accumulated, Attribute, Attributed, Quantity, TargetToken},
+    results::{
+        run::{MetricRow, Parts, RowKind},
+        words::counted,
+    },
 };
 
 use super::quantity;
@@ -16,17 +19,20 @@ use crate::cli::{
 /// Layer by layer, then heads by the size of what they bring.
 pub(super) fn tables(job: &Attribute, found: &Attributed) -> String {
     let answer = match (&job.answer, job.target.unwrap_or_default()) {
+        _ if job.prompts.is_some() => "the answer".to_owned(),
         (Some(answer), _) => format!("{answer:?}"),
         (None, TargetToken::Label) => "the token that follows".to_owned(),
         (None, TargetToken::Top1) => "the likeliest token".to_owned(),
     };
-    let foil = job.foil.as_ref().map(|foil| format!("{foil:?}"));
+    let of_prompts = (found.quantity == Quantity::Difference).then(|| "the foil".to_owned());
+    let foil = job.foil.as_ref().map(|foil| format!("{foil:?}")).or(of_prompts);
     let what = quantity(found, &answer, foil.as_deref());
     let model = found.rows.iter().find(|r| r.kind == RowKind::Model);
     let n = model.map_or(0, |r| r.n);
     let mut text = format!(
-        "{what}: {}, mean over {n} tokens ({LEGEND})\n{}",
+        "{what}: {}, mean over {} ({LEGEND})\n{}",
         model.map_or_else(String::new, with_interval),
+        counted(n, if job.prompts.is_some() { "prompt" } else { "token" }),
         layers(found, job.accumulated)
     );
     let heads = heads(found, job.top);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use layerscope::{
     attribution::{Attribution, Component},
-    job::attribute::{Accumulated, Asked, Attribute, Attributed},
+    job::attribute::{Accumulated, Asked, Attribute, Attributed, Says, Token},
 };
 
 use super::quantity;
@@ -21,21 +21,13 @@ pub(super) fn tables(job: &Attribute, found: &Attributed, asked: &Asked) -> Stri
         asked.whole.logits[0],
         waterfall(&asked.whole, job.accumulated)
     );
-    let heads = largest(&asked.whole, |component| component.head(), job.top);
-    if !heads.is_empty() {
-        let _ = write!(
-            text,
-            "\nheads that brought most, to either side\n{}",
-            listed("head", &heads, &asked.whole)
-        );
-    }
-    let neurons = largest(&asked.parts, |component| component.neuron(), job.neurons.map_or(0, |n| n.get()));
-    if !neurons.is_empty() {
-        let _ = write!(
-            text,
-            "\nneurons that brought most, to either side\n{}",
-            listed("neuron", &neurons, &asked.parts)
-        );
+    for (kind, all) in [("head", &asked.whole), ("neuron", &asked.parts)] {
+        let own = |component: Component| component.name() == kind;
+        let says: Vec<&(Component, Says)> =
+            asked.says.iter().filter(|(component, _)| own(*component)).collect();
+        if !says.is_empty() {
+            let _ = write!(text, "\n{kind}s that brought most, to either side\n{}", listed(kind, &says, all));
+        }
     }
     text.trim_end().to_owned()
 }
@@ -82,26 +74,21 @@ fn waterfall(whole: &Attribution, how: Accumulated) -> Table {
     table
 }
 
-/// Places of the components that are of one kind, those that brought most first.
-fn largest(all: &Attribution, of: fn(Component) -> Option<usize>, most: usize) -> Vec<usize> {
-    let mut places: Vec<usize> =
-        (0..all.components.len()).filter(|place| of(all.components[*place]).is_some()).collect();
-    let size = |place: &usize| all.row(0)[*place].abs();
-    places.sort_by(|a, b| size(b).total_cmp(&size(a)));
-    places.truncate(most);
-    places
-}
-
-/// A line each, with what they brought to the answer and to the foil where these are compared.
-fn listed(kind: &str, places: &[usize], all: &Attribution) -> Table {
+/// A line each, with what they brought to the answer and to the foil where these are compared, and what they say.
+fn listed(kind: &str, says: &[&(Component, Says)], all: &Attribution) -> Table {
     let more = ["answer", "foil"].into_iter().take(all.rows() - 1);
-    let mut table = Table::new(["layer", kind, "brought"].into_iter().chain(more));
-    for place in places {
-        let component = all.components[*place];
+    let words = says.iter().any(|(_, says)| !says.raised.is_empty());
+    let words = ["raises", "lowers"].into_iter().filter(|_| words);
+    let mut table = Table::new(["layer", kind, "brought"].into_iter().chain(more).chain(words));
+    let spelled = |all: &[(Token, f64)]| {
+        all.iter().map(|(token, _)| token.text.shown.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    for (component, says) in says {
         let number = component.head().or_else(|| component.neuron());
-        let values = (0..all.rows()).map(|row| format!("{:+.3}", all.row(row)[*place]));
+        let values =
+            (0..all.rows()).filter_map(|row| all.of(row, *component)).map(|value| format!("{value:+.3}"));
         let name = [component.block(), number].map(|n| n.map_or_else(String::new, |n| n.to_string()));
-        table.row(name.into_iter().chain(values));
+        table.row(name.into_iter().chain(values).chain([spelled(&says.raised), spelled(&says.lowered)]));
     }
     table
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Attributed, Token};
+use super::{Asked, Attributed, Says, Token};
 use crate::{
     attribution::{Attribution, Component},
     results::run::MetricRow,
@@ -20,7 +20,7 @@ impl Attributed {
     }
 
     fn of_prompt(&self, asked: &Asked) -> Value {
-        let Asked { tokens, position, answer, foil, parts, whole } = asked;
+        let Asked { tokens, position, answer, foil, parts, whole, says } = asked;
         let text = |token: &Token| token.text.clone().whole();
         let token = |token: &Token| json!({ "token_id": token.id, "token": text(token) });
         let part = |(place, of): (usize, &Component)| component(parts, place, *of);
@@ -34,6 +34,7 @@ impl Attributed {
             "soft_cap": self.soft_cap,
             "logits": parts.logits,
             "components": parts.components.iter().enumerate().map(part).collect::<Vec<_>>(),
+            "words": says.iter().map(|(component, says)| words(*component, says)).collect::<Vec<_>>(),
             "accumulated": { "frozen": whole.so_far(0), "lens": whole.stopped(0) },
         })
     }
@@ -44,6 +45,17 @@ fn component(parts: &Attribution, place: usize, of: Component) -> Value {
     json!({
         "component": of.name(), "layer": of.block(), "head": of.head(), "neuron": of.neuron(),
         "attribution": value(0), "answer": value(1), "foil": value(2),
+    })
+}
+
+fn words(of: Component, says: &Says) -> Value {
+    let named = |all: &[(Token, f64)]| -> Vec<Value> {
+        let one = |(token, value): &(Token, f64)| json!({ "token_id": token.id, "token": token.text.clone().whole(), "attribution": value });
+        all.iter().map(one).collect()
+    };
+    json!({
+        "component": of.name(), "layer": of.block(), "head": of.head(), "neuron": of.neuron(),
+        "raised": named(&says.raised), "lowered": named(&says.lowered),
     })
 }
 

@@ -4,6 +4,7 @@ mod corpus;
 mod file;
 mod json;
 mod prompt;
+mod prompts;
 mod rows;
 
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -11,9 +12,11 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::prompt::Prompt;
 pub use self::{
     file::COMPONENTS,
-    prompt::{Asked, Token},
+    prompt::{Asked, Says, Token},
+    prompts::Line as AttributeLine,
 };
 use super::{
     Cluster, IntervalSettings, Job, JobError, ModelSettings, Session, SetTo, Setting, TextSettings, Watch,
@@ -59,7 +62,7 @@ pub enum Accumulated {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
-#[cfg_attr(feature = "cli", command(mut_arg("data", |data| data.required(false).required_unless_present("prompt"))))]
+#[cfg_attr(feature = "cli", command(mut_arg("data", |data| data.required(false))))]
 pub struct Attribute {
     /// The model.
     #[serde(flatten)]
@@ -68,6 +71,15 @@ pub struct Attribute {
     /// The prompt; `-` reads it from stdin
     #[cfg_attr(feature = "cli", arg(long, conflicts_with = "data", value_name = "STR"))]
     pub prompt: Option<String>,
+    /// Many prompts instead: a JSON object per line with `prompt`, and where wanted `answer`, `foil` and `position`.
+    /// Numbers are means over prompts with their intervals
+    #[cfg_attr(feature = "cli", arg(
+        long,
+        conflicts_with_all = ["prompt", "data", "answer", "foil", "position", "neurons", "target"],
+        value_name = "FILE"
+    ))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PathBuf>,
     /// The text.
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", command(flatten))]
@@ -104,6 +116,9 @@ pub struct Attribute {
     /// Heads that the terminal shows
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 10, value_name = "K"))]
     pub top: usize,
+    /// Tokens that each of them raises and lowers most; 0 leaves them out
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = 3, value_name = "K"))]
+    pub words: usize,
     /// Sums layer by layer that the terminal shows; files and --json have both
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t = Accumulated::Frozen, value_name = "HOW"))]
     pub accumulated: Accumulated,
@@ -133,6 +148,7 @@ impl Default for Attribute {
         Self {
             model: ModelSettings::default(),
             prompt: None,
+            prompts: None,
             text: TextSettings::default(),
             answer: None,
             foil: None,
@@ -141,6 +157,7 @@ impl Default for Attribute {
             position: None,
             neurons: None,
             top: 10,
+            words: 3,
             accumulated: Accumulated::Frozen,
             cluster: Cluster::Document,
             intervals: IntervalSettings::default(),
@@ -209,37 +226,46 @@ impl Job for Attribute {
                 "the sum of all parts is held against the logit, which {coarse} is too coarse for; give {kind}"
             )));
         }
-        match &self.prompt {
-            Some(prompt) => self.prompt(prompt, &session, watch),
-            None => self.corpus(&session, watch),
+        match (&self.prompt, &self.prompts) {
+            (Some(prompt), _) => self.prompt(prompt, &session, watch),
+            (None, Some(prompts)) => self.many(prompts, &session, watch),
+            (None, None) => self.corpus(&session, watch),
         }
     }
 }
 
 impl Attribute {
     fn check(&self) -> Result<(), JobError> {
-        let both = |a: &'static str, b: &'static str| {
-            Err(JobError::usage(format!("{} and {} exclude each other", Setting(a), Setting(b))))
+        let sources = [
+            ("prompt", self.prompt.is_some()),
+            ("prompts", self.prompts.is_some()),
+            ("data", !self.text.data.is_empty()),
+        ];
+        let given: Vec<&'static str> =
+            sources.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        let Some(source) = given.first() else {
+            let [prompt, prompts, data] = ["prompt", "prompts", "data"].map(Setting);
+            return Err(JobError::usage(format!("nothing to read; give {prompt}, {prompts} or {data}")));
         };
-        let of_prompt = [("position", self.position.is_some()), ("neurons", self.neurons.is_some())];
-        match (self.prompt.is_some(), !self.text.data.is_empty()) {
-            (true, true) => return both("prompt", "data"),
-            (false, false) => {
-                let (prompt, data) = (Setting("prompt"), Setting("data"));
-                return Err(JobError::usage(format!("nothing to read; give {prompt} or {data}")));
-            }
-            (true, false) if self.target.is_some() => return both("target", "prompt"),
-            (false, true) => {
-                if let Some((name, _)) = of_prompt.iter().find(|(_, given)| *given) {
-                    return Err(JobError::setting(name, "of a prompt, not of a text"));
-                }
-            }
-            (true, false) => {}
-        }
-        match (self.foil.is_some(), self.less_mean, self.answer.is_some() && self.target.is_some()) {
-            (true, true, _) => both("foil", "less_mean"),
-            (_, _, true) => both("answer", "target"),
-            _ => Ok(()),
+        // What goes with some of them only.
+        let own = [
+            ("position", self.position.is_some(), &["prompt"][..]),
+            ("neurons", self.neurons.is_some(), &["prompt"]),
+            ("target", self.target.is_some(), &["data"]),
+            ("answer", self.answer.is_some(), &["prompt", "data"]),
+            ("foil", self.foil.is_some(), &["prompt", "data"]),
+        ];
+        let pairs = [
+            ("foil", self.foil.is_some(), "less_mean", self.less_mean),
+            ("answer", self.answer.is_some(), "target", self.target.is_some()),
+        ];
+        let apart =
+            own.iter().find(|(_, given, with)| *given && !with.contains(source)).map(|own| (own.0, *source));
+        let apart = apart.or_else(|| given.get(1).map(|second| (*source, *second)));
+        let apart = apart.or_else(|| pairs.iter().find(|p| p.1 && p.3).map(|p| (p.0, p.2)));
+        match apart.map(|(a, b)| (Setting(a), Setting(b))) {
+            Some((a, b)) => Err(JobError::usage(format!("{a} and {b} exclude each other"))),
+            None => Ok(()),
         }
     }
 

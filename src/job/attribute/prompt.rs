@@ -1,11 +1,13 @@
 //! One position of a prompt.
 
+use std::num::NonZeroUsize;
+
 use serde_json::json;
 use tch::Tensor;
 
 use super::{Attribute, Attributed, Quantity, file, rows, token, told, write};
 use crate::{
-    attribution::{Attribution, Targets, attribute, likeliest},
+    attribution::{Attribution, Component, Targets, Words, attribute, likeliest, words},
     job::{JobError, Session, SetTo, Setting, Watch, claimed, kind_name, read_stdin},
     model::Model,
     results::run::{Claim, Counts, Found, RunDir},
@@ -37,14 +39,79 @@ pub struct Asked {
     pub parts: Attribution,
     /// The same, MLPs whole.
     pub whole: Attribution,
+    /// The heads, then the neurons that brought most, and what they say.
+    pub says: Vec<(Component, Says)>,
+}
+
+/// The tokens that a component moves most, with what it brings to them more than to all.
+#[derive(Debug)]
+pub struct Says {
+    /// Those it raises, largest first.
+    pub raised: Vec<(Token, f64)>,
+    /// Those it lowers.
+    pub lowered: Vec<(Token, f64)>,
 }
 
 /// A prompt in tokens.
-struct Prompt {
-    ids: Vec<i64>,
-    position: usize,
-    answer: Option<i64>,
-    foil: Option<i64>,
+pub(super) struct Prompt {
+    pub(super) ids: Vec<i64>,
+    pub(super) position: usize,
+    pub(super) answer: Option<i64>,
+    pub(super) foil: Option<i64>,
+}
+
+impl Prompt {
+    /// In tokens, and where. `answer` and `foil` are single tokens, the position is by default the last.
+    pub(super) fn read(
+        text: &str,
+        (answer, foil, position): (Option<&String>, Option<&String>, Option<i64>),
+        session: &Session,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, JobError> {
+        let ids: Vec<i64> = tokenizer.encode(text)?.into_iter().map(i64::from).collect();
+        let (n, context) = (ids.len(), session.spec.n_ctx);
+        if n == 0 || n > context {
+            let prompt = Setting("prompt");
+            return Err(JobError::usage(format!(
+                "{prompt} gives {n} tokens; the model takes 1 to {context}"
+            )));
+        }
+        let asked = position.unwrap_or(-1);
+        let place = if asked < 0 { asked + n as i64 } else { asked };
+        if !(0..n as i64).contains(&place) {
+            let position = SetTo("position", asked);
+            return Err(JobError::usage(format!("{position}: the prompt's positions are 0 to {}", n - 1)));
+        }
+        let (answer, foil) = (token(tokenizer, answer)?, token(tokenizer, foil)?);
+        Ok(Self { ids, position: place as usize, answer, foil })
+    }
+
+    /// The answer, and what is taken apart: first the quantity itself, then, where that is no single logit, the
+    /// answer's logit and the foil's.
+    pub(super) fn targets(
+        &self,
+        model: &Model,
+        vocab: usize,
+        quantity: Quantity,
+    ) -> Result<(i64, Vec<Targets>), JobError> {
+        let said = || {
+            let ids = Tensor::from_slice(&self.ids).view([1, -1]);
+            Ok::<_, JobError>(likeliest(model, &ids, &[self.position as i64], vocab)?[0])
+        };
+        let answer = self.answer.map_or_else(said, Ok)?;
+        let unembed = model.unembed();
+        let one = |id: i64| Targets::tokens(unembed, &[id]);
+        let targets = match (quantity, self.foil) {
+            (Quantity::Difference, Some(foil)) => {
+                vec![one(answer)?.less(&one(foil)?)?, one(answer)?, one(foil)?]
+            }
+            (Quantity::LessMean, _) => {
+                vec![one(answer)?.less(&Targets::mean(unembed, vocab, 1)?)?, one(answer)?]
+            }
+            _ => vec![one(answer)?],
+        };
+        Ok((answer, targets))
+    }
 }
 
 impl Attribute {
@@ -57,7 +124,8 @@ impl Attribute {
     ) -> Result<Attributed, JobError> {
         let tokenizer = session.tokenizer(watch)?;
         let text = if text == "-" { read_stdin()? } else { text.to_owned() };
-        let prompt = self.read(&text, session, &tokenizer)?;
+        let wanted = (self.answer.as_ref(), self.foil.as_ref(), self.position);
+        let prompt = Prompt::read(&text, wanted, session, &tokenizer)?;
         session.announce(watch);
         let claim = self.claim(&prompt, session, &tokenizer, watch)?;
         let model = session.load(watch)?;
@@ -71,27 +139,6 @@ impl Attribute {
         Ok(Attributed { rows, asked: Some(asked), n_layers, quantity: self.quantity(), soft_cap })
     }
 
-    /// In tokens, and where.
-    fn read(&self, text: &str, session: &Session, tokenizer: &Tokenizer) -> Result<Prompt, JobError> {
-        let ids: Vec<i64> = tokenizer.encode(text)?.into_iter().map(i64::from).collect();
-        let (n, context) = (ids.len(), session.spec.n_ctx);
-        if n == 0 || n > context {
-            let prompt = Setting("prompt");
-            return Err(JobError::usage(format!(
-                "{prompt} gives {n} tokens; the model takes 1 to {context}"
-            )));
-        }
-        let asked = self.position.unwrap_or(-1);
-        let place = if asked < 0 { asked + n as i64 } else { asked };
-        if !(0..n as i64).contains(&place) {
-            let position = SetTo("position", asked);
-            return Err(JobError::usage(format!("{position}: the prompt's positions are 0 to {}", n - 1)));
-        }
-        let answer = token(tokenizer, self.answer.as_ref())?;
-        let foil = token(tokenizer, self.foil.as_ref())?;
-        Ok(Prompt { ids, position: place as usize, answer, foil })
-    }
-
     fn take_apart(
         &self,
         prompt: &Prompt,
@@ -102,31 +149,33 @@ impl Attribute {
         let ids = Tensor::from_slice(&prompt.ids).view([1, -1]);
         let place = prompt.position as i64;
         check_stream(model, &ids)?;
-        let said = || Ok::<_, JobError>(likeliest(model, &ids, &[place], vocab)?[0]);
-        let answer = prompt.answer.map_or_else(said, Ok)?;
-        let unembed = model.unembed();
-        let one = |id: i64| Targets::tokens(unembed, &[id]);
-        let targets = match (self.quantity(), prompt.foil) {
-            (Quantity::Difference, Some(foil)) => {
-                vec![one(answer)?.less(&one(foil)?)?, one(answer)?, one(foil)?]
-            }
-            (Quantity::LessMean, _) => {
-                vec![one(answer)?.less(&Targets::mean(unembed, vocab, 1)?)?, one(answer)?]
-            }
-            _ => vec![one(answer)?],
-        };
+        let (answer, targets) = prompt.targets(model, vocab, self.quantity())?;
         let rows = vec![place; targets.len()];
         let parts = attribute(model, &ids, &rows, &Targets::concat(&targets)?, self.neurons.is_some());
         let parts = parts.map_err(|error| told(error, |_| format!("position {place} of the prompt")))?;
         let token = |id: i64| Token { id, text: tokenizer.piece(id as u32) };
+        let whole = parts.whole();
+        let shown = self.shown(&parts, &whole);
+        let words = words(model, (&ids, place), &shown, (vocab, self.words))?;
+        let named = |all: Vec<(i64, f64)>| all.into_iter().map(|(id, value)| (token(id), value)).collect();
+        let says = |words: Words| Says { raised: named(words.raised), lowered: named(words.lowered) };
         Ok(Asked {
             tokens: prompt.ids.iter().map(|id| token(*id)).collect(),
             position: prompt.position,
             answer: token(answer),
             foil: prompt.foil.map(token),
-            whole: parts.whole(),
+            says: shown.into_iter().zip(words.into_iter().map(says)).collect(),
+            whole,
             parts,
         })
+    }
+
+    /// The heads and the neurons that are shown: those that brought most, to either side.
+    fn shown(&self, parts: &Attribution, whole: &Attribution) -> Vec<Component> {
+        let neurons = self.neurons.map_or(0, NonZeroUsize::get);
+        let mut shown = whole.largest(self.top, |component| component.head().is_some());
+        shown.extend(parts.largest(neurons, |component| component.neuron().is_some()));
+        shown
     }
 
     fn claim(

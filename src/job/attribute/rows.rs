@@ -12,11 +12,11 @@ use crate::{
 };
 
 /// What a component brought; under other names to the answer and the foil alone.
-pub(super) const METRICS_OF_ROWS: [&str; 3] = ["attribution", "attribution_answer", "attribution_foil"];
+const METRICS_OF_ROWS: [&str; 3] = ["attribution", "attribution_answer", "attribution_foil"];
 /// The unit of them all.
 const UNIT: &str = "logits";
 /// Metric of sums layer by layer.
-pub(super) const ACCUMULATED: &str = "accumulated";
+const ACCUMULATED: &str = "accumulated";
 
 /// The rows of a prompt: every component with MLPs whole, sums, the logit, and the `neurons` that brought most.
 pub(super) fn of_prompt(asked: &Asked, quantity: Quantity, neurons: Option<NonZeroUsize>) -> Vec<MetricRow> {
@@ -31,9 +31,11 @@ pub(super) fn of_prompt(asked: &Asked, quantity: Quantity, neurons: Option<NonZe
             parts.chain(attention).map(|(of, value)| metric_row(of, metric, n_layers, number(value))),
         );
     }
-    for (component, values) in top_neurons(&asked.parts, neurons) {
-        let of = Of::Component(component);
-        rows.extend(METRICS_OF_ROWS.iter().zip(values).map(|(m, v)| metric_row(of, m, n_layers, number(v))));
+    let most = neurons.map_or(0, NonZeroUsize::get);
+    for neuron in asked.parts.largest(most, |component| component.neuron().is_some()) {
+        let values = (0..whole.rows()).filter_map(|row| asked.parts.of(row, neuron));
+        let named = METRICS_OF_ROWS.iter().zip(values);
+        rows.extend(named.map(|(m, v)| metric_row(Of::Component(neuron), m, n_layers, number(v))));
     }
     let layers = whole.so_far(0).into_iter().enumerate().map(|(layer, sum)| (Of::SoFar(layer), sum));
     let stopped = whole.stopped(0).iter().enumerate().map(|(layer, value)| (Of::Stopped(layer), *value));
@@ -61,20 +63,9 @@ pub(super) fn of_means(means: &[Mean], quantity: Quantity, n_layers: usize) -> V
 }
 
 /// What all of a block's attention brought to a row.
-pub(super) fn of_attention(all: &Attribution, row: usize, block: usize) -> f64 {
+fn of_attention(all: &Attribution, row: usize, block: usize) -> f64 {
     let own = all.components.iter().zip(all.row(row));
     own.filter(|(c, _)| c.is_attention() && c.block() == Some(block)).map(|(_, value)| value).sum()
-}
-
-/// The neurons that brought most to row 0, to either side, with what they brought to every row.
-pub(super) fn top_neurons(all: &Attribution, n: Option<NonZeroUsize>) -> Vec<(Component, Vec<f64>)> {
-    let mut found: Vec<usize> =
-        (0..all.components.len()).filter(|place| all.components[*place].neuron().is_some()).collect();
-    let size = |place: &usize| all.row(0)[*place].abs();
-    found.sort_by(|a, b| size(b).total_cmp(&size(a)));
-    found.truncate(n.map_or(0, NonZeroUsize::get));
-    let values = |place: usize| (0..all.rows()).map(|row| all.row(row)[place]).collect();
-    found.into_iter().map(|place| (all.components[place], values(place))).collect()
 }
 
 fn metric_row(of: Of, metric: &str, n_layers: usize, number: Estimate) -> MetricRow {
