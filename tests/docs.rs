@@ -7,8 +7,9 @@ use std::{
 };
 
 /// Pages in the order in which a reader makes what later ones use.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "lenses",
+    "attribution",
     "probes",
     "causal",
     "steer",

@@ -229,8 +229,8 @@ impl Attribution {
         for (row, &logit) in self.logits.iter().enumerate() {
             let sum: f64 = self.row(row).iter().sum();
             let allowed = allowed * logit.abs().max(1.0);
-            // Not "more than allowed": what is not a number is wrong too.
-            if !((sum - logit).abs() <= allowed) {
+            let apart = (sum - logit).abs();
+            if apart > allowed || apart.is_nan() {
                 return Err(AttributionError::Sum { row, sum, logit, allowed });
             }
         }

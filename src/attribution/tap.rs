@@ -60,7 +60,7 @@ impl<'a> Parts<'a> {
     fn see(&mut self, point: HookPoint, value: &Tensor) -> Result<(), AttributionError> {
         let own = value.f_flatten(0, 1)?.f_index_select(0, &self.rows)?;
         match point {
-            HookPoint::Embed | HookPoint::PosEmbed => self.add(&own)?,
+            HookPoint::Embed | HookPoint::PosEmbed | HookPoint::Block(_, B::MlpOut) => self.add(&own)?,
             HookPoint::Block(layer, B::ResidPre) => self.stream(layer, &own)?,
             HookPoint::Block(block, B::Z) => {
                 let heads = self.model.spec().n_heads as i64;
@@ -70,7 +70,6 @@ impl<'a> Parts<'a> {
                 let neurons = own.size()[1];
                 self.branch(block, Branch::Mlp, &own, neurons)?;
             }
-            HookPoint::Block(_, B::MlpOut) => self.add(&own)?,
             HookPoint::FinalNormalized => self.logits = Some(self.targets.of(&own)?),
             _ => {}
         }

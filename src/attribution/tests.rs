@@ -52,11 +52,11 @@ fn adds_up(model: &Model, neurons: bool, tolerance: f64) {
     let other = attribute(model, &texts, &rows, &of(&others), neurons).unwrap();
     let logits = model.forward(&texts, &mut ()).unwrap().unwrap().flatten(0, 1).to_kind(Kind::Double);
     let capped = |x: f64| model.unembed().soft_cap().map_or(x, |cap| cap * (x / cap).tanh());
-    for row in 0..12 {
+    for (row, token) in said.iter().enumerate() {
         let sum: f64 = found.row(row).iter().sum();
-        let own = logits.double_value(&[row as i64, said[row]]);
+        let own = logits.double_value(&[row as i64, *token]);
         let close = |a: f64, b: f64| {
-            assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{}: {a} {b}", spec.family)
+            assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{}: {a} {b}", spec.family);
         };
         close(capped(sum), own);
         close(*found.so_far(row).last().unwrap(), found.logits[row]);

@@ -39,6 +39,8 @@ pub struct Bars {
     pub caption: String,
     /// What lies along the bars, with its unit.
     pub value_label: String,
+    /// Names that series may have: the place is the colour, the same in figures that have others of them.
+    pub series: Vec<String>,
     /// From the top down.
     pub bars: Vec<Bar>,
     /// Each begins where the one before ended: a waterfall.
@@ -101,7 +103,7 @@ impl Bars {
     /// One bar with its name on the left and its number on the right.
     fn bar(&self, scene: &mut Scene, (i, bar): (usize, &Bar), across: &Across, y: f64) {
         let (from, to) = (across.x(bar.from), across.x(bar.to));
-        let place = self.series().iter().position(|name| *name == bar.series).unwrap_or(0);
+        let place = self.series.iter().position(|name| *name == bar.series).unwrap_or(0);
         let colour = palette::line(place).colour;
         let text = y + SMALL * 0.36;
         let name = font::fit(&bar.name, SMALL, NAME);
@@ -129,22 +131,12 @@ impl Bars {
         }
     }
 
-    /// Names of series, in the order in which they first appear: the place is the colour.
-    fn series(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for bar in &self.bars {
-            if !names.contains(&bar.series.as_str()) {
-                names.push(&bar.series);
-            }
-        }
-        names
-    }
-
     /// Draws the legend from `y` on and returns the height below it.
     fn legend(&self, scene: &mut Scene, y: f64) -> f64 {
         const SAMPLE: f64 = 16.0;
         let (mut x, y) = (MARGIN, y + LEADING * 0.7);
-        for (i, name) in self.series().into_iter().enumerate() {
+        let shown = |name: &String| self.bars.iter().any(|bar| bar.series == *name);
+        for (i, name) in self.series.iter().enumerate().filter(|(_, name)| shown(name)) {
             let middle = y - SMALL * 0.36;
             let sample = Bounds { left: x, top: middle - 4.0, right: x + 10.0, bottom: middle + 4.0 };
             scene.fill(sample, palette::line(i).colour, 1.0);

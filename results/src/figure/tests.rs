@@ -95,11 +95,16 @@ fn bars_keep_apart_at_every_depth() {
             title: "Where a logit comes from".into(),
             caption: "n = 1".into(),
             value_label: "logits".into(),
+            series: ["embeddings and biases", "attention", "MLP", "none of these"]
+                .map(str::to_owned)
+                .to_vec(),
             bars: (0..2 * layers).map(bar).collect(),
             connected: false,
         };
-        let found = faults(&chart.scene());
+        let scene = chart.scene();
+        let found = faults(&scene);
         assert!(found.is_empty(), "{layers} layers: {found:#?}");
+        assert!(!scene.texts().any(|t| t.text == "none of these"));
     }
 }
 

@@ -41,14 +41,14 @@ fn scatter(chart: &Scatter) -> Value {
     json!({ "x": chart.x_label, "y": chart.y_label, "panels": panels })
 }
 
-/// `{x, connected, bars: [[name, series, from, to, lower, upper]…]}`
+/// `{x, connected, series: [name…], bars: [[name, series, from, to, lower, upper]…]}`
 fn bars(chart: &Bars) -> Value {
     let bar = |bar: &Bar| {
         let (lower, upper) = (bar.interval.map(|i| i.0), bar.interval.map(|i| i.1));
         json!([bar.name, bar.series, bar.from, bar.to, lower, upper])
     };
     let all: Vec<Value> = chart.bars.iter().map(bar).collect();
-    json!({ "x": chart.value_label, "connected": chart.connected, "bars": all })
+    json!({ "x": chart.value_label, "connected": chart.connected, "series": chart.series, "bars": all })
 }
 
 /// `{rows: [label, names], columns: [label, names], legend, signed, values: row after row}`

@@ -238,7 +238,12 @@ fn charts_keep_every_number() {
     assert_eq!(matrix["matrix"], want);
     let bar = |from, to, interval| Bar { name: "0 attn".into(), series: "attn".into(), from, to, interval };
     let bars = vec![bar(0.0, third, Some((0.1, 0.5))), bar(third, -0.1, None)];
-    let bars = figures::encode(&part(Chart::Bars(Bars { connected: true, bars, ..Bars::default() })));
+    let bars = figures::encode(&part(Chart::Bars(Bars {
+        connected: true,
+        series: vec!["attn".into()],
+        bars,
+        ..Bars::default()
+    })));
     let want = json!([["0 attn", "attn", 0.0, third, 0.1, 0.5], ["0 attn", "attn", third, -0.1, null, null]]);
-    assert_eq!(bars["bars"], json!({ "x": "", "connected": true, "bars": want }));
+    assert_eq!(bars["bars"], json!({ "x": "", "connected": true, "series": ["attn"], "bars": want }));
 }

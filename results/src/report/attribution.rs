@@ -8,8 +8,11 @@ use super::{
 use crate::{
     figure::{Bar, Bars, Chart, Colours, Labels},
     run::{MetricRow, Parts, RowKind},
+    show::show,
 };
 
+/// What bars are of: the place is the colour.
+const SERIES: [&str; 4] = ["embeddings and biases", "attention", "MLP", "the model"];
 /// Bars of the figure of the largest parts.
 const LARGEST: usize = 25;
 /// What none of the figures shows.
@@ -32,6 +35,18 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
 /// Whether it is of one prompt, whose parts have no intervals.
 fn is_prompt(run: &Run) -> bool {
     run.manifest.config.get("prompt").is_some_and(|prompt| !prompt.is_null())
+}
+
+/// Of a prompt, what was asked: `" Paris" less " Rome", behind "…is"`.
+fn asked(run: &Run) -> String {
+    let text = |key: &str| {
+        let request = run.manifest.request.as_ref()?.get(key)?.as_str()?;
+        Some(format!("{:?}", show(request.as_bytes())))
+    };
+    let Some(prompt) = text("prompt").filter(|_| is_prompt(run)) else { return String::new() };
+    let answer = text("answer").unwrap_or_else(|| "What the model says".into());
+    let foil = text("foil").map_or_else(String::new, |foil| format!(" less {foil}"));
+    format!("{answer}{foil}, behind {prompt}. ")
 }
 
 /// The model's own number, and what it is.
@@ -67,9 +82,9 @@ fn in_order(run: &Run) -> Vec<&MetricRow> {
 
 fn series(name: &str) -> &'static str {
     match name {
-        "attn" | "head" | "attn_bias" | "attn_norm_bias" => "attention",
-        "mlp" | "neuron" | "mlp_bias" | "mlp_norm_bias" => "MLP",
-        _ => "embeddings and biases",
+        "attn" | "head" | "attn_bias" | "attn_norm_bias" => SERIES[1],
+        "mlp" | "neuron" | "mlp_bias" | "mlp_norm_bias" => SERIES[2],
+        _ => SERIES[0],
     }
 }
 
@@ -120,7 +135,7 @@ fn layers(run: &Run) -> Figure {
         }
         bars.extend(whole.map(|(row, _)| Bar {
             name: "the model".into(),
-            series: "the model".into(),
+            series: SERIES[3].into(),
             to: row.estimate,
             ..Bar::default()
         }));
@@ -157,11 +172,12 @@ fn largest(run: &Run) -> Figure {
 
 fn drawn(run: &Run, heading: Heading, rows: Vec<MetricRow>, bars: Vec<Bar>, connected: bool) -> Figure {
     let heading = heading.but_not(NOT);
-    let caption = words::caption(run, &rows, &heading.more);
+    let caption = words::caption(run, &rows, &format!("{}{}", asked(run), heading.more));
     let chart = Bars {
         title: heading.title.clone(),
         caption: caption.clone(),
         value_label: "logits".into(),
+        series: SERIES.map(str::to_owned).to_vec(),
         bars,
         connected,
     };

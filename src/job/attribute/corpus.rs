@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Attribute, Attributed, Quantity, TargetToken, file, rows, token, told, write};
+use super::{Attribute, Attributed, Quantity, TargetToken, file, over_again, rows, token, told, write};
 use crate::{
     attribution::{Attribution, AttributionError, Mean, Means, Targets, attribute, components, likeliest},
     job::{AllWindows, Cluster, JobError, Session, Source, Watch, claimed, counts},
@@ -92,7 +92,8 @@ impl Attribute {
             let found = pass.attribute(&batch, &rows).map_err(|error| told(error, |row| rows.name(row)))?;
             let clusters = if self.cluster == Cluster::Window { &rows.windows } else { &rows.docs };
             Ok::<_, JobError>(means.add(&found, clusters)?)
-        })?;
+        })
+        .map_err(over_again)?;
         drop(stage);
         let all = means.finish();
         if all.is_empty() {

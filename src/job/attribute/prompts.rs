@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tch::Tensor;
 
-use super::{Attribute, Attributed, Prompt, Quantity, file, rows, told, write};
+use super::{Attribute, Attributed, Prompt, Quantity, file, over_again, rows, told, write};
 use crate::{
     attribution::{Mean, Means, attribute, components},
     job::{JobError, Session, Setting, Watch, claimed, kind_name, lines::Lines},
@@ -40,7 +40,7 @@ impl Attribute {
         let lines = Lines::<Line>::read(path)?;
         let quantity = self.quantity_of(&lines)?;
         let tokenizer = session.tokenizer(watch)?;
-        let prompts = self.read_all(&lines, session, &tokenizer)?;
+        let prompts = read_all(&lines, session, &tokenizer)?;
         session.announce(watch);
         let claim = self.claim_of_prompts(&lines.sha256, session, &tokenizer, watch)?;
         let means = self.means_over(&prompts, quantity, (session, &tokenizer), watch)?;
@@ -70,21 +70,6 @@ impl Attribute {
         }
     }
 
-    fn read_all(
-        &self,
-        lines: &Lines<Line>,
-        session: &Session,
-        tokenizer: &Tokenizer,
-    ) -> Result<Vec<(String, Prompt)>, JobError> {
-        let read = |(place, line): &(String, Line)| {
-            let Line { prompt, answer, foil, position } = line;
-            let wanted = (answer.as_ref(), foil.as_ref(), *position);
-            let prompt = Prompt::read(prompt, wanted, session, tokenizer).map_err(|e| e.at(place))?;
-            Ok((place.clone(), prompt))
-        };
-        lines.all.iter().map(read).collect()
-    }
-
     fn means_over(
         &self,
         prompts: &[(String, Prompt)],
@@ -102,7 +87,7 @@ impl Attribute {
             let (_, targets) = prompt.targets(model, vocab, quantity)?;
             let found = attribute(model, &ids, &[prompt.position as i64], &targets[0], false);
             means.add(&found.map_err(|error| told(error, |_| place.clone()))?, &[number as u64])?;
-            stage.done(1)?;
+            stage.done(1).map_err(|stopped| over_again(stopped.into()))?;
         }
         Ok(means.finish())
     }
@@ -126,4 +111,19 @@ impl Attribute {
         }
         Ok(Some(claim))
     }
+}
+
+/// The prompts in tokens, each with the line it stands in.
+fn read_all(
+    lines: &Lines<Line>,
+    session: &Session,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<(String, Prompt)>, JobError> {
+    let read = |(place, line): &(String, Line)| {
+        let Line { prompt, answer, foil, position } = line;
+        let wanted = (answer.as_ref(), foil.as_ref(), *position);
+        let prompt = Prompt::read(prompt, wanted, session, tokenizer).map_err(|e| e.at(place))?;
+        Ok((place.clone(), prompt))
+    };
+    lines.all.iter().map(read).collect()
 }

@@ -1,7 +1,8 @@
 // Bars from left to right: parts that add up, or numbers with their intervals, a card for the one that is pointed at.
 
 /**
- * `spec`: { title, x: label, series: [{name}], bars: [{name, series, from, to, lo, hi}], connected, hidden, onToggle }.
+ * `spec`: { title, x: label, series: [{name, place}], bars: [{name, series, from, to, lo, hi}], connected, hidden, onToggle };
+ * the place of a series is its colour.
  */
 function barChart(spec, width) {
     const ink = theme();
@@ -26,11 +27,11 @@ function barChart(spec, width) {
         chart.append(label(number(tick), x.at(tick), bottom + 16, { 'text-anchor': 'middle', fill: ink.muted }));
     }
     chart.append(label(cut(spec.x, width - 20), (left + right) / 2, bottom + 36, { 'text-anchor': 'middle' }));
-    const places = spec.series.map((one) => one.name);
+    const colours = new Map(spec.series.map((one) => [one.name, styleOf(one.place).colour]));
     bars.forEach((bar, i) => {
         const y = top + (i + 0.5) * pitch + 2;
         const [from, to] = [x.at(bar.from), x.at(bar.to)];
-        const fill = styleOf(places.indexOf(bar.series)).colour;
+        const fill = colours.get(bar.series);
         chart.append(label(cut(bar.name, 200), left - 8, y + 4, { 'text-anchor': 'end' }));
         chart.append(
             svg('rect', {
@@ -54,7 +55,8 @@ function barChart(spec, width) {
         chart.append(svg('line', { x1: lo, x2: hi, y1: y, y2: y, stroke }));
         for (const end of [lo, hi]) chart.append(svg('line', { x1: end, x2: end, y1: y - 3, y2: y + 3, stroke }));
     });
-    chart.append(legendNode(spec.series, legend, spec));
+    const styled = spec.series.map(({ name }) => ({ name, style: { colour: colours.get(name), dash: 'none' } }));
+    chart.append(legendNode(styled, legend, spec));
     pointedBar(chart, bars, { top, pitch, left, right }, ink);
     return chart;
 }

@@ -81,11 +81,12 @@ function laidMatrix(laid) {
 
 /** Bars, each with its number and, in a waterfall, the sum so far. */
 function laidBars(laid) {
-    const { x, connected, bars } = laid.bars;
-    const drawn = bars.map(([name, series, from, to, lo, hi]) => ({ name, series, from, to, lo, hi }));
-    const names = [...new Set(drawn.map((bar) => bar.series))];
+    const { x, connected, series, bars } = laid.bars;
+    const drawn = bars.map(([name, of, from, to, lo, hi]) => ({ name, series: of, from, to, lo, hi }));
+    const shown = (name) => drawn.some((bar) => bar.series === name);
+    const used = series.map((name, place) => ({ name, place })).filter(({ name }) => shown(name));
     return {
-        bars: { title: laid.title, x, connected, series: names.map((name) => ({ name })), bars: drawn },
+        bars: { title: laid.title, x, connected, series: used, bars: drawn },
         table: {
             head: ['', x, 'so far', 'lower', 'upper'],
             rows: drawn.map(({ name, from, to, lo, hi }) => [name, to - from, connected ? to : null, lo, hi]),
