@@ -357,7 +357,7 @@ mod tests {
              estimate:Float64 lower:Float64? upper:Float64? n:Int64 n_clusters:Int64 n_eff:Float64 reason:Utf8? \
              of:Utf8? rung:Utf8? less:Utf8? direction:Utf8? direction_number:Int32? strength:Float64? correction:Utf8? schedule:Utf8? \
              skipped_block:Int32? step:Int32? position:Int32? token:Utf8? trained_on:Utf8? tested_on:Utf8? prompt:Int32? \
-             variant:Utf8? share:Float64? component:Utf8? head:Int32? neuron:Int32?"
+             variant:Utf8? share:Float64? head:Int32? component:Utf8? neuron:Int32?"
         );
         let batch = builder.with_batch_size(8192).build().unwrap().next().unwrap().unwrap();
         assert_eq!(batch.column(8).as_primitive::<Float64Type>().value(3), 0.25);
@@ -398,7 +398,7 @@ mod tests {
         assert_eq!(read_metrics(dir.path()).unwrap()[0].subject, Subject::from(pushed));
         // Of before there were components.
         let names: Vec<&str> = Columns::ALL.iter().map(|(name, _)| *name).collect();
-        let width = WITHOUT_PARTS + names.iter().position(|name| *name == "component").unwrap();
+        let width = WITHOUT_PARTS + names.iter().position(|name| *name == "head").unwrap();
         let fields = Schema::new(schema().fields()[..width].to_vec());
         let batch = RecordBatch::try_new(Arc::new(fields), columns(&some)[..width].to_vec()).unwrap();
         write_table(&dir.path().join(METRICS), &batch).unwrap();

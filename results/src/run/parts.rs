@@ -97,8 +97,8 @@ columns! {
     prompt: i32,
     variant: String,
     share: f64,
-    component: String,
     head: i32,
+    component: String,
     neuron: i32,
 }
 
