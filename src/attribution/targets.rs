@@ -36,18 +36,16 @@ impl Targets {
         Ok(Self { weight: unembed.weight().f_index_select(0, &index)?, bias: bias.transpose()? })
     }
 
-    /// The mean logit of the first `vocab` tokens, the same in each of `rows` rows.
+    /// The mean logit of the first `vocab` tokens, one row.
     ///
     /// # Errors
     /// When there are not so many tokens.
-    pub fn mean(unembed: &Unembed, vocab: usize, rows: usize) -> Result<Self, AttributionError> {
+    pub fn mean(unembed: &Unembed, vocab: usize) -> Result<Self, AttributionError> {
         let all = unembed.weight().f_narrow(0, 0, vocab as i64)?;
         let mean = all.f_mean_dim(0, true, Kind::Double)?.f_to_kind(all.kind())?;
-        let bias = unembed.bias().map(|bias| {
-            let mean = bias.f_narrow(0, 0, vocab as i64)?.f_mean_dim(0, true, Kind::Double)?;
-            mean.f_expand([rows as i64], false)
-        });
-        Ok(Self { weight: mean.f_expand([rows as i64, -1], false)?, bias: bias.transpose()? })
+        let bias =
+            unembed.bias().map(|bias| bias.f_narrow(0, 0, vocab as i64)?.f_mean_dim(0, true, Kind::Double));
+        Ok(Self { weight: mean, bias: bias.transpose()? })
     }
 
     /// These less those of `other`, row by row.
@@ -72,6 +70,15 @@ impl Targets {
         let biases: Option<Vec<&Tensor>> = parts.iter().map(|part| part.bias.as_ref()).collect();
         let bias = biases.map(|biases| Tensor::f_cat(&biases, 0)).transpose()?;
         Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias })
+    }
+
+    /// The one that this is, in each of `rows` rows.
+    ///
+    /// # Errors
+    /// When there are several.
+    pub fn repeated(&self, rows: usize) -> Result<Self, AttributionError> {
+        let bias = self.bias.as_ref().map(|bias| bias.f_expand([rows as i64], false)).transpose()?;
+        Ok(Self { weight: self.weight.f_expand([rows as i64, -1], false)?, bias })
     }
 
     /// How many there are.

@@ -230,7 +230,7 @@ fn against_the_mean_and_layer_by_layer() {
         let model = load(family, Kind::Double);
         let (unembed, vocab) = (model.unembed(), 40);
         let target = Targets::tokens(unembed, &[7]).unwrap();
-        let mean = Targets::mean(unembed, vocab, 1).unwrap();
+        let mean = Targets::mean(unembed, vocab).unwrap();
         let found = attribute(&model, &ids(), &[3], &target.less(&mean).unwrap(), false).unwrap();
         let logits = model.forward(&ids(), &mut ()).unwrap().unwrap().i((0, 3));
         let of = |logits: &Tensor| {
@@ -288,7 +288,7 @@ fn words_are_what_is_brought_to_them() {
         let model = load(family, Kind::Double);
         let vocab = model.spec().vocab;
         let tokens: Vec<i64> = (0..vocab as i64).collect();
-        let mean = Targets::mean(model.unembed(), vocab, vocab).unwrap();
+        let mean = Targets::mean(model.unembed(), vocab).unwrap().repeated(vocab).unwrap();
         let targets = Targets::tokens(model.unembed(), &tokens).unwrap().less(&mean).unwrap();
         for neurons in [false, true] {
             let found = attribute(&model, &ids(), &vec![5; vocab], &targets, neurons).unwrap();

@@ -38,6 +38,8 @@ struct Pass<'a> {
     wanted: Wanted,
     quantity: Quantity,
     foil: Option<i64>,
+    /// The mean of all logits, where that is taken off.
+    mean: Option<Targets>,
 }
 
 impl Attribute {
@@ -65,7 +67,8 @@ impl Attribute {
             (None, TargetToken::Top1) => Wanted::Likeliest,
         };
         let model = session.load(watch)?;
-        let pass = Pass { model, vocab: source.vocab(), wanted, quantity, foil };
+        let mean = (quantity == Quantity::LessMean).then(|| Targets::mean(model.unembed(), source.vocab()));
+        let pass = Pass { model, vocab: source.vocab(), wanted, quantity, foil, mean: mean.transpose()? };
         let means = self.means(&pass, session, &text, watch)?;
         let all = rows::of_means(&means, quantity, n_layers);
         if let Some(claim) = claim {
@@ -131,12 +134,11 @@ impl Pass<'_> {
             _ => likeliest(self.model, &ids, &rows.places, self.vocab)?,
         };
         let mut targets = Targets::tokens(unembed, &tokens)?;
-        match (self.quantity, self.foil) {
-            (Quantity::Difference, Some(foil)) => {
-                targets = targets.less(&Targets::tokens(unembed, &vec![foil; n])?)?;
-            }
-            (Quantity::LessMean, _) => targets = targets.less(&Targets::mean(unembed, self.vocab, n)?)?,
-            _ => {}
+        if let (Quantity::Difference, Some(foil)) = (self.quantity, self.foil) {
+            targets = targets.less(&Targets::tokens(unembed, &[foil])?.repeated(n)?)?;
+        }
+        if let Some(mean) = &self.mean {
+            targets = targets.less(&mean.repeated(n)?)?;
         }
         attribute(self.model, &ids, &rows.places, &targets, false)
     }

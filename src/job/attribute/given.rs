@@ -64,7 +64,7 @@ impl Prompt {
                 vec![one(answer)?.less(&one(foil)?)?, one(answer)?, one(foil)?]
             }
             (Quantity::LessMean, _) => {
-                vec![one(answer)?.less(&Targets::mean(unembed, vocab, 1)?)?, one(answer)?]
+                vec![one(answer)?.less(&Targets::mean(unembed, vocab)?)?, one(answer)?]
             }
             _ => vec![one(answer)?],
         };
