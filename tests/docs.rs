@@ -9,6 +9,7 @@ use std::{
 /// Pages in the order in which a reader makes what later ones use.
 const PAGES: [&str; 17] = [
     "lenses",
+    "attribution",
     "probes",
     "causal",
     "jacobian",

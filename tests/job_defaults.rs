@@ -1,7 +1,7 @@
 //! A job's defaults are said twice, in its `Default` and to clap; this holds them equal.
 
 use clap::{Args, Command};
-use layerscope::job::{Job, export::Export, import::Import, intervene, lens, probe};
+use layerscope::job::{Job, attribute::Attribute, export::Export, import::Import, intervene, lens, probe};
 use serde_json::Value;
 
 /// The job of a command line with these options, as its manifest would record it.
@@ -87,6 +87,14 @@ fn defaults_are_those_of_the_command_line() {
     same::<intervene::Generate>(
         &["--model", "m", "--text", "a", "--text", "b"],
         &json!({ "model": "m", "text": ["a", "b"] }),
+    );
+    same::<Attribute>(
+        &["--model", "m", "--prompt", "a", "--answer", "b", "--position", "-2", "--neurons", "4"],
+        &json!({ "model": "m", "prompt": "a", "answer": "b", "position": -2, "neurons": 4 }),
+    );
+    same::<Attribute>(
+        &["--model", "m", "--data", "a", "--target", "top-1", "--accumulated", "lens"],
+        &json!({ "model": "m", "data": ["a"], "target": "top-1", "accumulated": "lens" }),
     );
     same::<intervene::Think>(&["--model", "m", "--text", "a"], &json!({ "model": "m", "text": ["a"] }));
     same::<intervene::ThinkSpace>(

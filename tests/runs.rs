@@ -44,7 +44,7 @@ const EDIT: (&str, &str) = (
     "directions.safetensors",
 );
 /// Name, command (all but `--out`), and the commands that read the run, each with files that it cannot do without.
-const KINDS: [(&str, &str, &[(&str, &str)]); 29] = [
+const KINDS: [(&str, &str, &[(&str, &str)]); 31] = [
     ("export", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2", &[AGAIN]),
     ("export-npy", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2 --format npy", &[AGAIN]),
     ("fit-tuned", "lens fit $MODEL_TEXTS --tokens 600 --kind tuned", &[THROUGH]),
@@ -94,6 +94,8 @@ const KINDS: [(&str, &str, &[(&str, &str)]); 29] = [
         &[REPORT, PUSH, EDIT],
     ),
     ("trace", "trace --model $MODEL --clean $PROMPT --corrupted $OTHER --answer w6 --foil w7", &[REPORT]),
+    ("attribute", "attribute --model $MODEL --prompt $PROMPT --answer w6 --foil w7 --neurons 3", &[REPORT]),
+    ("attribute-text", "attribute $MODEL_TEXTS --tokens 200", &[REPORT]),
     ("patch", "patch --model $MODEL --source $PROMPT --target $PROMPT --placeholder w3", &[REPORT]),
     ("generate", "generate --model $MODEL --text $PROMPT --max-new-tokens 4", &[REPORT]),
     ("think", "think --model $MODEL --text $PROMPT --steps 2 --max-new-tokens 2", &[REPORT]),

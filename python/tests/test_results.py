@@ -36,6 +36,13 @@ def test_a_view(model: ls.Model, tuned: ls.Lens) -> None:
     assert again.answer == view.answer
 
 
+def test_an_attribution(model: ls.Model) -> None:
+    found = model.attribute("Alice was beginning to get very")
+    parts = [part["attribution"] for part in found["components"]]
+    assert abs(sum(parts) - found["logits"][0]) < 1e-4 * max(1, abs(found["logits"][0]))
+    assert {part["component"] for part in found["components"]} >= {"embed", "pos_embed", "head", "mlp", "norm_bias"}
+
+
 def test_an_evaluation(evaluation: ls.Evaluation) -> None:
     rows = evaluation.rows()
     kl = {(row["subject"], row["layer"]): row["estimate"] for row in rows if row["metric"] == "kl"}

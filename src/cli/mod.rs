@@ -1,6 +1,7 @@
 //! Commands: each a file with its arguments and a `run`.
 
 mod args;
+mod attribute;
 mod completions;
 mod config;
 mod convert;
@@ -59,6 +60,7 @@ enum Command {
     Import(Box<import::ImportArgs>),
     Convert(Box<convert::ConvertArgs>),
     Generate(Box<generate::GenerateArgs>),
+    Attribute(Box<attribute::AttributeArgs>),
     Lens(lens::LensCommand),
     Future(Box<future::FutureArgs>),
     Patch(Box<patch::PatchArgs>),
@@ -105,6 +107,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Import(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Generate(command) => command.run(),
+        Command::Attribute(command) => command.run(),
         Command::Lens(command) => command.run(),
         Command::Future(command) => command.run(),
         Command::Patch(command) => command.run(),

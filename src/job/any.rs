@@ -115,6 +115,7 @@ jobs! {
     LensConcepts: lens::Concepts,
     LensVectors: lens::LensVectors,
     LensAudit: lens::Audit,
+    Attribute: super::attribute::Attribute,
     Future: intervene::Future,
     Patch: intervene::Patch,
     Schedule: intervene::Schedule,

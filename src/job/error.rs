@@ -4,6 +4,7 @@ use std::{error::Error, fmt, io};
 
 use super::Setting;
 use crate::{
+    attribution::AttributionError,
     hook::HookError,
     intervene::{
         edits::EditError, future::FutureError, generate::GenerateError, patch::PatchError,
@@ -193,6 +194,7 @@ macro_rules! from_parts {
 
 from_parts!(
     ArtifactError,
+    AttributionError,
     CausalError,
     DeviceError,
     EditError,

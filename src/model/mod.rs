@@ -27,6 +27,7 @@ mod schedule;
 mod spec;
 pub mod verify;
 mod weights;
+mod writer;
 
 use std::path::Path;
 
@@ -47,6 +48,7 @@ pub use schedule::{Combine, Schedule, Step};
 pub use spec::{NormPlacement, Positions, ResidualKind, Spec};
 use tch::{Device, Kind, Tensor};
 pub use weights::{StoredAs, Weights};
+pub use writer::{Branch, Writer};
 
 use self::decoder::Decoder;
 use crate::hook::{BlockHook, HookPoint, Tap};

@@ -10,6 +10,7 @@ fn every_command_explains_itself() {
         "view",
         "export",
         "generate",
+        "attribute",
         "future",
         "patch",
         "trace",

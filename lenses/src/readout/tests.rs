@@ -445,7 +445,8 @@ fn a_capped_kl_is_summed_over_tiles() {
     let (kl, gradient) = teacher.kl_gradient(&readout, &n_q).unwrap();
     assert_eq!(kl, teacher.kl(&readout, &n_q, &lse_q).unwrap());
     let z_q = dense(&readout, &n_q);
-    let (log_p, log_q) = (dense(&readout, &n).log_softmax(-1, Kind::Double), z_q.log_softmax(-1, Kind::Double));
+    let (log_p, log_q) =
+        (dense(&readout, &n).log_softmax(-1, Kind::Double), z_q.log_softmax(-1, Kind::Double));
     let want = (log_p.exp() * (&log_p - &log_q)).sum_dim_intlist(-1, false, Kind::Double);
     assert!(largest(&kl, &host(&want)) < 2e-5);
     // d KL / d n_q = Σ (q − p) · slope(z_q) · W.

@@ -300,6 +300,10 @@ class Model:
         """Activation patching and causal tracing: effects by hook, layer and position."""
         return self.run("trace", clean=clean, **settings)
 
+    def attribute(self, prompt: str | None = None, *, data: Paths | None = None, **settings: Any) -> Any:
+        """What every head, MLP and bias brought to a logit: `["components"]` of a prompt, `["rows"]` of a text."""
+        return self.run("attribute", prompt=prompt, data=listed(data), **settings)
+
     def think(self, text: str | Sequence[str] = (), **settings: Any) -> Any:
         """Hidden states fed back as input embeddings (Coconut)."""
         return self.run("think", text=listed(text), **settings)

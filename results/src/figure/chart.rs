@@ -1,4 +1,4 @@
-use super::{Curves, Heatmap, Scatter, Scene};
+use super::{Bars, Curves, Heatmap, Scatter, Scene};
 
 /// A chart before it is laid out, for those who draw it themselves.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +9,8 @@ pub enum Chart {
     Scatter(Scatter),
     /// A matrix.
     Heatmap(Heatmap),
+    /// Bars.
+    Bars(Bars),
 }
 
 impl Chart {
@@ -18,6 +20,7 @@ impl Chart {
             Self::Curves(chart) => chart.scene(),
             Self::Scatter(chart) => chart.scene(),
             Self::Heatmap(chart) => chart.scene(),
+            Self::Bars(chart) => chart.scene(),
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod axis;
 mod bar;
+mod bars;
 mod chart;
 mod curves;
 mod draw;
@@ -31,6 +32,7 @@ mod tests;
 mod trajectory;
 
 pub use axis::{Axis, layer_ticks};
+pub use bars::{Bar, Bars};
 pub use chart::Chart;
 pub use curves::{Curve, Curves, Level, Panel, Point};
 pub use draw::{FigureError, png, svg};

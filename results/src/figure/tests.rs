@@ -1,8 +1,8 @@
 //! Layouts: no label meets another, none leaves the paper, at any depth.
 
 use super::{
-    CellText, Cloud, Colours, Curve, Curves, Heatmap, Labels, Level, Mark, Panel, Point, Scatter, Scene,
-    Trajectory, TrajectoryCell, palette, width,
+    Bar, Bars, CellText, Cloud, Colours, Curve, Curves, Heatmap, Labels, Level, Mark, Panel, Point, Scatter,
+    Scene, Trajectory, TrajectoryCell, palette, width,
 };
 
 /// Every pair of texts that overlap, and every text that is not on the paper.
@@ -75,6 +75,54 @@ fn labels_keep_apart_at_every_depth() {
             assert!(found.is_empty(), "{layers} layers: {found:#?}");
         }
     }
+}
+
+/// Bars of as many layers, with names, numbers, intervals and a legend.
+#[test]
+fn bars_keep_apart_at_every_depth() {
+    for (layers, size) in [(1, 1e-4), (12, 3.0), (80, 4000.0)] {
+        let bar = |i: i32| Bar {
+            name: format!(
+                "{i} {}",
+                if i % 7 == 0 { "a name of many words that is cut".repeat(3) } else { "attn".into() }
+            ),
+            series: ["attention", "MLP", "embeddings and biases"][i as usize % 3].into(),
+            from: 0.0,
+            to: size * f64::from(i - layers / 2),
+            interval: (i % 2 == 0).then_some((size * f64::from(i - layers), size * f64::from(i + layers))),
+        };
+        let chart = Bars {
+            title: "Where a logit comes from".into(),
+            caption: "n = 1".into(),
+            value_label: "logits".into(),
+            series: ["embeddings and biases", "attention", "MLP", "none of these"]
+                .map(str::to_owned)
+                .to_vec(),
+            bars: (0..2 * layers).map(bar).collect(),
+            connected: false,
+        };
+        let scene = chart.scene();
+        let found = faults(&scene);
+        assert!(found.is_empty(), "{layers} layers: {found:#?}");
+        assert!(!scene.texts().any(|t| t.text == "none of these"));
+    }
+}
+
+/// 1 and -0.25 of a waterfall: the second begins where the first ends, and a line joins them.
+#[test]
+fn a_waterfall_goes_on_where_it_was() {
+    let bar = |from: f64, to: f64| Bar { name: "a".into(), series: "s".into(), from, to, interval: None };
+    let bars = vec![bar(0.0, 1.0), bar(1.0, 0.75)];
+    let scene = Bars { bars, connected: true, ..Bars::default() }.scene();
+    let boxes: Vec<_> = scene
+        .marks
+        .iter()
+        .filter_map(|m| if let Mark::Box { bounds, .. } = m { Some(*bounds) } else { None })
+        .collect();
+    assert!((boxes[0].right - boxes[1].right).abs() < 1e-9 && boxes[1].left > boxes[0].left, "{boxes:?}");
+    let quarter = (boxes[1].right - boxes[1].left) / (boxes[0].right - boxes[0].left);
+    assert!((quarter - 0.25).abs() < 1e-9, "{quarter}");
+    assert!(scene.texts().any(|t| t.text == "−0.250"));
 }
 
 #[test]

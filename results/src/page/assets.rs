@@ -9,7 +9,7 @@ const TEMPLATE: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/page.css");
 
 /// The scripts in the order they build on each other; together they are one module.
-const SCRIPTS: [&str; 24] = [
+const SCRIPTS: [&str; 25] = [
     include_str!("assets/data.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/state.js"),
@@ -20,6 +20,7 @@ const SCRIPTS: [&str; 24] = [
     include_str!("assets/crosshair.js"),
     include_str!("assets/scatter.js"),
     include_str!("assets/matrix.js"),
+    include_str!("assets/bars.js"),
     include_str!("assets/figure.js"),
     include_str!("assets/about.js"),
     include_str!("assets/lens_figures.js"),

@@ -3,15 +3,16 @@
 use serde_json::{Value, json};
 
 use super::FigurePart;
-use crate::figure::{Chart, Cloud, Colours, Curves, Heatmap, Labels, Panel, Scatter};
+use crate::figure::{Bar, Bars, Chart, Cloud, Colours, Curves, Heatmap, Labels, Panel, Scatter};
 
-/// `{id, title, shows, not, lines | scatter | matrix}`.
+/// `{id, title, shows, not, lines | scatter | matrix | bars}`.
 pub(super) fn encode(part: &FigurePart) -> Value {
     let FigurePart { name, title, shows, not, chart } = part;
     let (kind, of) = match chart {
         Chart::Curves(chart) => ("lines", lines(chart)),
         Chart::Scatter(chart) => ("scatter", scatter(chart)),
         Chart::Heatmap(chart) => ("matrix", matrix(chart)),
+        Chart::Bars(chart) => ("bars", bars(chart)),
     };
     json!({ "id": name, "title": title, "shows": shows, "not": not, kind: of })
 }
@@ -38,6 +39,16 @@ fn scatter(chart: &Scatter) -> Value {
     let panel = |cloud: &Cloud| json!({ "title": cloud.title, "series": cloud.series });
     let panels: Vec<Value> = chart.panels.iter().map(panel).collect();
     json!({ "x": chart.x_label, "y": chart.y_label, "panels": panels })
+}
+
+/// `{x, connected, series: [name…], bars: [[name, series, from, to, lower, upper]…]}`
+fn bars(chart: &Bars) -> Value {
+    let bar = |bar: &Bar| {
+        let (lower, upper) = (bar.interval.map(|i| i.0), bar.interval.map(|i| i.1));
+        json!([bar.name, bar.series, bar.from, bar.to, lower, upper])
+    };
+    let all: Vec<Value> = chart.bars.iter().map(bar).collect();
+    json!({ "x": chart.value_label, "connected": chart.connected, "series": chart.series, "bars": all })
 }
 
 /// `{rows: [label, names], columns: [label, names], legend, signed, values: row after row}`

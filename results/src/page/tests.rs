@@ -192,7 +192,9 @@ fn a_planted_address_is_seen() {
 
 #[test]
 fn charts_keep_every_number() {
-    use crate::figure::{Cloud, Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point, Scatter};
+    use crate::figure::{
+        Bar, Bars, Cloud, Colours, Curve, Curves, Heatmap, Labels, Level, Panel, Point, Scatter,
+    };
     let third = 1.0 / 3.0;
     let point = |x, y| Point { x, y, interval: (x > 0).then_some((y, 2.0 * y)) };
     let curve = Curve { name: "a".into(), points: vec![point(0, third), point(2, 0.1)], fitted: false };
@@ -234,4 +236,14 @@ fn charts_keep_every_number() {
         "values": [third, null],
     });
     assert_eq!(matrix["matrix"], want);
+    let bar = |from, to, interval| Bar { name: "0 attn".into(), series: "attn".into(), from, to, interval };
+    let bars = vec![bar(0.0, third, Some((0.1, 0.5))), bar(third, -0.1, None)];
+    let bars = figures::encode(&part(Chart::Bars(Bars {
+        connected: true,
+        series: vec!["attn".into()],
+        bars,
+        ..Bars::default()
+    })));
+    let want = json!([["0 attn", "attn", 0.0, third, 0.1, 0.5], ["0 attn", "attn", third, -0.1, null, null]]);
+    assert_eq!(bars["bars"], json!({ "x": "", "connected": true, "series": ["attn"], "bars": want }));
 }

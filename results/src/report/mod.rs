@@ -9,6 +9,7 @@
 //! there are ([`Report::of`]); each keeps the rows it shows, which are written beside it as CSV, every number as in
 //! `metrics.parquet`. [`Report::write`] leaves a whole folder or none.
 
+mod attribution;
 mod basis;
 mod causal;
 mod caveat;
@@ -77,6 +78,7 @@ impl Report {
                 transfer::figures,
                 probe::figures,
                 law::figures,
+                attribution::figures,
                 causal::figures,
                 generated::figures,
                 think::figures,

@@ -117,6 +117,13 @@ pub(crate) fn counted(manifest: &Manifest) -> (&'static str, &'static str) {
         "generate" => ("text", "prompt"),
         "patch" => ("position", "text"),
         "trace" => ("sample", "pair"),
+        "attribute"
+            if ["prompt", "prompts"]
+                .iter()
+                .any(|key| manifest.config.get(*key).is_some_and(|v| !v.is_null())) =>
+        {
+            ("position", "prompt")
+        }
         "think" => ("token", "prompt"),
         "probe law" => ("token", "document"),
         kind if kind.starts_with("probe") => ("test item", "group"),

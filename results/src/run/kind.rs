@@ -91,6 +91,12 @@ kinds! {
     Space = "space",
     /// Random subspaces of as many dimensions.
     SpaceRandom = "space-random",
+    /// A component of the network that writes to the stream; together they are the logit.
+    Attribution = "attribution",
+    /// Several components together: a block's attention, what was written before a layer.
+    AttributionSum = "attribution-sum",
+    /// A part of a component: a neuron of an MLP.
+    AttributionPart = "attribution-part",
     /// A generated text.
     Generate = "generate",
     /// The comparison with a reference.

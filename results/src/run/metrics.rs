@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
 };
-use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int32Type, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -156,9 +156,8 @@ pub fn read_metrics(dir: &Path) -> Result<Vec<MetricRow>, RunError> {
 fn rows_of(file: Vec<u8>) -> Result<Vec<MetricRow>, String> {
     let broken = |e: ParquetError| e.to_string();
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(broken)?;
-    // Earlier files end with n_clusters, or with reason.
-    let (found, all) = (builder.schema().fields().clone(), schema());
-    if ![EARLIER, WITHOUT_PARTS, all.fields().len()].iter().any(|width| found[..] == all.fields()[..*width]) {
+    let found = builder.schema().fields().clone();
+    if !is_ours(&found) {
         let names: Vec<_> = builder.schema().fields().iter().map(ToString::to_string).collect();
         return Err(format!("its columns are {}", names.join(", ")));
     }
@@ -170,6 +169,19 @@ fn rows_of(file: Vec<u8>) -> Result<Vec<MetricRow>, String> {
         rows.extend(all.map(|(row, whose)| row_of(&batch, row, whose)));
     }
     Ok(rows)
+}
+
+/// Whether columns are those of a metrics file. Earlier files end with `n_clusters`, with `reason`, or have fewer parts
+/// of subjects than there are now.
+fn is_ours(found: &Fields) -> bool {
+    let all = schema();
+    let (fixed, parts) = all.fields().split_at(WITHOUT_PARTS);
+    if found.len() <= EARLIER {
+        return found[..] == fixed[..EARLIER];
+    }
+    found.len() >= WITHOUT_PARTS
+        && found[..WITHOUT_PARTS] == *fixed
+        && found[WITHOUT_PARTS..].iter().all(|column| parts.contains(column))
 }
 
 /// Whose numbers the rows are; the parts of a subject make its text.
@@ -345,7 +357,7 @@ mod tests {
              estimate:Float64 lower:Float64? upper:Float64? n:Int64 n_clusters:Int64 n_eff:Float64 reason:Utf8? \
              of:Utf8? rung:Utf8? less:Utf8? direction:Utf8? direction_number:Int32? strength:Float64? correction:Utf8? schedule:Utf8? \
              skipped_block:Int32? step:Int32? position:Int32? token:Utf8? trained_on:Utf8? tested_on:Utf8? prompt:Int32? \
-             variant:Utf8? share:Float64?"
+             variant:Utf8? share:Float64? head:Int32? component:Utf8? neuron:Int32?"
         );
         let batch = builder.with_batch_size(8192).build().unwrap().next().unwrap().unwrap();
         assert_eq!(batch.column(8).as_primitive::<Float64Type>().value(3), 0.25);
@@ -384,6 +396,13 @@ mod tests {
         write_table(&dir.path().join(METRICS), &batch).unwrap();
         let pushed = Parts::Pushed { of: "v".into(), strength: -0.5 };
         assert_eq!(read_metrics(dir.path()).unwrap()[0].subject, Subject::from(pushed));
+        // Of before there were components.
+        let names: Vec<&str> = Columns::ALL.iter().map(|(name, _)| *name).collect();
+        let width = WITHOUT_PARTS + names.iter().position(|name| *name == "head").unwrap();
+        let fields = Schema::new(schema().fields()[..width].to_vec());
+        let batch = RecordBatch::try_new(Arc::new(fields), columns(&some)[..width].to_vec()).unwrap();
+        write_table(&dir.path().join(METRICS), &batch).unwrap();
+        assert_eq!(read_metrics(dir.path()).unwrap(), some);
         let mut whole = columns(&some);
         whole[0] = Arc::new(StringArray::from(vec!["another"]));
         write_table(&dir.path().join(METRICS), &RecordBatch::try_new(schema(), whole).unwrap()).unwrap();

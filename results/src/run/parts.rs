@@ -97,6 +97,9 @@ columns! {
     prompt: i32,
     variant: String,
     share: f64,
+    head: i32,
+    component: String,
+    neuron: i32,
 }
 
 // `variant` of a push that is the mean of random ones, of a random vector beside a learnt one, and of thoughts thought
@@ -150,6 +153,12 @@ impl From<&Subject> for Columns {
             Parts::Variant { of: name, prompt, variant } => {
                 Self { prompt: prompt.and_then(int), variant: variant.clone(), ..of(name) }
             }
+            Parts::Component { component, head, neuron } => Self {
+                component: text(component),
+                head: head.and_then(int),
+                neuron: neuron.and_then(int),
+                ..Self::default()
+            },
             Parts::Share { of: name, share } => Self { share: Some(*share), ..of(name) },
         }
     }
@@ -162,6 +171,10 @@ impl Columns {
         match self {
             Self { schedule: Some(schedule), of, skipped_block, .. } => {
                 Parts::Scheduled { of, schedule, skipped: skipped_block.and_then(index) }.into()
+            }
+            Self { component: Some(component), head, neuron, .. } => {
+                Parts::Component { component, head: head.and_then(index), neuron: neuron.and_then(index) }
+                    .into()
             }
             Self { rung: Some(rung), .. } => Parts::Rung { of: name, rung }.into(),
             Self { less: Some(less), .. } => Parts::Less { of: name, less }.into(),
@@ -237,6 +250,9 @@ pub(super) mod tests {
             ),
             (Parts::Variant { of: text("next"), prompt: None, variant: Some(text("shared")) }, "next:shared"),
             (Parts::Share { of: text("components"), share: 0.9 }, "components-90"),
+            (Parts::Component { component: text("head"), head: Some(5), neuron: None }, "head:5"),
+            (Parts::Component { component: text("neuron"), head: None, neuron: Some(312) }, "neuron:312"),
+            (Parts::Component { component: text("mlp"), head: None, neuron: None }, "mlp"),
         ];
         let named = [("logit".into(), "logit"), ("a@2".into(), "a@2"), (Subject::default(), "")];
         shapes.into_iter().map(|(parts, text)| (parts.into(), text)).chain(named).collect()

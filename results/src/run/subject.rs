@@ -96,6 +96,15 @@ pub enum Parts {
         /// The control or variant; none of a prompt as it is.
         variant: Option<String>,
     },
+    /// `head:5`, `mlp`: a part of the network, the layer standing apart.
+    Component {
+        /// `embed`, `head`, `mlp`, `neuron` …
+        component: String,
+        /// Which head.
+        head: Option<usize>,
+        /// Which neuron.
+        neuron: Option<usize>,
+    },
     /// `components-90`: a subspace that holds a share of the embeddings' variance.
     Share {
         /// `components`, or `random` for as many random dimensions.
@@ -153,6 +162,10 @@ impl fmt::Display for Parts {
                 f.write_str(of)?;
                 prompt.iter().try_for_each(|number| write!(f, ":{number}"))?;
                 variant.iter().try_for_each(|variant| write!(f, ":{variant}"))
+            }
+            Self::Component { component, head, neuron } => {
+                f.write_str(component)?;
+                head.iter().chain(neuron).try_for_each(|number| write!(f, ":{number}"))
             }
             Self::Share { of, share } => write!(f, "{of}-{}", share * 100.0),
         }

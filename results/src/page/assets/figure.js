@@ -5,7 +5,7 @@ let serial = 0;
 
 /**
  * `about`: { id, title, run, shows, not, hide, controls: [{key, label, options, usual}], draw(values) }. `draw` gets the chosen
- * values by key and gives { lines | scatter | matrix: spec, table: {head, rows}, note }, and where they change with the values a title and
+ * values by key and gives { lines | scatter | matrix | bars: spec, table: {head, rows}, note }, and where they change with the values a title and
  * what is shown.
  */
 function figure(about) {
@@ -34,7 +34,7 @@ function figure(about) {
     let last = null;
     const redraw = () => {
         const result = about.draw(values());
-        const spec = result.lines ?? result.scatter ?? result.matrix;
+        const spec = result.lines ?? result.scatter ?? result.bars ?? result.matrix;
         const width = Math.max(280, Math.min(900, place.clientWidth || 720));
         if (!result.matrix) {
             spec.hidden = hidden();
@@ -46,7 +46,7 @@ function figure(about) {
                 focusEntry(place, line);
             };
         }
-        const draw = result.lines ? lineChart : result.scatter ? scatterChart : matrixChart;
+        const draw = drawerOf(result);
         const chart = draw(spec, width);
         last = { chart, table: result.table };
         if (result.title) title.data = result.title;
@@ -84,6 +84,13 @@ function figure(about) {
     build();
     figures.push({ redraw, build, box, place });
     return box;
+}
+
+/** What draws a chart of the result's kind. */
+function drawerOf({ lines, scatter, bars }) {
+    if (lines) return lineChart;
+    if (scatter) return scatterChart;
+    return bars ? barChart : matrixChart;
 }
 
 /** Gives the focus back to the legend's entry after a redraw. */

@@ -5,6 +5,7 @@ const LAID = [
     ['parity', 'Is it the model?', ['verify']],
     ['later', 'Future: what one state knows of later tokens', ['future']],
     ['changes', 'Changing the model', ['generate', 'schedule', 'trace', 'patch', 'steer']],
+    ['attribution', 'What brought the logit', ['attribute']],
     ['thoughts', 'Thoughts fed back', ['think', 'think space']],
     ['causal', 'Does the model use what a lens reads?', ['lens causal']],
 ];
@@ -78,6 +79,28 @@ function laidMatrix(laid) {
     };
 }
 
+/** Bars, each with its number and, in a waterfall, the sum so far. */
+function laidBars(laid) {
+    const { x, connected, series, bars } = laid.bars;
+    const drawn = bars.map(([name, of, from, to, lo, hi]) => ({ name, series: of, from, to, lo, hi }));
+    const shown = (name) => drawn.some((bar) => bar.series === name);
+    const used = series.map((name, place) => ({ name, place })).filter(({ name }) => shown(name));
+    return {
+        bars: { title: laid.title, x, connected, series: used, bars: drawn },
+        table: {
+            head: ['', x, 'so far', 'lower', 'upper'],
+            rows: drawn.map(({ name, from, to, lo, hi }) => [name, to - from, connected ? to : null, lo, hi]),
+        },
+    };
+}
+
+/** What lays out a figure of a kind. */
+function layerOf({ matrix, scatter, bars }) {
+    if (matrix) return laidMatrix;
+    if (scatter) return laidScatter;
+    return bars ? laidBars : laidLines;
+}
+
 /** Figures of a run that lack the same are one, with a choice; panels are chosen apart where all have the same. */
 function laidFigure(run, all) {
     const of = (laid) => laid.lines?.panels ?? laid.scatter?.panels ?? [];
@@ -106,8 +129,7 @@ function laidFigure(run, all) {
         ],
         draw({ figure: place, panel }) {
             const [laid, own, title] = choices[Number(place)];
-            const draw = laid.matrix ? laidMatrix : laid.scatter ? laidScatter : laidLines;
-            const drawn = draw(laid, own ?? (apart ? Math.max(0, panels.indexOf(panel)) : 0));
+            const drawn = layerOf(laid)(laid, own ?? (apart ? Math.max(0, panels.indexOf(panel)) : 0));
             return { ...drawn, title, shows: laid.shows };
         },
     });
