@@ -443,12 +443,15 @@ fn a_capped_kl_is_summed_over_tiles() {
     let n_q = n.flip([0]);
     let lse_q = readout.sweep(&n_q, Ask::default()).unwrap().lse;
     let (kl, gradient) = teacher.kl_gradient(&readout, &n_q).unwrap();
-    assert_eq!(kl, teacher.kl(&readout, &n_q, &lse_q).unwrap());
+    // The sums come of two sweeps, which ask for different things.
+    let apart = largest(&kl, &teacher.kl(&readout, &n_q, &lse_q).unwrap());
+    assert!(apart < 1e-5, "{apart}");
     let z_q = dense(&readout, &n_q);
     let (log_p, log_q) =
         (dense(&readout, &n).log_softmax(-1, Kind::Double), z_q.log_softmax(-1, Kind::Double));
     let want = (log_p.exp() * (&log_p - &log_q)).sum_dim_intlist(-1, false, Kind::Double);
-    assert!(largest(&kl, &host(&want)) < 2e-5);
+    let off = largest(&kl, &host(&want));
+    assert!(off < 2e-5, "{off}");
     // d KL / d n_q = Σ (q − p) · slope(z_q) · W.
     let slope = -(&z_q / 6.0).square() + 1.0;
     let want = ((log_q.exp() - log_p.exp()) * slope).matmul(&readout.weight().to_kind(Kind::Double));

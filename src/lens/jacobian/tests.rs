@@ -85,7 +85,9 @@ fn relevance_is_saklas() {
     }
     for (case, why) in [("gpt2", "not RMS"), ("nemotron", "not RMS"), ("mixtral", "experts")] {
         let model = model(case, Kind::Double);
-        let refused = estimator(&model, 8, Rules::Relp).rows(&model, &[1; 9], &[0], 0).unwrap_err();
+        let refused = estimator(&model, 8, Rules::Relp)
+            .rows(&model, &[1; 9], &[0], 0, &Underway::unwatched())
+            .unwrap_err();
         assert!(refused.to_string().contains(why), "{case}: {refused}");
     }
 }
