@@ -31,9 +31,10 @@
 //!
 //! The rooms stand in the order in which data flows: [`sources`] (models, texts, labelled sets, the device), [`model`]
 //! and [`hook`] (the forward pass, and taps that watch or edit it), [`states`] (what was seen, in memory and on disk),
-//! [`lens`], [`probe`] and [`intervene`] (reading, decoding, changing), [`results`] (intervals, run folders, the
+//! [`lens`], [`attention`], [`probe`] and [`intervene`] (reading, decoding, changing), [`results`] (intervals, run folders, the
 //! report). A [`job`] is a command as a value: all of its settings, checked, run in front of whoever watches.
 
+pub mod attention;
 mod by_text;
 pub mod calibration;
 pub mod hook;

@@ -7,13 +7,14 @@ use std::{
 };
 
 /// Pages in the order in which a reader makes what later ones use.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "lenses",
     "probes",
     "causal",
     "steer",
     "future",
     "generate",
+    "attention",
     "hooks",
     "export",
     "patch",

@@ -82,6 +82,12 @@ const KINDS: [(&str, &str, &[(&str, &str)]); 28] = [
         &[REPORT],
     ),
     ("law", "probe law --model $GPT2 --data $STORIES --tokens 800", &[REPORT]),
+    ("attention", "attention $MODEL_TEXTS --tokens 200 --ablate mean --layers 1 --replicates 50", &[REPORT]),
+    (
+        "attention-prompt",
+        "attention --model $MODEL --prompt $PROMPT --save pattern",
+        &[("report $RUN --out $OUT", "metrics.parquet patterns.parquet")],
+    ),
     ("schedule", "schedule $MODEL_TEXTS --tokens 200 --deletions --replicates 50", &[REPORT]),
     (
         "steer",

@@ -4,6 +4,7 @@ use std::{error::Error, fmt, io};
 
 use super::Setting;
 use crate::{
+    attention::AttentionError,
     hook::HookError,
     intervene::{
         edits::EditError, future::FutureError, generate::GenerateError, patch::PatchError,
@@ -190,6 +191,7 @@ macro_rules! from_parts {
 
 from_parts!(
     ArtifactError,
+    AttentionError,
     CausalError,
     DeviceError,
     EditError,

@@ -156,9 +156,12 @@ pub fn read_metrics(dir: &Path) -> Result<Vec<MetricRow>, RunError> {
 fn rows_of(file: Vec<u8>) -> Result<Vec<MetricRow>, String> {
     let broken = |e: ParquetError| e.to_string();
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).map_err(broken)?;
-    // Earlier files end with n_clusters, or with reason.
+    // Earlier files end with n_clusters, with reason, or with share.
     let (found, all) = (builder.schema().fields().clone(), schema());
-    if ![EARLIER, WITHOUT_PARTS, all.fields().len()].iter().any(|width| found[..] == all.fields()[..*width]) {
+    if ![EARLIER, WITHOUT_PARTS, WITHOUT_HEADS, all.fields().len()]
+        .iter()
+        .any(|width| found[..] == all.fields()[..*width])
+    {
         let names: Vec<_> = builder.schema().fields().iter().map(ToString::to_string).collect();
         return Err(format!("its columns are {}", names.join(", ")));
     }
@@ -196,6 +199,9 @@ const EARLIER: usize = 13;
 
 /// Columns of the files of versions before the parts of a subject had columns.
 const WITHOUT_PARTS: usize = 15;
+
+/// Columns of the files of versions before heads had one.
+const WITHOUT_HEADS: usize = 32;
 
 /// Names and types, in the file's order.
 fn schema() -> SchemaRef {
@@ -345,7 +351,7 @@ mod tests {
              estimate:Float64 lower:Float64? upper:Float64? n:Int64 n_clusters:Int64 n_eff:Float64 reason:Utf8? \
              of:Utf8? rung:Utf8? less:Utf8? direction:Utf8? direction_number:Int32? strength:Float64? correction:Utf8? schedule:Utf8? \
              skipped_block:Int32? step:Int32? position:Int32? token:Utf8? trained_on:Utf8? tested_on:Utf8? prompt:Int32? \
-             variant:Utf8? share:Float64?"
+             variant:Utf8? share:Float64? head:Int32?"
         );
         let batch = builder.with_batch_size(8192).build().unwrap().next().unwrap().unwrap();
         assert_eq!(batch.column(8).as_primitive::<Float64Type>().value(3), 0.25);
@@ -384,6 +390,10 @@ mod tests {
         write_table(&dir.path().join(METRICS), &batch).unwrap();
         let pushed = Parts::Pushed { of: "v".into(), strength: -0.5 };
         assert_eq!(read_metrics(dir.path()).unwrap()[0].subject, Subject::from(pushed));
+        let fields = Schema::new(schema().fields()[..WITHOUT_HEADS].to_vec());
+        let batch = RecordBatch::try_new(Arc::new(fields), columns(&some)[..WITHOUT_HEADS].to_vec()).unwrap();
+        write_table(&dir.path().join(METRICS), &batch).unwrap();
+        assert_eq!(read_metrics(dir.path()).unwrap(), some);
         let mut whole = columns(&some);
         whole[0] = Arc::new(StringArray::from(vec!["another"]));
         write_table(&dir.path().join(METRICS), &RecordBatch::try_new(schema(), whole).unwrap()).unwrap();

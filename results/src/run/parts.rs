@@ -97,6 +97,7 @@ columns! {
     prompt: i32,
     variant: String,
     share: f64,
+    head: i32,
 }
 
 // `variant` of a push that is the mean of random ones, of a random vector beside a learnt one, and of thoughts thought
@@ -144,6 +145,9 @@ impl From<&Subject> for Columns {
             Parts::Token { position, token } => {
                 Self { position: int(*position), token: text(token), ..Self::default() }
             }
+            Parts::Head { head, without } => {
+                Self { head: int(*head), variant: without.clone(), ..Self::default() }
+            }
             Parts::Set { of: probe, trained_on, tested_on } => {
                 Self { trained_on: text(trained_on), tested_on: tested_on.clone(), ..of(probe) }
             }
@@ -162,6 +166,9 @@ impl Columns {
         match self {
             Self { schedule: Some(schedule), of, skipped_block, .. } => {
                 Parts::Scheduled { of, schedule, skipped: skipped_block.and_then(index) }.into()
+            }
+            Self { head: Some(head), variant, .. } => {
+                Parts::Head { head: index(head).unwrap_or_default(), without: variant }.into()
             }
             Self { rung: Some(rung), .. } => Parts::Rung { of: name, rung }.into(),
             Self { less: Some(less), .. } => Parts::Less { of: name, less }.into(),
@@ -237,6 +244,8 @@ pub(super) mod tests {
             ),
             (Parts::Variant { of: text("next"), prompt: None, variant: Some(text("shared")) }, "next:shared"),
             (Parts::Share { of: text("components"), share: 0.9 }, "components-90"),
+            (Parts::Head { head: 5, without: None }, "H5"),
+            (Parts::Head { head: 0, without: Some(text("mean")) }, "H0:mean"),
         ];
         let named = [("logit".into(), "logit"), ("a@2".into(), "a@2"), (Subject::default(), "")];
         shapes.into_iter().map(|(parts, text)| (parts.into(), text)).chain(named).collect()
