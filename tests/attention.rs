@@ -154,7 +154,7 @@ fn losses_without_heads_are_those_of_transformers() {
                 let next: Vec<Vec<i64>> = batch.windows.iter().map(|w| next_tokens(w)).collect();
                 found.add(&model, &batch.windows, &next, None).unwrap();
             }
-            let rows = found.finish(model.spec().n_layers);
+            let rows = found.finish();
             let close = |row: &MetricRow, expected: &Value| {
                 // Logits of tens in f32: a few 1e-6 each; the mean of 70 losses is no further off.
                 let (got, expected) = (row.estimate, expected.as_f64().unwrap());
@@ -340,7 +340,7 @@ fn a_prompt_and_its_patterns() {
         .collect();
     assert!(figures.iter().any(|name| name == "patterns.svg"), "{figures:?}");
     assert!(figures.iter().any(|name| name.starts_with("pattern-L")), "{figures:?}");
-    let csv = std::fs::read_to_string(page.join("tables/patterns.csv")).unwrap();
+    let csv = std::fs::read_to_string(page.join("figures/patterns.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 32 * n * (n + 1) / 2);
     // The same command again finds it complete, and prints the same.
     let again = succeed(&[&args[..], &["--out", &out, "--save", "pattern", "attn_scores"]].concat());
@@ -367,7 +367,7 @@ fn refusals() {
         row(&format!("--data {data} --ablate zero --heads 0.4"), 2, &["no head 0.4", "heads 0 to 3"]),
         row(&format!("--data {data} --ablate zero --heads x"), 2, &["`x` names no head"]),
         row("--repeated-random 128", 2, &["257 tokens", "context is 256"]),
-        row(&format!("--data {data} --seeds 4"), 2, &["--repeated-random"]),
+        row(&format!("--data {data} --seeds 4"), 2, &["--seeds", "cannot be used with"]),
         (words(&bert), 2, vec!["is an encoder".to_owned()]),
     ]);
     let tiny = tiny("gpt2");

@@ -44,7 +44,7 @@ const EDIT: (&str, &str) = (
     "directions.safetensors",
 );
 /// Name, command (all but `--out`), and the commands that read the run, each with files that it cannot do without.
-const KINDS: [(&str, &str, &[(&str, &str)]); 28] = [
+const KINDS: [(&str, &str, &[(&str, &str)]); 30] = [
     ("export", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2", &[AGAIN]),
     ("export-npy", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2 --format npy", &[AGAIN]),
     ("fit-tuned", "lens fit $MODEL_TEXTS --tokens 600 --kind tuned", &[THROUGH]),

@@ -19,6 +19,7 @@ use crate::{
         statistics::{Estimate, Intervals, Scores, Tally},
     },
     sources::text::Window,
+    states::not_finite,
 };
 
 /// What stands in place of a head.
@@ -54,6 +55,7 @@ pub struct Ablations<'a> {
     edits: Vec<Edits>,
     /// Layers at which a set begins, ascending.
     starts: Vec<usize>,
+    n_layers: usize,
     tally: Tally,
 }
 
@@ -79,7 +81,7 @@ impl<'a> Ablations<'a> {
         starts.sort_unstable();
         starts.dedup();
         let tally = Tally::new(vec![0; PER_SET * (1 + sets.len())], 1, intervals)?;
-        Ok(Self { readout, ablation, sets, edits, starts, tally })
+        Ok(Self { readout, ablation, sets, edits, starts, n_layers: model.spec().n_layers, tally })
     }
 
     /// Runs windows of one length, each of one document, as they are and without each set. `next` gives, per window and
@@ -133,6 +135,12 @@ impl<'a> Ablations<'a> {
         of: &str,
     ) -> Result<Vec<[f64; PER_SET]>, AttentionError> {
         let failed = |source| AttentionError::Readout { of: of.to_owned(), source };
+        let document = |window: &Window| window.segments.first().map_or(0, |segment| segment.doc_id);
+        if let Some(row) = not_finite(last)? {
+            let point = HookPoint::resid_pre(self.n_layers).to_string();
+            let document = document(windows[row / windows[0].ids.len()]);
+            return Err(AttentionError::Stream { point, of: of.to_owned(), document });
+        }
         let tokens: Vec<i64> = next.concat();
         let normalised = self.readout.normalize(last).map_err(failed)?;
         let ask = Ask { tokens: &[&tokens], ..Ask::default() };
@@ -147,8 +155,7 @@ impl<'a> Ablations<'a> {
                 sums[1] += f64::from(u8::from(read.argmax[start + i] == *token));
             }
             if !sums[0].is_finite() {
-                let document = window.segments.first().map_or(0, |segment| segment.doc_id);
-                return Err(AttentionError::Loss { of: of.to_owned(), document });
+                return Err(AttentionError::Loss { of: of.to_owned(), document: document(window) });
             }
             found.push(sums);
             start += next.len();
@@ -156,9 +163,9 @@ impl<'a> Ablations<'a> {
         Ok(found)
     }
 
-    /// The model's own losses at layer `n_layers`, then those without each set, and how much worse they are, paired by
+    /// The model's own losses at layer L, then those without each set, and how much worse they are, paired by
     /// document.
-    pub fn finish(&mut self, n_layers: usize) -> Vec<MetricRow> {
+    pub fn finish(&mut self) -> Vec<MetricRow> {
         let scores = self.tally.scores();
         let mut rows = Vec::new();
         for (metric, unit, column) in [("ce", "nats", 0), ("accuracy", "share", 1)] {
@@ -166,7 +173,7 @@ impl<'a> Ablations<'a> {
                 subject: "model".into(),
                 kind: RowKind::Model,
                 hook: BlockHook::ResidPre.short_name().into(),
-                layer: n_layers as i32,
+                layer: self.n_layers as i32,
                 ..MetricRow::of(metric, unit, scores.in_unit(column, unit))
             });
         }

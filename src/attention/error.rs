@@ -20,10 +20,20 @@ pub enum AttentionError {
         /// The document.
         document: u64,
     },
+    /// What leaves the last block is not finite.
+    #[error("{point} of the model {of} is not finite: document {document}")]
+    Stream {
+        /// The hook point.
+        point: String,
+        /// `as it is`, `without L1H0`.
+        of: String,
+        /// The document.
+        document: u64,
+    },
     /// What the model says cannot be read.
-    #[error("the prediction {of}: {source}")]
+    #[error("the prediction of the model {of}: {source}")]
     Readout {
-        /// Whose: `of the model`, `without L1H0`.
+        /// `as it is`, `without L1H0`.
         of: String,
         /// What the part below said; it is the cause of this error.
         source: layerscope_lenses::Error,

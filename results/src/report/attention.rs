@@ -8,7 +8,7 @@ use super::{
     words,
 };
 use crate::{
-    figure::{Colours, Heatmap, Labels, Multiples},
+    figure::{Chart, Colours, Heatmap, Labels, Multiples},
     patterns::{HeadPattern, Patterns},
     run::{MetricRow, Parts, RowKind},
     show::show,
@@ -98,7 +98,8 @@ fn by_head(
     let places = layers.iter().flat_map(|layer| (0..=most).map(|head| (*layer, head)));
     let values = places.map(|place| cells.get(&place).map(|row| (*row).clone())).collect();
     let what = Matrix {
-        rows: Labels::Layers(layers),
+        // Names, so that the page too has the first at the bottom.
+        rows: Labels::Names(layers.iter().map(i32::to_string).collect()),
         row_label: "layer",
         columns: Labels::Layers((0..=most).collect()),
         column_label: "head",
@@ -160,12 +161,13 @@ fn large<'p>(patterns: &'p Patterns, rows: &[MetricRow]) -> Vec<&'p HeadPattern>
 fn pattern(run: &Run, patterns: &Patterns, head: &HeadPattern) -> Figure {
     let n = patterns.tokens.len();
     let tokens: Vec<String> = patterns.tokens.iter().map(|token| show(token.text.as_bytes())).collect();
-    let title = format!("Where {} looks", head.label());
+    let name = format!("pattern-{}", head.label());
+    let heading = Heading::new(name, format!("Where {} looks", head.label()), "").but_not(NOT);
     let caption =
         format!("{}. Prompt of {}. A row sums to 1.", name_of_model(run), counted(n as u64, "token"));
     let values = head.weights.iter().enumerate().map(|(i, weight)| (i % n <= i / n).then_some(*weight));
     let chart = Heatmap {
-        title: title.clone(),
+        title: heading.title.clone(),
         caption: caption.clone(),
         rows: Labels::Names(tokens.clone()),
         row_label: "token that looks".into(),
@@ -179,8 +181,7 @@ fn pattern(run: &Run, patterns: &Patterns, head: &HeadPattern) -> Figure {
         ..Heatmap::default()
     };
     let own = Patterns { tokens: patterns.tokens.clone(), heads: vec![head.clone()] };
-    let name = format!("pattern-{}", head.label());
-    Figure { records: links(&own), ..Figure::new(run, &name, title, caption, chart.scene()) }
+    Figure { records: links(&own), ..Figure::of(run, heading, caption, Chart::Heatmap(chart), Vec::new()) }
 }
 
 fn name_of_model(run: &Run) -> String {

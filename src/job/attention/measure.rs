@@ -65,7 +65,7 @@ impl Attention {
             let next = self.next(&batch.windows);
             Ok(ablations.add(model, &batch.windows, &next, clusters)?)
         })?;
-        Ok(ablations.finish(source.session.spec.n_layers))
+        Ok(ablations.finish())
     }
 
     /// Hands `add` the windows in batches of one length, and per window what it counts as where that is not its

@@ -56,7 +56,7 @@ pub struct Attention {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeated_random: Option<NonZeroUsize>,
     /// Texts of --repeated-random, each with draws of its own
-    #[cfg_attr(feature = "cli", arg(long, default_value_t = SEEDS, value_name = "N", requires = "repeated_random"))]
+    #[cfg_attr(feature = "cli", arg(long, default_value_t = SEEDS, value_name = "N", conflicts_with_all = ["data", "prompt"]))]
     pub seeds: NonZeroUsize,
     /// Folder to write
     #[cfg_attr(feature = "cli", arg(long, value_name = "RUN"))]
