@@ -1,6 +1,6 @@
 //! `attention` against transformers (`fixtures/attention/make.py`), on a planted copy task, and from the outside.
 
-use std::path::Path;
+use std::{io::Write as _, path::Path, process::Stdio};
 
 use layerscope::{
     attention::{
@@ -19,7 +19,7 @@ use layerscope::{
 use serde_json::Value;
 use tch::{Device, IndexOp as _, Kind, Tensor};
 
-use crate::cli::{fixture, gpt2, path, refuse_all, result, run, succeed, tiny, words};
+use crate::cli::{fixture, gpt2, layerscope, path, refuse_all, result, run, succeed, tiny, words};
 
 /// What transformers says of each model.
 fn cases() -> Vec<Value> {
@@ -107,7 +107,7 @@ fn statistics_are_those_of_transformers() {
             }
         }
     }
-    assert_eq!(compared, (2 * 4 + 2 * 6 + 2 * 4 + 2 * 4) * 10);
+    assert_eq!((cases.len(), compared), (8, 72 * 10));
 }
 
 /// f32 rounds a row's sums by 1e-7 of at most 20 tokens, and a batch may be multiplied in another order.
@@ -342,6 +342,16 @@ fn a_prompt_and_its_patterns() {
     assert!(figures.iter().any(|name| name.starts_with("pattern-L")), "{figures:?}");
     let csv = std::fs::read_to_string(page.join("figures/patterns.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 32 * n * (n + 1) / 2);
+    // Another text on stdin is another job.
+    let from_stdin = |text: &[u8]| {
+        let mut command = layerscope();
+        command.args(["attention", "--model", &model, "--prompt", "-", "--quiet", "--out", &place("stdin")]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text).unwrap();
+        child.wait_with_output().unwrap().status.code()
+    };
+    assert_eq!([b"Alice".as_slice(), b"Alice", b"Bob"].map(from_stdin), [Some(0), Some(0), Some(2)]);
     // The same command again finds it complete, and prints the same.
     let again = succeed(&[&args[..], &["--out", &out, "--save", "pattern", "attn_scores"]].concat());
     assert_eq!(text, again);

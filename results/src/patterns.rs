@@ -182,7 +182,9 @@ fn gathered(rows: &[(usize, usize, Link)], tokens: Vec<PromptToken>) -> Result<P
         if !right {
             return Err(format!("the rows of {} are not those of a pattern of {n} tokens", own.label()));
         }
-        of_head.iter().for_each(|(_, _, link)| own.weights[link.query * n + link.key] = link.weight);
+        for (_, _, link) in of_head {
+            own.weights[link.query * n + link.key] = link.weight;
+        }
         heads.push(own);
     }
     Ok(Patterns { tokens, heads })

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Job, JobError, Layers, ModelSettings, PassSettings, Session, Setting, Source, TextSettings, Watch,
-    claimed, counts,
+    AllWindows, Job, JobError, Layers, ModelSettings, PassSettings, Session, Setting, Source, TextSettings,
+    Watch, claimed, counts,
 };
 use crate::{
     attention::{Ablation, HeadSet, Square},
@@ -131,7 +131,7 @@ impl Job for Attention {
         let (text, options) = self.texts(&source, watch)?;
         watch.note(&format!("documents: {}", text.lead));
         let mut manifest = source.manifest(self, (&text.lead, false), self.seed, watch)?;
-        manifest.config = self.config(&source, (&layers, &sets), &options);
+        manifest.config = self.config(&source, (&layers, &sets), (&text, &options));
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         if claim.found() == Found::Complete {
             watch.note(&format!("{} is complete already", self.out.display()));
@@ -203,11 +203,11 @@ impl Attention {
         }
         if !self.heads.is_empty() {
             let mut sets = Vec::new();
-            self.heads.iter().for_each(|set| {
+            for set in &self.heads {
                 if !sets.contains(set) {
                     sets.push(set.clone());
                 }
-            });
+            }
             return Ok(sets);
         }
         let of = |layer: &usize| (0..spec.n_heads).map(|head| HeadSet::one(*layer, head)).collect::<Vec<_>>();
@@ -218,11 +218,12 @@ impl Attention {
         &self,
         source: &Source<'_>,
         (layers, sets): (&[usize], &[HeadSet]),
-        options: &WindowOptions,
+        (text, options): (&AllWindows, &WindowOptions),
     ) -> Value {
         let mut own = json!({ "layers": layers, "ablate": self.ablate, "heads": sets, "save": self.save });
-        if let Some(prompt) = &self.prompt {
-            own["prompt"] = json!(prompt);
+        if self.prompt.is_some() {
+            // Of stdin the setting does not say what was read.
+            own["prompt_ids"] = json!(text.windows.first().map(|window| &window.ids));
         }
         if let Some(length) = self.repeated_random {
             own["repeated_random"] = json!({ "length": length, "texts": self.seeds, "seed": self.seed });

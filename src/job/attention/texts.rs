@@ -27,7 +27,7 @@ impl Attention {
         };
         let begin = source.tokenizer.bos().reason.clone();
         if let Some(prompt) = &self.prompt {
-            let window = self.prompt_window(prompt, source)?;
+            let window = prompt_window(prompt, source)?;
             return Ok(whole(vec![window], begin));
         }
         if let Some(length) = self.repeated_random {
@@ -67,23 +67,6 @@ impl Attention {
             .map_err(|e| JobError::usage(e).at(&SetTo("repeated_random", length).to_string()))?;
         Ok((windows, why))
     }
-
-    fn prompt_window(&self, prompt: &str, source: &Source<'_>) -> Result<Window, JobError> {
-        let text = if prompt == "-" { read_stdin()? } else { prompt.to_owned() };
-        let ids = source.tokenizer.encode(&text)?;
-        let (n, context) = (ids.len(), source.session.spec.n_ctx);
-        if text.is_empty() || n == 0 {
-            return Err(JobError::usage(format!("{} gives no tokens", Setting("prompt"))));
-        }
-        if n > context {
-            let prompt = SetTo("prompt", excerpt(&text));
-            return Err(JobError::usage(format!(
-                "{prompt} gives {n} tokens, the model's context is {context}"
-            )));
-        }
-        let len = n as u32;
-        Ok(Window { ids, segments: vec![Segment { doc_len: len, len, ..Segment::default() }] })
-    }
 }
 
 /// What random tokens stand behind: BOS as documents have it, and where these have none, the BOS that the model's files
@@ -103,4 +86,19 @@ fn begin(source: &Source<'_>) -> (Vec<u32>, String) {
         }
         Err(_) => (Vec::new(), own.reason.clone()), // there is none
     }
+}
+
+fn prompt_window(prompt: &str, source: &Source<'_>) -> Result<Window, JobError> {
+    let text = if prompt == "-" { read_stdin()? } else { prompt.to_owned() };
+    let ids = source.tokenizer.encode(&text)?;
+    let (n, context) = (ids.len(), source.session.spec.n_ctx);
+    if text.is_empty() || n == 0 {
+        return Err(JobError::usage(format!("{} gives no tokens", Setting("prompt"))));
+    }
+    if n > context {
+        let prompt = SetTo("prompt", excerpt(&text));
+        return Err(JobError::usage(format!("{prompt} gives {n} tokens, the model's context is {context}")));
+    }
+    let len = n as u32;
+    Ok(Window { ids, segments: vec![Segment { doc_len: len, len, ..Segment::default() }] })
 }
