@@ -377,6 +377,7 @@ fn refusals() {
         row(&format!("--data {data} --ablate zero --heads 0.4"), 2, &["no head 0.4", "heads 0 to 3"]),
         row(&format!("--data {data} --ablate zero --heads x"), 2, &["`x` names no head"]),
         row("--repeated-random 128", 2, &["257 tokens", "context is 256"]),
+        row("--repeated-random 1 --ablate zero", 2, &["nothing is copied"]),
         row(&format!("--data {data} --seeds 4"), 2, &["--seeds", "cannot be used with"]),
         (words(&bert), 2, vec!["is an encoder".to_owned()]),
     ]);
@@ -390,4 +391,23 @@ fn refusals() {
     let ended = run(&["attention", "--model", &gpt2(), "--prompt", "", "--out", &out]);
     assert!(ended.code == Some(2) && ended.err.contains("--prompt gives no tokens"), "{ended:?}");
     assert!(!Path::new(&out).exists());
+}
+
+/// Of one token there is nothing before, and nothing to predict: statistics that no row counts for are not there.
+#[test]
+fn one_token_has_no_number_that_needs_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = path(dir.path().join("one"));
+    let model = gpt2();
+    let args = ["--prompt", "a", "--bos", "never", "--ablate", "zero", "--layers", "0", "--out", &out];
+    let ended = run(&[&["attention", "--model", &model, "--quiet"], &args[..]].concat());
+    assert!(ended.code == Some(0) && ended.err.contains("there is no loss to measure"), "{ended:?}");
+    assert!(!ended.out.contains("-0.00"), "{ended:?}");
+    let rows = read_metrics(Path::new(&out)).unwrap();
+    let mut metrics: Vec<&str> = rows.iter().map(|r| r.metric.as_str()).collect();
+    metrics.dedup();
+    let all = ["attention_entropy", "distance", "previous_token_mul", "duplicate_token_mul", "induction_mul"];
+    assert_eq!(metrics, all.repeat(4));
+    let page = path(dir.path().join("page"));
+    succeed(&["report", &out, "--out", &page, "--quiet"]);
 }

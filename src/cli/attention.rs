@@ -105,12 +105,13 @@ fn links(patterns: &Patterns) -> String {
     let n = patterns.tokens.len();
     let token = |i: usize| show(patterns.tokens[i].text.as_bytes());
     for head in &patterns.heads {
-        let rest: f64 = (1..n).map(|query| head.weights[query * n]).sum::<f64>() / (n - 1).max(1) as f64;
+        let first = (1..n).map(|query| head.weights[query * n]).sum::<f64>() / n.saturating_sub(1) as f64;
+        let first = if n > 1 { format!("{first:.2}") } else { String::new() }; // a first token has nothing else
         let links = head.strongest(FIRST).into_iter().map(|link| {
             let place = |i: usize| format!("{}@{i}", token(i));
             format!("{} → {} {:.2}", place(link.query), place(link.key), link.weight)
         });
-        table.row([head.label(), format!("{rest:.2}")].into_iter().chain(links));
+        table.row([head.label(), first].into_iter().chain(links));
     }
     format!("where heads look: query → key and its share of the query's attention\n{table}")
 }

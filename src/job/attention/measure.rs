@@ -32,7 +32,11 @@ impl Attention {
         })?;
         let mut rows = heads.finish();
         if !sets.is_empty() {
-            rows.extend(self.ablated(source, sets, text, watch)?);
+            let ablated = self.ablated(source, sets, text, watch)?;
+            if ablated.is_empty() {
+                watch.warn("no token of the text follows another: there is no loss to measure without heads");
+            }
+            rows.extend(ablated);
         }
         let patterns = self.prompt.as_ref().map(|_| patterns(source, layers, text, watch)).transpose()?;
         Ok((rows, patterns))

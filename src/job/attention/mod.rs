@@ -167,6 +167,10 @@ impl Attention {
         if !self.heads.is_empty() && self.ablate.is_none() {
             return Err(JobError::setting("heads", format!("for {} alone", Setting("ablate"))));
         }
+        if self.ablate.is_some() && self.repeated_random == Some(NonZeroUsize::MIN) {
+            let line = format!("of one token nothing is copied; {} needs two or more", Setting("ablate"));
+            return Err(JobError::setting("repeated_random", line));
+        }
         Ok(())
     }
 
