@@ -31,10 +31,11 @@
 //!
 //! The rooms stand in the order in which data flows: [`sources`] (models, texts, labelled sets, the device), [`model`]
 //! and [`hook`] (the forward pass, and taps that watch or edit it), [`states`] (what was seen, in memory and on disk),
-//! [`lens`], [`attribution`], [`probe`] and [`intervene`] (reading, taking apart, decoding, changing), [`results`]
-//! (intervals, run folders, the report). A [`job`] is a command as a value: all of its settings, checked, run in front
-//! of whoever watches.
+//! [`lens`], [`attention`], [`attribution`], [`probe`] and [`intervene`] (reading, taking apart, decoding, changing),
+//! [`results`] (intervals, run folders, the report). A [`job`] is a command as a value: all of its settings, checked, run
+//! in front of whoever watches.
 
+pub mod attention;
 pub mod attribution;
 mod by_text;
 pub mod calibration;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Pages in the order in which a reader makes what later ones use.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 19] = [
     "lenses",
     "attribution",
     "probes",
@@ -16,6 +16,7 @@ const PAGES: [&str; 17] = [
     "steer",
     "future",
     "generate",
+    "attention",
     "hooks",
     "export",
     "patch",

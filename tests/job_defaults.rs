@@ -1,7 +1,9 @@
 //! A job's defaults are said twice, in its `Default` and to clap; this holds them equal.
 
 use clap::{Args, Command};
-use layerscope::job::{Job, attribute::Attribute, export::Export, import::Import, intervene, lens, probe};
+use layerscope::job::{
+    Job, attention::Attention, attribute::Attribute, export::Export, import::Import, intervene, lens, probe,
+};
 use serde_json::Value;
 
 /// The job of a command line with these options, as its manifest would record it.
@@ -68,6 +70,7 @@ fn defaults_are_those_of_the_command_line() {
     let (words, settings) =
         (["--model", "m", "--data", "a", "--out", "o"], json!({ "model": "m", "data": ["a"], "out": "o" }));
     same::<Export>(&words, &settings);
+    same::<Attention>(&words, &settings);
     same::<Import>(
         &["s", "--as", "tl", "--model", "m", "--out", "o"],
         &json!({ "source": "s", "as": "tl", "model": "m", "out": "o" }),

@@ -6,6 +6,7 @@
 #![allow(clippy::items_after_statements, clippy::needless_range_loop, clippy::semicolon_if_nothing_returned)]
 #![allow(clippy::needless_for_each, clippy::too_many_lines, clippy::type_complexity)]
 
+mod attention;
 mod attribute_cli;
 mod cached_fit;
 mod causal_cli;

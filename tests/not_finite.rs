@@ -58,7 +58,7 @@ fn run(model: &Path, dir: &Path, command: &str) -> Ended {
     end(&mut all)
 }
 
-const COMMANDS: [&str; 35] = [
+const COMMANDS: [&str; 37] = [
     "view --text T",
     "view --text T --json",
     "view --text T --layers 2",
@@ -68,6 +68,8 @@ const COMMANDS: [&str; 35] = [
     "view --text T --lens D/linear --other-unembedding",
     "view --text T --lens D/soft --other-unembedding",
     "export --data D/d.jsonl --hooks resid_pre --out D/o/export",
+    "attention --ablate zero --data D/d.jsonl --out D/o/attention",
+    "attention --ablate mean --prompt T --out D/o/attention2",
     "generate --text T --max-new-tokens 3",
     "generate --text T --max-new-tokens 3 --temperature 1",
     "lens fit --kind tuned --step-tokens 64 --data D/d.jsonl --out D/o/tuned",

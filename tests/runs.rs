@@ -44,7 +44,7 @@ const EDIT: (&str, &str) = (
     "directions.safetensors",
 );
 /// Name, command (all but `--out`), and the commands that read the run, each with files that it cannot do without.
-const KINDS: [(&str, &str, &[(&str, &str)]); 31] = [
+const KINDS: [(&str, &str, &[(&str, &str)]); 33] = [
     ("export", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2", &[AGAIN]),
     ("export-npy", "export $MODEL_TEXTS --tokens 300 --layers 0,1,2 --format npy", &[AGAIN]),
     ("fit-tuned", "lens fit $MODEL_TEXTS --tokens 600 --kind tuned", &[THROUGH]),
@@ -87,6 +87,12 @@ const KINDS: [(&str, &str, &[(&str, &str)]); 31] = [
         &[REPORT],
     ),
     ("law", "probe law --model $GPT2 --data $STORIES --tokens 800", &[REPORT]),
+    ("attention", "attention $MODEL_TEXTS --tokens 200 --ablate mean --layers 1 --replicates 50", &[REPORT]),
+    (
+        "attention-prompt",
+        "attention --model $MODEL --prompt $PROMPT --save pattern",
+        &[("report $RUN --out $OUT", "metrics.parquet patterns.parquet")],
+    ),
     ("schedule", "schedule $MODEL_TEXTS --tokens 200 --deletions --replicates 50", &[REPORT]),
     (
         "steer",

@@ -118,6 +118,14 @@ def test_runs_without_a_folder_go_to_a_temporary_one(model: ls.Model, stories: P
     assert first.rows()
 
 
+def test_heads_of_a_text_a_prompt_and_random_tokens(model: ls.Model, stories: Path) -> None:
+    heads = model.attention(stories, tokens=200, layers=[2]).rows()
+    assert {row["head"] for row in heads} == {0, 1, 2, 3}
+    assert model.attention(prompt="Alice said that Alice said", layers=[0]).rows()
+    without = model.attention(repeated_random=8, seeds=6, ablate="zero", heads=["1.0"], layers=[1]).rows()
+    assert "ce_increase" in {row["metric"] for row in without}
+
+
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ls.UsageError, match="no such file"):
         ls.open(tmp_path)

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! [`statistics`] turns sums by document into estimates with intervals; [`run`] is the run folder: `manifest.json`,
-//! `metrics.parquet`, checksums and locks; [`trace`] is a prompt as lenses read it; [`report`] draws finished runs,
+//! `metrics.parquet`, checksums and locks; [`trace`] is a prompt as lenses read it, [`patterns`] where
+//! heads look on it; [`report`] draws finished runs,
 //! with [`figure`] (static) and [`page`] (one HTML file).
 
 pub mod draw;
@@ -14,6 +15,7 @@ pub mod guard;
 pub mod hash;
 pub mod inert;
 pub mod page;
+pub mod patterns;
 #[cfg(feature = "query")]
 pub mod query;
 pub mod report;

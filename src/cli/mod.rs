@@ -1,6 +1,7 @@
 //! Commands: each a file with its arguments and a `run`.
 
 mod args;
+mod attention;
 mod attribute;
 mod completions;
 mod config;
@@ -57,6 +58,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     View(Box<view::ViewArgs>),
     Export(Box<export::ExportArgs>),
+    Attention(Box<attention::AttentionArgs>),
     Import(Box<import::ImportArgs>),
     Convert(Box<convert::ConvertArgs>),
     Generate(Box<generate::GenerateArgs>),
@@ -104,6 +106,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Verify(command) => command.run(),
         Command::View(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Attention(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Generate(command) => command.run(),

@@ -101,6 +101,7 @@ jobs! {
     Verify: Verify,
     View: view::View,
     Export: super::export::Export,
+    Attention: super::attention::Attention,
     Import: super::import::Import,
     Convert: super::convert::Convert,
     ProbeSweep: super::probe::Sweep,

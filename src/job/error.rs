@@ -4,6 +4,7 @@ use std::{error::Error, fmt, io};
 
 use super::Setting;
 use crate::{
+    attention::AttentionError,
     attribution::AttributionError,
     hook::HookError,
     intervene::{
@@ -194,6 +195,7 @@ macro_rules! from_parts {
 
 from_parts!(
     ArtifactError,
+    AttentionError,
     AttributionError,
     CausalError,
     DeviceError,

@@ -11,6 +11,7 @@
 //! [`Manifest::request`]: crate::results::run::Manifest::request
 
 mod any;
+pub mod attention;
 pub mod attribute;
 pub mod bundled;
 mod chat;

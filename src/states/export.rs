@@ -19,7 +19,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The hook's value is not one row per token.
-    #[error("{0} is [batch, head, query, key], not one row per token, and cannot be exported")]
+    #[error(
+        "{0} is [batch, head, query, key], not one row per token, and cannot be exported; `attention` saves it, a file per window"
+    )]
     NotRows(HookPoint),
     /// A text cannot be read.
     #[error(transparent)]

@@ -9,6 +9,7 @@ fn every_command_explains_itself() {
         "verify",
         "view",
         "export",
+        "attention",
         "generate",
         "attribute",
         "future",

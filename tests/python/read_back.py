@@ -66,7 +66,8 @@ METRICS = {
     # The parts of a subject and of a kind, null where the row has none.
     "of": "string", "rung": "string", "less": "string", "direction": "string", "direction_number": "int32", "strength": "double",
     "correction": "string", "schedule": "string", "skipped_block": "int32", "step": "int32", "position": "int32", "token": "string",
-    "trained_on": "string", "tested_on": "string", "prompt": "int32", "variant": "string", "share": "double",
+    "trained_on": "string", "tested_on": "string", "prompt": "int32", "variant": "string", "share": "double", "head": "int32",
+    "component": "string", "neuron": "int32",
 }
 
 

@@ -313,6 +313,11 @@ class Model:
         found: Run = self._into("schedule", out, data=listed(data), **settings)
         return found
 
+    def attention(self, data: Paths = (), *, out: str | PathLike[str] | None = None, **settings: Any) -> Run:
+        """What attention heads look at over a text, a `prompt` or `repeated_random` tokens, and the loss without them (`ablate`)."""
+        found: Run = self._into("attention", out, data=listed(data), **settings)
+        return found
+
     def future(self, data: Paths, *, lens: Lenses = (), out: str | PathLike[str] | None = None, **settings: Any) -> Run:
         """Later tokens read off single states: lenses, fixed and learned prompts, controls."""
         found: Run = self._into("future", out, data=listed(data), lens=listed(lens), **settings)

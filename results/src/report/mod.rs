@@ -9,6 +9,7 @@
 //! there are ([`Report::of`]); each keeps the rows it shows, which are written beside it as CSV, every number as in
 //! `metrics.parquet`. [`Report::write`] leaves a whole folder or none.
 
+mod attention;
 mod attribution;
 mod basis;
 mod causal;
@@ -83,6 +84,7 @@ impl Report {
                 generated::figures,
                 think::figures,
                 basis::figures,
+                attention::figures,
             ] {
                 figures.extend(section(run));
             }

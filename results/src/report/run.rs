@@ -8,6 +8,7 @@ use std::{
 
 use super::ReportError;
 use crate::{
+    patterns::{PATTERNS, Patterns, read_patterns},
     run::{METRICS, Manifest, MetricRow, RowKind, Status, read_metrics},
     trace::{TRAJECTORY, Trace, read_traces},
     words::numbered,
@@ -28,6 +29,8 @@ pub struct Run {
     pub rows: Vec<MetricRow>,
     /// Its prompts, of `view --out`.
     pub traces: Vec<Trace>,
+    /// Where heads look on its prompt, of `attention --prompt`.
+    pub patterns: Option<Patterns>,
 }
 
 impl Run {
@@ -71,9 +74,11 @@ impl Run {
         } else {
             Vec::new()
         };
+        let has_patterns = path.join(PATTERNS).exists();
+        let patterns = has_patterns.then(|| read_patterns(path)).transpose().map_err(ReportError::Input)?;
         let whole = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let name = whole.file_name().map_or_else(|| "run".into(), |name| slug(&name.to_string_lossy()));
-        Ok(Self { name, path: path.into(), prefix: String::new(), manifest, rows, traces })
+        Ok(Self { name, path: path.into(), prefix: String::new(), manifest, rows, traces, patterns })
     }
 
     /// The rows of one kind and metric, in their order.
@@ -129,6 +134,7 @@ mod tests {
             manifest: Manifest::new("lens eval"),
             rows: rows.clone(),
             traces: Vec::new(),
+            patterns: None,
         };
         assert_eq!(run.of(RowKind::Model, "kl"), rows);
         assert!(run.of(RowKind::Model, "ce").is_empty() && run.of(RowKind::Probe, "kl").is_empty());

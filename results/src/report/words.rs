@@ -31,6 +31,17 @@ fn known(name: &str) -> (&'static str, &'static str) {
         "cka" => ("Linear CKA of layers (blind to rotation)", "CKA"),
         "covariance_cosine" => ("Similarity of the layers' covariances", "cosine of covariances"),
         "cosine" => ("Cosine of centred states", "cosine"),
+        "attention_entropy" => ("Entropy of attention", "entropy of attention"),
+        "attention_entropy_normalised" => {
+            ("Entropy of attention over its most", "entropy of attention / ln(keys)")
+        }
+        "distance" => ("How far back heads look", "mean distance, tokens"),
+        "sink" => ("Attention on the first token", "attention on the first token"),
+        "learned_sink" => ("Attention on the learned sink", "attention on the learned sink"),
+        "previous_token" => ("Attention on the token before", "attention on the token before"),
+        "duplicate_token" => ("Attention on earlier places of the same token", "attention on the same token"),
+        "induction" => ("Attention on what followed the same token", "induction score"),
+        "ce_increase" => ("Cross-entropy without each head, less the model's", "rise of loss"),
         "procrustes_distance" => {
             ("Distance of layers after the best rotation (0 to 2)", "Procrustes distance")
         }
@@ -126,6 +137,7 @@ pub(crate) fn counted(manifest: &Manifest) -> (&'static str, &'static str) {
         }
         "think" => ("token", "prompt"),
         "probe law" => ("token", "document"),
+        "attention" if manifest.config.get("repeated_random").is_some() => ("token", "text"),
         kind if kind.starts_with("probe") => ("test item", "group"),
         _ if manifest.config.get("cluster").and_then(|c| c.as_str()) == Some("window") => ("token", "window"),
         _ => ("token", "document"),

@@ -83,6 +83,10 @@ kinds! {
     Patchscope = "patchscope",
     /// A schedule of blocks at the last layer.
     Schedule = "schedule",
+    /// What an attention head looks at.
+    Head = "head",
+    /// The model without some attention heads.
+    HeadAblation = "head-ablation",
     /// A thought fed back.
     Thought = "thought",
     /// What a thought is replaced with.

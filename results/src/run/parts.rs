@@ -147,6 +147,9 @@ impl From<&Subject> for Columns {
             Parts::Token { position, token } => {
                 Self { position: int(*position), token: text(token), ..Self::default() }
             }
+            Parts::Head { head, without } => {
+                Self { head: int(*head), variant: without.clone(), ..Self::default() }
+            }
             Parts::Set { of: probe, trained_on, tested_on } => {
                 Self { trained_on: text(trained_on), tested_on: tested_on.clone(), ..of(probe) }
             }
@@ -175,6 +178,9 @@ impl Columns {
             Self { component: Some(component), head, neuron, .. } => {
                 Parts::Component { component, head: head.and_then(index), neuron: neuron.and_then(index) }
                     .into()
+            }
+            Self { head: Some(head), variant, .. } => {
+                Parts::Head { head: index(head).unwrap_or_default(), without: variant }.into()
             }
             Self { rung: Some(rung), .. } => Parts::Rung { of: name, rung }.into(),
             Self { less: Some(less), .. } => Parts::Less { of: name, less }.into(),
@@ -253,6 +259,8 @@ pub(super) mod tests {
             (Parts::Component { component: text("head"), head: Some(5), neuron: None }, "head:5"),
             (Parts::Component { component: text("neuron"), head: None, neuron: Some(312) }, "neuron:312"),
             (Parts::Component { component: text("mlp"), head: None, neuron: None }, "mlp"),
+            (Parts::Head { head: 5, without: None }, "H5"),
+            (Parts::Head { head: 0, without: Some(text("mean")) }, "H0:mean"),
         ];
         let named = [("logit".into(), "logit"), ("a@2".into(), "a@2"), (Subject::default(), "")];
         shapes.into_iter().map(|(parts, text)| (parts.into(), text)).chain(named).collect()

@@ -78,6 +78,13 @@ pub enum Parts {
         /// Its text.
         token: String,
     },
+    /// `H5`, an attention head of the row's layer; `H5:zero`: the model without it.
+    Head {
+        /// Its number, from 0.
+        head: usize,
+        /// What stands in its place; none: the head itself.
+        without: Option<String>,
+    },
     /// `PROBE:SET` and `PROBE:A>B`: a probe of one set, on its own test part or on another's.
     Set {
         /// The estimator.
@@ -156,6 +163,10 @@ impl fmt::Display for Parts {
             Self::Scheduled { of: None, schedule, .. } => f.write_str(schedule),
             Self::Step { of, step, anew } => write!(f, "{of}@{step}{}", if *anew { "+" } else { "" }),
             Self::Token { position, token } => write!(f, "{position}:{token}"),
+            Self::Head { head, without } => {
+                write!(f, "H{head}")?;
+                without.iter().try_for_each(|change| write!(f, ":{change}"))
+            }
             Self::Set { of, trained_on, tested_on: None } => write!(f, "{of}:{trained_on}"),
             Self::Set { of, trained_on, tested_on: Some(on) } => write!(f, "{of}:{trained_on}>{on}"),
             Self::Variant { of, prompt, variant } => {

@@ -34,7 +34,7 @@ use layerscope_lenses::LayerIndex;
 pub use layerscope_results::run::basis_name;
 pub use measure::Measurement;
 pub use remove::{Removal, remove};
-pub use replay::replay;
+pub use replay::{replay, replay_under};
 pub use sets::{Set, principal, random};
 
 use crate::{model::ModelError, results::statistics::ScoreError, watch::Stopped};

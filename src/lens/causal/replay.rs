@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::{
-    hook::{Capture, Edit, HookPoint, Selection},
+    hook::{Capture, Edit, HookPoint, Selection, Tap},
     model::{Model, ModelError, Schedule, Step},
 };
 
@@ -13,13 +13,26 @@ use crate::{
 /// # Errors
 /// When the model cannot run.
 pub fn replay(model: &Model, ids: &Tensor, layer: usize, stream: &Tensor) -> Result<Tensor, ModelError> {
+    replay_under(model, ids, (layer, stream), &mut ())
+}
+
+/// The same, past a tap that edits what lies between.
+///
+/// # Errors
+/// Those of [`replay`], and of the tap.
+pub fn replay_under(
+    model: &Model,
+    ids: &Tensor,
+    (layer, stream): (usize, &Tensor),
+    tap: &mut dyn Tap,
+) -> Result<Tensor, ModelError> {
     let (n_layers, d) = (model.spec().n_layers, model.spec().d_model as i64);
     let end = HookPoint::resid_pre(n_layers);
     let schedule = Schedule::new((layer..n_layers).map(Step::Block).collect(), n_layers)?;
     let (batch, seq) = ids.size2()?;
     let stream = stream.f_to_device(model.device())?.f_to_kind(model.kind())?.f_view([batch, seq, d])?;
     let enter = Edit::at(HookPoint::resid_pre(layer), |_own: Tensor| stream.shallow_clone());
-    let mut taps = (enter, Capture::new([end].into_iter().collect::<Selection>()));
+    let mut taps = ((enter, tap), Capture::new([end].into_iter().collect::<Selection>()));
     model.forward_along(ids, &schedule, None, &mut taps)?;
     let missing = || ModelError::Input(format!("{end} was not computed"));
     let last = taps.1.get(end).ok_or_else(missing)?;

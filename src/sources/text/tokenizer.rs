@@ -264,6 +264,11 @@ impl Tokenizer {
         self.inner.vocabulary().get_vocab_size(true)
     }
 
+    /// Whether an id stands for a token.
+    pub fn knows(&self, id: u32) -> bool {
+        self.inner.vocabulary().id_to_token(id).is_some()
+    }
+
     /// The largest id.
     pub fn max_id(&self) -> u32 {
         self.max_id

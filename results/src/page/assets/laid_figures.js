@@ -4,6 +4,7 @@
 const LAID = [
     ['parity', 'Is it the model?', ['verify']],
     ['later', 'Future: what one state knows of later tokens', ['future']],
+    ['heads', 'What attention heads look at', ['attention']],
     ['changes', 'Changing the model', ['generate', 'schedule', 'trace', 'patch', 'steer']],
     ['attribution', 'What brought the logit', ['attribute']],
     ['thoughts', 'Thoughts fed back', ['think', 'think space']],
