@@ -36,7 +36,7 @@ for word in "$@"; do
     shift
     case "$last $word" in
         "--tokens "*) [ "$word" -gt 1500 ] && word=1500; had=1 ;;
-        "--prompts 8") word=2 ;;
+        "--n-prompts 8") word=2 ;;
         "--contexts "*) [ "$word" -gt 24 ] && word=24 ;;
     esac
     last=$word

@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 use crate::cli::{fixture, gpt2, path, refuse_all, result, run, succeed, words};
 
 /// Four prompts of 24 tokens.
-const SMALL: &str = "--kind jacobian --prompts 4 --seq-len 24";
+const SMALL: &str = "--kind jacobian --n-prompts 4 --seq-len 24";
 
 fn fit(out: &str, more: &str) -> Vec<String> {
     let (model, data) = (gpt2(), fixture("stories.jsonl"));
@@ -120,7 +120,7 @@ fn what_cannot_be_meant_is_refused() {
     ));
     refuse_all(&[
         row("--skip-first 23", &["--skip-first", "24 tokens"]),
-        row("--rows-per-prompt 8", &["--prompts", "16 are needed"]),
+        row("--rows-per-prompt 8", &["--n-prompts", "16 are needed"]),
         row("--target 3 --layers 3", &["--layers", "below layer 3"]),
         row("--skip-first 5 --rules relp", &["--rules", "not RMS norms"]),
         row("--site mlp_out", &["--site", "resid_pre"]),
@@ -178,6 +178,12 @@ fn concepts_are_read_with_their_control() {
     assert_eq!((own.n_clusters, own.lower.is_some()), (5, true));
     // The words that follow are nearer than others' words.
     assert!(excess.estimate > 0.0, "{excess:?}");
+    let report = format!("report {} --out {} --quiet", at("all"), at("page"));
+    succeed(&words(&report));
+    let drawn = fs::read_to_string(dir.path().join("page/figures/concepts-first-10.svg")).unwrap();
+    for line in ["logit", "logit, another prompt's word"] {
+        assert!(drawn.contains(line) || drawn.contains(&line.replace('\'', "&apos;")), "{line}");
+    }
     let less = one("package-gpt2-alice less logit", "any_excess_auc_difference");
     let other = one("package-gpt2-alice", "any_excess_auc");
     assert!((less.estimate - (other.estimate - excess.estimate)).abs() < 1e-12);
@@ -234,7 +240,7 @@ fn directions_of_tokens_are_swapped_and_back() {
             let edit = format!("blocks.4.hook_resid_pre:swap={}:all.4{edit}", path(&file));
             args.extend(["--edit".to_owned(), edit]);
         }
-        result(&succeed(&args))["text"].clone()
+        result(&succeed(&args))["generated"].clone()
     };
     let own = says(&[]);
     assert!(own.is_string());

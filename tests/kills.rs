@@ -69,7 +69,7 @@ fn killed_fits_and_transfers_end_with_the_same_bytes() {
         ),
         (
             "fit",
-            "--tokens 1000 --kind jacobian --prompts 4 --rows-per-prompt 48 --seq-len 24 --checkpoint-seconds 0",
+            "--tokens 1000 --kind jacobian --n-prompts 4 --rows-per-prompt 48 --seq-len 24 --checkpoint-seconds 0",
         ),
         ("transfer", &through),
     ];

@@ -77,7 +77,7 @@ const COMMANDS: [&str; 37] = [
     "lens fit --kind linear --data D/d.jsonl --out D/o/linear",
     "lens fit --kind future --data D/d.jsonl --out D/o/future",
     "lens fit --kind future-prompt --horizons 2 --prompt-tokens 2 --contexts 12 --batch 6 --epochs 1 --data D/d.jsonl --out D/o/soft",
-    "lens fit --kind jacobian --prompts 4 --skip-first 1 --data D/d.jsonl --out D/o/jacobian",
+    "lens fit --kind jacobian --n-prompts 4 --skip-first 1 --data D/d.jsonl --out D/o/jacobian",
     "lens eval --lens logit --data D/d.jsonl --out D/o/eval",
     "lens eval --lens D/linear --other-unembedding --data D/d.jsonl --out D/o/eval2",
     "lens transfer --lens D/tuned --other-unembedding --data D/d.jsonl --out D/o/transfer",

@@ -64,7 +64,7 @@ const KINDS: [(&str, &str, &[(&str, &str)]); 33] = [
     ),
     (
         "fit-jacobian",
-        "lens fit $MODEL_TEXTS --tokens 600 --kind jacobian --prompts 6 --seq-len 16 --skip-first 2 --checkpoint-seconds 0",
+        "lens fit $MODEL_TEXTS --tokens 600 --kind jacobian --n-prompts 6 --seq-len 16 --skip-first 2 --checkpoint-seconds 0",
         &[THROUGH],
     ),
     (

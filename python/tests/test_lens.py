@@ -34,6 +34,7 @@ class Bench:
             "tuned": self.model.fit(data, kind="tuned", out=out / "tuned", **few),
             "linear": self.model.fit(data, kind="linear", out=out / "linear", **few),
             "shared": self.model.fit(data, kind="shared", rung=["affine", "gain"], out=out / "shared", **few),
+            "jacobian": self.model.fit(data, kind="jacobian", n_prompts=1, seq_len=16, skip_first=4, out=out / "jacobian", **few),
             "future": self.model.fit(data, kind="future", horizons=2, out=out / "future", **few),
         }
 
@@ -65,7 +66,7 @@ def near(own: Any, theirs: list[Any]) -> bool:
     return bool(torch.allclose(own.detach().double(), wanted, rtol=TOLERANCE, atol=TOLERANCE))
 
 
-@pytest.mark.parametrize("name", ["logit", "tuned", "linear", "shared"])
+@pytest.mark.parametrize("name", ["logit", "tuned", "linear", "shared", "jacobian"])
 def test_readings_are_the_programs(bench: Bench, name: str) -> None:
     lens = ls.logit if name == "logit" else bench.lenses[name]
     ids, read = bench.view(lens)

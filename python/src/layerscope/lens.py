@@ -173,11 +173,24 @@ class Lens(Run, LogitLens):
             raise UsageError(f"{self.path}: the lens has no map {names[0]}; its layers are {self.layers}")
         return self._maps[f"{names[0]}.weight"], self._maps[f"{names[0]}.bias"]
 
+    def jacobian(self, layer: int) -> Any:
+        """`J [d_model, d_model]` of a Jacobian lens, f32: rows are dimensions of the layer it carries states to."""
+        if self.kind != "jacobian":
+            raise UsageError(f"{self.path}: a {self.kind} lens, which has no Jacobians")
+        if layer not in self.layers:
+            raise UsageError(f"{self.path}: the lens has no Jacobian of layer {layer}; its layers are {self.layers}")
+        return self._maps[f"layer.{layer}.jacobian"]
+
     def translate(self, state: Any, layer: int, *, horizon: int = 1, rung: str | None = None) -> Any:
-        """The state of the last layer that the lens makes of one of `layer`: `h + A h + b` `[..., d_model]`, in f32
-        (f64 of a state in f64)."""
+        """The state of the last layer that the lens makes of one of `layer`: `h + A h + b` `[..., d_model]`, of a Jacobian
+        lens `J h`, in f32 (f64 of a state in f64)."""
         if layer == self.config["n_layers"] and self.kind != "future":
             return state
+        if self.kind == "jacobian":
+            if horizon != 1 or rung is not None:
+                raise UsageError(f"{self.path}: a jacobian lens has one horizon and no rungs")
+            h = _wide(state)
+            return h @ self.jacobian(layer).to(h).T
         weight, bias = self._map(layer, horizon, rung)
         h = _wide(state)
         return h + h @ weight.to(h).T + bias.to(h)

@@ -16,7 +16,7 @@ pub enum ReportError {
     #[allow(missing_docs)]
     Incomplete { path: PathBuf, kind: String },
     /// The run has no numbers that a figure is made for.
-    #[error("{} has nothing to draw: it is the folder of `{kind}`; give those of lens eval, lens transfer, lens causal, future, probe, steer, schedule, trace, view --out or verify --out", path.display())]
+    #[error("{} has nothing to draw: it is the folder of `{kind}`; give those of lens eval, lens transfer, lens concepts, lens causal, future, probe, steer, schedule, trace, view --out or verify --out", path.display())]
     #[allow(missing_docs)]
     Nothing { path: PathBuf, kind: String },
     /// The same folder twice.

@@ -14,6 +14,7 @@ mod attribution;
 mod basis;
 mod causal;
 mod caveat;
+mod concepts;
 mod error;
 mod figure;
 mod future;
@@ -80,6 +81,7 @@ impl Report {
                 probe::figures,
                 law::figures,
                 attribution::figures,
+                concepts::figures,
                 causal::figures,
                 generated::figures,
                 think::figures,

@@ -8,6 +8,7 @@ const LAID = [
     ['changes', 'Changing the model', ['generate', 'schedule', 'trace', 'patch', 'steer']],
     ['attribution', 'What brought the logit', ['attribute']],
     ['thoughts', 'Thoughts fed back', ['think', 'think space']],
+    ['concepts', 'What lenses show that is not said', ['lens concepts']],
     ['causal', 'Does the model use what a lens reads?', ['lens causal']],
 ];
 

@@ -12,7 +12,7 @@ function main() {
         transferSection(),
         DATA.runs.length ? trajectory?.node : null,
         ...probeSections(),
-        ...laidSections('attribution', 'heads', 'causal', 'later', 'changes', 'thoughts'),
+        ...laidSections('attribution', 'heads', 'concepts', 'causal', 'later', 'changes', 'thoughts'),
     ].filter(Boolean);
     document.getElementById('main').append(...parts);
     document

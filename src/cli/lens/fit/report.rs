@@ -81,7 +81,7 @@ pub(super) fn jacobians(job: &Fit, found: &[Measured], output: Output) -> Result
     output.print(table.to_string().trim_end())?;
     if let Some(noisy) = found.iter().find(|one| one.refit_cosine.is_some_and(|cosine| cosine < FAITHFUL)) {
         output.note(format!(
-            "layer {}: another fit of this size would have a cosine of {:.2} with this one only; more --prompts make it \
+            "layer {}: another fit of this size would have a cosine of {:.2} with this one only; more --n-prompts make it \
              steadier",
             noisy.layer,
             noisy.refit_cosine.unwrap_or_default()

@@ -73,8 +73,8 @@ impl Plan {
         let estimator = estimator(job, source, seq_len)?;
         let rows = Rows::new(spec.d_model, settings.rows_per_prompt.map(Into::into), job.seed);
         let Prompts { places, short } =
-            prompts(windows, settings.skip_first, settings.prompts.into(), job.seed);
-        let most = settings.prompts.get();
+            prompts(windows, settings.skip_first, settings.n_prompts.into(), job.seed);
+        let most = settings.n_prompts.get();
         said(places.len(), most, short, settings.skip_first, watch);
         let need = spec.d_model.div_ceil(rows.per_prompt());
         if places.len() < need {
@@ -145,7 +145,7 @@ fn too_few(found: usize, most: usize, need: usize, spec: &Spec) -> JobError {
         let problem = format!("the text has {} long enough, {need} are needed", counted(found, "prompt"));
         return JobError::setting("data", problem);
     }
-    let [prompts, rows] = ["prompts", "rows_per_prompt"].map(Setting);
+    let [prompts, rows] = ["n_prompts", "rows_per_prompt"].map(Setting);
     JobError::usage(format!(
         "{prompts}: {need} are needed for each of {d} rows once; give more {rows}, or more prompts"
     ))

@@ -14,7 +14,7 @@ use crate::model::Rules;
 pub struct JacobianSettings {
     /// Prompts to average over, of --seq-len tokens (by default 128)
     #[cfg_attr(feature = "cli", arg(long, default_value_t = PROMPTS, value_name = "N"))]
-    pub prompts: NonZeroUsize,
+    pub n_prompts: NonZeroUsize,
     /// Places at a prompt's beginning that count neither as sources nor as targets; the last never does
     #[cfg_attr(feature = "cli", arg(long, default_value_t = 16, value_name = "N"))]
     pub skip_first: usize,
@@ -32,6 +32,6 @@ const PROMPTS: NonZeroUsize = NonZeroUsize::new(100).unwrap();
 
 impl Default for JacobianSettings {
     fn default() -> Self {
-        Self { prompts: PROMPTS, skip_first: 16, rows_per_prompt: None, rules: Rules::Exact }
+        Self { n_prompts: PROMPTS, skip_first: 16, rows_per_prompt: None, rules: Rules::Exact }
     }
 }
