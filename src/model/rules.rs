@@ -11,6 +11,7 @@ use layerscope_lenses::{Norm, NormKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[allow(clippy::doc_markdown)] // the help of an option
 pub enum Rules {
     /// The derivatives themselves
     #[default]
@@ -24,14 +25,14 @@ impl Rules {
     /// gated MLPs.
     pub fn refusal(self, spec: &Spec) -> Option<&'static str> {
         let known = matches!(spec.activation, Activation::Silu | Activation::Gelu | Activation::GeluTanh);
-        match self {
-            Self::Exact => None,
-            Self::Relp if spec.norm.kind != NormKind::Rms => Some("its norms are not RMS norms"),
-            Self::Relp if spec.layers.iter().any(|layer| layer.sparse) => Some("it has experts"),
-            Self::Relp if !spec.names.mlp.gated() => Some("its MLPs have no gate"),
-            Self::Relp if !known => Some("its activation is neither SiLU nor GELU"),
-            Self::Relp => None,
-        }
+        let hindrances = [
+            (spec.norm.kind != NormKind::Rms, "its norms are not RMS norms"),
+            (spec.layers.iter().any(|layer| layer.sparse), "it has experts"),
+            (!spec.names.mlp.gated(), "its MLPs have no gate"),
+            (!known, "its activation is neither SiLU nor GELU"),
+        ];
+        let found = hindrances.into_iter().find(|(hinders, _)| *hinders && self == Self::Relp);
+        found.map(|(_, why)| why)
     }
 
     /// A norm of the residual stream, or of what a branch adds to it.

@@ -171,7 +171,9 @@ mod tests {
             (0..7).map(|_| Tensor::randn([3, 3], (Kind::Double, Device::Cpu))).collect();
         let of = |prompts: &[Tensor]| {
             let mut sums = JacobianSums::new(3);
-            prompts.iter().for_each(|jacobian| sums.add(&[0, 1, 2], jacobian).unwrap());
+            for jacobian in prompts {
+                sums.add(&[0, 1, 2], jacobian).unwrap();
+            }
             sums
         };
         let whole = of(&prompts).finish().unwrap();

@@ -32,12 +32,12 @@ impl AuditArgs {
         if let Some(found) = &found.concepts {
             output.print(concepts::tables(&found.rows).trim_end())?;
         }
-        causal::print(&found.causal.rows, &output)?;
+        causal::print(&found.causal.rows, output)?;
         hint_clusters(&found.causal.rows, output);
         let out = self.job.out.display();
         output.note(format!("next, as figures and a page: layerscope report {out}/* --out DIR"));
         let parts = ["eval", "concepts", "causal"].map(|part| self.job.part(part));
-        let parts: Vec<String> = parts.iter().filter(|part| part.exists()).map(|part| shown(part)).collect();
+        let parts: Vec<String> = parts.iter().filter(|part| part.exists()).map(shown).collect();
         output.result(json!({ "out": shown(&self.job.out), "runs": parts }))?;
         Ok(())
     }

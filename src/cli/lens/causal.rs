@@ -41,7 +41,7 @@ impl CausalArgs {
 
 /// Prints the three tables, and what is where.
 fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
-    print(rows, &output)?;
+    print(rows, output)?;
     hint_clusters(rows, output);
     output.note(format!("{}: the directions", out.join(BASES).display()));
     output.wrote(out, "every direction's energy and effect");
@@ -50,7 +50,7 @@ fn show(out: &Path, rows: &[MetricRow], output: Output) -> Result<(), Failure> {
 }
 
 /// Prints the three tables.
-pub(super) fn print(rows: &[MetricRow], output: &Output) -> Result<(), Failure> {
+pub(super) fn print(rows: &[MetricRow], output: Output) -> Result<(), Failure> {
     let found = Numbers(rows);
     output.print(&format!(
         "rank correlation (Spearman) of a direction's energy, KL(lens ‖ lens without it), with its effect, KL(model ‖ model without it) (over documents and directions; {LEGEND})\n{}",

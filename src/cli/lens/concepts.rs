@@ -21,7 +21,7 @@ use crate::cli::{
 /// Read prompts for words that their answers go through and that they do not say, under every lens
 ///
 /// The smallest rank of such a word over the layers, at the prompt's last position, beside the same of another prompt's
-/// words. One object per line: {"prompt": "…", "intermediates": ["France"]}.
+/// words. A line of the file is an object: a prompt, and a list of its intermediates.
 #[derive(Debug, Args)]
 pub(crate) struct ConceptsArgs {
     #[command(flatten)]

@@ -27,7 +27,7 @@ use crate::{
 /// Read prompts for words that their answers go through and that they do not say, under every lens
 ///
 /// The smallest rank of such a word over the layers, at the prompt's last position, beside the same of another prompt's
-/// words. One object per line: {"prompt": "…", "intermediates": ["France"]}.
+/// words. A line of the file is an object: a prompt, and a list of its intermediates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -159,7 +159,7 @@ impl Concepts {
             let line = "no prompt has an intermediate that is one token of this model";
             return Err(JobError::setting("prompts", line));
         }
-        Ok((items(prompts, self.seed), left_out))
+        Ok((items(&prompts, self.seed), left_out))
     }
 
     /// Every prompt under every lens, and the means over prompts.

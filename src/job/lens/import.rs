@@ -75,7 +75,7 @@ impl Job for ImportLens {
         if file.prompts.is_none() {
             watch.note(&format!("{}: it does not say of how many prompts", self.source.display()));
         }
-        let manifest = self.manifest(&session, &file, sha256(&bytes), watch)?;
+        let manifest = self.manifest(&session, &file, &sha256(&bytes), watch)?;
         let dir = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch).begin(&super::fit::owns)?;
         if dir.found() == Found::Complete {
             watch.note(&format!("{} is complete already; nothing to do", self.out.display()));
@@ -115,7 +115,7 @@ impl ImportLens {
         &self,
         session: &Session,
         file: &JacobianFile,
-        sha256: String,
+        sha256: &str,
         watch: &dyn Watch,
     ) -> Result<Manifest, JobError> {
         let mut manifest = session.model_manifest(self, watch)?;

@@ -27,7 +27,8 @@ const ALIKE: f64 = 0.99;
 
 /// Write the directions that move tokens' logits most, as a lens sees them, for --edit and --direction
 ///
-/// Of a lens that maps a state h to J h + b these are JᵀW_U[token]: add them to steer, project them out, swap two.
+/// Of a lens that maps a state h to J h + b these are Jᵀu, with u the row of the unembedding: add them to steer, project
+/// them out, swap two.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]

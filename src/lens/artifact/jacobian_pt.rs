@@ -27,7 +27,7 @@ pub struct JacobianFile {
     pub prompts: Option<u64>,
     /// The layer whose change was measured, where the file says; what leaves the last block otherwise.
     pub target: Option<LayerIndex>,
-    /// Whether it was differentiated by RelP's rules.
+    /// Whether it was differentiated by the rules of relevance.
     pub relp: bool,
     /// What else it says of itself: `metadata` or `provenance`.
     pub about: Value,

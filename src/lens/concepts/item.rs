@@ -24,7 +24,7 @@ pub struct Item {
 
 /// Gives every prompt (its tokens and its words) its control: the words of another prompt, drawn by `seed`, that are
 /// none of its own. A prompt whose words are those of all others has none.
-pub fn items(prompts: Vec<(Vec<i64>, Vec<Concept>)>, seed: u64) -> Vec<Item> {
+pub fn items(prompts: &[(Vec<i64>, Vec<Concept>)], seed: u64) -> Vec<Item> {
     let mut all = Vec::with_capacity(prompts.len());
     for (i, (ids, own)) in prompts.iter().enumerate() {
         let mut others: Vec<usize> = (0..prompts.len()).filter(|j| *j != i).collect();
@@ -78,7 +78,7 @@ mod tests {
             (vec![9], vec![italy.clone()]),
         ];
         for seed in 0..20 {
-            let all = items(prompts.clone(), seed);
+            let all = items(&prompts, seed);
             assert_eq!((&all[0].other, &all[2].other), (&vec![italy.clone()], &vec![france.clone()]));
             assert!(all[1].other.is_empty(), "its words are all the others'");
         }

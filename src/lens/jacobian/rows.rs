@@ -54,7 +54,9 @@ mod tests {
         for prompt in 0..rows.least_prompts() {
             let own = rows.of(prompt);
             assert_eq!(own.len(), 4);
-            own.into_iter().for_each(|row| counts[row] += 1);
+            for row in own {
+                counts[row] += 1;
+            }
         }
         assert_eq!((rows.least_prompts(), counts), (5, [2; 10]));
         assert_ne!(rows, Rows::new(10, Some(4), 4));

@@ -11,6 +11,7 @@ use crate::model::Rules;
 #[serde(default)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Options of --kind jacobian"))]
+#[allow(clippy::doc_markdown)] // the help of an option
 pub struct JacobianSettings {
     /// Prompts to average over, of --seq-len tokens (by default 128)
     #[cfg_attr(feature = "cli", arg(long, default_value_t = PROMPTS, value_name = "N"))]
