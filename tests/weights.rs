@@ -86,7 +86,7 @@ fn hostile_pickles_are_refused_and_nothing_is_run() {
     for pickle in ["system", "list", "float8", "legacy"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/torch_save/{pickle}.pt"));
         let message = changed(|b| *b = std::fs::read(&file).unwrap());
-        let part = ["is not allowed in a file of tensors", "before 1.6"];
+        let part = ["is not allowed in a file of tensors", "is no tensor", "before 1.6"];
         assert!(part.iter().any(|part| message.contains(part)), "{pickle}: {message}");
     }
     assert!(!Path::new("executed").exists());

@@ -34,7 +34,9 @@ class Bench:
             "tuned": self.model.fit(data, kind="tuned", out=out / "tuned", **few),
             "linear": self.model.fit(data, kind="linear", out=out / "linear", **few),
             "shared": self.model.fit(data, kind="shared", rung=["affine", "gain"], out=out / "shared", **few),
-            "jacobian": self.model.fit(data, kind="jacobian", n_prompts=1, seq_len=16, skip_first=4, out=out / "jacobian", **few),
+            "jacobian": self.model.fit(
+                data, kind="jacobian", n_prompts=1, seq_len=16, skip_first=4, out=out / "jacobian", **few
+            ),
             "future": self.model.fit(data, kind="future", horizons=2, out=out / "future", **few),
         }
 

@@ -314,7 +314,7 @@ class Model:
         return found
 
     def attention(self, data: Paths = (), *, out: str | PathLike[str] | None = None, **settings: Any) -> Run:
-        """What attention heads look at over a text, a `prompt` or `repeated_random` tokens, and the loss without them (`ablate`)."""
+        """What attention heads look at over a text, a `prompt` or `repeated_random` tokens; the loss without them (`ablate`)."""
         found: Run = self._into("attention", out, data=listed(data), **settings)
         return found
 

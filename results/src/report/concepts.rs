@@ -33,7 +33,7 @@ fn among_the_first(run: &Run, k: u64) -> Option<Figure> {
     let heading = Heading::new(
         format!("concepts-first-{k}"),
         format!("Words that an answer goes through, among the first {k}"),
-        "At the prompt's last position; the word is not in the prompt.",
+        "At the prompt's last position.",
     )
     .but_not(
         "that the model answers by way of the word: a state may hold what nothing reads. `lens causal` and an edit along `lens vectors` \

@@ -136,7 +136,7 @@ pub(crate) fn counted(manifest: &Manifest) -> (&'static str, &'static str) {
             ("position", "prompt")
         }
         "think" => ("token", "prompt"),
-        "lens concepts" => ("prompt", "prompt"),
+        "lens concepts" => ("position", "prompt"),
         "probe law" => ("token", "document"),
         "attention" if manifest.config.get("repeated_random").is_some() => ("token", "text"),
         kind if kind.starts_with("probe") => ("test item", "group"),

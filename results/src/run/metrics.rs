@@ -409,10 +409,10 @@ mod tests {
         let message = read_metrics(dir.path()).unwrap_err().to_string();
         assert!(message.ends_with("a row is of \"another\" and its parts of \"v@-0.5\""), "{message}");
         let mut unknown = columns(&some);
-        unknown[1] = Arc::new(StringArray::from(vec!["jacobian"]));
+        unknown[1] = Arc::new(StringArray::from(vec!["oracle"]));
         write_table(&dir.path().join(METRICS), &RecordBatch::try_new(schema(), unknown).unwrap()).unwrap();
         let message = read_metrics(dir.path()).unwrap_err().to_string();
-        assert!(message.contains("the kind `jacobian` is not known to this version"), "{message}");
+        assert!(message.contains("the kind `oracle` is not known to this version"), "{message}");
     }
 
     #[test]
