@@ -53,18 +53,18 @@ INSTEAD = {
 # What is left to the reader: lines that the page gives in its text, and the arms that the compiler asks for.
 EDITS = [
     ("lenses/src/lib.rs", "mod shared;\n", "mod shared;\nmod shift;\npub use shift::ShiftLens;\n"),
-    ("src/lens/artifact/lenses.rs", "LinearLens, TunedLens}", "LinearLens, ShiftLens, TunedLens}"),
+    ("src/lens/artifact/lenses.rs", "LinearLens, TunedLens,", "LinearLens, ShiftLens, TunedLens,"),
     ("src/job/lens/fit/targets.rs", "use tch::Tensor;\n", "use tch::{Kind, Tensor};\n"),
     ("src/job/lens/fit/targets.rs", "CrossMoments, FutureFit,", "CrossMoments, FutureFit, LinearFit,"),
     (
         "src/job/lens/fit/folder.rs",
-        "LensKind::Tuned | LensKind::Shared | LensKind::Linear => vec![1]",
-        "LensKind::Tuned | LensKind::Shared | LensKind::Linear | LensKind::Shift => vec![1]",
+        "LensKind::Tuned | LensKind::Shared | LensKind::Linear | LensKind::Jacobian => vec![1]",
+        "LensKind::Tuned | LensKind::Shared | LensKind::Linear | LensKind::Jacobian | LensKind::Shift => vec![1]",
     ),
     (
         "src/job/lens/fit/plan.rs",
-        "LensKind::Linear | LensKind::FutureVocab | LensKind::FuturePrompt => false",
-        "LensKind::Linear | LensKind::Shift | LensKind::FutureVocab | LensKind::FuturePrompt => false",
+        "LensKind::Linear | LensKind::FutureVocab | LensKind::FuturePrompt | LensKind::Jacobian => false",
+        "LensKind::Linear | LensKind::Shift | LensKind::FutureVocab | LensKind::FuturePrompt | LensKind::Jacobian => false",
     ),
 ]
 
