@@ -18,7 +18,7 @@ use crate::{
         run::{MetricRow, Parts, RowKind},
         statistics::{Estimate, Intervals, Scores, Tally},
     },
-    sources::text::Window,
+    sources::text::{Window, ids_of},
     states::not_finite,
 };
 
@@ -97,8 +97,7 @@ impl<'a> Ablations<'a> {
         clusters: Option<&[u64]>,
     ) -> Result<(), AttentionError> {
         let _no_grad = tch::no_grad_guard();
-        let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-        let ids = Tensor::from_slice(&ids).view([windows.len() as i64, -1]);
+        let ids = ids_of(windows);
         let end = HookPoint::resid_pre(model.spec().n_layers);
         let kept = self.starts.iter().map(|layer| HookPoint::resid_pre(*layer)).chain([end]);
         let mut capture = Capture::new(kept.collect::<Selection>());
@@ -118,7 +117,7 @@ impl<'a> Ablations<'a> {
         }
         for (i, window) in windows.iter().enumerate() {
             let count = next[i].iter().filter(|token| **token >= 0).count();
-            let document = window.segments.first().map_or(0, |segment| segment.doc_id);
+            let document = window.document();
             let cluster = clusters.map_or(document, |clusters| clusters[i]);
             let sums: Vec<f64> = all.iter().flat_map(|losses| losses[i]).collect();
             self.tally.add(cluster, &sums, &[count as f64])?;
@@ -135,10 +134,9 @@ impl<'a> Ablations<'a> {
         of: &str,
     ) -> Result<Vec<[f64; PER_SET]>, AttentionError> {
         let failed = |source| AttentionError::Readout { of: of.to_owned(), source };
-        let document = |window: &Window| window.segments.first().map_or(0, |segment| segment.doc_id);
         if let Some(row) = not_finite(last)? {
             let point = HookPoint::resid_pre(self.n_layers).to_string();
-            let document = document(windows[row / windows[0].ids.len()]);
+            let document = windows[row / windows[0].ids.len()].document();
             return Err(AttentionError::Stream { point, of: of.to_owned(), document });
         }
         let tokens: Vec<i64> = next.concat();
@@ -155,7 +153,7 @@ impl<'a> Ablations<'a> {
                 sums[1] += f64::from(u8::from(read.argmax[start + i] == *token));
             }
             if !sums[0].is_finite() {
-                return Err(AttentionError::Loss { of: of.to_owned(), document: document(window) });
+                return Err(AttentionError::Loss { of: of.to_owned(), document: window.document() });
             }
             found.push(sums);
             start += next.len();

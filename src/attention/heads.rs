@@ -17,7 +17,7 @@ use crate::{
         run::{MetricRow, Parts, RowKind},
         statistics::{Estimate, Intervals, Scores, Tally},
     },
-    sources::text::Window,
+    sources::text::{Window, ids_of},
 };
 
 /// From which missing share of a row on a head is taken to have a learned sink: a hundred times what bf16 rounds away.
@@ -55,8 +55,7 @@ impl HeadScores {
         clusters: Option<&[u64]>,
     ) -> Result<(), AttentionError> {
         let _no_grad = tch::no_grad_guard();
-        let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-        let ids = Tensor::from_slice(&ids).view([windows.len() as i64, -1]);
+        let ids = ids_of(windows);
         let relations = Relations::new(&ids, model.device())?;
         let mut tap = HeadTap { relations: &relations, layers: &self.layers, found: BTreeMap::new() };
         model.forward(&ids, &mut tap)?;
@@ -70,7 +69,7 @@ impl HeadScores {
         let sums: Vec<f64> = sums.f_reshape([-1])?.try_into()?;
         let each = self.layers.len() * self.n_heads * COLUMNS;
         for (i, (window, own)) in windows.iter().zip(sums.chunks(each)).enumerate() {
-            let document = window.segments.first().map_or(0, |segment| segment.doc_id);
+            let document = window.document();
             self.check(own, document)?;
             let cluster = clusters.map_or(document, |clusters| clusters[i]);
             self.tally.add(cluster, own, &relations.counts(i))?;

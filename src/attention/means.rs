@@ -8,7 +8,7 @@ use super::AttentionError;
 use crate::{
     hook::{BlockHook, HookPoint, Tap, TapError},
     model::Model,
-    sources::text::Window,
+    sources::text::{Window, ids_of},
 };
 
 /// Means of `attn.hook_z` over every token so far, by layer.
@@ -31,9 +31,9 @@ impl HeadMeans {
     /// # Errors
     /// When the model cannot run.
     pub fn add(&mut self, model: &Model, windows: &[&Window]) -> Result<(), AttentionError> {
-        let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-        model.forward(&Tensor::from_slice(&ids).view([windows.len() as i64, -1]), &mut *self)?;
-        self.tokens += ids.len() as u64;
+        let ids = ids_of(windows);
+        model.forward(&ids, &mut *self)?;
+        self.tokens += ids.numel() as u64;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::{
     hook::{BlockHook, Capture, HookPoint, Selection},
     model::{Model, ModelError},
     results::run::{RunError, write_atomic},
-    sources::text::Window,
+    sources::text::{Window, ids_of},
 };
 
 /// A square that can be saved.
@@ -53,8 +53,7 @@ pub fn squares(
         .iter()
         .flat_map(|layer| squares.iter().map(|square| HookPoint::Block(*layer, square.hook())))
         .collect();
-    let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-    let ids = Tensor::from_slice(&ids).view([windows.len() as i64, -1]);
+    let ids = ids_of(windows);
     let mut capture = Capture::new(points.iter().copied().collect::<Selection>());
     model.forward(&ids, &mut capture)?;
     for i in 0..windows.len() {

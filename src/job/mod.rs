@@ -68,7 +68,7 @@ pub(crate) use stdin::{read_stdin, stdin};
 pub use text::{AllWindows, Source, TextSettings, counts};
 pub use verify::{Verified, Verify};
 
-use crate::results::run::{Claim, Manifest};
+use crate::results::run::{Claim, Found, Manifest, RunDir};
 
 /// A command as a value.
 pub trait Job: Serialize + DeserializeOwned {
@@ -156,6 +156,23 @@ pub fn claimed(claim: Claim, watch: &dyn Watch) -> Claim {
         watch.note(&format!("{}; made again", damage.finding()));
     }
     claim
+}
+
+/// Takes hold of a folder whose run is short and kept in memory: one that is complete is made again, and that is said.
+///
+/// # Errors
+/// Those of [`RunDir::claim`].
+pub(crate) fn claimed_anew(
+    out: &Path,
+    manifest: Manifest,
+    force: bool,
+    watch: &dyn Watch,
+) -> Result<Claim, JobError> {
+    let claim = claimed(RunDir::claim(out, manifest, force)?, watch);
+    if claim.found() == Found::Complete {
+        watch.note(&format!("{} is complete already; made again", out.display()));
+    }
+    Ok(claim)
 }
 
 /// A path in JSON and messages, in which nothing but UTF-8 can stand.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::{
     hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError},
-    sources::text::{Window, each_batch},
+    sources::text::{Window, each_batch, ids_of},
     watch::{Stopped, Underway},
 };
 
@@ -51,12 +51,12 @@ impl States {
         let _no_grad = tch::no_grad_guard();
         let end = HookPoint::resid_pre(model.spec().n_layers);
         let mut capture = Capture::new(points.iter().copied().chain([end]).collect::<Selection>());
-        let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-        model.forward(&Tensor::from_slice(&ids).view([windows.len() as i64, -1]), &mut capture)?;
+        let ids = ids_of(windows);
+        model.forward(&ids, &mut capture)?;
         Self::new(points, end, windows, |point| {
             let kept =
                 capture.get(point).ok_or_else(|| ModelError::Input(format!("{point} was not computed")))?;
-            Ok(kept.f_to_kind(Kind::Float)?.f_reshape([ids.len() as i64, -1])?)
+            Ok(kept.f_to_kind(Kind::Float)?.f_reshape([ids.numel() as i64, -1])?)
         })
     }
 

@@ -46,17 +46,6 @@ impl JacobianLens {
         &self.jacobians
     }
 
-    /// Lens vectors `Jᵀu [n, d_model]` of `u [n, d_model]`, rows of the unembedding (or differences of them): the
-    /// directions of this layer that move the logits in question most. The final norm's gain is not part of them,
-    /// unless it is folded into `u`.
-    ///
-    /// # Errors
-    /// When there is no Jacobian of `layer`, or `unembedded` has another width.
-    pub fn vectors(&self, layer: LayerIndex, unembedded: &Tensor) -> Result<Tensor, Error> {
-        let jacobian = self.jacobian(layer)?;
-        Ok(unembedded.to_kind(jacobian.kind()).f_matmul(jacobian)?)
-    }
-
     fn jacobian(&self, layer: LayerIndex) -> Result<&Tensor, Error> {
         self.jacobians.get(&layer).ok_or_else(|| Error::NoTranslator { lens: self.name.clone(), layer })
     }
@@ -97,8 +86,6 @@ mod tests {
         // J (5, 7) = (5 + 14, 21)
         let state = Tensor::from_slice(&[5f32, 7.]).view([1, 2]);
         assert_eq!(numbers(&lens.transform(layer, &state).unwrap()), [19., 21.]);
-        // Jᵀ (5, 7) = (5, 10 + 21)
-        assert_eq!(numbers(&lens.vectors(layer, &state).unwrap()), [5., 31.]);
         assert_eq!(
             (lens.target(), lens.reads(layer), lens.reads(LayerIndex(0))),
             (LayerIndex(4), true, false)

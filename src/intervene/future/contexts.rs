@@ -114,11 +114,6 @@ impl Rows<'_> {
     }
 }
 
-/// A context's document.
-pub(super) fn document(context: &Window) -> u64 {
-    context.segments.first().map_or(0, |s| s.doc_id)
-}
-
 /// For every context another one, of another document, each taken once: documents in an order drawn from the seed,
 /// their contexts one after the other, and everybody takes from as many places further on as the largest document has
 /// contexts.

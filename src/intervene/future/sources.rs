@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{FutureError, contexts::document};
+use super::FutureError;
 use crate::{
     hook::{BlockHook, HookPoint, Tap, TapError},
     model::{Model, ModelError},
@@ -64,7 +64,7 @@ impl Sources {
         };
         let state = |layer: &usize| Ok((*layer, gather(&|part| &part.states[layer])?));
         let sources = Self {
-            docs: contexts.iter().map(document).collect(),
+            docs: contexts.iter().map(Window::document).collect(),
             ends: contexts
                 .iter()
                 .map(|w| [w.ids[w.ids.len().saturating_sub(2)], w.ids[w.ids.len() - 1]])

@@ -8,9 +8,9 @@ use tch::Tensor;
 use super::{Attribute, Attributed, Prompt, file, rows, told, write};
 use crate::{
     attribution::{Attribution, Component, Targets, Words, attribute, words},
-    job::{JobError, Session, Watch, claimed, kind_name, read_stdin},
+    job::{JobError, Session, Watch, claimed_anew, kind_name, read_stdin},
     model::Model,
-    results::run::{Claim, Counts, Found, RunDir},
+    results::run::{Claim, Counts},
     sources::text::{TokenText, Tokenizer},
     states::check_stream,
 };
@@ -130,10 +130,6 @@ impl Attribute {
             "prompt": self.prompt, "prompt_ids": prompt.ids, "position": prompt.position, "answer": prompt.answer, "foil": prompt.foil,
             "less_mean": self.less_mean, "neurons": self.neurons, "dtype": kind_name(session.kind),
         });
-        let claim = claimed(RunDir::claim(out, manifest, self.force)?, watch);
-        if claim.found() == Found::Complete {
-            watch.note(&format!("{} is complete already; made again", out.display()));
-        }
-        Ok(Some(claim))
+        claimed_anew(out, manifest, self.force, watch).map(Some)
     }
 }

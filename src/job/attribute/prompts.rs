@@ -9,8 +9,8 @@ use tch::Tensor;
 use super::{Attribute, Attributed, Prompt, Quantity, file, over_again, rows, told, write};
 use crate::{
     attribution::{Mean, Means, attribute, components},
-    job::{JobError, Session, Setting, Watch, claimed, kind_name, lines::Lines},
-    results::run::{Claim, Counts, Found, RunDir},
+    job::{JobError, Session, Setting, Watch, claimed_anew, kind_name, lines::Lines},
+    results::run::{Claim, Counts},
     sources::text::Tokenizer,
     states::check_stream,
 };
@@ -105,11 +105,7 @@ impl Attribute {
         manifest.config = json!({
             "prompts": sha256, "less_mean": self.less_mean, "intervals": self.intervals.config(), "dtype": kind_name(session.kind),
         });
-        let claim = claimed(RunDir::claim(out, manifest, self.force)?, watch);
-        if claim.found() == Found::Complete {
-            watch.note(&format!("{} is complete already; made again", out.display()));
-        }
-        Ok(Some(claim))
+        claimed_anew(out, manifest, self.force, watch).map(Some)
     }
 }
 

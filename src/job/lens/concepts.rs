@@ -12,7 +12,6 @@ use crate::{
         lines::Lines,
     },
     lens::{
-        artifact::LensKind,
         concepts::{Concept, Item, items, ranks, rows},
         subject_of,
     },
@@ -191,8 +190,7 @@ impl Concepts {
 
 /// Lenses that say what the next token is, of the stream that enters a block.
 fn check_kinds(requests: &[LensRequest]) -> Result<(), JobError> {
-    let ahead = [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt];
-    if requests.iter().any(|request| ahead.iter().any(|kind| request.is(*kind))) {
+    if requests.iter().any(LensRequest::reads_ahead) {
         return Err(JobError::setting("lens", "a future lens says what comes later, not what a state holds"));
     }
     match site_of(requests) {

@@ -1,19 +1,15 @@
 //! `lens import`: a Jacobian lens that another tool fitted, as a lens folder.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::fit::config_of;
 use crate::{
     job::{Job, JobError, ModelSettings, Session, Watch, claimed, shown},
-    lens::artifact::{
-        JacobianFile, LensConfig, LensFolder, LensKind, ModelRef, jacobian_tensors, unembed_sha256,
-    },
-    lenses::{Jacobian, LayerIndex},
+    lens::artifact::{JacobianFile, LensFolder, LensKind, jacobian_tensors},
+    lenses::LayerIndex,
     model::{Rules, Spec},
     results::{
         hash::sha256,
@@ -81,8 +77,9 @@ impl Job for ImportLens {
             watch.note(&format!("{} is complete already; nothing to do", self.out.display()));
             return Ok(found);
         }
-        let unembed = unembed_sha256(session.load(watch)?.unembed())?;
-        let config = lens_config(&session, dir.manifest(), unembed, &file.jacobians);
+        let unembed = session.load(watch)?.unembed();
+        let mut config = config_of(LensKind::Jacobian, &session, unembed, dir.manifest())?;
+        config.layers.clone_from(&found.layers);
         LensFolder::write(&self.out, &config, &jacobian_tensors(&file.jacobians))?;
         dir.finish(Counts { rows: found.layers.len() as u64, ..Counts::default() }, None)?;
         Ok(found)
@@ -129,30 +126,6 @@ impl ImportLens {
             "rules": if file.relp { Rules::Relp } else { Rules::Exact },
         });
         Ok(manifest)
-    }
-}
-
-/// What `config.json` says.
-fn lens_config(
-    session: &Session,
-    manifest: &Manifest,
-    unembed: String,
-    jacobians: &BTreeMap<LayerIndex, Jacobian>,
-) -> LensConfig {
-    LensConfig {
-        kind: LensKind::Jacobian,
-        site: "resid_pre".into(),
-        model: ModelRef {
-            name: session.name(),
-            sha256: manifest.model.as_ref().map(|model| model.sha256.clone()),
-        },
-        d_model: session.spec.d_model,
-        n_layers: session.spec.n_layers,
-        unembed_sha256: Some(unembed),
-        tokenizer_sha256: manifest.tokenizer_sha256.clone(),
-        layers: jacobians.keys().map(|layer| layer.0).collect(),
-        horizons: vec![1],
-        details: manifest.config.clone(),
     }
 }
 

@@ -138,6 +138,11 @@ impl LensRequest {
         self.folder.as_ref().is_none_or(|(_, folder)| folder.config.layers.contains(&layer))
     }
 
+    /// Whether it is of later tokens, and not of the next.
+    pub fn reads_ahead(&self) -> bool {
+        [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt].iter().any(|kind| self.is(*kind))
+    }
+
     /// Whether it is a lens of this kind.
     pub fn is(&self, kind: LensKind) -> bool {
         self.folder.as_ref().is_some_and(|(_, folder)| folder.config.kind == kind)
@@ -149,8 +154,7 @@ impl LensRequest {
 /// # Errors
 /// The first such lens by name.
 pub(crate) fn refuse_ahead(requests: &[LensRequest], session: &Session) -> Result<(), JobError> {
-    let ahead = [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt];
-    match requests.iter().find(|a| ahead.iter().any(|kind| a.is(*kind))) {
+    match requests.iter().find(|lens| lens.reads_ahead()) {
         Some(lens) => session.needs_decoder(&format!("lens {}, which reads tokens ahead", lens.name)),
         None => Ok(()),
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use super::{check_shapes, open, read, records, refuse_ahead, site_of};
+use super::{Lenses, check_shapes, open, read, records, refuse_ahead, site_of};
 use crate::{
     job::{Job, JobError, Layers, ModelSettings, Session, Setting, Watch, claimed},
     lens::vectors::lens_vectors,
@@ -63,6 +63,19 @@ pub struct LensVectors {
     pub force: bool,
 }
 
+/// The one lens there is: a folder of several rungs or horizons does not say which of them is meant.
+fn only(lenses: Lenses) -> Result<Box<dyn Lens>, JobError> {
+    let several = lenses.all.len();
+    let mut all = lenses.all.into_iter();
+    match (all.next(), all.next()) {
+        (Some(lens), None) => Ok(lens),
+        _ => Err(JobError::setting(
+            "lens",
+            format!("the folder holds {several} lenses; fit the one that is meant by itself"),
+        )),
+    }
+}
+
 /// The directions of a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerVectors {
@@ -114,7 +127,7 @@ impl Job for LensVectors {
         let claim = claimed(RunDir::claim(&self.out, manifest, self.force)?, watch);
         let complete = claim.found() == Found::Complete;
         let model = session.load(watch)?;
-        let lens = open(&requests, model, self.other_unembedding, watch)?.all.remove(0);
+        let lens = only(open(&requests, model, self.other_unembedding, watch)?)?;
         let (found, tensors) = self.measure(model, lens.as_ref(), (&names, &ids), &layers)?;
         if complete {
             watch.note(&format!("{} is complete already; nothing to do", self.out.display()));

@@ -7,7 +7,7 @@ use super::{Concept, Item};
 use crate::{
     hook::{Capture, HookPoint, Selection},
     model::{Model, ModelError},
-    states::not_finite,
+    states::check_prompt,
 };
 
 /// The ranks of an item's words under one lens, from 1.
@@ -39,11 +39,10 @@ pub fn ranks(
     model.forward(&Tensor::from_slice(&item.ids).unsqueeze(0), &mut capture)?;
     let last = |(layer, point): (&usize, &HookPoint)| -> Result<(usize, Tensor), ModelError> {
         let missing = || ModelError::Input(format!("{point} was not computed"));
-        let state = capture.get(*point).ok_or_else(missing)?.select(1, -1).to_kind(Kind::Float);
-        match not_finite(&state)? {
-            Some(_) => Err(ModelError::Input(format!("{point} is not finite at the prompt's last position"))),
-            None => Ok((*layer, state)),
-        }
+        let states = capture.get(*point).ok_or_else(missing)?;
+        check_prompt(&states.select(0, 0), *point)?;
+        let state = states.select(1, -1).to_kind(Kind::Float);
+        Ok((*layer, state))
     };
     let states: Vec<(usize, Tensor)> = layers.iter().zip(&points).map(last).collect::<Result<_, _>>()?;
     lenses.iter().map(|lens| under(readout, lens.as_ref(), &states, item)).collect()

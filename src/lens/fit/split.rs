@@ -28,7 +28,7 @@ pub struct Split {
 /// Documents that are equal count as one: copies of what is held out are on neither side.
 pub fn split(windows: &[Window], seed: u64) -> Split {
     let equal = EqualDocuments::of(windows);
-    let doc = |i: &usize| windows[*i].segments.first().map_or(0, |s| s.doc_id);
+    let doc = |i: &usize| windows[*i].document();
     let place = |i: &usize| windows[*i].segments.first().map_or(0, |s| u64::from(s.doc_pos));
     let first = |i: &usize| equal.first(doc(i));
     let own = |i: &usize| !equal.is_copy(doc(i));

@@ -19,7 +19,7 @@ pub fn prompts(windows: &[Window], skip: usize, most: usize, seed: u64) -> Promp
     let mut places: Vec<(usize, u64, usize)> = Vec::new();
     let (mut doc, mut turn) = (None, 0);
     for (place, window) in windows.iter().enumerate() {
-        let own = window.segments.first().map_or(0, |segment| segment.doc_id);
+        let own = window.document();
         turn = if doc == Some(own) { turn + 1 } else { 0 };
         doc = Some(own);
         if long(window) {

@@ -24,8 +24,7 @@ impl Batch<'_> {
 
     /// The tokens, `[windows, seq]` on the CPU.
     pub fn ids(&self) -> Tensor {
-        let ids: Vec<i64> = self.windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
-        Tensor::from_slice(&ids).view([self.windows.len() as i64, -1])
+        ids_of(&self.windows)
     }
 
     /// Without the windows that are not `wanted`, by their place.
@@ -35,6 +34,12 @@ impl Batch<'_> {
         let (places, windows) = kept.map(|(place, window)| (*place, *window)).unzip();
         Self { places, windows }
     }
+}
+
+/// The tokens of windows of one length, `[windows, seq]` on the CPU.
+pub fn ids_of(windows: &[&Window]) -> Tensor {
+    let ids: Vec<i64> = windows.iter().flat_map(|w| &w.ids).map(|id| i64::from(*id)).collect();
+    Tensor::from_slice(&ids).view([windows.len() as i64, -1])
 }
 
 /// Groups windows of equal length into batches of at most `max_tokens` tokens (at least one window each).

@@ -35,7 +35,7 @@ mod tokenizer_file;
 mod turns;
 mod window;
 
-pub use batch::{Batch, batches, each_batch};
+pub use batch::{Batch, batches, each_batch, ids_of};
 pub use bos::{Bos, BosPolicy};
 pub use corpus::{Corpus, Document};
 pub use display::{TokenText, show};

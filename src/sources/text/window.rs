@@ -43,6 +43,13 @@ pub struct Window {
     pub segments: Vec<Segment>,
 }
 
+impl Window {
+    /// The document of its first token.
+    pub fn document(&self) -> u64 {
+        self.segments.first().map_or(0, |segment| segment.doc_id)
+    }
+}
+
 /// What is said of chats before what is said of other texts.
 const CHATS: &str = "chats begin as their template writes them; texts: ";
 

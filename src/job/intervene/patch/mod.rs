@@ -19,14 +19,14 @@ use crate::{
         patch::{Inspected, Preset, TargetPrompt, inspect},
     },
     job::{
-        Job, JobError, Layers, ModelSettings, Session, Setting, Watch, claimed,
+        Job, JobError, Layers, ModelSettings, Session, Setting, Watch, claimed_anew,
         lens::{Lenses, check_shapes, open, read, site_of},
         lines::Lines,
         shown,
     },
     lenses::{Precision, Readout},
     results::{
-        run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, over, write_metrics},
+        run::{Claim, Counts, METRICS, MetricRow, over, write_metrics},
         statistics::Intervals,
         words::counted,
     },
@@ -282,11 +282,7 @@ impl Patch {
             "source": self.source, "prompts": lines.map(|lines| &lines.sha256), "position": self.position, "target": target, "placeholder": self.placeholder,
             "layers": layers, "target_layer": self.target_layer, "map": self.map.as_ref().map(shown), "steps": self.steps,
         });
-        let claim = claimed(RunDir::claim(out, manifest, self.force)?, watch);
-        if claim.found() == Found::Complete {
-            watch.note(&format!("{} is complete already; made again", out.display()));
-        }
-        Ok(Some(claim))
+        claimed_anew(out, manifest, self.force, watch).map(Some)
     }
 }
 

@@ -9,10 +9,10 @@ use super::{Case, Pair, Prompts, ROUNDING, Trace, Traced, Way, rows};
 use crate::{
     hook::BlockHook,
     intervene::patch::{Direction, Experiment, Levels, Map, Role, noise},
-    job::{JobError, Session, Setting, Underway, Watch, claimed, lines::Lines},
+    job::{JobError, Session, Setting, Underway, Watch, claimed_anew, lines::Lines},
     model::Model,
     results::{
-        run::{Claim, Counts, Found, METRICS, MetricRow, RunDir, over, write_metrics},
+        run::{Claim, Counts, METRICS, MetricRow, over, write_metrics},
         statistics::Intervals,
     },
     sources::text::Tokenizer,
@@ -182,11 +182,7 @@ impl Trace {
             "direction": self.direction, "layers": layers,
             "hooks": self.hooks().iter().map(|h| h.short_name()).collect::<Vec<_>>(),
         });
-        let claim = claimed(RunDir::claim(out, manifest, self.force)?, watch);
-        if claim.found() == Found::Complete {
-            watch.note(&format!("{} is complete already; made again", out.display()));
-        }
-        Ok(Some(claim))
+        claimed_anew(out, manifest, self.force, watch).map(Some)
     }
 }
 

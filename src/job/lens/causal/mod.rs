@@ -20,10 +20,7 @@ use crate::{
         AllWindows, Job, JobError, Layers, LeakageSettings, ModelSettings, PassSettings, Session, SetTo,
         Source, TextSettings, Watch, claimed, counts,
     },
-    lens::{
-        artifact::LensKind,
-        causal::{Plan, Removal, Set},
-    },
+    lens::causal::{Plan, Removal, Set},
     results::run::{Found, METRICS, Manifest, MetricRow, RunDir, read_metrics, write_metrics},
     states::write_tensors,
 };
@@ -226,9 +223,7 @@ impl Causal {
 
 /// Lenses that say what the next token is, of the stream that enters a block.
 fn check_kinds(requests: &[LensRequest]) -> Result<(), JobError> {
-    let kinds = [LensKind::Future, LensKind::FutureVocab, LensKind::FuturePrompt];
-    let future = |a: &LensRequest| kinds.iter().any(|kind| a.is(*kind));
-    if requests.iter().any(future) {
+    if requests.iter().any(LensRequest::reads_ahead) {
         return Err(JobError::setting(
             "lens",
             "a future lens says what comes later, not what the model says next; the two cannot be compared",

@@ -7,10 +7,10 @@ use tch::Tensor;
 
 use super::{Fit, Plan, ROTATED};
 use crate::{
-    job::{JobError, Source},
+    job::{JobError, Session, Source},
     lens::artifact::{LensConfig, LensKind, ModelRef, unembed_sha256},
     lens::fit::FitTarget,
-    lenses::Readout,
+    lenses::{Readout, Unembed},
     results::run::Manifest,
 };
 
@@ -55,18 +55,11 @@ impl Fit {
         readout: &Readout,
         manifest: &Manifest,
     ) -> Result<LensConfig, JobError> {
-        let spec = &source.session.spec;
         let rungs = plan.rungs.iter().map(ToString::to_string).chain([ROTATED.to_owned()]);
         let mut details = manifest.config.clone();
         details["rungs"] = if self.kind == LensKind::Shared { rungs.collect() } else { json!([]) };
         Ok(LensConfig {
-            kind: self.kind,
             site: plan.site.short_name().to_owned(),
-            model: model_ref(source, manifest),
-            d_model: spec.d_model,
-            n_layers: spec.n_layers,
-            unembed_sha256: Some(unembed_sha256(readout.unembed())?),
-            tokenizer_sha256: manifest.tokenizer_sha256.clone(),
             layers: plan.layers.iter().map(|l| l.0).collect(),
             horizons: match self.kind {
                 LensKind::Tuned | LensKind::Shared | LensKind::Linear | LensKind::Jacobian => vec![1],
@@ -75,11 +68,30 @@ impl Fit {
                 }
             },
             details,
+            ..config_of(self.kind, source.session, readout.unembed(), manifest)?
         })
     }
 }
 
-/// The model of a lens, as its folder names it.
-pub(super) fn model_ref(source: &Source<'_>, manifest: &Manifest) -> ModelRef {
-    ModelRef { name: source.session.name(), sha256: manifest.model.as_ref().map(|m| m.sha256.clone()) }
+/// What `config.json` says of a lens of the next token at `resid_pre` whose layers are still to be named; its details
+/// are what the manifest says of the job.
+pub(in crate::job::lens) fn config_of(
+    kind: LensKind,
+    session: &Session,
+    unembed: &Unembed,
+    manifest: &Manifest,
+) -> Result<LensConfig, JobError> {
+    let sha256 = manifest.model.as_ref().map(|model| model.sha256.clone());
+    Ok(LensConfig {
+        kind,
+        site: "resid_pre".into(),
+        model: ModelRef { name: session.name(), sha256 },
+        d_model: session.spec.d_model,
+        n_layers: session.spec.n_layers,
+        unembed_sha256: Some(unembed_sha256(unembed)?),
+        tokenizer_sha256: manifest.tokenizer_sha256.clone(),
+        layers: Vec::new(),
+        horizons: vec![1],
+        details: manifest.config.clone(),
+    })
 }

@@ -14,6 +14,7 @@ mod work;
 
 use std::path::{Path, PathBuf};
 
+pub(super) use self::folder::config_of;
 pub use self::{
     jacobian::JacobianSettings,
     outcome::{Fitted, HeldOut, Measured, Prompted},

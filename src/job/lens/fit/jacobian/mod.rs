@@ -10,10 +10,10 @@ use serde_json::json;
 
 use self::plan::{Plan, check, window_options};
 pub use self::settings::JacobianSettings;
-use super::{Fit, Fitted, Measured, TOKENS, folder::model_ref, owns, remove};
+use super::{Fit, Fitted, Measured, TOKENS, folder::config_of, owns, remove};
 use crate::{
     job::{JobError, Session, Source, Watch, claimed, counts},
-    lens::artifact::{LensConfig, LensFolder, LensKind, jacobian_tensors, unembed_sha256},
+    lens::artifact::{LensConfig, LensFolder, LensKind, jacobian_tensors},
     model::Model,
     results::run::{Found, Manifest, RunDir},
     sources::leakage::{FittedOn, lead_of},
@@ -61,23 +61,12 @@ fn lens_config(
     manifest: &Manifest,
     found: &[Measured],
 ) -> Result<LensConfig, JobError> {
-    let spec = &source.session.spec;
     let one = |layer: &Measured| {
         json!({ "layer": layer.layer, "prompts": layer.prompts, "norm": layer.norm, "error": layer.error,
                 "refit_cosine": layer.refit_cosine })
     };
-    let mut details = manifest.config.clone();
-    details["jacobians"] = found.iter().map(one).collect();
-    Ok(LensConfig {
-        kind: LensKind::Jacobian,
-        site: "resid_pre".into(),
-        model: model_ref(source, manifest),
-        d_model: spec.d_model,
-        n_layers: spec.n_layers,
-        unembed_sha256: Some(unembed_sha256(model.unembed())?),
-        tokenizer_sha256: manifest.tokenizer_sha256.clone(),
-        layers: plan.estimator.layers.clone(),
-        horizons: vec![1],
-        details,
-    })
+    let mut config = config_of(LensKind::Jacobian, source.session, model.unembed(), manifest)?;
+    config.layers.clone_from(&plan.estimator.layers);
+    config.details["jacobians"] = found.iter().map(one).collect();
+    Ok(config)
 }

@@ -73,9 +73,8 @@ impl Plan {
         sums: &mut Sums,
         stage: &Underway<'_>,
     ) -> Result<(), JacobianError> {
-        let document = prompt.segments.first().map_or(0, |segment| segment.doc_id);
         let rows = self.rows.of(sums.done);
-        let found = self.estimator.rows(model, &prompt.ids, &rows, document, stage)?;
+        let found = self.estimator.rows(model, &prompt.ids, &rows, prompt.document(), stage)?;
         for (sums, jacobian) in sums.layers.iter_mut().zip(&found) {
             sums.add(&rows, jacobian)?;
         }

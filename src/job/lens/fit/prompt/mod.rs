@@ -11,11 +11,11 @@ use self::{
     plan::{Plan, check, window_options},
     train::{Prompts, tensors},
 };
-use super::{Fit, Fitted, Prompted, TOKENS, folder::model_ref, owns, remove};
+use super::{Fit, Fitted, Prompted, TOKENS, folder::config_of, owns, remove};
 use crate::{
     intervene::future::{PromptCell, Trained},
     job::{JobError, Session, Source, Watch, claimed, counts},
-    lens::artifact::{LensConfig, LensFolder, LensKind, unembed_sha256},
+    lens::artifact::{LensConfig, LensFolder, LensKind},
     model::Model,
     results::run::{Found, Manifest, RunDir},
     sources::leakage::{FittedOn, lead_of},
@@ -61,23 +61,13 @@ fn lens_config(
     manifest: &Manifest,
     trained: &Prompts,
 ) -> Result<LensConfig, JobError> {
-    let spec = &source.session.spec;
     let cell = |(cell, one): (&PromptCell, &Trained)| {
         json!({ "layer": cell.layer, "horizon": cell.horizon, "steps": one.steps,
                 "held_out_kl_before": one.before, "held_out_kl": one.after })
     };
-    let mut details = manifest.config.clone();
-    details["cells"] = trained.iter().map(cell).collect();
-    Ok(LensConfig {
-        kind: LensKind::FuturePrompt,
-        site: "resid_pre".into(),
-        model: model_ref(source, manifest),
-        d_model: spec.d_model,
-        n_layers: spec.n_layers,
-        unembed_sha256: Some(unembed_sha256(model.unembed())?),
-        tokenizer_sha256: manifest.tokenizer_sha256.clone(),
-        layers: plan.layers.clone(),
-        horizons: (1..=plan.horizons).collect(),
-        details,
-    })
+    let mut config = config_of(LensKind::FuturePrompt, source.session, model.unembed(), manifest)?;
+    config.layers.clone_from(&plan.layers);
+    config.horizons = (1..=plan.horizons).collect();
+    config.details["cells"] = trained.iter().map(cell).collect();
+    Ok(config)
 }
